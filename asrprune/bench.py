@@ -1,0 +1,45 @@
+"""Measure what this machine makes of the loss or of the training loop."""
+
+import argparse
+import importlib
+
+from asrprune.arguments import Parser
+from asrprune.errors import nearest
+
+# what -> (module, one line of help); imported only when it is asked for
+_BENCHMARKS = {
+    "loss": ("asrprune.transducer.benchmark", "pruned loss against torchaudio's full one"),
+    "train": ("asrprune.training.benchmark", "the training loop"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    choices = parser.add_subparsers(
+        dest="what", metavar="|".join(_BENCHMARKS), required=True, parser_class=_LazyParser
+    )
+    for what, (module, text) in _BENCHMARKS.items():
+        choices.add_parser(what, module=module, help=text)
+
+
+def main(args: argparse.Namespace) -> int | None:
+    return importlib.import_module(_BENCHMARKS[args.what][0]).main(args)
+
+
+class _LazyParser(Parser):
+    """A parser that imports its module and takes its arguments when it has something to parse."""
+
+    def __init__(self, *args, module: str, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._module: str | None = module
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self._module:
+            module = importlib.import_module(self._module)
+            self._module = None
+            self.description = module.__doc__
+            module.add_arguments(self)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            option = unknown[0].split("=")[0]
+            self.error(f"unknown option {option}{nearest(option, self._option_string_actions)}")
+        return parsed, unknown

@@ -1,0 +1,61 @@
+"""``asrprune VERB``: a thin door to the rooms; the work is in each verb's module."""
+
+import importlib
+import logging
+import os
+import sys
+
+from asrprune.arguments import Parser
+from asrprune.errors import UserError, nearest
+
+# verb -> (module, one line of help); a module is imported only when its verb is called
+VERBS = {
+    "doctor": ("asrprune.doctor", "versions, devices, loss backend, and what to do about gaps"),
+    "rehearse": ("asrprune.corpus.rehearsal", "write a small synthetic corpus in a real layout"),
+    "fbank": ("asrprune.corpus.fbank", "filter-bank features of the prepared manifests"),
+    "validate": ("asrprune.corpus.validate", "check cuts, list the rejected, compute statistics"),
+    "tokenizer": ("asrprune.corpus.tokenizer", "train a BPE or character tokenizer"),
+    "train": ("asrprune.training.train", "train a transducer, or resume a training"),
+    "average": ("asrprune.training.averaging", "average checkpoints into one model"),
+    "decode": ("asrprune.decoding.decode", "decode cut sets and write result files"),
+    "score": ("asrprune.scoring.score", "error rates with confidence intervals"),
+    "bench": ("asrprune.bench", "measure the loss and the training loop"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        lines = "\n".join(f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items())
+        sys.stdout.write(
+            f"usage: asrprune VERB [options]\n\n{lines}\n\n"
+            "asrprune VERB --help lists the options of a verb\n"
+        )
+        return 0
+    verb, *rest = argv
+    if verb not in VERBS:
+        sys.stderr.write(
+            f"asrprune: unknown verb {verb!r}{nearest(verb, VERBS)}; there are: {' '.join(VERBS)}\n"
+        )
+        return 2
+    logging.basicConfig(
+        level=os.environ.get("ASRPRUNE_LOG", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    module = importlib.import_module(VERBS[verb][0])
+    parser = Parser(prog=f"asrprune {verb}", description=module.__doc__)
+    module.add_arguments(parser)
+    try:
+        return module.main(parser.parse_args(rest)) or 0
+    except UserError as error:
+        sys.stderr.write(f"asrprune {verb}: error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"asrprune {verb}: interrupted; the same command goes on from here\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Raw corpus to validated cuts with features and tokens; batches; rehearsal corpora."""

@@ -1,0 +1,64 @@
+"""Augmentation of features, every draw keyed by (seed, epoch, cut id).
+
+The draws do not depend on workers, ranks or where a training was resumed.
+"""
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut, MonoCut
+from lhotse.dataset import SpecAugment
+
+from asrprune.corpus.options import NoiseOptions, SpecAugmentOptions
+from asrprune.errors import UserError
+from asrprune.randomness import keyed_global_generators, keyed_random
+
+
+class KeyedSpecAugment:
+    """lhotse's SpecAugment on one utterance at a time."""
+
+    def __init__(self, options: SpecAugmentOptions, seed: int):
+        self.seed = seed
+        self.transform = SpecAugment(
+            time_warp_factor=options.time_warp or None,
+            num_feature_masks=options.feature_masks,
+            features_mask_size=options.feature_mask_size,
+            num_frame_masks=options.frame_masks,
+            frames_mask_size=options.frame_mask_size,
+            max_frames_mask_fraction=options.frame_mask_share,
+            p=options.probability,
+        )
+
+    def __call__(self, features: torch.Tensor, epoch: int, cut_id: str) -> torch.Tensor:
+        """``(T, F)`` features of one cut to ``(T, F)``."""
+        with keyed_global_generators("spec-augment", self.seed, epoch, cut_id):
+            return self.transform(features.unsqueeze(0)).squeeze(0)
+
+
+class KeyedNoise:
+    """Mix a random stretch of a noise recording into a cut, at a random signal-to-noise ratio."""
+
+    def __init__(self, options: NoiseOptions, seed: int):
+        self.options = options
+        self.seed = seed
+        try:
+            self.cuts = list(CutSet.from_file(options.cuts))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"data.noise.cuts={options.cuts} does not exist; the features stage makes it "
+                "with --musan true"
+            ) from error
+        if not self.cuts:
+            raise UserError(f"data.noise.cuts={options.cuts} holds no cuts")
+
+    def __call__(self, cut: Cut, epoch: int) -> Cut:
+        draw = keyed_random("noise", self.seed, epoch, cut.id)
+        if draw.random() >= self.options.probability:
+            return cut
+        noise: MonoCut = draw.choice(self.cuts)
+        spare = noise.duration - cut.duration
+        if spare > 0:
+            noise = noise.truncate(offset=draw.uniform(0, spare), duration=cut.duration)
+        offset = draw.uniform(0, max(0.0, -spare))
+        snr = draw.uniform(self.options.snr_low, self.options.snr_high)
+        # the mix keeps the cut's id: losses are reported under it
+        return cut.mix(noise, offset_other_by=offset, snr=snr, preserve_id="left")

@@ -1,0 +1,163 @@
+"""Cuts to batches: sampler, dataset and loader, such that any batch can be made again.
+
+A position in the training data is (epoch, batches consumed): the sampler is a pure function of the
+seed and the epoch, and every random draw of the dataset is keyed, so nothing else must be saved.
+"""
+
+import signal
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lhotse import CutSet, load_manifest_lazy
+from lhotse.dataset import DynamicBucketingSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from asrprune.corpus.augment import KeyedNoise, KeyedSpecAugment
+from asrprune.corpus.options import DataOptions
+from asrprune.corpus.tokenizer import Tokenizer
+from asrprune.errors import UserError
+from asrprune.randomness import keyed_generator
+
+Batch = dict[str, Any]
+
+
+def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = False) -> CutSet:
+    """The validated cuts of a split.
+
+    :raises UserError: the manifest is missing, or does not belong to a corpus.
+    """
+    if not corpus:
+        raise UserError("data.corpus is not set: the prefix of the manifests, such as librispeech")
+    path = Path(manifest_dir) / f"{corpus}_cuts_{split}.jsonl.gz"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; the validate stage (3) makes it")
+    cuts = load_manifest_lazy(path)
+    return cuts if lazy else cuts.to_eager()
+
+
+def make_sampler(
+    cuts: CutSet, duration_bins: list[float], options: DataOptions, seed: int, rank: int, world: int
+) -> DynamicBucketingSampler:
+    """Batches of cuts of similar duration; each rank takes every ``world``-th batch.
+
+    The bins are fixed ones from the validate stage: estimated anew from the first cuts of a sorted
+    manifest they would be badly wrong.
+    """
+    with warnings.catch_warnings():
+        # an eager CutSet is meant: small corpora stay in memory
+        warnings.filterwarnings("ignore", "You are using DynamicBucketingSampler with an eager")
+        return DynamicBucketingSampler(
+            cuts,
+            max_duration=options.max_duration,
+            max_cuts=options.max_cuts or None,
+            num_buckets=len(duration_bins) + 1,
+            duration_bins=duration_bins,
+            shuffle=True,
+            drop_last=False,
+            buffer_size=options.buffer_size,
+            seed=seed,
+            rank=rank,
+            world_size=world,
+        )
+
+
+class SpeechDataset(Dataset):
+    """Map-style dataset whose index is a :class:`CutSet`: a batch as the sampler made it.
+
+    A batch is a dict of ``features`` (B, T, F) float32 and ``feature_lens`` (B,), ``tokens``
+    (B, S) padded with 0 and ``token_lens`` (B,), ``cut_ids`` (B names) and ``seconds`` (total).
+    Padding frames are zero.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        augment: KeyedSpecAugment | None = None,
+        noise: KeyedNoise | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self.augment = augment
+        self.noise = noise
+        self.epoch = 0
+
+    def __getitem__(self, cuts: CutSet) -> Batch:
+        features, tokens, ids = [], [], []
+        for cut in cuts:
+            source = self.noise(cut, self.epoch) if self.noise else cut
+            frames = torch.from_numpy(source.load_features()).float()
+            if self.augment:
+                frames = self.augment(frames, self.epoch, cut.id)
+            features.append(frames)
+            tokens.append(torch.tensor(self.tokenizer.encode(transcript(cut)), dtype=torch.int64))
+            ids.append(cut.id)
+        return {
+            "features": torch.nn.utils.rnn.pad_sequence(features, batch_first=True),
+            "feature_lens": torch.tensor([len(x) for x in features]),
+            "tokens": torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
+            "token_lens": torch.tensor([len(x) for x in tokens]),
+            "cut_ids": ids,
+            "seconds": float(sum(cut.duration for cut in cuts)),
+        }
+
+
+def transcript(cut: Any) -> str:
+    """The text of a cut: of all its supervisions, in order of time."""
+    spoken = sorted(cut.supervisions, key=lambda segment: segment.start)
+    return " ".join(segment.text for segment in spoken if segment.text)
+
+
+def training_dataset(tokenizer: Tokenizer, options: DataOptions, seed: int) -> SpeechDataset:
+    """The dataset with the augmentation that the options ask for."""
+    augment = options.spec_augment.probability > 0
+    return SpeechDataset(
+        tokenizer,
+        KeyedSpecAugment(options.spec_augment, seed) if augment else None,
+        KeyedNoise(options.noise, seed) if options.noise.cuts else None,
+    )
+
+
+class _From(Sampler):
+    """The batches of one epoch from a given one on."""
+
+    def __init__(self, sampler: DynamicBucketingSampler, epoch: int, skip: int):
+        self.sampler = sampler
+        self.epoch = epoch
+        self.skip = skip
+
+    def __iter__(self) -> Iterator[CutSet]:
+        self.sampler.set_epoch(self.epoch)
+        # Drawing and dropping costs what lhotse's own restore costs, and needs none of its state,
+        # which runs ahead of the consumed batches by what the workers have prefetched.
+        for index, cuts in enumerate(self.sampler):
+            if index >= self.skip:
+                yield cuts
+
+
+def epoch_loader(
+    sampler: DynamicBucketingSampler,
+    dataset: SpeechDataset,
+    epoch: int,
+    skip: int,
+    options: DataOptions,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Batches ``skip``, ``skip + 1``, … of an epoch (from 1)."""
+    dataset.epoch = epoch
+    return DataLoader(
+        dataset,
+        sampler=_From(sampler, epoch, skip),
+        batch_size=None,
+        num_workers=options.num_workers,
+        # its own generator: iter(DataLoader) would otherwise draw from the global one
+        generator=keyed_generator("loader", epoch),
+        worker_init_fn=_leave_interrupts_to_the_trainer,
+        pin_memory=pin_memory,
+    )
+
+
+def _leave_interrupts_to_the_trainer(_: int) -> None:
+    # Ctrl-C reaches the whole process group; the trainer finishes its step with these workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

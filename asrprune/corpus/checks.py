@@ -1,0 +1,182 @@
+"""What makes a cut unfit: one reason each, found in its manifest line or in its features.
+
+*Filters* are wanted selections, such as limits on the duration. *Defects* are mistakes of the
+corpus, or of the disk.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse import Features
+from lhotse.utils import compute_num_frames
+
+from asrprune.errors import UserError
+
+# reason -> what it says; the order is that of the checks
+FILTERS = {
+    "too-short": "shorter than --min-duration",
+    "too-long": "longer than --max-duration",
+    "unreadable-audio": "left out by stage 2 (--bad-audio skip)",
+}
+DEFECTS = {
+    "duplicate-id": "the id of an earlier cut",
+    "supervisions": "not exactly one supervision",
+    "duration": "no positive duration",
+    "empty-text": "an empty transcript",
+    "supervision-outside": "the supervision reaches beyond the recording",
+    "no-features": "no features",
+    "frames": "the number of feature frames disagrees with the duration",
+    "too-few-frames": "fewer encoder frames than words",
+    "unreadable-features": "features that cannot be read",
+    "not-finite": "features that are no finite numbers",
+}
+# defects that lie in the feature archives: computing these again mends them
+OF_FEATURES = ("frames", "unreadable-features", "not-finite")
+
+
+@dataclass
+class Checked:
+    """A cut on its way through the checks: its line, what statistics need, and the verdict."""
+
+    split: str
+    line: bytes
+    id: str
+    duration: float = 0.0
+    text: str = ""
+    speaker: str = ""
+    features: dict[str, Any] | None = None
+    reason: str = ""  # empty: valid
+    detail: str = ""
+
+    def reject(self, reason: str, detail: str) -> "Checked":
+        """Give the verdict; the first one counts."""
+        if not self.reason:
+            self.reason, self.detail = reason, " ".join(detail.split())
+        return self
+
+
+@dataclass
+class Limits:
+    """What training cuts must keep. By default there is none, as for evaluation cuts."""
+
+    min_duration: float = 0.0  # seconds
+    max_duration: float = math.inf
+    subsampling: int = 0  # feature frames per encoder frame; 0: texts may be longer than the audio
+    whole_supervision: bool = False  # the recording must hold all of the supervision
+    tolerance: float = 0.025  # seconds that a supervision may reach beyond its recording
+
+
+def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Checked:
+    """Fill in ``checked`` from the manifest entry of its cut, and check all that this tells."""
+    supervisions = cut.get("supervisions") or []
+    if len(supervisions) != 1:
+        return checked.reject("supervisions", f"{len(supervisions)} supervisions")
+    supervision = supervisions[0]
+    checked.text = " ".join((supervision.get("text") or "").split())
+    checked.speaker = str(supervision.get("speaker") or "")
+    duration = cut.get("duration")
+    if not isinstance(duration, int | float) or not 0 < duration < math.inf:
+        return checked.reject("duration", f"{duration} s")
+    checked.duration = float(duration)
+    if not checked.text:
+        return checked.reject("empty-text", "no word")
+    start, end = supervision["start"], supervision["start"] + supervision["duration"]
+    outside = start < -limits.tolerance or end > duration + limits.tolerance
+    if limits.whole_supervision and outside:
+        return checked.reject(
+            "supervision-outside", f"{start:.3f} to {end:.3f} of {duration:.3f} s"
+        )
+    features = checked.features = cut.get("features")
+    if not features:
+        return checked.reject("no-features", "none in the manifest")
+    found = features["num_frames"]
+    expected = compute_num_frames(duration, features["frame_shift"], features["sampling_rate"])
+    if abs(found - expected) > 1:
+        archive = features["storage_path"]
+        return checked.reject("frames", f"{archive}: {found} frames, not {expected}")
+    words = len(checked.text.split())
+    if limits.subsampling and found // limits.subsampling < words:
+        return checked.reject(
+            "too-few-frames", f"{found // limits.subsampling} encoder frames, {words} words"
+        )
+    if duration < limits.min_duration:
+        return checked.reject("too-short", f"{duration:.3f} s")
+    if duration > limits.max_duration:
+        return checked.reject("too-long", f"{duration:.3f} s")
+    return checked
+
+
+@dataclass
+class FeatureSums:
+    """Per-bin sums over frames in float64; :meth:`add` joins those of two parts."""
+
+    frames: int = 0
+    total: np.ndarray | None = None  # (num_features,)
+    squares: np.ndarray | None = None
+
+    def add(self, other: "FeatureSums") -> None:
+        """Add the sums of another part. The order of additions is the caller's, and fixed."""
+        if other.total is None:
+            return
+        if self.total is None:
+            self.frames, self.total, self.squares = other.frames, other.total, other.squares
+            return
+        self.frames += other.frames
+        self.total = self.total + other.total
+        self.squares = self.squares + other.squares
+
+    def mean_and_std(self) -> tuple[list[float], list[float]]:
+        """Mean and (population) standard deviation of each bin; not less than 1e-5."""
+        if self.total is None or self.squares is None:
+            return [], []
+        mean = self.total / self.frames
+        variance = np.maximum(self.squares / self.frames - mean**2, 1e-10)
+        return mean.tolist(), np.sqrt(variance).tolist()
+
+
+@dataclass
+class FeatureVerdicts:
+    """What :func:`check_features` found in a part: ``verdicts`` are (index, reason, detail)."""
+
+    verdicts: list[tuple[int, str, str]] = field(default_factory=list)
+    sums: FeatureSums = field(default_factory=FeatureSums)
+
+
+def check_features(part: list[Checked], advance: Callable[[int], None]) -> FeatureVerdicts:
+    """Read the features of the cuts that are valid so far and sum them up.
+
+    :raises UserError: a whole archive is missing.
+    """
+    result = FeatureVerdicts()
+    for index, checked in enumerate(part):
+        advance(1)
+        if checked.reason or checked.features is None:
+            continue
+        reference = Features.from_dict(checked.features)
+        if not Path(reference.storage_path).exists():
+            raise UserError(
+                f"the features of {checked.id} should be in {reference.storage_path}, which does "
+                "not exist (paths are relative to the folder that stage 2 ran in); run stage 2 "
+                "(features) again"
+            )
+        try:
+            matrix = reference.load().astype(np.float64)
+        except MemoryError:
+            raise
+        except Exception as error:  # lilcom, numpy and the file system have no common class
+            detail = f"{reference.storage_path}: {error!r}"
+            result.verdicts.append((index, "unreadable-features", detail))
+            continue
+        if matrix.shape != (reference.num_frames, reference.num_features):
+            detail = f"{reference.storage_path}: shape {matrix.shape}"
+            result.verdicts.append((index, "unreadable-features", detail))
+        elif not np.isfinite(matrix).all():
+            result.verdicts.append((index, "not-finite", reference.storage_path))
+        else:
+            sums = FeatureSums(len(matrix), matrix.sum(axis=0), (matrix**2).sum(axis=0))
+            result.sums.add(sums)
+    return result

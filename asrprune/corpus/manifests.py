@@ -1,0 +1,64 @@
+"""Manifests as compressed JSON lines: read as raw lines, written with the same bytes every time.
+
+Whole corpora pass through here, so lines stay bytes and nothing becomes a lhotse object before it
+must. The files are the ones lhotse reads and writes.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from asrprune.errors import UserError
+from asrprune.files import atomic_path
+
+
+def read_lines(path: str | Path, made_by: str) -> Iterator[bytes]:
+    """The lines of a ``.jsonl.gz`` file, without empty ones.
+
+    :param made_by: what makes this file, such as ``"stage 1 (manifests)"``, for the messages.
+    :raises UserError: the file is missing, or is cut short or damaged.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            for line in file:
+                if line.strip():
+                    yield line
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; {made_by} makes it") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete it and run {made_by} again"
+        ) from error
+
+
+def parse_line(line: bytes, path: str | Path, number: int) -> dict[str, Any]:
+    """One line as a dictionary with an ``id``.
+
+    :raises UserError: it is none; the message names the file and the line.
+    """
+    try:
+        entry = json.loads(line)
+        entry["id"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}, line {number}: no manifest entry ({error!r})") from error
+    return entry
+
+
+@contextmanager
+def write_lines(path: str | Path) -> Iterator[IO[bytes]]:
+    """A ``.jsonl.gz`` file that appears when it is complete. The header holds no name and time."""
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=4, mtime=0) as file,
+    ):
+        yield file  # type: ignore[misc]
+
+
+def to_line(entry: dict[str, Any]) -> bytes:
+    """A manifest entry as a line."""
+    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,148 @@
+"""Rehearsal corpora: synthetic speech in a real corpus's layout, to try a recipe from end to end.
+
+``asrprune rehearse`` can be killed and started again without loss: whole chapters are kept. Equal
+options give equal files, whatever the number of jobs. A new layout is a function in ``LAYOUTS``
+and a module that knows its folders; text, voices, speech and acoustics are shared.
+"""
+
+import argparse
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from asrprune.corpus import librispeech_layout as librispeech
+from asrprune.corpus.espeak import Espeak, find_library
+from asrprune.corpus.job_processes import in_parallel
+from asrprune.corpus.librispeech_layout import UTTERANCES_PER_CHAPTER, Chapter
+from asrprune.corpus.rehearsal_speech import SAMPLING_RATE, Shape, utterance
+from asrprune.corpus.rehearsal_text import english_sentence, spell
+from asrprune.corpus.rehearsal_voices import english_speaker
+from asrprune.corpus.room_acoustics import Acoustics
+from asrprune.errors import UserError
+from asrprune.files import read_json, write_json
+
+VERSION = 1  # of what is said and how: raise it when equal options would give other files
+SHAPE = Shape()
+ACOUSTICS = Acoustics()
+MEAN_SECONDS = 6.5  # of an utterance of this shape, as measured; turns hours into chapters
+DEV_HOURS, TEST_HOURS = 0.1, 0.3  # for an hour of training speech and more; less for less
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune rehearse``."""
+    parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True, help="whose layout")
+    parser.add_argument("--out-dir", type=Path, required=True, help="where the corpus goes")
+    parser.add_argument("--train-hours", type=float, default=1.0, help="hours to train on, about")
+    parser.add_argument("--seed", type=int, default=0, help="of texts, voices and rooms")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes; does not change the files"
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write, or finish, a rehearsal corpus."""
+    if not 0 < args.train_hours < math.inf:
+        raise UserError(f"--train-hours must be above 0, not {args.train_hours}")
+    if args.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, not {args.jobs}")
+    LAYOUTS[args.layout](args.out_dir, args.train_hours, args.seed, args.jobs)
+
+
+def rehearse_librispeech(out_dir: Path, train_hours: float, seed: int, jobs: int) -> None:
+    """``out_dir/LibriSpeech`` with train-clean-100, dev-clean and test-clean.
+
+    A larger corpus of the same seed holds the smaller one's utterances.
+
+    :raises UserError: another rehearsal corpus is there, no espeak-ng, disk full.
+    """
+    find_library()  # say what is missing before anything is written
+    spell(0)
+    corpus = out_dir / "LibriSpeech"
+    claim_folder(corpus, {"train_hours": train_hours, "seed": seed, "version": VERSION})
+    plan = [
+        chapter
+        for split, group, hours in (
+            ("train-clean-100", "train", train_hours),
+            ("dev-clean", "dev", DEV_HOURS * min(train_hours, 1.0)),
+            ("test-clean", "test", TEST_HOURS * min(train_hours, 1.0)),
+        )
+        for chapter in librispeech.chapters(split, group, num_chapters(hours))
+    ]
+    missing = [chapter for chapter in plan if not librispeech.is_written(corpus, chapter)]
+    if 0 < len(missing) < len(plan):
+        log.info("%d of %d chapters are there already", len(plan) - len(missing), len(plan))
+    librispeech.remove_leftovers(corpus)
+    try:
+        in_parallel(
+            partial(speak_chapters, corpus, seed),
+            missing,
+            jobs,
+            total=len(missing) * UTTERANCES_PER_CHAPTER,
+            unit="utterance",
+            description="synthesis",
+        )
+    finally:
+        librispeech.remove_leftovers(corpus)
+    if missing or not librispeech.is_finished(corpus):
+        sexes = {c.speaker_id: english_speaker(seed, c.group, c.speaker_index).sex for c in plan}
+        librispeech.write_tables(corpus, plan, sexes)
+    log.info("%s is whole: synthetic speech, %d chapters", corpus, len(plan))
+
+
+LAYOUTS: dict[str, Callable[[Path, float, int, int], None]] = {"librispeech": rehearse_librispeech}
+
+
+def num_chapters(hours: float) -> int:
+    """Chapters that hold about this many hours, at least one."""
+    return max(1, round(hours * 3600 / (MEAN_SECONDS * UTTERANCES_PER_CHAPTER)))
+
+
+def claim_folder(corpus: Path, spec: dict) -> None:
+    """Remember what a folder is to hold, so that two corpora never mix.
+
+    :raises UserError: it holds something else.
+    """
+    path = corpus / ".rehearsal.json"
+    if path.exists():
+        there = read_json(path)
+        differences = [
+            f"{name} is {there.get(name)} there and {spec.get(name)} here"
+            for name in {**there, **spec}
+            if there.get(name) != spec.get(name)
+        ]
+        if differences:
+            raise UserError(
+                f"{corpus} holds another rehearsal corpus ({', '.join(differences)}): "
+                "remove that folder or choose another --out-dir"
+            )
+    elif any(not name.name.startswith(".tmp-") for name in corpus.glob("*")):
+        raise UserError(f"{corpus} is no rehearsal corpus: choose another --out-dir")
+    else:
+        write_json(path, spec)
+
+
+def speak_chapters(
+    corpus: Path, seed: int, chapters: Sequence[Chapter], progress: Callable[[int], None]
+) -> None:
+    """Write chapters one after another; the work of one process."""
+    with Espeak() as espeak:
+        for chapter in chapters:
+            librispeech.write_chapter(
+                corpus, chapter, speak_chapter(espeak, seed, chapter), SAMPLING_RATE
+            )
+            progress(UTTERANCES_PER_CHAPTER)
+
+
+def speak_chapter(espeak: Espeak, seed: int, chapter: Chapter) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (transcript, int16 samples), each a function of (seed, split, speaker, number)."""
+    voice = english_speaker(seed, chapter.group, chapter.speaker_index).voice
+    for number in chapter.utterances:
+        key = (seed, chapter.split, chapter.speaker_id, number)
+        yield utterance(espeak, voice, english_sentence, SHAPE, ACOUSTICS, key)

@@ -1,0 +1,227 @@
+"""Tokenizers: word pieces (BPE) or characters behind one interface, and the verb that trains them.
+
+Both mark the start of a word with ``▁`` and keep ``tokens.txt`` (``symbol id`` a line), which is
+what sherpa-onnx reads. Ids: 0 ``<blk>``, 1 ``<sos/eos>``, 2 ``<unk>``.
+"""
+
+import argparse
+import hashlib
+import io
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from asrprune.corpus.manifests import parse_line, read_lines
+from asrprune.errors import UserError
+from asrprune.files import atomic_path, write_text
+
+BLANK, BOUNDARY, UNKNOWN = "<blk>", "<sos/eos>", "<unk>"
+SPECIAL = (BLANK, BOUNDARY, UNKNOWN)
+UNKNOWN_ID = SPECIAL.index(UNKNOWN)
+WORD_START = "▁"
+MADE_BY = "stage 4 (tokenizer)"
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``asrprune tokenizer``."""
+    parser.add_argument("--manifest", type=Path, required=True, help="the training cuts")
+    parser.add_argument("--type", choices=("bpe", "char"), default="bpe", help="kind of symbols")
+    parser.add_argument("--vocab-size", type=int, default=500, help="symbols of a bpe tokenizer")
+    parser.add_argument("--out-dir", type=Path, required=True, help="such as data/lang_bpe_500")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train a tokenizer on the texts of a cut set, each utterance counted once."""
+    texts = training_texts(args.manifest)
+    if args.type == "bpe":
+        train_bpe(texts, args.vocab_size, args.out_dir)
+    else:
+        train_characters(texts, args.out_dir)
+    tokenizer = load_tokenizer(args.out_dir)
+    log.info("%s: %d symbols, digest %s", args.out_dir, tokenizer.vocab_size, tokenizer.digest)
+
+
+def normalise(text: str) -> str:
+    """NFC, words apart by one space, none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).replace(WORD_START, " ").split())
+
+
+class Tokenizer:
+    """Symbols and their ids; :meth:`encode` is what the kinds differ in."""
+
+    def __init__(self, symbols: list[str], digest: str):
+        self.symbols = symbols
+        self.digest = digest
+        self.vocab_size = len(symbols)
+        self.unk_id: int | None = UNKNOWN_ID
+        self._ids = {symbol: index for index, symbol in enumerate(symbols)}
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; what the training text did not hold becomes ``<unk>``. Never blank."""
+        raise NotImplementedError
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; blanks and sentence boundaries are left out.
+
+        ``decode(encode(text)) == normalise(text)`` for texts of known characters.
+        """
+        silent = (0, 1)
+        text = "".join(self.symbols[index] for index in ids if index not in silent)
+        return text.replace(WORD_START, " ").strip()
+
+
+class CharacterTokenizer(Tokenizer):
+    """One symbol a character; ``▁`` stands for the space between words."""
+
+    def encode(self, text: str) -> list[int]:
+        spaced = normalise(text).replace(" ", WORD_START)
+        return [self._ids.get(character, UNKNOWN_ID) for character in spaced]
+
+
+class BpeTokenizer(Tokenizer):
+    """Word pieces of a sentencepiece model."""
+
+    def __init__(self, symbols: list[str], digest: str, model: bytes):
+        import sentencepiece
+
+        super().__init__(symbols, digest)
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def encode(self, text: str) -> list[int]:
+        return self._processor.encode(normalise(text))
+
+
+def load_tokenizer(lang_dir: str | Path) -> Tokenizer:
+    """The tokenizer of a folder such as ``data/lang_bpe_500`` or ``data/lang_char``.
+
+    :raises UserError: files are missing, damaged or do not belong together.
+    """
+    lang_dir = Path(lang_dir)
+    tokens, model = lang_dir / "tokens.txt", lang_dir / "bpe.model"
+    if not tokens.exists():
+        raise UserError(f"{tokens} does not exist; {MADE_BY} makes it")
+    symbols = _read_symbols(tokens)
+    digest = hashlib.blake2b(tokens.read_bytes(), digest_size=16)
+    if not model.exists():
+        if any(len(symbol) > 1 for symbol in symbols[len(SPECIAL) :]):
+            raise UserError(f"{model} does not exist and {tokens} holds word pieces; run {MADE_BY}")
+        return CharacterTokenizer(symbols, digest.hexdigest())
+    content = model.read_bytes()
+    digest.update(content)
+    try:
+        tokenizer = BpeTokenizer(symbols, digest.hexdigest(), content)
+    except RuntimeError as error:
+        raise UserError(f"{model} is no sentencepiece model; run {MADE_BY} again") from error
+    if _pieces(content) != symbols:
+        raise UserError(f"{model} and {tokens} do not belong together; run {MADE_BY} again")
+    return tokenizer
+
+
+def training_texts(manifest: Path) -> list[str]:
+    """The texts of a cut set, normalised; copies at other speeds count once.
+
+    :raises UserError: the manifest is missing, damaged, or holds no text.
+    """
+    seen: set[str] = set()
+    texts = []
+    for number, line in enumerate(read_lines(manifest, "stage 3 (validate)"), 1):
+        cut = parse_line(line, manifest, number)
+        name = re.sub(r"_sp\d\.\d+$", "", cut["id"])
+        if name not in seen:
+            seen.add(name)
+            texts += [normalise(part.get("text") or "") for part in cut.get("supervisions", [])]
+    texts = [text for text in texts if text]
+    if not texts:
+        raise UserError(f"{manifest} holds no text to train a tokenizer on")
+    return texts
+
+
+def train_characters(texts: Iterable[str], out_dir: Path) -> None:
+    """Write ``tokens.txt`` with each character of the normalised texts, in Unicode's order."""
+    characters = set().union(*texts) - {" "}
+    (out_dir / "bpe.model").unlink(missing_ok=True)  # of another tokenizer that was here
+    _write_symbols(out_dir, [*SPECIAL, WORD_START, *sorted(characters)])
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int, out_dir: Path) -> None:
+    """Write ``bpe.model`` and then ``tokens.txt``; the same texts give the same bytes.
+
+    :param vocab_size: symbols, the three special ones included.
+    :raises UserError: the texts cannot make so many symbols, or need more for their characters.
+    """
+    model = _bpe_model(texts, vocab_size)
+    (out_dir / "tokens.txt").unlink(missing_ok=True)
+    with atomic_path(out_dir / "bpe.model") as temporary:
+        temporary.write_bytes(model)
+    _write_symbols(out_dir, _pieces(model))
+
+
+def _bpe_model(texts: Iterable[str], vocab_size: int) -> bytes:
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            control_symbols=[BLANK, BOUNDARY],  # never found in a text, whatever it holds
+            unk_id=UNKNOWN_ID,
+            unk_piece=UNKNOWN,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            max_sentence_length=1 << 20,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(_explain(str(error), vocab_size)) from error
+    return model.getvalue()
+
+
+def _explain(message: str, vocab_size: int) -> str:
+    """sentencepiece's words about the vocabulary size in ours."""
+    if found := re.search(r"value <= (\d+)", message):
+        return (
+            f"--vocab-size {vocab_size} is more than these texts can make; "
+            f"the largest possible is {found[1]}"
+        )
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return (
+            f"--vocab-size {vocab_size} is too small: the characters of these texts alone need "
+            f"{found[1]} symbols; take more, or --type char"
+        )
+    return f"the tokenizer could not be trained: {message}"
+
+
+def _pieces(model: bytes) -> list[str]:
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    return [processor.id_to_piece(index) for index in range(len(processor))]
+
+
+def _write_symbols(out_dir: Path, symbols: list[str]) -> None:
+    lines = "".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols))
+    write_text(out_dir / "tokens.txt", lines)
+
+
+def _read_symbols(path: Path) -> list[str]:
+    symbols = []
+    # not splitlines(): some characters that it splits at could be symbols
+    for index, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n")):
+        symbol, _, number = line.rpartition(" ")
+        if not symbol or number != str(index):
+            raise UserError(f"{path}, line {index + 1}: expected 'symbol {index}', found {line!r}")
+        symbols.append(symbol)
+    if tuple(symbols[: len(SPECIAL)]) != SPECIAL:
+        raise UserError(f"{path} does not begin with {' '.join(SPECIAL)}; run {MADE_BY} again")
+    return symbols

@@ -1,0 +1,329 @@
+"""Check every cut, list the rejected ones with their reasons, and compute the corpus' statistics.
+
+Training cuts of all splits are merged and put in an order that depends on the seed and their ids
+only. Rejecting an evaluation cut changes error rates, so durations are no reason there.
+
+A *defect* (an empty transcript, a duplicate id, damaged features, ...) stops the run unless
+--allow-rejected admits the share. What the duration limits leave out is a wanted selection: it is
+listed, and an error only when it is more than a tenth (or the admitted share).
+"""
+
+import argparse
+import contextlib
+import logging
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from asrprune.corpus.checks import (
+    DEFECTS,
+    FILTERS,
+    OF_FEATURES,
+    Checked,
+    FeatureSums,
+    Limits,
+    check_features,
+    check_manifest,
+)
+from asrprune.corpus.fbank import cuts_path, unreadable_path
+from asrprune.corpus.manifests import parse_line, read_lines, write_lines
+from asrprune.corpus.parallel import default_jobs, progress_bar, run_parts
+from asrprune.corpus.statistics import CutStatistics, duration_bins, table
+from asrprune.errors import UserError
+from asrprune.files import explain_full_disk, write_json, write_text
+from asrprune.randomness import key_to_seed
+
+PART = 500  # cuts whose features one worker reads at a time
+MADE_BY = "stage 2 (features)"
+FILTERED = 0.1  # share of training cuts that filters may leave out without being asked
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A line of ``<corpus>_rejected.tsv``."""
+
+    split: str
+    id: str
+    reason: str
+    detail: str
+
+
+class CutFile:
+    """Lines of valid cuts, in a nameless file until the whole corpus is judged."""
+
+    def __init__(self, file: IO[bytes]):
+        self.ids: list[str] = []
+        self._ends = [0]
+        self._file = file
+
+    def add(self, cut_id: str, line: bytes) -> None:
+        """Append a cut."""
+        self.ids.append(cut_id)
+        self._ends.append(self._ends[-1] + self._file.write(line))
+
+    def lines(self, order: list[int] | None = None) -> Iterator[bytes]:
+        """All lines, in the given order or as they came."""
+        for index in range(len(self.ids)) if order is None else order:
+            self._file.seek(self._ends[index])
+            yield self._file.read(self._ends[index + 1] - self._ends[index])
+
+    def shuffled(self, seed: int) -> Iterator[bytes]:
+        """All lines in an order that depends on the seed and the ids, not on how they came."""
+        keys = [(key_to_seed(seed, "cut order", cut_id), cut_id) for cut_id in self.ids]
+        return self.lines(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+class CheckedSet:
+    """One cut set after its checks: the valid cuts, what was rejected, statistics, feature sums."""
+
+    def __init__(self, name: str, file: IO[bytes]):
+        self.name = name
+        self.valid = CutFile(file)
+        self.rejections: list[Rejection] = []
+        self.statistics = CutStatistics()
+        self.sums = FeatureSums()
+
+    @property
+    def total(self) -> int:
+        """Cuts that came in."""
+        return len(self.valid.ids) + len(self.rejections)
+
+    def take(self, checked: Checked) -> None:
+        """Sort a checked cut where it belongs."""
+        if checked.reason:
+            self.rejections.append(
+                Rejection(checked.split, checked.id, checked.reason, checked.detail)
+            )
+        else:
+            self.valid.add(checked.id, checked.line)
+            self.statistics.add(checked.id, checked.duration, checked.text, checked.speaker)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``asrprune validate``."""
+    parser.add_argument("--corpus", required=True, help="the first word of manifest names")
+    parser.add_argument("--manifest-dir", type=Path, required=True, help="what stage 2 made")
+    parser.add_argument("--out-dir", type=Path, required=True, help="where valid cuts go")
+    parser.add_argument("--train", nargs="+", required=True, help="splits to merge for training")
+    parser.add_argument("--eval", nargs="*", default=[], help="splits for development and test")
+    parser.add_argument("--num-bins", type=int, default=30, help="duration bins of the sampler")
+    parser.add_argument("--min-duration", type=float, default=0.5, help="of training cuts, seconds")
+    parser.add_argument(
+        "--max-duration", type=float, default=30.0, help="of training cuts, seconds"
+    )
+    parser.add_argument(
+        "--subsampling", type=int, default=4, help="feature frames per encoder frame"
+    )
+    parser.add_argument(
+        "--allow-rejected",
+        type=share,
+        default=0.0,
+        help="share of the cuts of a set, 0 to 1, that may be defective and left out",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the training cuts")
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help="processes")
+
+
+def share(text: str) -> float:
+    """The type of an option between 0 and 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def main(args: argparse.Namespace) -> None:
+    """Check the corpus and write what is valid, or nothing but the list of rejected cuts."""
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    wanted = [("train", args.train, training_limits(args))]
+    wanted += [(split, [split], Limits()) for split in dict.fromkeys(args.eval)]
+    with explain_full_disk(args.out_dir), contextlib.ExitStack() as files:
+        sets = []
+        for name, splits, limits in wanted:
+            file = files.enter_context(tempfile.TemporaryFile(dir=args.out_dir))
+            sets.append(check_set(args, CheckedSet(name, file), splits, limits))
+        train, *evaluation = sets
+        listed = args.out_dir / f"{args.corpus}_rejected.tsv"
+        write_rejections(listed, sets)
+        for checked in sets:
+            judge(checked, args.allow_rejected, listed)
+        warn_of_overlap(train, evaluation)
+        write_all(args, train, evaluation)
+
+
+def training_limits(args: argparse.Namespace) -> Limits:
+    """What training cuts must keep."""
+    return Limits(
+        min_duration=args.min_duration,
+        max_duration=args.max_duration,
+        subsampling=args.subsampling,
+        whole_supervision=True,
+    )
+
+
+def check_set(
+    args: argparse.Namespace, result: CheckedSet, splits: list[str], limits: Limits
+) -> CheckedSet:
+    """Check the cuts of some splits as one set; returns ``result``, filled.
+
+    :raises UserError: a manifest or an archive is missing or damaged.
+    """
+    for split in splits:
+        result.rejections += _unreadable(args, split)
+    paths = {split: cuts_path(args.manifest_dir, args.corpus, split) for split in splits}
+    count = sum(1 for path in paths.values() for _ in read_lines(path, MADE_BY))
+    jobs = min(args.jobs, -(-count // (10 * PART)))  # starting a process takes seconds
+    with progress_bar(count, f"checking {result.name}") as bar:
+        for part, found in run_parts(check_features, _parts(paths, limits), jobs, bar):
+            for index, reason, detail in found.verdicts:
+                part[index].reject(reason, detail)
+            result.sums.add(found.sums)
+            for checked in part:
+                result.take(checked)
+    return result
+
+
+def _unreadable(args: argparse.Namespace, split: str) -> Iterator[Rejection]:
+    """What stage 2 was asked to leave out."""
+    path = unreadable_path(args.manifest_dir, args.corpus, split)
+    if path.exists():
+        for row in path.read_text(encoding="utf-8").splitlines()[1:]:
+            cut_id, file, reason = row.split("\t")
+            yield Rejection(split, cut_id, "unreadable-audio", f"{file}: {reason}")
+
+
+def _parts(paths: dict[str, Path], limits: Limits) -> Iterator[list[Checked]]:
+    """The cuts in fixed parts, with what their manifest lines tell checked."""
+    seen: set[str] = set()
+    part: list[Checked] = []
+    for split, path in paths.items():
+        for number, line in enumerate(read_lines(path, MADE_BY), 1):
+            cut = parse_line(line, path, number)
+            checked = Checked(split, line, cut["id"])
+            if checked.id in seen:
+                checked.reject("duplicate-id", f"{path}, line {number}")
+            seen.add(checked.id)
+            part.append(check_manifest(checked, cut, limits))
+            if len(part) == PART:
+                yield part
+                part = []
+    if part:
+        yield part
+
+
+def write_rejections(path: Path, sets: list[CheckedSet]) -> None:
+    """The list of rejected cuts; also written when it stops the run."""
+    rows = ["split\tcut\treason\tdetail"]
+    rows += [
+        "\t".join((rejection.split, rejection.id, rejection.reason, rejection.detail))
+        for checked in sets
+        for rejection in checked.rejections
+    ]
+    write_text(path, "\n".join(rows) + "\n")
+
+
+def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
+    """Stop when too much of a set was rejected.
+
+    :param allowed: share of the set that may be defective.
+    :raises UserError: names a cut, the reasons, the list and the way out.
+    """
+    defects = [rejection for rejection in checked.rejections if rejection.reason in DEFECTS]
+    filtered = [rejection for rejection in checked.rejections if rejection.reason in FILTERS]
+    if len(defects) > allowed * checked.total:
+        first = defects[0]
+        mend = (
+            "Delete that archive and run stage 2 (features) again"
+            if first.reason in OF_FEATURES
+            else "Mend the corpus and run again from stage 1"
+        )
+        raise UserError(
+            f"{_how_many(defects, checked)} defective ({_reasons(defects)}). The first is "
+            f"{first.id}: {DEFECTS[first.reason]} ({first.detail}); {listed} lists all. {mend}, "
+            "or go on without these cuts: "
+            f"--allow-rejected {_round_up(len(defects) / checked.total)}"
+        )
+    if not checked.valid.ids:
+        raise UserError(
+            f"no cut of {checked.name} is left ({_reasons(checked.rejections) or 'there was none'})"
+            f"; {listed} lists them. Check the durations and --min-duration, --max-duration"
+        )
+    if checked.name == "train" and len(filtered) > max(allowed, FILTERED) * checked.total:
+        raise UserError(
+            f"{_how_many(filtered, checked)} left out ({_reasons(filtered)}); {listed} lists them. "
+            "Change --min-duration or --max-duration, or admit it: "
+            f"--allow-rejected {_round_up(len(filtered) / checked.total)}"
+        )
+    if checked.rejections:
+        level = logging.INFO if checked.name == "train" and not defects else logging.WARNING
+        consequence = "" if checked.name == "train" else ", which changes its error rates"
+        what = _how_many(checked.rejections, checked)
+        log.log(level, "%s left out%s (%s)", what, consequence, _reasons(checked.rejections))
+
+
+def _how_many(rejections: list[Rejection], checked: CheckedSet) -> str:
+    verb = "is" if len(rejections) == 1 else "are"
+    return f"{len(rejections)} of {checked.total} cuts of {checked.name} {verb}"
+
+
+def _reasons(rejections: list[Rejection]) -> str:
+    counts = Counter(rejection.reason for rejection in rejections)
+    return ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
+
+
+def _round_up(share: float) -> float:
+    return math.ceil(share * 1000) / 1000
+
+
+def warn_of_overlap(train: CheckedSet, evaluation: list[CheckedSet]) -> None:
+    """Cuts that are trained on tell nothing when they are tested on."""
+    known = set(train.valid.ids)
+    for checked in evaluation:
+        if common := known.intersection(checked.valid.ids):
+            log.warning(
+                "%d cuts of %s are also in the training set, such as %s",
+                len(common),
+                checked.name,
+                min(common),
+            )
+
+
+def write_all(args: argparse.Namespace, train: CheckedSet, evaluation: list[CheckedSet]) -> None:
+    """Write the valid cuts, and then the statistics, without which nothing looks finished."""
+    described = args.out_dir / f"{args.corpus}_statistics.json"
+    described.unlink(missing_ok=True)
+    with write_lines(cuts_path(args.out_dir, args.corpus, "train")) as file:
+        file.writelines(train.valid.shuffled(args.seed))
+    for checked in evaluation:
+        with write_lines(cuts_path(args.out_dir, args.corpus, checked.name)) as file:
+            file.writelines(checked.valid.lines())
+    statistics = describe(args, train, evaluation)
+    readable = table(statistics)
+    write_text(args.out_dir / f"{args.corpus}_statistics.txt", readable)
+    write_json(described, statistics)
+    log.info("%s\n%s", described, readable.rstrip())
+
+
+def describe(
+    args: argparse.Namespace, train: CheckedSet, evaluation: list[CheckedSet]
+) -> dict[str, Any]:
+    """The contents of ``<corpus>_statistics.json``."""
+    mean, std = train.sums.mean_and_std()
+    return {
+        "corpus": args.corpus,
+        "feature_mean": mean,
+        "feature_std": std,
+        "train": {
+            **train.statistics.to_dict(),
+            "splits": args.train,
+            "duration_bins": duration_bins(train.statistics.durations, args.num_bins),
+        },
+        "eval": {checked.name: checked.statistics.to_dict() for checked in evaluation},
+        "rejected": sum(len(checked.rejections) for checked in [train, *evaluation]),
+    }

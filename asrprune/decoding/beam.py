@@ -1,0 +1,140 @@
+"""Modified beam search: at most one symbol a frame, hypotheses of equal tokens merged.
+
+B utterances keep K hypotheses each, in tensors; a frame costs the same few operations for all.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from asrprune.decoding.hypothesis import BLANK, Hypothesis, PredictorCursor
+from asrprune.transducer.model import Transducer
+
+NEVER = float("-inf")
+
+
+class BeamSearch:
+    """Modified beam search over B utterances whose frames come in one or several pieces.
+
+    At each frame a hypothesis either stays (blank) or grows by one symbol. Of the K·V candidates,
+    those with equal tokens are merged by adding their probabilities, and then the K best stay. The
+    hypotheses of a beam are distinct, so that two candidates are equal only if one stayed and the
+    other grew into it. (icefall merges after choosing the K best, which leaves fewer than K.)
+    ``<unk>`` is never emitted: its probability goes to blank.
+
+    The result has the largest log-probability per symbol, where the symbols are the tokens and
+    the ``context_size`` ones that the predictor starts from (icefall's ``length_norm=True``).
+    A hypothesis's score is its log-probability, not normalised: the sum over the alignments that
+    stayed in the beam. Its frames are those of the alignment that was in the beam first.
+    """
+
+    def __init__(
+        self,
+        model: Transducer,
+        batch_size: int,
+        device: torch.device,
+        beam_size: int = 4,
+        unk_id: int | None = None,
+        length_norm: bool = True,
+    ):
+        self._joiner = model.joiner
+        self._cursor = PredictorCursor(model, batch_size * beam_size, device)
+        self._context_size = getattr(model.predictor, "context_size", 1)
+        self._unk_id = unk_id
+        self._length_norm = length_norm
+        shape = (batch_size, beam_size)
+        self._tokens = torch.zeros(*shape, 0, dtype=torch.int64, device=device)  # blank-padded
+        self._frames = torch.zeros_like(self._tokens)
+        self._lengths = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._scores = torch.full(shape, NEVER, device=device)  # NEVER: no hypothesis there
+        self._scores[:, 0] = 0.0
+        self._identity = torch.arange(beam_size, device=device).expand(shape)
+        self._rows = torch.arange(batch_size, device=device)[:, None] * beam_size
+        self._start = 0  # frames seen in earlier pieces
+
+    def advance(self, h: Tensor, h_lens: Tensor) -> None:
+        """Take the next frames: encoder outputs ``h`` (B, T', D), of which ``h_lens`` (B,) count.
+
+        An utterance that has ended gets length 0 in every further piece.
+        """
+        projected = self._joiner.project_encoder(h)
+        for frame in range(int(h_lens.max())):
+            self._advance_frame(projected[:, frame], frame < h_lens, self._start + frame)
+        self._start += h.shape[1]
+
+    def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:
+        batch_size, beam_size = self._scores.shape
+        predicted = self._cursor.output.unflatten(0, (batch_size, beam_size))
+        log_probs = self._joiner(a[:, None], predicted).float().log_softmax(dim=-1)  # (B, K, V)
+        if self._unk_id is not None:
+            unknown = log_probs[..., self._unk_id].clone()
+            log_probs[..., BLANK] = log_probs[..., BLANK].logaddexp(unknown)
+            log_probs[..., self._unk_id] = NEVER
+        candidates = self._merged(self._scores[..., None] + log_probs)
+
+        scores, best = candidates.flatten(1).topk(beam_size)  # (B, K)
+        vocab_size = candidates.shape[-1]
+        symbols = best % vocab_size
+        emitted = active[:, None] & (symbols != BLANK) & (scores > NEVER)
+        parents = torch.where(active[:, None], best // vocab_size, self._identity)
+        self._scores = torch.where(active[:, None], scores, self._scores)
+        self._grow(parents, emitted, symbols, frame)
+
+        self._cursor.select((self._rows + parents).flatten())
+        self._cursor.advance(emitted.flatten(), symbols.flatten())
+
+    def _merged(self, candidates: Tensor) -> Tensor:
+        """Add the candidates (B, K, V) that grow into another hypothesis to that one's blank."""
+        if not self._tokens.shape[2]:
+            return candidates
+        vocab_size = candidates.shape[2]
+        position = (self._lengths - 1).clamp(min=0)[..., None]
+        last = self._tokens.gather(2, position)  # (B, K, 1); blank if there are no tokens
+        prefix = self._tokens.scatter(2, position, BLANK)
+        alive = self._scores > NEVER
+        # grows[b, i, j]: hypothesis j, grown by the last token of i, is hypothesis i
+        grows = (prefix[:, :, None] == self._tokens[:, None]).all(dim=-1)
+        grows &= (self._lengths > 0)[:, :, None]
+        grows &= alive[:, :, None] & alive[:, None]
+        flat = candidates.flatten(1)
+        grown = (self._identity[:, None] * vocab_size + last).flatten(1)  # (B, K * K) into flat
+        gained = flat.gather(1, grown).unflatten(1, grows.shape[1:])
+        gained = torch.where(grows, gained, NEVER).amax(dim=2)  # at most one j for each i
+        # added rather than written: two i with the same last token point at the same candidate
+        flat = flat.scatter_add(1, grown, torch.where(grows, NEVER, 0.0).flatten(1))
+        merged = flat.view_as(candidates)
+        merged[..., BLANK] = merged[..., BLANK].logaddexp(gained)
+        return merged
+
+    def _grow(self, parents: Tensor, emitted: Tensor, symbols: Tensor, frame: int) -> None:
+        """Hypothesis i becomes ``parents[i]``, and where ``emitted`` one symbol longer."""
+        lengths = self._lengths.gather(1, parents)
+        room = max(self._tokens.shape[2], int((lengths + emitted).max()))
+        index = parents[..., None].expand(-1, -1, self._tokens.shape[2])
+        new = (0, room - self._tokens.shape[2])
+        tokens = pad(self._tokens.gather(1, index), new)
+        frames = pad(self._frames.gather(1, index), new)
+        if room:
+            place = lengths.clamp(max=room - 1)[..., None]
+            old_token, old_frame = tokens.gather(2, place), frames.gather(2, place)
+            tokens = tokens.scatter(
+                2, place, torch.where(emitted[..., None], symbols[..., None], old_token)
+            )
+            frames = frames.scatter(2, place, torch.where(emitted[..., None], frame, old_frame))
+        self._tokens, self._frames, self._lengths = tokens, frames, lengths + emitted
+
+    def results(self) -> list[Hypothesis]:
+        """What was recognised so far, in the order of the batch."""
+        ranks = self._scores
+        if self._length_norm:
+            ranks = ranks / (self._lengths + self._context_size)
+        best = ranks.argmax(dim=1, keepdim=True)
+        index = best[..., None].expand(-1, -1, self._tokens.shape[2])
+        rows = zip(
+            self._tokens.gather(1, index).squeeze(1).tolist(),
+            self._frames.gather(1, index).squeeze(1).tolist(),
+            self._lengths.gather(1, best).squeeze(1).tolist(),
+            self._scores.gather(1, best).squeeze(1).tolist(),
+            strict=True,
+        )
+        return [Hypothesis(tokens[:n], frames[:n], score) for tokens, frames, n, score in rows]

@@ -1,0 +1,243 @@
+"""Recognise test sets with a trained model and write their result files.
+
+Words of the form ``decoding.KEY=VALUE`` change the search, such as ``decoding.fast_beam=8``.
+"""
+
+import argparse
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from lhotse.dataset import SimpleCutSampler
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from asrprune.arguments import true_or_false
+from asrprune.config import Config, config_from_dict
+from asrprune.corpus.batches import open_cuts, transcript
+from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
+from asrprune.decoding.hypothesis import Hypothesis
+from asrprune.decoding.load import load_model
+from asrprune.decoding.options import METHODS, DecodingOptions
+from asrprune.decoding.search import make_search, recognize
+from asrprune.errors import UserError
+from asrprune.files import read_json
+from asrprune.scoring.files import write_results
+from asrprune.scoring.wer import Utterance
+from asrprune.transducer.model import Transducer
+
+log = logging.getLogger(__name__)
+
+MOST_THREADS = 8  # more make the small operations of a search slower, not faster
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune decode``."""
+    parser.add_argument("--exp-dir", type=Path, required=True, help="results go to EXP_DIR/METHOD")
+    parser.add_argument("--model", type=Path, help="default: EXP_DIR/averaged.pt (stage 6)")
+    parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
+    parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
+    parser.add_argument("--test-sets", nargs="+", required=True, help="such as test-clean")
+    parser.add_argument("--decoding-method", choices=METHODS, help="decoding.method")
+    parser.add_argument("--beam-size", type=int, help="decoding.beam_size: hypotheses kept")
+    parser.add_argument("--streaming", type=true_or_false, help="decoding.streaming: in chunks")
+    parser.add_argument("--max-duration", type=float, help="decoding.max_duration: seconds a batch")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Decode every set; nothing is written for a set that does not finish."""
+    test_sets = [word for word in args.test_sets if "=" not in word]
+    overrides = [word for word in args.test_sets if "=" in word] + args.overrides
+    device = choose_device(args.device)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
+    path = args.model or args.exp_dir / "averaged.pt"
+    tokenizer = load_tokenizer(args.lang_dir)
+    model, config = load_model(path, device, tokenizer)
+    short = {
+        "decoding.method": args.decoding_method,
+        "decoding.beam_size": args.beam_size,
+        "decoding.streaming": args.streaming,
+        "decoding.max_duration": args.max_duration,
+    }
+    given = [f"{key}={value}" for key, value in short.items() if value is not None]
+    options = decoding_options(config, [*overrides, *given])
+    make_search(model, 1, device, options, tokenizer.unk_id)  # what it lacks, it says now
+    sets = {name: open_cuts(args.manifest_dir, config.data.corpus, name) for name in test_sets}
+    for name, cuts in sets.items():
+        utterances = decode_cuts(model, cuts, tokenizer, options, device, name)
+        folder, suffix = args.exp_dir / options.method, result_suffix(path, options)
+        words = write_results(folder, name, suffix, options.method, utterances)
+        log.info("%%WER %s %s %s, written to %s", words, name, options.method, folder)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the GPU if there is one.
+
+    :raises UserError: no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name}: {reason}; use auto, cpu, cuda or cuda:N") from error
+    return device
+
+
+def decoding_options(config: Config, overrides: list[str]) -> DecodingOptions:
+    """The config's ``decoding`` section after ``key=value`` words.
+
+    Keys of the other sections are checked and else ignored: they were for the training.
+
+    :raises UserError: an unknown key, or a value out of its limits.
+    """
+    values: dict[str, Any] = dataclasses.asdict(config)
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} is not of the form key=value, such as decoding.beam_size=8")
+        *sections, name = key.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return config_from_dict(values).decoding
+
+
+def result_suffix(model: Path, options: DecodingOptions) -> str:
+    """The end of the result files' names: which model, and what is not the default of the search.
+
+    ``epoch-30-avg-9-beam_4`` if the model's JSON (stage 6) says so, else ``model_<file name>``.
+    """
+    about = model.with_suffix(".json")
+    content = read_json(about) if about.is_file() else {}
+    if "epoch" in content:
+        parts = [f"epoch-{content['epoch']}-avg-{content['avg']}"]
+    else:
+        parts = [f"model_{model.stem}"]
+    if options.method == "greedy_search" and options.max_sym_per_frame > 1:
+        parts.append(f"max_sym_{options.max_sym_per_frame}")
+    if options.method == "modified_beam_search":
+        parts.append(f"beam_{options.beam_size}")
+    if options.method == "fast_beam_search":
+        parts.append(
+            f"beam_{options.fast_beam:g}-contexts_{options.max_contexts}-"
+            f"states_{options.max_states}"
+        )
+    if options.streaming:
+        parts.append("streaming")
+    return "-".join(parts)
+
+
+def decode_cuts(
+    model: Transducer,
+    cuts: CutSet,
+    tokenizer: Tokenizer,
+    options: DecodingOptions,
+    device: torch.device,
+    name: str = "",
+) -> list[Utterance]:
+    """Recognise every cut, in the order of ``cuts``; ``name`` is for the progress bar and log.
+
+    :raises UserError: two cuts with one id, or a cut without features.
+    """
+    cuts = cuts.to_eager()
+    _check(cuts, name)
+    found: dict[str, str] = {}
+    started = time.monotonic()
+    with tqdm(total=len(cuts), desc=name, unit="utt", disable=None) as progress:
+        for ids, hypotheses in hypotheses_of(model, cuts, options, device, tokenizer.unk_id):
+            for cut_id, hypothesis in zip(ids, hypotheses, strict=True):
+                found[cut_id] = tokenizer.decode(hypothesis.tokens)
+            progress.update(len(ids))
+    seconds, spoken = time.monotonic() - started, sum(cut.duration for cut in cuts)
+    log.info(
+        "%s: %d utterances, %.2f h of speech in %.1f s on %s (real-time factor %.4f)",
+        name,
+        len(found),
+        spoken / 3600,
+        seconds,
+        device,
+        seconds / max(spoken, 1e-9),
+    )
+    # references as the tokenizer would write them: hypotheses cannot differ in mere encoding
+    return [
+        Utterance(cut.id, normalise(transcript(cut)).split(), found[cut.id].split()) for cut in cuts
+    ]
+
+
+def hypotheses_of(
+    model: Transducer,
+    cuts: CutSet,
+    options: DecodingOptions,
+    device: torch.device,
+    unk_id: int | None,
+) -> Iterator[tuple[list[str], list[Hypothesis]]]:
+    """Yield ``(cut ids, hypotheses)`` batch by batch, from the longest cuts to the shortest."""
+    if not len(cuts):
+        return
+    sampler = SimpleCutSampler(
+        cuts.sort_by_duration(),
+        max_duration=options.max_duration,
+        shuffle=False,
+        world_size=1,
+        rank=0,
+    )
+    loader = DataLoader(
+        _Features(), sampler=sampler, batch_size=None, num_workers=options.num_workers
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        ids, features, lengths = batch
+        yield ids, recognize(model, features.to(device), lengths.to(device), options, unk_id)
+
+
+class _Features(Dataset):
+    """A batch of cuts to ids, features (B, T, F) padded with zeros, and lengths (B,).
+
+    Or to an error, which a worker would else raise wrapped in its traceback.
+    """
+
+    def __getitem__(self, cuts: CutSet) -> tuple[list[str], torch.Tensor, torch.Tensor] | UserError:
+        try:
+            frames = [_load(cut) for cut in cuts]
+        except UserError as error:
+            return error
+        lengths = torch.tensor([len(x) for x in frames])
+        padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
+        return [cut.id for cut in cuts], padded, lengths
+
+
+def _load(cut: Cut) -> torch.Tensor:
+    try:
+        return torch.from_numpy(cut.load_features()).float()
+    except Exception as error:  # each storage type has errors of its own
+        raise UserError(
+            f"cut {cut.id}: its features cannot be read ({error}); the features stage (2) makes "
+            "them anew"
+        ) from error
+
+
+def _check(cuts: CutSet, name: str) -> None:
+    seen = set()
+    for cut in cuts:
+        if cut.id in seen:
+            raise UserError(f"{name}: two cuts have the id {cut.id!r}; rename one")
+        seen.add(cut.id)
+        if not cut.has_features:
+            raise UserError(
+                f"{name}: cut {cut.id} has no features; the features stage (2) adds them"
+            )

@@ -1,0 +1,70 @@
+"""Greedy search: the most probable symbol at every encoder frame, all utterances in step."""
+
+import torch
+from torch import Tensor
+
+from asrprune.decoding.hypothesis import BLANK, Hypothesis, PredictorCursor
+from asrprune.transducer.model import Transducer
+
+
+class GreedySearch:
+    """Greedy search over B utterances whose encoder frames come in one or several pieces.
+
+    The most probable symbol counts; if it is ``<unk>`` then nothing is emitted, as if it were
+    blank. This is sherpa-onnx's rule, so a model decodes equally here and where it is deployed.
+
+    A hypothesis's score is the sum of the log-probabilities of the chosen symbols, blanks
+    included. (After the last of ``max_sym_per_frame`` symbols the search moves to the next frame
+    without asking for a blank.)
+    """
+
+    def __init__(
+        self,
+        model: Transducer,
+        batch_size: int,
+        device: torch.device,
+        max_sym_per_frame: int = 1,
+        unk_id: int | None = None,
+    ):
+        self._joiner = model.joiner
+        self._cursor = PredictorCursor(model, batch_size, device)
+        self._max_sym_per_frame = max_sym_per_frame
+        self._unk_id = BLANK if unk_id is None else unk_id
+        self._scores = torch.zeros(batch_size, device=device)
+        self._symbols: list[Tensor] = []  # (B,) each, blank where nothing was emitted
+        self._frames: list[int] = []  # the frame of each entry of _symbols
+        self._start = 0  # frames seen in earlier pieces
+
+    def advance(self, h: Tensor, h_lens: Tensor) -> None:
+        """Take the next frames: encoder outputs ``h`` (B, T', D), of which ``h_lens`` (B,) count.
+
+        An utterance that has ended gets length 0 in every further piece.
+        """
+        projected = self._joiner.project_encoder(h)
+        for frame in range(int(h_lens.max())):
+            self._advance_frame(projected[:, frame], frame < h_lens, self._start + frame)
+        self._start += h.shape[1]
+
+    def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:
+        for count in range(self._max_sym_per_frame):
+            if count and not active.any():
+                break
+            log_probs = self._joiner(a, self._cursor.output).float().log_softmax(dim=-1)
+            best, symbols = log_probs.max(dim=-1)
+            emitted = active & (symbols != BLANK) & (symbols != self._unk_id)
+            self._scores += torch.where(active, best, 0.0)
+            self._symbols.append(torch.where(emitted, symbols, BLANK))
+            self._frames.append(frame)
+            self._cursor.advance(emitted, symbols)
+            active = emitted
+
+    def results(self) -> list[Hypothesis]:
+        """What was recognised so far, in the order of the batch."""
+        scores = self._scores.tolist()
+        if not self._symbols:
+            return [Hypothesis([], [], score) for score in scores]
+        hypotheses = []
+        for symbols, score in zip(torch.stack(self._symbols, 1).tolist(), scores, strict=True):
+            pairs = [(s, f) for s, f in zip(symbols, self._frames, strict=True) if s != BLANK]
+            hypotheses.append(Hypothesis([s for s, _ in pairs], [f for _, f in pairs], score))
+        return hypotheses

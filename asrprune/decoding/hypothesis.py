@@ -1,0 +1,75 @@
+"""What every search shares: its result, and predictor outputs that follow the hypotheses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asrprune.errors import UserError
+from asrprune.transducer.model import Transducer
+
+BLANK = 0
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What was recognised in one utterance."""
+
+    tokens: list[int]
+    frames: list[int]  # encoder frame (from 0) at which each token was emitted
+    score: float  # log-probability; what it sums over is for the search to say
+
+
+class PredictorCursor:
+    """The predictor's outputs for N hypotheses, moved on only where a symbol was emitted.
+
+    ``output`` (N, J) is already projected for the joiner.
+    """
+
+    def __init__(self, model: Transducer, size: int, device: torch.device):
+        self._predictor = model.predictor
+        self._project = model.joiner.project_predictor
+        # The interface of a predictor does not say which axis of its state counts hypotheses.
+        self._axes = _map_states(
+            _differing_axis,
+            self._predictor.initial_state(2, device),
+            self._predictor.initial_state(3, device),
+        )
+        state = self._predictor.initial_state(size, device)
+        output, self._state = self._predictor.step(None, state)
+        self.output = self._project(output)
+
+    def select(self, index: Tensor) -> None:
+        """Hypothesis ``i`` goes on from what was hypothesis ``index[i]``; ``index`` (N,) int64."""
+        self._state = self._predictor.select(self._state, index)
+        self.output = self.output[index]
+
+    def advance(self, emitted: Tensor, tokens: Tensor) -> None:
+        """Feed ``tokens`` (N,) int64 to the hypotheses where ``emitted`` (N,) bool is set."""
+        index = emitted.nonzero().squeeze(1)
+        if not len(index):
+            return
+        some = self._predictor.select(self._state, index)
+        output, some = self._predictor.step(tokens[index], some)
+        self.output = self.output.index_copy(0, index, self._project(output).to(self.output.dtype))
+        self._state = _map_states(
+            lambda old, new, axis: old.index_copy(axis, index, new), self._state, some, self._axes
+        )
+
+
+def _map_states(function: Callable, first: Any, *others: Any) -> Any:
+    """Apply ``function`` to the tensors of equally nested tuples or lists of tensors."""
+    if isinstance(first, Tensor):
+        return function(first, *others)
+    return tuple(_map_states(function, *parts) for parts in zip(first, *others, strict=True))
+
+
+def _differing_axis(two: Tensor, three: Tensor) -> int:
+    for axis, sizes in enumerate(zip(two.shape, three.shape, strict=True)):
+        if sizes == (2, 3):
+            return axis
+    raise UserError(
+        "the predictor's initial_state(n, device) holds a tensor without an axis of size n"
+    )

@@ -1,0 +1,56 @@
+"""A model file to a model that decodes."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asrprune.config import Config, config_from_dict
+from asrprune.corpus.tokenizer import Tokenizer
+from asrprune.errors import UserError
+from asrprune.transducer.model import Transducer, build_model
+
+KEYS = ("model", "config", "vocab_size", "tokenizer_digest")
+
+
+def load_model(
+    path: str | Path, device: torch.device | str, tokenizer: Tokenizer | None = None
+) -> tuple[Transducer, Config]:
+    """The model of an ``averaged.pt`` in evaluation mode on ``device``, and its training's config.
+
+    :raises UserError: the file is missing, damaged, or of another kind; or the model was trained
+        with another tokenizer than the given one.
+    """
+    path = Path(path)
+    content = _read(path)
+    missing = [key for key in KEYS if key not in content]
+    if missing:
+        raise UserError(
+            f"{path} is no model file of the average stage (6): no {missing[0]!r} in it"
+        )
+    if tokenizer is not None and tokenizer.digest != content["tokenizer_digest"]:
+        raise UserError(
+            f"{path} was trained with another tokenizer than the one in --lang-dir: its token ids "
+            "would mean other words. Give the --lang-dir of the training"
+        )
+    config = config_from_dict(content["config"])
+    model = build_model(config.model, config.loss, content["vocab_size"])
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: its weights do not fit its config: {reason}") from error
+    return model.to(device).eval(), config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; the average stage (6) makes it")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways, none of them documented
+        raise UserError(
+            f"{path} is damaged or no model file ({type(error).__name__}); the average stage (6) "
+            "makes it anew"
+        ) from error
+    return content if isinstance(content, dict) else {}

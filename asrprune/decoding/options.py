@@ -1,0 +1,22 @@
+"""Options of the search (standard library only)."""
+
+from dataclasses import dataclass
+
+from asrprune.options import RESUMABLE, option
+
+METHODS = ("greedy_search", "modified_beam_search", "fast_beam_search")
+
+
+@dataclass
+class DecodingOptions:
+    """How a set of cuts is decoded; nothing here changes what is trained."""
+
+    method: str = option("greedy_search", change=RESUMABLE, choices=METHODS)
+    max_sym_per_frame: int = option(1, change=RESUMABLE, minimum=1)  # greedy_search
+    beam_size: int = option(4, change=RESUMABLE, minimum=1)  # modified_beam_search: hypotheses
+    fast_beam: float = option(20.0, change=RESUMABLE, minimum=0)  # fast_beam_search: log-prob width
+    max_contexts: int = option(8, change=RESUMABLE, minimum=1)  # fast_beam_search, a frame
+    max_states: int = option(64, change=RESUMABLE, minimum=1)  # fast_beam_search, a frame
+    streaming: bool = option(False, change=RESUMABLE)  # chunk by chunk, as a live decoder would
+    max_duration: float = option(300.0, change=RESUMABLE, minimum=0.1)  # seconds a batch
+    num_workers: int = option(2, change=RESUMABLE, minimum=0)  # processes that load features

@@ -1,0 +1,65 @@
+"""From features to hypotheses: the encoder, whole or in chunks, and then a search."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from asrprune.decoding.beam import BeamSearch
+from asrprune.decoding.fast_beam import FastBeamSearch
+from asrprune.decoding.greedy import GreedySearch
+from asrprune.decoding.hypothesis import Hypothesis
+from asrprune.decoding.options import DecodingOptions
+from asrprune.decoding.streaming import encode_chunks
+from asrprune.transducer.model import Transducer
+
+
+class Search(Protocol):
+    """A search takes encoder frames in any number of pieces."""
+
+    def advance(self, h: Tensor, h_lens: Tensor) -> None:
+        """Take encoder outputs ``h`` (B, T', D), of which the first ``h_lens`` (B,) count."""
+
+    def results(self) -> list[Hypothesis]:
+        """The best hypothesis of each utterance so far."""
+
+
+def make_search(
+    model: Transducer,
+    batch_size: int,
+    device: torch.device,
+    options: DecodingOptions,
+    unk_id: int | None = None,
+) -> Search:
+    """A fresh search for ``batch_size`` utterances.
+
+    :raises UserError: ``fast_beam_search`` without k2, or with a predictor it cannot use.
+    """
+    if options.method == "greedy_search":
+        return GreedySearch(model, batch_size, device, options.max_sym_per_frame, unk_id)
+    if options.method == "modified_beam_search":
+        return BeamSearch(model, batch_size, device, options.beam_size, unk_id)
+    return FastBeamSearch(model, batch_size, device, options, unk_id)
+
+
+@torch.no_grad()
+def recognize(
+    model: Transducer,
+    x: Tensor,
+    x_lens: Tensor,
+    options: DecodingOptions,
+    unk_id: int | None = None,
+) -> list[Hypothesis]:
+    """Recognise B utterances: features ``x`` (B, T, num_features), ``x_lens`` (B,) int64.
+
+    ``model`` is in evaluation mode; ``unk_id`` is the tokenizer's, and is never emitted.
+
+    :raises UserError: see `make_search`; ``options.streaming`` with an offline encoder.
+    """
+    search = make_search(model, x.shape[0], x.device, options, unk_id)
+    if options.streaming:
+        for h, h_lens in encode_chunks(model, x, x_lens):
+            search.advance(h, h_lens)
+    else:
+        search.advance(*model.encode(x, x_lens))
+    return search.results()

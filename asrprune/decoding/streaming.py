@@ -1,0 +1,36 @@
+"""Streaming: an utterance chunk by chunk, with the encoder's state carried on between chunks."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from asrprune.errors import UserError
+from asrprune.transducer.encoder import windows
+from asrprune.transducer.model import Transducer
+
+
+def encode_chunks(model: Transducer, x: Tensor, x_lens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Encode features ``x`` (B, T, F) as a live recogniser would; ``x_lens`` (B,) int64.
+
+    Yields ``(h, h_lens)`` for each chunk: ``h`` (B, chunk_frames / subsampling, D), of which the
+    first ``h_lens`` (B,) frames count. Joined, they are what `Transducer.encode` gives. The last
+    chunk of an utterance and its look-ahead are filled up with zeros (after normalisation); an
+    utterance that has ended stays in the batch with length 0 until the longest one ends.
+
+    :raises UserError: the encoder is an offline one.
+    """
+    encoder = model.encoder
+    if not getattr(encoder, "streaming", False):
+        raise UserError(
+            f"the encoder {type(encoder).__name__} is offline: it needs whole utterances. Decode "
+            "without --streaming true, or train a streaming encoder, such as "
+            "model.encoder=asrprune.transducer.emformer:emformer"
+        )
+    output_lens = encoder.output_lengths(x_lens)
+    state = encoder.initial_state(x.shape[0], x.device, x.dtype)
+    done = 0
+    pieces = windows(x, x_lens, encoder.chunk_frames, encoder.lookahead_frames)
+    for piece, piece_lens in pieces:
+        h, state = model.encode_chunk(piece, state, piece_lens)
+        yield h, (output_lens - done).clamp(0, h.shape[1])
+        done += h.shape[1]

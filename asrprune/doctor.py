@@ -1,0 +1,66 @@
+"""Print versions, devices and the loss backend, and what to do about what is missing."""
+
+import argparse
+import importlib
+import sys
+
+from asrprune.environment import git_state, machine, usable_cores, versions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
+def main(_: argparse.Namespace) -> int:
+    """Print the report; the exit status is 1 when training would not work."""
+    found, advice = versions(), []
+    lines = [f"{name:<14} {version}" for name, version in found.items()]
+    lines += [f"{name:<14} {text}" for name, text in machine().items()]
+    if state := git_state():
+        lines.append(f"{'commit':<14} {state}")
+    broken = [name for name in ("torch", "torchaudio", "lhotse") if not _imports(name, advice)]
+    if "torch" not in broken:
+        lines += _devices(advice)
+        lines += _loss_backend(advice)
+    for module, need in (("espeakng_loader", "rehearsal"), ("num2words", "rehearsal")):
+        if not _imports(module, []):
+            advice.append(f"{module} is missing: pip install 'asrprune[{need}]' for rehearsals")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.writelines(f"-> {text}\n" for text in advice)
+    sys.stdout.write("not ready to train\n" if broken else "ready to train\n")
+    return 1 if broken else 0
+
+
+def _imports(module: str, advice: list[str]) -> bool:
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a mismatched binary wheel may raise anything
+        advice.append(f"{module} does not import: {str(error).splitlines()[0]}")
+        if module == "torchaudio":
+            advice.append("install torch and torchaudio of one release and build")
+        return False
+    return True
+
+
+def _devices(advice: list[str]) -> list[str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return [f"{'device':<14} cpu, {torch.get_num_threads()} threads on {usable_cores()} cores"]
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if not torch.cuda.is_bf16_supported():
+        advice.append("this GPU has no bfloat16: use training.precision=float16")
+    return [f"{'device':<14} cuda:{index} {name}" for index, name in enumerate(names)]
+
+
+def _loss_backend(advice: list[str]) -> list[str]:
+    from asrprune.transducer.k2_backend import k2_available
+
+    there, reason = k2_available()
+    if there:
+        return [f"{'loss backend':<14} k2"]
+    advice.append(
+        f"k2: {reason}. Everything but fast_beam_search works without it; for its faster loss on "
+        "a GPU: bash tools/install_k2.sh"
+    )
+    return [f"{'loss backend':<14} torch"]

@@ -1,0 +1,172 @@
+"""Result files in the form that icefall's users know: recogs, errs and wer-summary."""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby, zip_longest
+from pathlib import Path
+
+from asrprune.errors import UserError
+from asrprune.files import write_text
+from asrprune.scoring.wer import (
+    NOTHING,
+    ErrorCounts,
+    Utterance,
+    align,
+    character_errors,
+    total,
+    word_errors,
+)
+
+LINE = re.compile(r"(.+):\t(ref|hyp)=(\[.*\])")
+
+
+def write_results(
+    folder: Path, test_set: str, suffix: str, setting: str, utterances: Sequence[Utterance]
+) -> ErrorCounts:
+    """Write the three files of a test set into ``folder``, each whole or not at all.
+
+    ``suffix`` ends the file names; ``setting`` is what the summary calls the decoding method.
+    Returns the word errors of the set.
+    """
+    words = total(word_errors(utterances))
+    letters = total(character_errors(utterances))
+    name = f"{test_set}-{suffix}.txt"
+    write_errors(folder / f"errs-{name}", utterances)
+    write_text(
+        folder / f"wer-summary-{name}",
+        f"settings\tWER\tCER\n{setting}\t{100 * words.rate:.2f}\t{100 * letters.rate:.2f}\n",
+    )
+    # last: where these are, the others are too
+    write_recogs(folder / f"recogs-{name}", utterances)
+    return words
+
+
+def write_recogs(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write ``<id>:<tab>ref=['A', 'B']`` and ``<id>:<tab>hyp=['A', 'C']`` for each utterance.
+
+    :raises UserError: an id that would not fit on a line.
+    """
+    lines = []
+    for utterance in utterances:
+        if "\n" in utterance.id or not utterance.id:
+            raise UserError(f"the cut id {utterance.id!r} cannot stand in a result file: rename it")
+        lines.append(f"{utterance.id}:\tref={utterance.ref!r}\n")
+        lines.append(f"{utterance.id}:\thyp={utterance.hyp!r}\n")
+    write_text(path, "".join(lines))
+
+
+def read_recogs(path: str | Path) -> list[Utterance]:
+    """The inverse of `write_recogs`.
+
+    :raises UserError: the file is missing; or the first line that is not of its form.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; the decode stage (8) makes it")
+    # bytes: reading as text would take a carriage return in an id for the end of a line
+    lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    if lines.pop():
+        raise UserError(f"{path} is cut off in its last line; decode again (stage 8)")
+    found = [_parse(path, number, line) for number, line in enumerate(lines, 1)]
+    utterances = {}
+    for number, (refs, hyps) in enumerate(zip_longest(found[::2], found[1::2])):
+        if not hyps or refs[:2] != (hyps[0], "ref") or hyps[1] != "hyp" or hyps[0] in utterances:
+            raise UserError(f"{path}, line {2 * number + 1}: not one ref and one hyp of a new id")
+        utterances[hyps[0]] = Utterance(hyps[0], refs[2], hyps[2])
+    return list(utterances.values())
+
+
+def _parse(path: Path, number: int, line: str) -> tuple[str, str, list[str]]:
+    match = LINE.fullmatch(line)
+    try:
+        words = ast.literal_eval(match[3]) if match else None
+    except (ValueError, SyntaxError):
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UserError(f"{path}, line {number}: not of the form ID:<tab>ref=['A', 'B']")
+    return match[1], match[2], words
+
+
+def write_errors(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write which words were confused: per utterance, per kind of error and per word.
+
+    In the alignments ``(A B->C)`` stands for a stretch of errors, with ``*`` for nothing.
+    """
+    substitutions, insertions, deletions, correct = Counter(), Counter(), Counter(), Counter()
+    in_ref, in_hyp, details = Counter(), Counter(), []
+    for utterance in utterances:
+        in_ref.update(utterance.ref)
+        in_hyp.update(utterance.hyp)
+        pairs = align(utterance.ref, utterance.hyp)
+        for ref, hyp in pairs:
+            if ref == hyp:
+                correct[ref] += 1
+            elif ref == NOTHING:
+                insertions[hyp] += 1
+            elif hyp == NOTHING:
+                deletions[ref] += 1
+            else:
+                substitutions[ref, hyp] += 1
+        details.append(f"{utterance.id}:\t{show_alignment(pairs)}")
+
+    counts = ErrorCounts(
+        insertions.total(), deletions.total(), substitutions.total(), in_ref.total()
+    )
+    stats = []
+    for word in in_ref | in_hyp:
+        hits = correct[word]
+        stats.append((in_ref[word] + in_hyp[word] - 2 * hits, hits, word))
+    sections = [
+        [
+            f"%WER = {100 * counts.rate:.2f}",
+            f"Errors: {counts.insertions} insertions, {counts.deletions} deletions, "
+            f"{counts.substitutions} substitutions, over {counts.words} reference words "
+            f"({correct.total()} correct)",
+            "Search below for sections starting with PER-UTT DETAILS:, SUBSTITUTIONS:, "
+            "DELETIONS:, INSERTIONS:, PER-WORD STATS:",
+        ],
+        ["PER-UTT DETAILS: corr or (ref->hyp)", *details],
+        [
+            "SUBSTITUTIONS: count ref -> hyp",
+            *(f"{count} {ref} -> {hyp}" for (ref, hyp), count in _most_first(substitutions)),
+        ],
+        ["DELETIONS: count ref", *(f"{n} {word}" for word, n in _most_first(deletions))],
+        ["INSERTIONS: count hyp", *(f"{n} {word}" for word, n in _most_first(insertions))],
+        [
+            "PER-WORD STATS: word corr tot_errs count_in_ref count_in_hyp",
+            *(
+                f"{word} {hits} {errors} {in_ref[word]} {in_hyp[word]}"
+                for errors, hits, word in sorted(stats, key=lambda row: (-row[0], -row[1], row[2]))
+            ),
+        ],
+    ]
+    write_text(path, "\n\n".join("\n".join(section) for section in sections) + "\n")
+
+
+def show_alignment(pairs: Iterable[tuple[str, str]]) -> str:
+    """``A (B C->D) E``: the words that agree, and each stretch of errors in parentheses."""
+    shown = []
+    for agrees, stretch in groupby(pairs, key=lambda pair: pair[0] == pair[1]):
+        refs, hyps = zip(*stretch, strict=True)
+        if agrees:
+            shown.extend(refs)
+        else:
+            ref, hyp = (" ".join(filter(None, side)) or "*" for side in (refs, hyps))
+            shown.append(f"({ref}->{hyp})")
+    return " ".join(shown)
+
+
+def _most_first(counter: Counter) -> list:
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+
+
+def result_files(folder: Path, test_set: str) -> list[Path]:
+    """The recogs files of a test set, the newest last.
+
+    A suffix starts with ``epoch-N`` or ``model_``, which keeps ``test`` apart from ``test-clean``.
+    """
+    name = re.compile(rf"recogs-{re.escape(test_set)}-(epoch-\d|model_).*\.txt")
+    found = [path for path in folder.glob("recogs-*.txt") if name.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))

@@ -1,0 +1,152 @@
+"""Error rates of decoded test sets with 95 % intervals, and rows for RESULTS.md.
+
+The last lines of the output are one ``%WER`` line a test set.
+"""
+
+import argparse
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from asrprune.errors import UserError
+from asrprune.files import read_json, write_json, write_text
+from asrprune.scoring.bootstrap import Interval, paired_difference, wer_interval
+from asrprune.scoring.files import read_recogs, result_files
+from asrprune.scoring.wer import ErrorCounts, Utterance, character_errors, total, word_errors
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("set", "method", "WER", "95 % interval", "ins", "del", "sub", "words", "CER", "model")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune score``."""
+    parser.add_argument("--exp-dir", type=Path, required=True, help="where decode wrote to")
+    parser.add_argument("--decoding-method", required=True, help="such as greedy_search")
+    parser.add_argument("--test-sets", nargs="+", required=True, help="such as test-clean")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        help="another experiment's folder: also print the difference on common utterances",
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    """Score every set, then write ``results-METHOD.json`` and ``.md`` into the folder."""
+    method = args.decoding_method
+    rows = {}
+    for name in args.test_sets:
+        path = newest_results(args.exp_dir, method, name)
+        utterances = read_recogs(path)
+        if not utterances:
+            raise UserError(f"{path} holds no utterances: is the test set {name} empty?")
+        model = path.stem.removeprefix(f"recogs-{name}-")
+        rows[name] = {"method": method, "model": f"{args.exp_dir.name} {model}"}
+        rows[name] |= {"file": f"{method}/{path.name}", **score_set(utterances)}
+        if args.against:
+            other = newest_results(args.against, method, name)
+            rows[name]["against"] = {"file": str(other), **compare(utterances, read_recogs(other))}
+            sys.stdout.write(describe_difference(name, path, other, rows[name]["against"]))
+    table = args.exp_dir / f"results-{method}.json"
+    earlier = read_json(table) if table.is_file() else {}
+    write_json(table, earlier | rows)
+    write_text(table.with_suffix(".md"), markdown(earlier | rows))
+    for unit in ("CER", "WER"):
+        for name, row in rows.items():
+            counts = ErrorCounts(**row[unit]["counts"])
+            sys.stdout.write(f"%{unit} {counts} {name} {method}\n")
+
+
+def newest_results(exp_dir: Path, method: str, test_set: str) -> Path:
+    """The newest recogs file of a test set.
+
+    :raises UserError: there is none.
+    """
+    found = result_files(exp_dir / method, test_set)
+    if not found:
+        raise UserError(
+            f"there is no recogs-{test_set}-*.txt in {exp_dir / method}; the decode stage (8) with "
+            f"--decoding-method {method} makes it"
+        )
+    if len(found) > 1:
+        log.info("%d results of %s; taking the newest, %s", len(found), test_set, found[-1].name)
+    return found[-1]
+
+
+def score_set(utterances: list[Utterance]) -> dict[str, Any]:
+    """``{"utterances": N, "WER": …, "CER": …}``, each rate with its interval and its counts."""
+    scores: dict[str, Any] = {"utterances": len(utterances)}
+    for unit, errors_of in (("WER", word_errors), ("CER", character_errors)):
+        counts = errors_of(utterances)
+        interval = wer_interval([c.errors for c in counts], [c.words for c in counts])
+        scores[unit] = {**_json(interval), "counts": asdict(total(counts))}
+    return scores
+
+
+def compare(ours: list[Utterance], theirs: list[Utterance]) -> dict[str, Any]:
+    """The difference of the word error rates, ours minus theirs, on the utterances of both.
+
+    :raises UserError: no utterance is in both, or a reference differs.
+    """
+    others = {utterance.id: utterance for utterance in theirs}
+    common = [utterance for utterance in ours if utterance.id in others]
+    if not common:
+        raise UserError("--against: the two results have no utterance in common")
+    for utterance in common:
+        if utterance.ref != others[utterance.id].ref:
+            raise UserError(
+                f"--against: the references of {utterance.id} differ; decode both with one manifest"
+            )
+    a = word_errors(common)
+    b = word_errors(others[utterance.id] for utterance in common)
+    interval = paired_difference([c.errors for c in a], [c.errors for c in b], [c.words for c in a])
+    return {
+        "utterances": len(common),
+        "left_out": len(ours) + len(theirs) - 2 * len(common),
+        **_json(interval),
+    }
+
+
+def describe_difference(name: str, ours: Path, theirs: Path, found: dict[str, Any]) -> str:
+    """One line on a paired difference."""
+    difference = _show_interval(found, sign="+")
+    left_out = f", {found['left_out']} in one only" if found["left_out"] else ""
+    return (
+        f"{name}: WER {difference}, {ours} minus {theirs} "
+        f"({found['utterances']} common utterances{left_out})\n"
+    )
+
+
+def markdown(rows: dict[str, Any]) -> str:
+    """The rows as a table for RESULTS.md."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for name, row in rows.items():
+        wer, counts = row["WER"], row["WER"]["counts"]
+        cells = [
+            name,
+            row["method"],
+            _percent(wer["rate"]),
+            f"{_percent(wer['low'])}–{_percent(wer['high'])}",
+            *(counts[key] for key in ("insertions", "deletions", "substitutions", "words")),
+            _percent(row["CER"]["rate"]),
+            row["model"],
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _json(interval: Interval) -> dict[str, float | None]:
+    """JSON has no infinity, which is the rate of errors without reference words."""
+    finite = [x if abs(x) != float("inf") else None for x in interval]
+    return dict(zip(("rate", "low", "high"), finite, strict=True))
+
+
+def _show_interval(found: dict[str, Any], sign: str = "") -> str:
+    value, low, high = (_percent(found[key], sign) for key in ("rate", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _percent(rate: float | None, sign: str = "") -> str:
+    return "inf" if rate is None else f"{100 * rate:{sign}.2f}"

@@ -1,0 +1,144 @@
+"""Average models over training: a running mean in float64, and the mean of checkpoints on disk.
+
+The running mean covers every ``average_period``-th step since the start and is saved with each
+checkpoint; the mean over the epochs from A to B follows from those of the two checkpoints, so that
+``--epoch 30 --avg 9`` averages hundreds of models for the price of two files.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asrprune.arguments import true_or_false
+from asrprune.errors import UserError
+from asrprune.files import write_json
+from asrprune.training.checkpoint import load_checkpoint, numbered, save_checkpoint
+
+log = logging.getLogger(__name__)
+
+State = dict[str, torch.Tensor]
+
+
+class RunningAverage:
+    """The float64 mean of the parameters over all updates so far."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.mean: State = {
+            name: torch.zeros_like(value, dtype=torch.float64)
+            for name, value in model.named_parameters()
+        }
+        self.count = 0
+
+    @torch.no_grad()
+    def update(self, model: torch.nn.Module) -> None:
+        """Take in the present parameters."""
+        self.count += 1
+        means = [self.mean[name] for name, _ in model.named_parameters()]
+        now = [value.double() for value in model.parameters()]
+        torch._foreach_lerp_(means, now, 1 / self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: float64 stays float64."""
+        return {"mean": self.mean, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`, strict."""
+        if state["mean"].keys() != self.mean.keys():
+            raise UserError("the averaged model of the checkpoint has other parameters")
+        for name, value in state["mean"].items():
+            self.mean[name].copy_(value)
+        self.count = state["count"]
+
+
+def mean_between(before: dict[str, Any] | None, after: dict[str, Any]) -> State:
+    """The mean over the updates after ``before`` (None: the start) up to ``after``, in float64.
+
+    With m a running mean over n updates, that is (m_a n_a - m_b n_b) / (n_a - n_b).
+    """
+    if before is None:
+        return after["mean"]
+    count = after["count"] - before["count"]
+    return {
+        name: (value * after["count"] - before["mean"][name] * before["count"]) / count
+        for name, value in after["mean"].items()
+    }
+
+
+def mean_of(models: list[State]) -> State:
+    """The plain mean of some models, in float64."""
+    return {
+        name: torch.stack([model[name].double() for model in models]).mean(0) for name in models[0]
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune average``."""
+    parser.add_argument("--exp-dir", type=Path, required=True, help="where the epochs are")
+    parser.add_argument("--epoch", type=int, default=0, help="the last one; 0: the newest")
+    parser.add_argument("--avg", type=int, default=1, help="how many epochs to average")
+    parser.add_argument(
+        "--use-averaged-model",
+        type=true_or_false,
+        default=True,
+        help="average over all steps of these epochs, not only over their last ones",
+    )
+    parser.add_argument("--output", type=Path, help="default: EXP_DIR/averaged.pt")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Average and write one self-contained model file, and a JSON that names its inputs."""
+    last = args.epoch or _newest_epoch(args.exp_dir)
+    if not 1 <= args.avg <= last:
+        raise UserError(f"--avg {args.avg}: with --epoch {last} it must be between 1 and {last}")
+    after = load_checkpoint(_epoch_file(args.exp_dir, last))
+    if args.use_averaged_model:
+        inputs = [last - args.avg, last] if last > args.avg else [last]
+        before = _average_of(args.exp_dir, last - args.avg) if last > args.avg else None
+        if after["average"]["count"] == (before["count"] if before else 0):
+            raise UserError(
+                f"no update of the averaged model lies in epochs {last - args.avg + 1} to {last}: "
+                "lower training.average_period, raise --avg, or pass --use-averaged-model false"
+            )
+        mean = mean_between(before, after["average"])
+    else:
+        inputs = list(range(last - args.avg + 1, last + 1))
+        names = after["average"]["mean"]
+        states = [load_checkpoint(_epoch_file(args.exp_dir, n))["model"] for n in inputs]
+        mean = mean_of([{name: state[name] for name in names} for state in states])
+    model = {name: mean.get(name, value) for name, value in after["model"].items()}
+    model = {name: value.to(after["model"][name].dtype) for name, value in model.items()}
+    output = args.output or args.exp_dir / "averaged.pt"
+    about = {key: after[key] for key in ("config", "vocab_size", "tokenizer_digest")}
+    save_checkpoint({"model": model, **about}, output)
+    write_json(
+        output.with_suffix(".json"),
+        {
+            "epoch": last,
+            "avg": args.avg,
+            "use_averaged_model": args.use_averaged_model,
+            "inputs": [f"epoch-{n}.pt" for n in inputs],
+        },
+    )
+    log.info("averaged epochs %d to %d into %s", last - args.avg + 1, last, output)
+
+
+def _newest_epoch(folder: Path) -> int:
+    found = numbered(folder, "epoch")
+    if not found:
+        raise UserError(f"there is no epoch-N.pt in {folder}; the train stage (5) makes them")
+    return int(found[-1].stem.split("-")[1])
+
+
+def _epoch_file(folder: Path, epoch: int) -> Path:
+    path = folder / f"epoch-{epoch}.pt"
+    if not path.is_file():
+        newest = _newest_epoch(folder)
+        raise UserError(f"{path} does not exist; the newest epoch in {folder} is {newest}")
+    return path
+
+
+def _average_of(folder: Path, epoch: int) -> dict[str, Any]:
+    return load_checkpoint(_epoch_file(folder, epoch))["average"]

@@ -1,0 +1,91 @@
+"""The cost of the trainer: its speed against a bare loop over the same model and batches."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from asrprune.config import load_config
+from asrprune.corpus.batches import epoch_loader
+from asrprune.training.distributed import Ranks
+from asrprune.training.metrics import Metrics
+from asrprune.training.schedule import loss_weights
+from asrprune.training.train import build_trainer
+from asrprune.training.trainer import Batch, Trainer, _Meter, make_optimizer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune bench train``."""
+    parser.add_argument("--config", type=Path, required=True, help="a YAML file")
+    parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
+    parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
+    parser.add_argument("--steps", type=int, default=20, help="steps a round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, the two in turn")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Time both loops in turn and print their speeds and the ratio of the medians."""
+    config = load_config(args.config, args.overrides)
+    config.training.accumulate = 1
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    ranks = Ranks(0, 1, place)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(config, ranks, Path(folder), args.manifest_dir, args.lang_dir)
+        metrics = Metrics(Path(folder), 0)
+        times: dict[str, list[float]] = {"bare": [], "trainer": []}
+        for round_number in range(args.rounds + 1):
+            bare = _timed(trainer, _bare_loop, args.steps, metrics)
+            own = _timed(trainer, _trainer_loop, args.steps, metrics)
+            if round_number:  # the first one warms up
+                times["bare"].append(bare)
+                times["trainer"].append(own)
+        metrics.close()
+    bare, own = (sorted(times[name])[len(times[name]) // 2] for name in ("bare", "trainer"))
+    sys.stdout.write(
+        f"bare loop {args.steps / bare:.3f} steps/s, trainer {args.steps / own:.3f} steps/s, "
+        f"trainer / bare time {own / bare:.3f} (median of {args.rounds} rounds of {args.steps} "
+        f"steps, {torch.get_num_threads()} threads)\n"
+    )
+
+
+def _timed(trainer: Trainer, loop, steps: int, metrics: Metrics) -> float:
+    trainer.model.load_state_dict(trainer.model.state_dict())
+    trainer.position.epoch = 1
+    trainer.restart_epoch()
+    loader = epoch_loader(trainer.data.sampler, trainer.data.dataset, 1, 0, trainer.config.data)
+    start = time.monotonic()
+    loop(trainer, iter(loader), steps, metrics)
+    if trainer.ranks.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.monotonic() - start
+
+
+def _bare_loop(trainer: Trainer, batches: Iterator[Batch], steps: int, _: Metrics) -> None:
+    """What anybody would write: forward, backward, clip, step."""
+    model, config, device = trainer.model, trainer.config, trainer.ranks.device
+    optimizer = make_optimizer(model, config)
+    simple_weight, pruned_weight = loss_weights(0, 1, config.loss.simple_scale)
+    for _, batch in zip(range(steps), batches, strict=False):
+        names = ("features", "feature_lens", "tokens", "token_lens")
+        simple, pruned = model(*(batch[name].to(device) for name in names))
+        loss = (simple_weight * simple + pruned_weight * pruned).sum()
+        optimizer.zero_grad()
+        (loss / (batch["token_lens"] + 1).sum()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.optimizer.clip_norm)
+        optimizer.step()
+
+
+def _trainer_loop(trainer: Trainer, batches: Iterator[Batch], steps: int, metrics: Metrics) -> None:
+    """The trainer's step with all that surrounds it."""
+    meter = _Meter(trainer.ranks)
+    for index, batch in zip(range(steps), batches, strict=False):
+        trainer.step([batch], meter, False)
+        if (index + 1) % trainer.options.log_interval == 0:
+            metrics.write("train", index, **meter.read())

@@ -1,0 +1,135 @@
+"""Checkpoints: everything with state in one file, written whole or not at all.
+
+``checkpoint-N.pt`` is written every so many steps (the last few are kept), ``epoch-N.pt`` at the
+end of each epoch (all are kept, for averaging). Both hold the same things. A training resumes from
+the furthest; a damaged one is passed over for the one before.
+"""
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from asrprune.errors import UserError
+from asrprune.files import atomic_path
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint atomically.
+
+    :raises UserError: the disk is full; the file is then absent, older checkpoints are untouched.
+    """
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        stream = _Stream(file)
+        try:
+            torch.save({"format": FORMAT, **state}, stream)
+        except RuntimeError:
+            if stream.error:
+                raise stream.error from None
+            raise
+
+
+class _Stream:
+    """Remembers the system's error (disk full), which ``torch.save`` covers with its own."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def also_as(path: Path, other: Path) -> None:
+    """Give a checkpoint a second name: a hard link where the file system has them, else a copy."""
+    with atomic_path(other) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU.
+
+    :raises UserError: the file is missing, damaged, or of another format.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways, none of them documented
+        raise UserError(
+            f"checkpoint {path} is damaged ({_first_line(error)}); delete it to go on from the "
+            "one before"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"checkpoint {path} was not written by this version of asrprune")
+    return state
+
+
+def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The furthest readable checkpoint of a folder, or None when there is none at all.
+
+    :raises UserError: there are checkpoints, and none can be read.
+    """
+    paths = list(checkpoints(folder))
+    for path in paths:
+        try:
+            state = load_checkpoint(path)
+        except UserError as error:
+            log.warning("%s; going on from the one before", str(error).split(";")[0])
+            continue
+        return path, state
+    if paths:
+        raise UserError(
+            f"none of the {len(paths)} checkpoints in {folder} can be read; delete them to start "
+            "again, or choose another --tag"
+        )
+    return None
+
+
+def checkpoints(folder: Path) -> Iterator[Path]:
+    """All checkpoints of a folder, the furthest first.
+
+    The end of an epoch is saved under both names, so ``checkpoint-N.pt`` files by step come first,
+    and ``epoch-N.pt`` files stand behind them as older ones.
+    """
+    for kind in ("checkpoint", "epoch"):
+        yield from reversed(numbered(folder, kind))
+
+
+def numbered(folder: Path, kind: str) -> list[Path]:
+    """The ``<kind>-N.pt`` files of a folder in order of N."""
+    found = [
+        (int(match[1]), path)
+        for path in folder.glob(f"{kind}-*.pt")
+        if (match := re.fullmatch(rf"{kind}-(\d+)\.pt", path.name))
+    ]
+    return [path for _, path in sorted(found)]
+
+
+def remove_old_checkpoints(folder: Path, keep: int) -> None:
+    """Delete all but the last ``keep`` of the ``checkpoint-N.pt`` files."""
+    for path in numbered(folder, "checkpoint")[:-keep]:
+        path.unlink()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,105 @@
+"""The ranks of a training: who am I, and sums over all of us. One process needs no setup.
+
+Gradients are reduced here, as one flat tensor after the backward pass, and not by
+``DistributedDataParallel``: the layout of the reduction is then fixed (DDP rebuilds its buckets
+after the first step, which changes the bits with three ranks or more), a parameter without a
+gradient on some rank is no special case, and accumulated micro-batches need no ``no_sync``.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from asrprune.errors import UserError
+
+
+@dataclass
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes files and logs."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def total(self, *numbers: float) -> list[float]:
+        """Each number summed over all ranks (in float64)."""
+        if self.world == 1:
+            return list(numbers)
+        # NCCL has no CPU tensors; float64 sums of counts are exact in any order
+        return self.sum(torch.tensor(numbers, dtype=torch.float64, device=self.device)).tolist()
+
+    def reduce_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Sum the gradients over all ranks; a missing gradient counts as zero."""
+        if self.world == 1:
+            return
+        parameters = list(parameters)
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = self.sum(torch.cat([p.grad.flatten() for p in parameters]))
+        start = 0
+        for parameter in parameters:
+            end = start + parameter.numel()
+            parameter.grad.copy_(flat[start:end].view_as(parameter))
+            start = end
+
+    def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every rank the first one's values, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:
+    """Join the ranks that ``torchrun`` started (its RANK, LOCAL_RANK and WORLD_SIZE), or be alone.
+
+    :raises UserError: a GPU is asked for and there is none.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    place = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    if world > 1:
+        backend = "nccl" if place.type == "cuda" else "gloo"
+        dist.init_process_group(
+            backend, init_method, timedelta(minutes=10), world_size=world, rank=rank
+        )
+    return Ranks(rank, world, place)
+
+
+def stop_ranks() -> None:
+    """Leave the group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _device(wanted: str, local_rank: int) -> torch.device:
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("training.device=cuda, but torch sees no GPU; `asrprune doctor` tells more")
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"--world-size asks for GPU number {local_rank + 1} of this machine, which has "
+            f"{torch.cuda.device_count()}"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)

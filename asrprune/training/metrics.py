@@ -1,0 +1,68 @@
+"""What a training writes down: a log file, a JSONL of numbers, TensorBoard, a progress bar."""
+
+import json
+import logging
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from asrprune.files import write_text
+
+
+class Metrics:
+    """Numbers over steps. On a resume, what was written after the checkpoint is taken back."""
+
+    def __init__(self, folder: Path, step: int):
+        """:param step: the step that the training goes on from."""
+        (folder / "log").mkdir(parents=True, exist_ok=True)
+        self.path = folder / "log" / "metrics.jsonl"
+        self._take_back(step)
+        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, kind: str, step: int, **numbers: float) -> None:
+        """One line of numbers, such as ``write("train", 100, loss=2.3)``."""
+        self.file.write(json.dumps({"kind": kind, "step": step, **numbers}) + "\n")
+        self.file.flush()
+        for name, value in numbers.items():
+            self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.file.close()
+        self.board.close()
+
+    def _take_back(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except ValueError:  # the last line of a killed process
+                break
+        write_text(self.path, "".join(kept))
+
+
+def log_to_file(path: Path) -> logging.Handler:
+    """Copy the log into a file; returns the handler, to be removed at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+def epoch_bar(epoch: int, epochs: int, total: float, done: float, shown: bool) -> tqdm:
+    """A progress bar over the seconds of audio of an epoch; silent where there is no terminal."""
+    return tqdm(
+        desc=f"epoch {epoch}/{epochs}",
+        total=round(total),
+        initial=round(done),
+        unit="s",
+        unit_scale=True,
+        disable=None if shown else True,
+        leave=False,
+    )

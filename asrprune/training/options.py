@@ -1,0 +1,37 @@
+"""Options of the training loop (standard library only)."""
+
+from dataclasses import dataclass
+
+from asrprune.options import REBATCH, RESUMABLE, option
+
+
+@dataclass
+class OptimizerOptions:
+    """AdamW and its schedule, in units of progress (0 at the start, 1 at the planned end)."""
+
+    lr: float = option(1e-3, minimum=0)  # the peak
+    betas: list[float] = option(factory=lambda: [0.9, 0.98])
+    eps: float = option(1e-9, minimum=0)
+    weight_decay: float = option(1e-2, minimum=0)  # not on biases and norms
+    schedule: str = option("cosine", choices=("cosine", "linear", "constant"))
+    warmup: float = option(0.05, minimum=0, maximum=1)  # share of the training with a rising rate
+    final_lr: float = option(0.02, minimum=0, maximum=1)  # share of the peak at the end
+    clip_norm: float = option(5.0, minimum=0)  # of the whole gradient; 0: no clipping
+
+
+@dataclass
+class TrainingOptions:
+    """How long, how precisely, and what is written down."""
+
+    epochs: int = option(30, change=RESUMABLE, minimum=1)
+    optimizer: OptimizerOptions = option(factory=OptimizerOptions)
+    precision: str = option("float32", choices=("float32", "bfloat16", "float16"))
+    accumulate: int = option(1, change=REBATCH, minimum=1)  # micro-batches a step
+    average_period: int = option(100, minimum=1)  # steps between updates of the averaged model
+    device: str = option("auto", change=RESUMABLE, choices=("auto", "cpu", "cuda"))
+    threads: int = option(0, change=RESUMABLE, minimum=0)  # CPU threads a rank; 0: torch's choice
+    deterministic: bool = option(False, change=RESUMABLE)  # bit-exact resume on a GPU, slower
+    log_interval: int = option(50, change=RESUMABLE, minimum=1)  # steps
+    checkpoint_interval: int = option(1000, change=RESUMABLE, minimum=1)  # steps
+    keep_checkpoints: int = option(2, change=RESUMABLE, minimum=1)  # of checkpoint-N.pt
+    oom_scan: bool = option(False, change=RESUMABLE)  # try the largest batches before the start

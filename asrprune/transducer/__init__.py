@@ -1,0 +1,1 @@
+"""Transducer models: encoders, predictors, joiner and the pruned loss."""

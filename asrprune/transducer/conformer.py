@@ -1,0 +1,176 @@
+"""Offline Conformer (Gulati et al. 2020) on torchaudio's layers, with their leaks mended.
+
+torchaudio's `ConformerLayer` gives the parameters and their names; the computation is written here
+because its own lets padding into the depthwise convolution and into the batch statistics, and
+knows no positions. Here padding is masked before that convolution, LayerNorm over channels takes
+the place of BatchNorm (sub-networks have no common statistics either), and queries and keys are
+rotated by their position (Su et al. 2021, RoFormer).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchaudio.models.conformer import ConformerLayer
+
+from asrprune.errors import UserError
+from asrprune.transducer.encoder import padding_mask
+from asrprune.transducer.subsampling import ConvSubsampling
+
+
+def conformer(
+    num_features: int,
+    *,
+    dim: int = 256,
+    num_layers: int = 12,
+    num_heads: int = 4,
+    ffn_dim: int = 1024,
+    kernel_size: int = 31,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+    subsampling_channels: Sequence[int] = (8, 32),
+) -> "Conformer":
+    """A Conformer encoder that sees the whole utterance; one output for four feature frames.
+
+    Args:
+        num_features: mel bins.
+        dim: width of the layers, a multiple of ``2 * num_heads``.
+        kernel_size: frames (of 40 ms) that the depthwise convolution sees, odd.
+        dropout: probability after each module and inside the feed-forward layers.
+        attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
+        subsampling_channels: channels of the two convolutions that subsample.
+
+    Raises:
+        UserError: sizes that do not fit each other.
+    """
+    if min(dim, num_layers, num_heads, ffn_dim, kernel_size) < 1:
+        raise UserError("dim, num_layers, num_heads, ffn_dim and kernel_size: at least 1 each")
+    if kernel_size % 2 == 0:
+        raise UserError(f"kernel_size={kernel_size}: the Conformer's kernel must be odd")
+    if dim % (2 * num_heads):
+        raise UserError(f"dim={dim} must be a multiple of 2 * num_heads = {2 * num_heads}")
+    if len(subsampling_channels) != 2:
+        raise UserError(
+            f"subsampling_channels={list(subsampling_channels)}: two numbers, one a convolution"
+        )
+    return Conformer(
+        ConvSubsampling(num_features, dim, subsampling_channels, dropout),
+        nn.ModuleList(
+            Layer(dim, ffn_dim, num_heads, kernel_size, dropout, attention_dropout)
+            for _ in range(num_layers)
+        ),
+    )
+
+
+class Conformer(nn.Module):
+    """See `conformer`; an `asrprune.transducer.encoder.Encoder`."""
+
+    streaming = False
+
+    def __init__(self, subsampling: ConvSubsampling, layers: nn.ModuleList):
+        super().__init__()
+        self.embed = subsampling
+        self.layers = layers
+        self.output_dim = subsampling.out.out_features
+        self.subsampling = subsampling.factor
+
+    def output_lengths(self, x_lens: Tensor) -> Tensor:
+        """``ceil(ceil(x_lens / 2) / 2)``: at least 1 for any utterance of at least one frame."""
+        return self.embed.output_lengths(x_lens)
+
+    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,)."""
+        x, lengths = self.embed(x, x_lens)
+        padding = padding_mask(lengths, x.size(1))
+        # an utterance of no frames still needs one key, or its attention is 0 / 0
+        keys = (~padding_mask(lengths.clamp(min=1), x.size(1)))[:, None, None, :]
+        padding = padding.unsqueeze(-1)
+        rotation = rotary_table(x.size(1), self.layers[0].head_dim, x.device)
+        for layer in self.layers:
+            x = layer(x, padding, keys, rotation)
+        return x.masked_fill(padding, 0.0), lengths
+
+
+class Layer(ConformerLayer):
+    """torchaudio's layer with the same parameters, batch first, blind to padding."""
+
+    def __init__(
+        self,
+        dim: int,
+        ffn_dim: int,
+        num_heads: int,
+        kernel_size: int,
+        dropout: float,
+        attention_dropout: float,
+    ):
+        super().__init__(dim, ffn_dim, num_heads, kernel_size, dropout)
+        self.conv_module.sequential[3] = nn.LayerNorm(dim)
+        self.head_dim = dim // num_heads
+        self.attention_dropout = attention_dropout
+
+    def forward(
+        self, x: Tensor, padding: Tensor, keys: Tensor, rotation: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """``x`` (B, T, D) -> (B, T, D).
+
+        ``padding`` (B, T, 1) is True past the end, ``keys`` (B, 1, 1, T) True where attention may
+        look, ``rotation`` as from `rotary_table`. Outputs past the end are finite and meaningless.
+        """
+        x = x + 0.5 * self.ffn1(x)
+        x = x + self._attend(self.self_attn_layer_norm(x), keys, rotation)
+        x = x + self._convolve(x, padding)
+        x = x + 0.5 * self.ffn2(x)
+        return self.final_layer_norm(x)
+
+    def _attend(self, x: Tensor, keys: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        attention = self.self_attn  # nn.MultiheadAttention: its parameters, not its computation
+        x = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 D)
+        x = x.unflatten(-1, (3, -1, self.head_dim))  # (B, T, 3, H, D / H)
+        q, k = rotate(x[:, :, :2], *rotation).transpose(1, 3).unbind(2)  # (B, H, T, D / H)
+        v = x[:, :, 2].transpose(1, 2)
+        x = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=keys, dropout_p=self.attention_dropout if self.training else 0.0
+        )
+        x = F.linear(
+            x.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias
+        )
+        return self.self_attn_dropout(x)
+
+    def _convolve(self, x: Tensor, padding: Tensor) -> Tensor:
+        module = self.conv_module
+        expand, _, depthwise, norm, activation, project, dropout = module.sequential
+        x = F.linear(module.layer_norm(x), expand.weight[:, :, 0], expand.bias)
+        x = F.glu(x, dim=-1).masked_fill(padding, 0.0)
+        x = _convolve_frames(x, depthwise)
+        x = F.linear(activation(norm(x)), project.weight[:, :, 0], project.bias)
+        return dropout(x)
+
+
+def _convolve_frames(x: Tensor, depthwise: nn.Conv1d) -> Tensor:
+    """The depthwise convolution over the frames of ``x`` (B, T, D).
+
+    As an image of height 1, (B, D, 1, T), the transposed tensor is in channels-last order already
+    and takes a kernel that needs no copies: six times as fast as the same ``conv1d`` on a CPU.
+    """
+    image = x.transpose(1, 2).unsqueeze(2)
+    pad = depthwise.kernel_size[0] // 2
+    image = F.conv2d(
+        image, depthwise.weight.unsqueeze(2), depthwise.bias, padding=(0, pad), groups=x.size(2)
+    )
+    return image.squeeze(2).transpose(1, 2)
+
+
+def rotary_table(length: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (length, 1, 1, head_dim / 2), float32, of each position's angles."""
+    half = torch.arange(head_dim // 2, device=device, dtype=torch.float32)
+    frequencies = 10000.0 ** (-half / (head_dim // 2))
+    angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequencies
+    return angles.cos()[:, None, None], angles.sin()[:, None, None]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (i, i + head_dim / 2) of ``x`` (B, T, 2, H, head_dim) by its position."""
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return turned.to(x.dtype)  # half precision stays half under autocast

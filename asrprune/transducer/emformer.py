@@ -1,0 +1,196 @@
+"""Streaming Emformer (Shi et al. 2021) on torchaudio's model, with its traps avoided.
+
+torchaudio's `Emformer` gives the parameters, their names and their first values. Its two passes
+are not used: the whole-utterance one goes wrong without an error when T exceeds the longest length
+and disagrees with the chunk-by-chunk one in a partial last segment, and the chunk-by-chunk one
+reads a length back from the device, which no exporter can follow. Both are written here over one
+function of a layer, so that they agree.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchaudio.models import Emformer as TorchaudioEmformer
+
+from asrprune.errors import UserError
+from asrprune.transducer.encoder import zero_padding
+
+State = tuple[Tensor, Tensor, Tensor]
+
+
+def emformer(
+    num_features: int,
+    *,
+    dim: int = 512,
+    num_layers: int = 20,
+    num_heads: int = 8,
+    ffn_dim: int = 2048,
+    segment_length: int = 4,
+    right_context_length: int = 1,
+    left_context_length: int = 30,
+    stacked_frames: int = 4,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.1,
+    activation: str = "gelu",
+) -> "Emformer":
+    """A streaming encoder; the defaults are torchaudio's published LibriSpeech transducer.
+
+    ``stacked_frames`` feature frames become one encoder frame of 40 ms. The lengths are in encoder
+    frames: a segment of 160 ms sees itself, 40 ms to its right and 1.2 s to its left, in each
+    layer. The latency of the model is a segment and its right context.
+
+    Args:
+        num_features: mel bins.
+        dim: width of the layers, a multiple of ``num_heads``.
+        dropout: probability after each module and inside the feed-forward layers.
+        attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
+        activation: of the feed-forward layers: relu, gelu or silu.
+
+    Raises:
+        UserError: sizes that do not fit each other, or an unknown activation.
+    """
+    if min(dim, num_layers, num_heads, ffn_dim, segment_length, stacked_frames) < 1:
+        raise UserError("an Emformer's sizes, segment_length and stacked_frames: at least 1 each")
+    if min(right_context_length, left_context_length) < 0:
+        raise UserError("right_context_length and left_context_length: at least 0")
+    if dim % num_heads:
+        raise UserError(f"dim={dim} must be a multiple of num_heads={num_heads}")
+    if activation not in ("relu", "gelu", "silu"):
+        raise UserError(f"activation={activation!r}: one of relu, gelu, silu")
+    model = TorchaudioEmformer(
+        dim,
+        num_heads,
+        ffn_dim,
+        num_layers,
+        segment_length,
+        dropout=dropout,
+        activation=activation,
+        left_context_length=left_context_length,
+        right_context_length=right_context_length,
+    )
+    return Emformer(num_features, stacked_frames, dim, num_heads, model, attention_dropout)
+
+
+class Emformer(nn.Module):
+    """See `emformer`; an `asrprune.transducer.encoder.StreamingEncoder`."""
+
+    streaming = True
+
+    def __init__(
+        self,
+        num_features: int,
+        stacked_frames: int,
+        dim: int,
+        num_heads: int,
+        model: TorchaudioEmformer,
+        attention_dropout: float,
+    ):
+        super().__init__()
+        # no bias: frames of zeros past the end stay zeros
+        self.input_linear = nn.Linear(num_features * stacked_frames, dim, bias=False)
+        self.emformer = model
+        self.num_heads = num_heads
+        self.attention_dropout = attention_dropout
+        self.output_dim = dim
+        self.subsampling = stacked_frames
+        self.segment = model.segment_length
+        self.right_context = model.right_context_length
+        self.left_context = model.left_context_length
+        self.chunk_frames = self.segment * stacked_frames
+        self.lookahead_frames = self.right_context * stacked_frames
+
+    def output_lengths(self, x_lens: Tensor) -> Tensor:
+        """``ceil(x_lens / stacked_frames)``: at least 1 for any utterance of at least one frame."""
+        return (x_lens + self.subsampling - 1) // self.subsampling
+
+    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,).
+
+        Equal to `forward_chunk` over an utterance that zeros follow.
+        """
+        lengths = self.output_lengths(x_lens)
+        num_outputs = -(-x.size(1) // self.subsampling)
+        num_segments = -(-x.size(1) // self.chunk_frames)
+        size = num_segments * self.chunk_frames + self.lookahead_frames
+        x = F.pad(zero_padding(x, x_lens), (0, 0, 0, size - x.size(1)))
+        x = self._stack(x)  # (B, segments * segment + right context, D)
+        # each segment has its own copy of its right context, because the two see different frames
+        starts = torch.arange(1, num_segments + 1, device=x.device) * self.segment
+        copies = starts[:, None] + torch.arange(self.right_context, device=x.device)
+        x = torch.cat((x[:, copies.flatten()], x[:, : num_segments * self.segment]), dim=1)
+        visible = self._visible(num_segments, x.device)
+        for layer in self.emformer.emformer_layers:
+            q, k, v = self._project(layer, x)
+            x = self._finish(layer, x, q, k, v, visible)
+        x = x[:, num_segments * self.right_context :][:, :num_outputs]
+        return zero_padding(x, lengths), lengths
+
+    def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
+        """Keys and values (B, layers, left context, dim), and encoder frames done (B,) int64."""
+        num_layers = len(self.emformer.emformer_layers)
+        shape = (batch_size, num_layers, self.left_context, self.output_dim)
+        keys = torch.zeros(shape, device=device, dtype=dtype)
+        return keys, keys.clone(), torch.zeros(batch_size, device=device, dtype=torch.int64)
+
+    def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """``x`` (B, chunk_frames + lookahead_frames, num_features) -> (B, segment, dim), state.
+
+        The utterance's end is padded with zeros (`asrprune.transducer.encoder.windows` does it).
+        """
+        keys, values, done = state
+        x = self._stack(x)
+        # the right context first, as in `forward`
+        x = torch.cat((x[:, self.segment :], x[:, : self.segment]), dim=1)
+        age = torch.arange(self.left_context, 0, -1, device=x.device)
+        left = age <= done[:, None]  # (B, left context); an older place has not been filled yet
+        visible = F.pad(left, (0, x.size(1)), value=True)[:, None, None]
+        new_keys, new_values = [], []
+        for index, layer in enumerate(self.emformer.emformer_layers):
+            q, k, v = self._project(layer, x)
+            k = torch.cat((keys[:, index], k), dim=1)
+            v = torch.cat((values[:, index], v), dim=1)
+            x = self._finish(layer, x, q, k, v, visible)
+            new_keys.append(self._newest(k))
+            new_values.append(self._newest(v))
+        state = torch.stack(new_keys, 1), torch.stack(new_values, 1), done + self.segment
+        return x[:, self.right_context :], state
+
+    def _stack(self, x: Tensor) -> Tensor:
+        """Frames (B, n * stacked_frames, num_features) -> (B, n, dim)."""
+        return self.input_linear(x.unflatten(1, (-1, self.subsampling)).flatten(2))
+
+    def _visible(self, num_segments: int, device: torch.device) -> Tensor:
+        """What each position may look at: (N, N) bool over [right context copies, frames]."""
+        segments = torch.arange(num_segments, device=device)
+        copies = segments.repeat_interleave(self.right_context)
+        frames = torch.arange(num_segments * self.segment, device=device)
+        row = torch.cat((copies, frames // self.segment))[:, None]  # each position's segment
+        first = row * self.segment - self.left_context
+        last = (row + 1) * self.segment
+        return torch.cat((copies == row, (frames >= first) & (frames < last)), dim=1)
+
+    def _project(self, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (B, N, D) each."""
+        x = layer.layer_norm_input(x)
+        k, v = layer.attention.emb_to_key_value(x).chunk(2, dim=-1)
+        return layer.attention.emb_to_query(x), k, v
+
+    def _finish(
+        self, layer: nn.Module, x: Tensor, q: Tensor, k: Tensor, v: Tensor, visible: Tensor
+    ) -> Tensor:
+        """The rest of the layer: queries of ``x`` (B, N, D) over keys (B, M, D)."""
+        heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
+        attended = F.scaled_dot_product_attention(
+            *heads, attn_mask=visible, dropout_p=self.attention_dropout if self.training else 0.0
+        )
+        attended = layer.attention.out_proj(attended.transpose(1, 2).flatten(2))
+        x = x + layer.dropout(attended)
+        x = x + layer.pos_ff(x)
+        return layer.layer_norm_output(x)
+
+    def _newest(self, cached: Tensor) -> Tensor:
+        """The next left context of keys [left context, right context, segment]."""
+        frames = torch.cat(
+            (cached[:, : self.left_context], cached[:, self.left_context + self.right_context :]), 1
+        )
+        return frames[:, frames.size(1) - self.left_context :]

@@ -1,0 +1,82 @@
+"""What an encoder is, and the masking helpers that make an utterance independent of its batch.
+
+An encoder is any ``nn.Module`` with the members of `Encoder`; nothing has to be inherited, so
+somebody else's encoder fits after adding three attributes.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Encoder(Protocol):
+    """Feature frames to encoder frames; B utterances, T feature frames, T' encoder frames.
+
+    The law that every encoder keeps (evaluation mode, 1e-5): the valid outputs of an utterance are
+    the same alone, in any batch, and whatever stands in the padding, NaN included. T may exceed the
+    longest length.
+    """
+
+    output_dim: int  # D
+    subsampling: int  # feature frames per encoder frame
+
+    def output_lengths(self, x_lens: Tensor) -> Tensor:
+        """The number of encoder frames of utterances of ``x_lens`` feature frames."""
+
+    def __call__(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` (B, T, num_features), ``x_lens`` (B,) int64 -> (B, T', D), (B,) int64.
+
+        T' belongs to T, and so may exceed the longest output length; outputs past an utterance's
+        length are zero.
+        """
+
+
+class StreamingEncoder(Encoder, Protocol):
+    """An encoder that also takes an utterance chunk by chunk, with the outputs of the whole.
+
+    A call sees ``chunk_frames`` feature frames and ``lookahead_frames`` more; the next call starts
+    ``chunk_frames`` later. The utterance's end is padded with zeros until every frame has been in
+    the first ``chunk_frames`` of a call; outputs past ``output_lengths`` are dropped by the caller.
+    """
+
+    streaming: bool  # True
+    chunk_frames: int
+    lookahead_frames: int
+
+    def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> Any:
+        """The state before the first chunk: a pytree of tensors, batch in dimension 0 of each."""
+
+    def forward_chunk(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """``x`` (B, chunk_frames + lookahead_frames, num_features), state -> (B, T', D), state."""
+
+
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """(B,) lengths -> (B, size) bool, True past the end of each utterance."""
+    return torch.arange(size, device=lengths.device) >= lengths.unsqueeze(1)
+
+
+def zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
+    """``x`` (B, T, ...) with zeros past ``lengths`` (B,), whatever stood there before."""
+    mask = padding_mask(lengths, x.size(1))
+    return x.masked_fill(mask.view(*mask.shape, *[1] * (x.dim() - 2)), 0.0)
+
+
+def windows(
+    x: Tensor, x_lens: Tensor, chunk_frames: int, lookahead_frames: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The calls of a streaming encoder over whole utterances ``x`` (B, T, num_features).
+
+    Yields ``(window, lens)``: (B, chunk_frames + lookahead_frames, num_features) with zeros past
+    the end, and how many frames of it belong to each utterance (B,), 0 once it is over. As many as
+    T needs.
+    """
+    count = -(-x.size(1) // chunk_frames)
+    size = chunk_frames + lookahead_frames
+    x = F.pad(
+        zero_padding(x, x_lens), (0, 0, 0, count * chunk_frames + lookahead_frames - x.size(1))
+    )
+    for start in range(0, count * chunk_frames, chunk_frames):
+        yield x[:, start : start + size], (x_lens - start).clamp(0, size)

@@ -1,0 +1,129 @@
+"""The pruned transducer loss as training calls it, over one of two backends: torch or k2.
+
+Source: Kuang et al. 2022, "Pruned RNN-T for fast, memory-efficient ASR training"
+(arXiv 2206.13236). The formulas are in ``simple_loss``, ``prune_ranges`` and ``pruned_loss``.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asrprune.errors import UserError, nearest
+from asrprune.transducer import k2_backend
+from asrprune.transducer.options import LossOptions
+from asrprune.transducer.prune_ranges import prune_ranges
+from asrprune.transducer.pruned_loss import joined_band, pruned_loss
+from asrprune.transducer.simple_loss import simple_loss
+
+BACKENDS = ("auto", "torch", "k2")
+TOPOLOGIES = ("regular", "modified")
+
+
+class TransducerLoss(NamedTuple):
+    """Losses of each utterance, unscaled: float32, or float64 for float64 scores."""
+
+    simple: Tensor  # (B,)
+    pruned: Tensor  # (B,)
+
+
+def transducer_loss(
+    am: Tensor,
+    lm: Tensor,
+    a: Tensor,
+    b: Tensor,
+    joiner: Callable[[Tensor, Tensor], Tensor],
+    y: Tensor,
+    t_lens: Tensor,
+    y_lens: Tensor,
+    options: LossOptions,
+) -> TransducerLoss:
+    """Simple and pruned loss of each utterance.
+
+    The simple loss sends gradients to ``am`` and ``lm``, the pruned loss to ``a``, ``b`` and the
+    joiner. Padding frames and symbols change neither values nor gradients, whatever they hold, and
+    with ``am_scale = 0`` an utterance's losses do not depend on its batch. Empty transcripts are
+    legal. An utterance that has no alignment ("modified" with fewer frames than symbols) has loss
+    +inf and gradient 0: it is for the caller to drop it or to name it.
+
+    :param am: (B, T, V) the encoder's scores for the simple loss; T may exceed the lengths.
+    :param lm: (B, S + 1, V) the predictor's.
+    :param a: (B, T, J) the encoder's output projected for the joiner.
+    :param b: (B, S + 1, J) the predictor's.
+    :param joiner: broadcasting (B, T, 1, J) and (B, T, R, J) to logits (B, T, R, V).
+    :param y: (B, S) int64 symbols in 1 .. V - 1; anything past the lengths.
+    :param t_lens: (B,) int64 frames of each utterance.
+    :param y_lens: (B,) int64 symbols of each utterance.
+    :raises UserError: an option has no meaning, or k2 is asked for and absent.
+    """
+    check_options(options)
+    backend = resolve_backend(options.backend)
+    num_frames, num_symbols = int(t_lens.max()), int(y_lens.max())
+    am, a = (_without_padding(x, t_lens, num_frames) for x in (am, a))
+    lm, b = (_without_padding(x, y_lens + 1, num_symbols + 1) for x in (lm, b))
+    y = _without_padding(y, y_lens, num_symbols)
+    modified = options.topology == "modified"
+
+    with torch.autocast(am.device.type, enabled=False):
+        am, lm = _at_least_float32(am), _at_least_float32(lm)
+        if backend == "k2" and k2_backend.can_handle(t_lens, y_lens, options):
+            simple, ranges = k2_backend.simple_loss_and_ranges(am, lm, y, t_lens, y_lens, options)
+            lattice = k2_backend.pruned_loss
+        else:
+            simple, occupations = simple_loss(am, lm, y, t_lens, y_lens, options)
+            ranges = prune_ranges(occupations, t_lens, y_lens, options.prune_range, modified)
+            lattice = pruned_loss
+    logits = joined_band(a, b, joiner, ranges)
+    with torch.autocast(am.device.type, enabled=False):
+        return TransducerLoss(simple, lattice(logits, y, ranges, t_lens, y_lens, options))
+
+
+def check_options(options: LossOptions) -> None:
+    """Refuse options without a meaning.
+
+    :raises UserError: naming the option.
+    """
+    for name, value, known in (
+        ("backend", options.backend, BACKENDS),
+        ("topology", options.topology, TOPOLOGIES),
+    ):
+        if value not in known:
+            raise UserError(
+                f"loss.{name} is {value!r}; it can be {', '.join(known)}{nearest(value, known)}"
+            )
+    if options.prune_range < 1:
+        raise UserError(f"loss.prune_range is {options.prune_range}; it must be at least 1")
+    if min(options.lm_scale, options.am_scale) < 0 or options.lm_scale + options.am_scale > 1:
+        raise UserError(
+            f"loss.lm_scale is {options.lm_scale} and loss.am_scale is {options.am_scale}; "
+            "neither may be negative, nor their sum more than 1"
+        )
+    if options.delay_penalty < 0:
+        raise UserError(f"loss.delay_penalty is {options.delay_penalty}; it must not be negative")
+
+
+def resolve_backend(name: str) -> str:
+    """``"torch"`` or ``"k2"`` for ``"auto"``, ``"torch"`` or ``"k2"``.
+
+    :raises UserError: k2 is asked for by name and cannot be used.
+    """
+    if name == "torch":
+        return "torch"
+    available, reason = k2_backend.k2_available()
+    if name == "k2" and not available:
+        raise UserError(
+            f"loss.backend is 'k2', but {reason}. Install it with tools/install_k2.sh, or take "
+            "loss.backend=auto, which runs the torch backend without it"
+        )
+    return "k2" if available else "torch"
+
+
+def _without_padding(x: Tensor, lens: Tensor, longest: int) -> Tensor:
+    """(B, N, ...) -> (B, longest, ...), 0 past the lengths, so that junk meets no arithmetic."""
+    padding = torch.arange(longest, device=x.device) >= lens[:, None]
+    return x[:, :longest].masked_fill(padding.view(*padding.shape, *[1] * (x.dim() - 2)), 0)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

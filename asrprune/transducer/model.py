@@ -1,0 +1,114 @@
+"""The transducer: encoder, predictor, joiner, and the simple heads of the pruned loss."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asrprune.errors import UserError
+from asrprune.transducer import factory
+from asrprune.transducer.encoder import zero_padding
+from asrprune.transducer.joiner import Joiner
+from asrprune.transducer.loss import TransducerLoss, transducer_loss
+from asrprune.transducer.options import LossOptions, ModelOptions
+
+SIMPLE_HEAD_SCALE = 0.25  # small at first: the simple loss starts from nearly equal scores
+
+
+def build_model(model: ModelOptions, loss: LossOptions, vocab_size: int) -> "Transducer":
+    """A transducer with fresh weights from the global generator.
+
+    Raises:
+        UserError: a factory that cannot be imported, an option it does not know or that has the
+            wrong type (see `asrprune.transducer.factory`), or a part that is no encoder.
+    """
+    encoder = factory.build("encoder", model.encoder, model.num_features, model.encoder_options)
+    predictor = factory.build("predictor", model.predictor, vocab_size, model.predictor_options)
+    for part, name, members in (
+        (encoder, model.encoder, ("output_dim", "subsampling", "output_lengths")),
+        (predictor, model.predictor, ("output_dim", "initial_state", "step", "select")),
+    ):
+        missing = [member for member in members if not hasattr(part, member)]
+        if missing or not isinstance(part, nn.Module):
+            lacks = f"has no {', '.join(missing)}" if missing else "is no nn.Module"
+            raise UserError(f"{name!r}: what it returns {lacks}")
+    joiner = Joiner(encoder.output_dim, predictor.output_dim, model.joiner_dim, vocab_size)
+    return Transducer(encoder, predictor, joiner, loss, model.num_features, vocab_size)
+
+
+class Transducer(nn.Module):
+    """A transducer with the two linear heads from which the pruned loss finds its ranges.
+
+    The buffers ``feature_mean`` and ``feature_std`` (num_features,) normalise features inside the
+    model, so that every user of it, an exported one too, feeds plain log-mel energies.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        predictor: nn.Module,
+        joiner: Joiner,
+        loss_options: LossOptions,
+        num_features: int,
+        vocab_size: int,
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.predictor = predictor
+        self.joiner = joiner
+        self.simple_am = nn.Linear(encoder.output_dim, vocab_size)
+        self.simple_lm = nn.Linear(predictor.output_dim, vocab_size)
+        with torch.no_grad():
+            for head in (self.simple_am, self.simple_lm):
+                head.weight.mul_(SIMPLE_HEAD_SCALE)
+                head.bias.zero_()
+        self.loss_options = loss_options
+        self.vocab_size = vocab_size
+        self.register_buffer("feature_mean", torch.zeros(num_features))
+        self.register_buffer("feature_std", torch.ones(num_features))
+
+    def encode(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, T', D), (B,) int64."""
+        return self.encoder(zero_padding(self._normalise(x), x_lens), x_lens)
+
+    def encode_chunk(
+        self, x: Tensor, state: Any, x_lens: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """One chunk of a streaming encoder; the state starts from ``encoder.initial_state``.
+
+        Args:
+            x: (B, chunk_frames + lookahead_frames, num_features).
+            x_lens: (B,) the frames of this window that belong to the utterance, 0 once it is
+                over; the rest is zeroed after normalisation, as `encode` does. None: all of them.
+
+        Returns:
+            (B, chunk_frames / subsampling, D) and the next state.
+        """
+        x = self._normalise(x)
+        if x_lens is not None:
+            x = zero_padding(x, x_lens)
+        return self.encoder.forward_chunk(x, state)
+
+    def forward(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> TransducerLoss:
+        """The losses of each utterance, unscaled, (B,) float32 each.
+
+        Args:
+            x: features (B, T, num_features); ``x_lens`` (B,) int64.
+            y: transcripts (B, S) int64, padded with 0; ``y_lens`` (B,) int64.
+        """
+        h, h_lens = self.encode(x, x_lens)
+        g = self.predictor(y)
+        return transducer_loss(
+            self.simple_am(h),
+            self.simple_lm(g),
+            self.joiner.project_encoder(h),
+            self.joiner.project_predictor(g),
+            self.joiner,
+            y,
+            h_lens,
+            y_lens,
+            self.loss_options,
+        )
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return (x - self.feature_mean) / self.feature_std

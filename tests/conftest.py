@@ -1,0 +1,129 @@
+"""A tiny corpus that went through the real stages: tones for speech, a letter for each pitch."""
+
+import argparse
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+LETTERS = "abcdefgh"
+RATE = 16000
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def call_verb(module, *words: str | Path) -> None:
+    """Run a verb as the command line would, in this process."""
+    from asrprune.arguments import Parser
+
+    parser: argparse.ArgumentParser = Parser()
+    module.add_arguments(parser)
+    module.main(parser.parse_args([str(word) for word in words]))
+
+
+def tone_speech(text: str, rng: np.random.Generator) -> np.ndarray:
+    """0.2 s of a tone for each letter, a little noise."""
+    times = np.arange(int(0.2 * RATE)) / RATE
+    parts = [np.zeros(RATE // 10)]
+    for letter in text:
+        pitch = 0 if letter == " " else 300 * 1.3 ** LETTERS.index(letter.lower())
+        parts.append(0.3 * np.sin(2 * np.pi * pitch * times) if pitch else np.zeros(len(times)))
+    audio = np.concatenate(parts)
+    return (audio + rng.normal(0, 0.01, len(audio))).astype(np.float32)
+
+
+def write_tone_manifests(folder: Path, split: str, count: int, seed: int) -> None:
+    """Recordings and supervisions of a split, as ``lhotse prepare`` leaves them."""
+    import soundfile
+    from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
+
+    rng = np.random.default_rng(seed)
+    recordings, supervisions = [], []
+    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        name = f"{split}-{index:03d}"
+        words = ["".join(rng.choice(list(LETTERS), rng.integers(1, 4))) for _ in range(3)]
+        text = " ".join(words[: rng.integers(1, 4)]).upper()
+        path = folder / "audio" / f"{name}.wav"
+        soundfile.write(path, tone_speech(text.lower(), rng), RATE)
+        recording = Recording.from_file(path, recording_id=name)
+        recordings.append(recording)
+        supervisions.append(
+            SupervisionSegment(
+                id=name,
+                recording_id=name,
+                start=0.0,
+                duration=recording.duration,
+                text=text,
+                speaker=f"s{index % 3}",
+                language="English",
+            )
+        )
+    manifests = folder / "manifests"
+    manifests.mkdir(exist_ok=True)
+    RecordingSet.from_recordings(recordings).to_file(
+        manifests / f"tones_recordings_{split}.jsonl.gz"
+    )
+    SupervisionSet.from_segments(supervisions).to_file(
+        manifests / f"tones_supervisions_{split}.jsonl.gz"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory) -> SimpleNamespace:
+    """``manifests`` (validated cuts), ``lang`` (characters) and ``noise`` (a cut manifest)."""
+    from asrprune.corpus import fbank, tokenizer, validate
+
+    root = tmp_path_factory.mktemp("tiny")
+    for split, count, seed in (("train", 36, 0), ("dev", 6, 1), ("noise", 3, 2)):
+        write_tone_manifests(root, split, count, seed)
+    features = ("--corpus", "tones", "--manifest-dir", root / "manifests")
+    call_verb(
+        fbank, *features, "--out-dir", root / "fbank", "--splits", "train", "dev", "noise",
+        "--jobs", "1",
+    )  # fmt: skip
+    valid = root / "valid"
+    call_verb(
+        validate, "--corpus", "tones", "--manifest-dir", root / "fbank", "--out-dir", valid,
+        "--train", "train", "--eval", "dev", "--num-bins", "3", "--min-duration", "0.1",
+    )  # fmt: skip
+    lang = root / "lang_char"
+    call_verb(
+        tokenizer, "--manifest", valid / "tones_cuts_train.jsonl.gz", "--type", "char",
+        "--out-dir", lang,
+    )  # fmt: skip
+    noise = root / "fbank" / "tones_cuts_noise.jsonl.gz"
+    return SimpleNamespace(root=root, manifests=valid, lang=lang, noise=noise)
+
+
+def tiny_config(corpus: SimpleNamespace, **options):
+    """A config of a small Conformer on the tiny corpus; ``options`` as dotted keys with ``__``."""
+    from asrprune.config import config_from_dict
+
+    values = {
+        "data": {
+            "corpus": "tones", "dev": ["dev"], "max_duration": 8.0, "num_workers": 0,
+            "noise": {"cuts": str(corpus.noise)},
+        },
+        "model": {
+            "encoder_options": {
+                "dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 32, "kernel_size": 7,
+            },
+            "predictor_options": {"dim": 16},
+            "joiner_dim": 16,
+        },
+        "loss": {"warmup_steps": 5},
+        "training": {"epochs": 2, "average_period": 2, "log_interval": 3, "device": "cpu"},
+    }  # fmt: skip
+    for key, value in options.items():
+        place = values
+        *path, name = key.split("__")
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = value
+    return config_from_dict(values)

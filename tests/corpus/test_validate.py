@@ -1,0 +1,297 @@
+"""Validation: each reason is found and named, statistics are numpy's, nothing is half done."""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lhotse import CutSet
+from lhotse.dataset import DynamicBucketingSampler
+from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
+
+from asrprune.corpus import fbank, validate
+from asrprune.corpus.checks import DEFECTS
+from asrprune.corpus.fbank import FbankOptions, compute_split
+from asrprune.corpus.manifests import read_lines, to_line, write_lines
+from asrprune.corpus.statistics import corpus_digest, duration_bins
+from asrprune.errors import UserError
+
+TEXTS = ["ONE TWO", "TWO", "THREE FOUR", "FIVE", "SIX ONE", "SEVEN", "EIGHT", "NINE NINE", "TEN"]
+SECONDS = (1.2, 2.0, 1.5, 3.1, 0.9)
+
+
+@pytest.fixture
+def corpus(make_corpus, monkeypatch) -> None:
+    """Features of nine training cuts, with copies, and three for evaluation, in several parts."""
+    monkeypatch.setattr(fbank, "FEW", 4)
+    monkeypatch.setattr(validate, "PART", 5)
+    make_corpus(TEXTS, "train", SECONDS)
+    make_corpus(TEXTS[:3], "test", SECONDS)
+    options = FbankOptions("noise", Path("manifests"), Path("fbank"), speed_perturb=True)
+    compute_split(options, "train")
+    compute_split(FbankOptions("noise", Path("manifests"), Path("fbank")), "test")
+
+
+def run(*words: str, out: str = "valid", train: tuple[str, ...] = ("train",)) -> dict:
+    parser = argparse.ArgumentParser()
+    validate.add_arguments(parser)
+    validate.main(
+        parser.parse_args(
+            ["--corpus", "noise", "--manifest-dir", "fbank", "--out-dir", out, "--jobs", "1"]
+            + ["--train", *train, *words]
+        )
+    )
+    return json.loads(Path(out, "noise_statistics.json").read_text())
+
+
+def change(index: int, edit: Callable[[dict], dict | None], split: str = "train") -> str:
+    """Edit the cut of a line of stage 2's manifest in place; returns its id."""
+    path = f"fbank/noise_cuts_{split}.jsonl.gz"
+    entries = [json.loads(line) for line in read_lines(path, "")]
+    entries[index] = edit(entries[index]) or entries[index]
+    with write_lines(path) as file:
+        file.writelines(map(to_line, entries))
+    return entries[index]["id"]
+
+
+def rejected(out: str = "valid") -> list[list[str]]:
+    rows = Path(out, "noise_rejected.tsv").read_text().splitlines()
+    assert rows[0].split("\t") == ["split", "cut", "reason", "detail"]
+    return [row.split("\t") for row in rows[1:]]
+
+
+def ids(name: str, out: str = "valid") -> list[str]:
+    return [cut.id for cut in CutSet.from_file(f"{out}/noise_cuts_{name}.jsonl.gz")]
+
+
+def test_statistics_are_those_of_brute_force(corpus):
+    found = run("--eval", "test", "--num-bins", "4")
+    train = list(CutSet.from_file("valid/noise_cuts_train.jsonl.gz"))
+    frames = np.concatenate([cut.load_features() for cut in train]).astype(np.float64)
+    np.testing.assert_allclose(found["feature_mean"], frames.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found["feature_std"], frames.std(axis=0), rtol=1e-9)
+    durations = [cut.duration for cut in train]
+    assert found["train"]["cuts"] == len(durations) == 27
+    assert found["train"]["seconds"] == pytest.approx(sum(durations), abs=1e-3)
+    assert found["train"]["speakers"] == 2
+    assert found["train"]["words"] == 3 * len(" ".join(TEXTS).split())
+    assert found["train"]["vocabulary"] == len(set(" ".join(TEXTS).split()))
+    for quantile, value in found["train"]["quantiles"].items():
+        assert value == pytest.approx(np.quantile(durations, float(quantile)), abs=1e-4)
+    assert found["train"]["duration_bins"] == estimate_duration_buckets(train, 4)
+    assert found["train"]["digest"] == corpus_digest(
+        (cut.id, cut.duration, cut.supervisions[0].text) for cut in train[::-1]
+    )
+    assert found["train"]["splits"] == ["train"]
+    assert found["eval"]["test"]["cuts"] == 3
+    assert found["rejected"] == 0
+    assert rejected() == []
+    assert ids("test") == ["test-00", "test-01", "test-02"]
+    table = Path("valid/noise_statistics.txt").read_text().splitlines()
+    assert table[0].split() == ["train", "test"]
+    assert table[1].split() == ["cuts", "27", "3"]
+
+
+def test_results_depend_on_seed_and_ids_only(corpus):
+    first = run("--seed", "1")
+    path = Path("fbank/noise_cuts_train.jsonl.gz")
+    lines = list(read_lines(path, ""))
+    path.unlink()
+    for split, part in (("b", lines[10:]), ("a", lines[:10])):
+        with write_lines(f"fbank/noise_cuts_{split}.jsonl.gz") as file:
+            file.writelines(part)
+    split = run("--seed", "1", train=("b", "a"), out="split")
+    assert ids("train", "split") == ids("train")
+    assert split["train"]["digest"] == first["train"]["digest"]
+    np.testing.assert_allclose(split["feature_mean"], first["feature_mean"], rtol=1e-12)
+    run("--seed", "2", train=("b", "a"), out="other")
+    assert ids("train", "other") != ids("train")
+    assert sorted(ids("train", "other")) == sorted(ids("train"))
+
+
+def test_two_processes_find_what_one_finds(corpus, monkeypatch):
+    monkeypatch.setattr(validate, "PART", 1)
+    run(out="one")
+    run("--jobs", "2", out="two")
+    for name in ("cuts_train.jsonl.gz", "statistics.json", "statistics.txt", "rejected.tsv"):
+        assert Path(f"one/noise_{name}").read_bytes() == Path(f"two/noise_{name}").read_bytes()
+
+
+def set_text(text: str | None) -> Callable[[dict], None]:
+    return lambda cut: cut["supervisions"][0].update(text=text)
+
+
+def damage_archive(cut: dict) -> None:
+    cut["features"]["storage_key"] = "5,10,10"
+
+
+def false_shape(cut: dict) -> None:
+    cut["features"]["num_features"] = 40
+
+
+DEFECTIVE = {
+    "empty-text": set_text(" \t"),
+    "duplicate-id": lambda cut: cut.update(id="train-00"),
+    "supervisions": lambda cut: cut.update(supervisions=[]),
+    "duration": lambda cut: cut.update(duration=-1.0),
+    "supervision-outside": lambda cut: cut["supervisions"][0].update(duration=9.5),
+    "no-features": lambda cut: cut.pop("features") and None,
+    "frames": lambda cut: cut["features"].update(num_frames=70),
+    "too-few-frames": set_text("A " * 60),
+    "unreadable-features": damage_archive,
+    "not-finite": None,  # the store refuses to write it: see the next test
+}
+
+
+@pytest.mark.parametrize("reason", [reason for reason in DEFECTIVE if DEFECTIVE[reason]])
+def test_each_defect_stops_the_run_and_is_left_out_when_allowed(corpus, reason):
+    name = change(4, DEFECTIVE[reason])
+    with pytest.raises(UserError) as caught:
+        run()
+    message = str(caught.value)
+    assert f"1 of 27 cuts of train is defective ({reason}: 1). The first is {name}: " in message
+    assert DEFECTS[reason] in message
+    assert "valid/noise_rejected.tsv lists all" in message
+    assert "--allow-rejected 0.038" in message
+    assert [row[:3] for row in rejected()] == [["train", name, reason]]
+    assert [path.name for path in Path("valid").iterdir()] == ["noise_rejected.tsv"]
+    found = run("--allow-rejected", "0.038")
+    assert found["rejected"] == 1
+    assert found["train"]["cuts"] == len(ids("train")) == 26
+    assert ids("train").count(name) == (reason == "duplicate-id")
+
+
+def test_every_defect_is_known_to_these_tests():
+    assert set(DEFECTIVE) == set(DEFECTS)
+
+
+def test_features_that_are_no_numbers_or_of_another_shape(corpus, monkeypatch):
+    from lhotse import Features
+
+    load = Features.load
+
+    def spoiled(self, *args, **kwargs):
+        matrix = load(self, *args, **kwargs)
+        if self.recording_id == "train-03":
+            matrix[7, 5] = np.nan
+        return matrix
+
+    monkeypatch.setattr(Features, "load", spoiled)
+    change(1, false_shape)
+    with pytest.raises(UserError, match="unreadable-features: 1, not-finite: 1.*run stage 2"):
+        run()
+    assert [row[1:3] for row in rejected()] == [
+        ["train-00_sp0.9", "unreadable-features"],
+        ["train-03", "not-finite"],
+    ]
+    found = run("--allow-rejected", "0.1")
+    assert np.isfinite(found["feature_mean"]).all()
+
+
+def test_a_defect_of_the_evaluation_counts_but_not_its_lengths(corpus, caplog):
+    assert run("--eval", "test", "--max-duration", "1.4", "--allow-rejected", "0.9")
+    assert len(ids("test")) == 3
+    change(1, set_text("A " * 60), "test")  # hard to recognise, but not impossible
+    run("--eval", "test")
+    assert len(ids("test")) == 3
+    name = change(1, set_text(""), "test")
+    with pytest.raises(UserError, match=f"1 of 3 cuts of test is defective .* {name}: an empty tr"):
+        run("--eval", "test")
+    run("--eval", "test", "--allow-rejected", "0.34")
+    assert "1 of 3 cuts of test is left out, which changes its error rates" in caplog.text
+    assert ids("test") == ["test-00", "test-02"]
+
+
+def test_limits_select_without_asking_up_to_a_tenth(corpus, caplog):
+    caplog.set_level("INFO")
+    found = run("--max-duration", "3.4")  # the slow copies of 3.1 s
+    assert found["rejected"] == 2
+    assert [row[:3] for row in rejected()] == [
+        ["train", "train-03_sp0.9", "too-long"],
+        ["train", "train-08_sp0.9", "too-long"],
+    ]
+    assert "2 of 27 cuts of train are left out (too-long: 2)" in caplog.text
+    with pytest.raises(UserError, match=r"of 27 cuts of train are left out \(too-short: \d+\)"):
+        run("--min-duration", "1.3")
+    with pytest.raises(UserError, match=r"no cut of train is left \(too-short: 27\)"):
+        run("--min-duration", "500")
+    assert run("--min-duration", "1.3", "--allow-rejected", "0.6")["rejected"] > 3
+    for row in rejected():
+        assert row[2] == "too-short"
+        assert float(row[3].split()[0]) < 1.3
+
+
+def test_what_stage_2_left_out_is_listed_and_no_error(make_corpus, caplog):
+    make_corpus(TEXTS * 2, "train", SECONDS)
+    make_corpus(TEXTS, "test", SECONDS)
+    for split in ("train", "test"):
+        Path(f"audio/{split}-01.flac").write_bytes(b"")
+        options = FbankOptions("noise", Path("manifests"), Path("fbank"), skip_bad_audio=True)
+        compute_split(options, split)
+    found = run("--eval", "test")
+    assert [row[:3] for row in rejected()] == [
+        ["train", "train-01", "unreadable-audio"],
+        ["test", "test-01", "unreadable-audio"],
+    ]
+    assert found["rejected"] == 2
+    assert "1 of 9 cuts of test is left out, which changes its error rates" in caplog.text
+
+
+def test_overlap_of_training_and_evaluation_is_told(corpus, caplog):
+    run("--eval", "train")
+    assert "27 cuts of train are also in the training set, such as train-00" in caplog.text
+
+
+def test_missing_and_damaged_inputs_are_named(corpus):
+    with pytest.raises(UserError, match=r"noise_cuts_dev.jsonl.gz does not exist; stage 2"):
+        run("--eval", "dev")
+    Path("fbank/noise_feats_train/part-00001.lca").unlink()
+    with pytest.raises(UserError, match=r"train-04 should be in .*part-00001.lca, .* run stage 2"):
+        run()
+    path = Path("fbank/noise_cuts_train.jsonl.gz")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match="noise_cuts_train.jsonl.gz is damaged"):
+        run()
+    with write_lines(path) as file:
+        file.write(b'{"id": "a"}\nno json\n')
+    with pytest.raises(UserError, match="noise_cuts_train.jsonl.gz, line 2: no manifest entry"):
+        run()
+
+
+DISK_FULL = """
+import resource, sys
+from asrprune import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_full_disk_is_one_message_and_leaves_nothing(corpus):
+    words = "validate --corpus noise --manifest-dir fbank --out-dir valid --train train --jobs 1"
+    command = [sys.executable, "-c", DISK_FULL, *words.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "error: cannot write valid: File too large" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(Path("valid").iterdir()) == []
+
+
+def test_bins_of_few_durations_become_fewer(corpus):
+    assert duration_bins([2.0] * 50, 30) in ([], [2.0])
+    assert duration_bins([1.0], 30) == duration_bins([], 30) == duration_bins([1, 2], 1) == []
+    durations = list(np.random.default_rng(0).uniform(1, 20, 1000))
+    bins = duration_bins(durations, 10)
+    assert bins == duration_bins(durations[::-1], 10) == sorted(set(bins))
+    sums = np.histogram(durations, [0, *bins, 30], weights=durations)[0]
+    assert len(bins) == 9
+    assert sums.max() < 1.1 * sums.min()
+    # what stage 3 writes is what lhotse's sampler takes
+    found = run("--num-bins", "3")
+    cuts = CutSet.from_file("valid/noise_cuts_train.jsonl.gz")
+    bins = found["train"]["duration_bins"]
+    sampler = DynamicBucketingSampler(cuts, max_duration=10, duration_bins=bins, shuffle=True)
+    assert sum(len(batch) for batch in sampler) == 27

@@ -1,0 +1,197 @@
+"""LibriSpeech's ``run.sh``, whole, with stand-ins for asrprune and lhotse."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STAGES = ["asrprune rehearse", "lhotse prepare"] + 3 * ["asrprune fbank"]
+STAGES += [f"asrprune {verb}" for verb in ("validate", "tokenizer", "train", "average")]
+STAGES += ["asrprune decode", "asrprune score"]
+RESULT = "%WER 4.56 [ 1 / 22, 1 ins, 0 del, 0 sub ] test-clean greedy_search"
+REHEARSAL = ("--rehearsal", "true")
+
+
+def add_utterance(corpus: Path, split: str, text: str = "SOME WORDS") -> Path:
+    chapter = corpus / split / "10" / "20"
+    chapter.mkdir(parents=True)
+    (chapter / "10-20-0000.flac").write_bytes(b"fLaC")
+    (chapter / "10-20.trans.txt").write_text(f"10-20-0000 {text}\n")
+    return chapter
+
+
+def test_a_rehearsal_runs_every_stage_and_a_rerun_none(librispeech):
+    result = librispeech.run(*REHEARSAL)
+    assert librispeech.commands() == STAGES
+    assert result.stdout.splitlines()[-1] == RESULT
+    began = time.monotonic()
+    again = librispeech.run(*REHEARSAL)
+    assert time.monotonic() - began < 2
+    assert librispeech.commands() == []
+    assert again.stdout == result.stdout
+    made = {path.name for path in librispeech.folder.iterdir()}
+    assert made == {"run.sh", "path.sh", "local", "conf", "exp", "rehearsal"}
+    assert [path.name for path in (librispeech.folder / "exp").iterdir()] == ["rehearsal"]
+
+
+def test_a_rerun_starts_no_python(librispeech):
+    librispeech.run(*REHEARSAL)
+    for name in ("python", "python3", "asrprune", "lhotse"):
+        fake = librispeech.root / ".venv" / "bin" / name
+        fake.unlink(missing_ok=True)
+        fake.write_text("#!/bin/sh\nexit 99\n")
+        fake.chmod(0o755)
+    assert librispeech.run(*REHEARSAL).stdout.splitlines()[-1] == RESULT
+
+
+def test_killed_in_any_stage_the_same_command_ends_well(librispeech):
+    for verb in ("rehearse", "prepare", "fbank", "train", "decode"):
+        process = librispeech.start(*REHEARSAL, FAKE_HANG=verb)
+        librispeech.wait_for_hang()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert librispeech.run(*REHEARSAL).stdout.splitlines()[-1] == RESULT
+    assert not list(librispeech.folder.rglob("*.part"))
+
+
+def test_another_split_leaves_the_features_of_the_others(librispeech):
+    corpus = librispeech.folder / "download" / "LibriSpeech"
+    for split in ("train-clean-5", "dev-clean-2", "test-clean"):
+        add_utterance(corpus, split)
+    librispeech.run("--mini", "true")
+    assert "asrprune fbank" in librispeech.commands()
+    result = librispeech.run("--mini", "true", "--test-splits", "test-clean")
+    assert librispeech.commands().count("asrprune fbank") == 1
+    assert result.stdout.splitlines()[-1] == RESULT
+    assert (librispeech.folder / "exp" / "mini-conformer" / "averaged.pt").exists()
+    assert (librispeech.folder / "data" / "mini" / "valid").exists()
+
+
+def test_the_speed_of_development_and_test_sets_stays(librispeech):
+    librispeech.run(*REHEARSAL, "--speed-perturb", "true", "--stop-stage", "features")
+    lines = [line for line in librispeech.log.read_text().splitlines() if " fbank " in line]
+    speeds = {line.split("--splits ")[1].split()[0]: "perturb true" in line for line in lines}
+    assert speeds == {"train-clean-100": True, "dev-clean": False, "test-clean": False}
+
+
+def test_keys_of_the_search_do_not_touch_the_training(librispeech):
+    librispeech.run(*REHEARSAL)
+    librispeech.commands()
+    librispeech.run(*REHEARSAL, "decoding.beam_size=8")
+    assert librispeech.commands() == STAGES[-2:]
+    result = librispeech.run(*REHEARSAL, "decoding.beam_size=8", "training.epochs=9")
+    assert librispeech.commands() == STAGES[-4:]
+    assert "training.epochs=9'" in result.stderr
+
+
+def test_each_search_has_its_own_results(librispeech):
+    librispeech.run(*REHEARSAL)
+    librispeech.commands()
+    both = "greedy_search modified_beam_search"
+    result = librispeech.run(*REHEARSAL, "--decoding-method", both)
+    assert librispeech.commands() == STAGES[-2:]
+    methods = [line.split()[-1] for line in result.stdout.splitlines()]
+    assert methods == both.split()
+    librispeech.run(*REHEARSAL)
+    assert librispeech.commands() == []
+
+
+def test_another_tag_shares_the_data(librispeech):
+    librispeech.run(*REHEARSAL)
+    librispeech.commands()
+    librispeech.run(*REHEARSAL, "--tag", "other", "--epochs", "3")
+    assert librispeech.commands() == STAGES[-4:]
+    assert (librispeech.folder / "exp" / "other" / "epoch-3.pt").exists()
+
+
+def test_a_dry_run_prints_every_command_and_runs_none(librispeech):
+    for words in ([], ["--rehearsal", "true"], ["--mini", "true"], ["--musan", "true"]):
+        result = librispeech.run("--dry-run", "true", *words)
+        for command in STAGES[1:]:
+            assert f"\n{command} " in result.stdout
+        assert librispeech.commands() == []
+        assert result.stdout.splitlines()[-1].endswith(".yaml: ok")
+    assert not (librispeech.folder / "exp").exists()
+
+
+def test_noise_is_mixed_in_only_where_asked_for(librispeech):
+    plain = librispeech.run("--dry-run", "true").stdout
+    noisy = librispeech.run("--dry-run", "true", "--musan", "true").stdout
+    assert "musan" not in plain
+    assert "data.noise.cuts=data/fbank/musan_cuts.jsonl.gz" in noisy
+    assert noisy.count("--corpus musan") == 1
+
+
+def test_a_missing_corpus_is_named_with_the_ways_out(librispeech):
+    result = librispeech.run("--mini", "true", "--stage", "manifests", code=1)
+    assert "download/LibriSpeech/train-clean-5" in result.stderr
+    for way in ("ln -s ", "./run.sh --stage download", "--train-splits"):
+        assert way in result.stderr
+    assert "stage 1 (manifests) failed" in result.stderr
+    assert librispeech.commands() == []
+
+
+def test_a_linked_copy_of_the_corpus_is_taken_as_it_is(librispeech, tmp_path):
+    copy = tmp_path / "copy"
+    for split in ("train-clean-5", "dev-clean-2"):
+        add_utterance(copy, split)
+    before = sorted(copy.rglob("*"))
+    (librispeech.folder / "download").mkdir()
+    (librispeech.folder / "download" / "LibriSpeech").symlink_to(copy)
+    librispeech.run("--mini", "true")
+    assert sorted(copy.rglob("*")) == before
+
+
+def test_a_split_being_unpacked_is_told_from_a_copy(tmp_path):
+    sys.path.insert(0, str(ROOT / "egs" / "librispeech" / "ASR" / "local"))
+    try:
+        import download
+    finally:
+        sys.path.pop(0)
+    chapter = add_utterance(tmp_path / "LibriSpeech", "dev-clean")
+    assert download.is_there(tmp_path, "dev-clean")
+    (tmp_path / "dev-clean.tar.gz").touch()
+    assert not download.is_there(tmp_path, "dev-clean")
+    (chapter.parents[1] / ".completed").touch()
+    assert download.is_there(tmp_path, "dev-clean")
+    assert not download.is_there(tmp_path, "dev-other")
+
+
+def test_a_missing_configuration_is_found_at_once(librispeech):
+    result = librispeech.run("--config", "conf/conformr.yaml", code=2)
+    assert "conf/conformr.yaml does not exist; there are: conf/conformer.yaml" in result.stderr
+
+
+def test_run_sh_is_short_and_helps(librispeech):
+    script = (librispeech.folder / "run.sh").read_text()
+    assert len(script.splitlines()) <= 120
+    text = librispeech.run("--help").stdout
+    for line in script.split("\n. ./path.sh")[0].splitlines():
+        name, equals, _ = line.partition("=")
+        if equals and name.isidentifier():
+            assert f"  --{name.replace('_', '-')} " in text
+
+
+SCRIPTS = [
+    *ROOT.glob("tools/*.sh"),
+    *ROOT.glob("egs/*/ASR/*.sh"),
+    *ROOT.glob("egs/*/ASR/local/*.sh"),
+]
+SCRIPTS += [ROOT / ".ci" / "run", *(ROOT / "tests" / "recipes" / "fakes").iterdir()]
+
+
+def test_shell_files_are_clean():
+    command = [Path(sys.executable).parent / "shellcheck", *SCRIPTS]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_shell_file_evaluates_text(script):
+    for line in script.read_text().splitlines():
+        assert not line.strip().startswith("eval ") and "$(eval" not in line

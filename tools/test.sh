@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Make the environment, check the style of all code, run the tests. Options go to pytest.
+#
+#   tools/test.sh
+#   tools/test.sh tests/recipes -k lock
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash tools/setup_env.sh
+export PATH=$PWD/.venv/bin:$PATH
+ruff check .
+ruff format --check .
+shellcheck .ci/run tools/*.sh egs/*/ASR/*.sh egs/*/ASR/local/*.sh tests/recipes/fakes/*
+exec pytest "$@"
