@@ -24,9 +24,13 @@ read -r name build python <<<"$found"
 page=https://k2-fsa.github.io/k2/$name
 
 fetch='import sys, urllib.parse, urllib.request
-print(urllib.parse.unquote(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode()))'
+try:
+    page = urllib.request.urlopen(sys.argv[1], timeout=60).read().decode()
+except OSError as error:
+    sys.exit(str(error))
+print(urllib.parse.unquote(page))'
 wheels=$(python3 -c "$fetch" "$page") ||
-  fail "cannot read $page. Everything but fast_beam_search over k2 lattices works without k2"
+  fail "cannot read $page; try again on a machine that can. asrprune works without k2"
 
 version=$(grep -Eo "k2-[0-9][^-\"<> ]*[+]${build//./[.]}-$python-" <<<"$wheels" |
   cut -d - -f 2 | sort -u | tail -n 1) || true

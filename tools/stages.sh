@@ -106,6 +106,7 @@ stop() { # stop SIGNAL STATUS: end the command at work, then this script
   local tenths=0
   trap - INT TERM HUP # a second signal ends all at once
   if [[ -n $child ]]; then
+    say "stopping${current_stage:+ $current_stage}"
     # What signals a group, such as Ctrl-C or a batch system, has told the command too; it may be
     # saving its state and would take a second signal for "at once".
     while [[ $tenths -lt 50 ]] && kill -0 "$child" 2>/dev/null; do

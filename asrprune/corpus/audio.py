@@ -93,7 +93,8 @@ def extract_part(
                         f"cannot use the audio of cut {cut.id}: {audio_file(cut)}: {error}. Fetch "
                         "the file again, or leave such cuts out with --bad-audio skip"
                     ) from error
-                bad.append("\t".join((cut.id, audio_file(cut), str(error))))
+                row = (cut.id, audio_file(cut), str(error))
+                bad.append("\t".join(" ".join(field.split()) for field in row))
                 features = []
             for copy, matrix in features:
                 key = writer.write(copy.id, matrix)
@@ -228,8 +229,8 @@ def _reason(error: Exception) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     for line in lines:
         if line.startswith("Exception #0"):
-            return line.rpartition("'>: ")[2].strip()
-    return lines[0].replace("\t", " ")
+            return line.rpartition("'>: ")[2].removeprefix("Error : ").rstrip(". ")
+    return lines[0].rstrip(". ")
 
 
 def _durations(manifest: Path) -> list[float]:

@@ -19,7 +19,8 @@ from typing import Any
 from asrprune.arguments import true_or_false
 from asrprune.corpus.audio import FEATURES, PartResult, archive_of, extract_part
 from asrprune.corpus.manifests import parse_line, read_lines
-from asrprune.corpus.parallel import default_jobs, progress_bar, run_parts
+from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.environment import usable_cores
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, read_json, write_json, write_text
 
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="audio that cannot be read: stop, or leave the cut out and list it",
     )
-    parser.add_argument("--jobs", type=int, default=default_jobs(), help="processes")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -211,7 +212,7 @@ def _gather(split: str, folder: Path, finished: Path, listed: Path) -> None:
     manifests = sorted(folder.glob("part-*.jsonl.gz"))
     if rows:
         write_text(listed, "\n".join(["cut\tfile\treason", *rows]) + "\n")
-        log.warning("%s: %d cuts were left out as unreadable; see %s", split, len(rows), listed)
+        log.warning("%s: cuts left out as unreadable: %d; see %s", split, len(rows), listed)
     with atomic_path(finished) as temporary, open(temporary, "wb") as joined:
         for path in manifests:
             # gzip files one after the other are one gzip file

@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from tqdm import tqdm
 
 from asrprune.errors import UserError
@@ -29,13 +27,6 @@ Work = Callable[[Part, Callable[[int], None]], Result]
 
 class Stopped(Exception):
     """The parent process asked its workers to leave off."""
-
-
-def default_jobs() -> int:
-    """The number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_parts(
@@ -90,7 +81,14 @@ def progress_bar(total: int | None, what: str, unit: str = "cut") -> tqdm:
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Compute on one thread: sums then have one order, whatever machine or number of processes."""
+    """Compute on one thread: sums then have one order, whatever machine or number of processes.
+
+    Work that has not imported torch computes nothing with it, and need not wait for its import.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -107,7 +105,6 @@ _stop: Any = None  # set by the parent when the run ends early
 def _start(done: Any, stop: Any) -> None:
     global _done, _stop
     _done, _stop = done, stop
-    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and sets the stop flag
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
@@ -121,7 +118,8 @@ def _leave_with_parent() -> None:
 
 
 def _call(work: Work, part: Part) -> Result:
-    return partial(work, part)(_advance)
+    with one_torch_thread():
+        return work(part, _advance)
 
 
 def _advance(count: int) -> None:

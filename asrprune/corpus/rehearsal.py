@@ -8,7 +8,6 @@ and a module that knows its folders; text, voices, speech and acoustics are shar
 import argparse
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,13 @@ import numpy as np
 
 from asrprune.corpus import librispeech_layout as librispeech
 from asrprune.corpus.espeak import Espeak, find_library
-from asrprune.corpus.job_processes import in_parallel
 from asrprune.corpus.librispeech_layout import UTTERANCES_PER_CHAPTER, Chapter
+from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.rehearsal_speech import SAMPLING_RATE, Shape, utterance
 from asrprune.corpus.rehearsal_text import english_sentence, spell
 from asrprune.corpus.rehearsal_voices import english_speaker
 from asrprune.corpus.room_acoustics import Acoustics
+from asrprune.environment import usable_cores
 from asrprune.errors import UserError
 from asrprune.files import read_json, write_json
 
@@ -30,6 +30,7 @@ VERSION = 1  # of what is said and how: raise it when equal options would give o
 SHAPE = Shape()
 ACOUSTICS = Acoustics()
 MEAN_SECONDS = 6.5  # of an utterance of this shape, as measured; turns hours into chapters
+PART_CHAPTERS = 4  # of one synthesiser process: it takes some time to start
 DEV_HOURS, TEST_HOURS = 0.1, 0.3  # for an hour of training speech and more; less for less
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train-hours", type=float, default=1.0, help="hours to train on, about")
     parser.add_argument("--seed", type=int, default=0, help="of texts, voices and rooms")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="processes; does not change the files"
+        "--jobs", type=int, default=usable_cores(), help="processes; does not change the files"
     )
 
 
@@ -80,14 +81,10 @@ def rehearse_librispeech(out_dir: Path, train_hours: float, seed: int, jobs: int
         log.info("%d of %d chapters are there already", len(plan) - len(missing), len(plan))
     librispeech.remove_leftovers(corpus)
     try:
-        in_parallel(
-            partial(speak_chapters, corpus, seed),
-            missing,
-            jobs,
-            total=len(missing) * UTTERANCES_PER_CHAPTER,
-            unit="utterance",
-            description="synthesis",
-        )
+        parts = [missing[i : i + PART_CHAPTERS] for i in range(0, len(missing), PART_CHAPTERS)]
+        with progress_bar(len(missing) * UTTERANCES_PER_CHAPTER, "synthesis", "utterance") as bar:
+            for _ in run_parts(partial(speak_chapters, corpus, seed), parts, jobs, bar):
+                pass  # the files are the result
     finally:
         librispeech.remove_leftovers(corpus)
     if missing or not librispeech.is_finished(corpus):

@@ -31,8 +31,9 @@ from asrprune.corpus.checks import (
 )
 from asrprune.corpus.fbank import cuts_path, unreadable_path
 from asrprune.corpus.manifests import parse_line, read_lines, write_lines
-from asrprune.corpus.parallel import default_jobs, progress_bar, run_parts
+from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.statistics import CutStatistics, duration_bins, table
+from asrprune.environment import usable_cores
 from asrprune.errors import UserError
 from asrprune.files import explain_full_disk, write_json, write_text
 from asrprune.randomness import key_to_seed
@@ -127,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the cuts of a set, 0 to 1, that may be defective and left out",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the training cuts")
-    parser.add_argument("--jobs", type=int, default=default_jobs(), help="processes")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
 
 
 def share(text: str) -> float:
@@ -140,6 +141,11 @@ def share(text: str) -> float:
 
 def main(args: argparse.Namespace) -> None:
     """Check the corpus and write what is valid, or nothing but the list of rejected cuts."""
+    if "train" in args.eval:
+        raise UserError(
+            "--eval train: this name is that of the merged training cuts; rename the manifests of "
+            "the split (stage 1)"
+        )
     args.out_dir.mkdir(parents=True, exist_ok=True)
     wanted = [("train", args.train, training_limits(args))]
     wanted += [(split, [split], Limits()) for split in dict.fromkeys(args.eval)]
@@ -255,9 +261,10 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
             f"; {listed} lists them. Check the durations and --min-duration, --max-duration"
         )
     if checked.name == "train" and len(filtered) > max(allowed, FILTERED) * checked.total:
+        most = Counter(rejection.reason for rejection in filtered).most_common(1)[0][0]
         raise UserError(
             f"{_how_many(filtered, checked)} left out ({_reasons(filtered)}); {listed} lists them. "
-            "Change --min-duration or --max-duration, or admit it: "
+            f"Most are {FILTERS[most]}: change that, or admit it with "
             f"--allow-rejected {_round_up(len(filtered) / checked.total)}"
         )
     if checked.rejections:
@@ -277,8 +284,8 @@ def _reasons(rejections: list[Rejection]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
 
 
-def _round_up(share: float) -> float:
-    return math.ceil(share * 1000) / 1000
+def _round_up(value: float) -> float:
+    return math.ceil(value * 1000) / 1000
 
 
 def warn_of_overlap(train: CheckedSet, evaluation: list[CheckedSet]) -> None:

@@ -8,6 +8,7 @@ before; gradients are part of what is added.
 
 import argparse
 import multiprocessing
+import os
 import re
 import sys
 import time
@@ -63,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     options = LossOptions(backend=resolve_backend(args.backend), prune_range=args.prune_range)
     losses = {"torchaudio": None, options.backend: options}
+    # for the processes below: threads that spin at barriers measure the scheduler, where the
+    # machine has other work (30 times slower was seen); sleeping ones cost little where it has none
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     rows = []
     with tqdm(total=len(args.sizes) * len(losses), unit="run") as progress:
         for size in args.sizes:

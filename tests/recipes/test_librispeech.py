@@ -109,6 +109,14 @@ def test_another_tag_shares_the_data(librispeech):
     assert (librispeech.folder / "exp" / "other" / "epoch-3.pt").exists()
 
 
+def test_two_trainings_share_the_data_at_the_same_time(librispeech):
+    first = librispeech.start(*REHEARSAL, FAKE_HANG="train")
+    librispeech.wait_for_hang()
+    librispeech.run(*REHEARSAL, "--tag", "other")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+
+
 def test_a_dry_run_prints_every_command_and_runs_none(librispeech):
     for words in ([], ["--rehearsal", "true"], ["--mini", "true"], ["--musan", "true"]):
         result = librispeech.run("--dry-run", "true", *words)
@@ -125,6 +133,19 @@ def test_noise_is_mixed_in_only_where_asked_for(librispeech):
     assert "musan" not in plain
     assert "data.noise.cuts=data/fbank/musan_cuts.jsonl.gz" in noisy
     assert noisy.count("--corpus musan") == 1
+
+
+def test_a_training_with_noise_leaves_the_data_of_the_others(librispeech):
+    librispeech.run(*REHEARSAL)
+    librispeech.commands()
+    for kind in ("music", "speech", "noise"):
+        (librispeech.folder / "rehearsal" / "download" / "musan" / kind).mkdir(parents=True)
+    # the stand-in prepares no musan, so this ends where its manifests are read
+    errors = librispeech.run(*REHEARSAL, "--musan", "true", "--tag", "noisy", code=1).stderr
+    assert "stage 2 (features, musan) failed" in errors
+    assert librispeech.commands() == ["lhotse prepare"]
+    librispeech.run(*REHEARSAL)
+    assert librispeech.commands() == []
 
 
 def test_a_missing_corpus_is_named_with_the_ways_out(librispeech):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -215,15 +216,13 @@ def test_a_changed_option_and_a_kill_leave_nothing_that_looks_done(recipe):
     assert commands(recipe) == ["make_file data/a.feats"]  # with the options of before
 
 
-def test_two_runs_wait_for_each_other(recipe):
-    first = recipe.start(FAKE_HANG="data/b")
+@pytest.mark.parametrize("has_flock", [True, False])
+def test_two_runs_wait_for_each_other(recipe, has_flock, tmp_path):
+    environment = {} if has_flock else {"PATH": path_without("flock", tmp_path / "bin")}
+    first = recipe.start(FAKE_HANG="data/b", **environment)
     hanging = recipe.wait_for_hang()
-    second = recipe.start()
-    line = ""
-    while "waiting for it to end" not in line:
-        line = second.stderr.readline()
-        assert line, "the second run did not wait"
-    assert "another run is at work in data" in line
+    second = recipe.start(**environment)
+    wait_until_it_waits(second, "another run is at work in data")
     os.kill(hanging, signal.SIGKILL)
     _, errors = first.communicate(timeout=30)
     assert first.returncode == 137 and "stage 2 (features, b) failed" in errors
@@ -232,29 +231,42 @@ def test_two_runs_wait_for_each_other(recipe):
     assert commands(recipe) == ALL[:3] + ALL[2:]
 
 
+def path_without(name, folder):
+    """A PATH that has every program of this one's but ``name``, as on a Mac."""
+    folder.mkdir()
+    for place in reversed(os.environ["PATH"].split(os.pathsep)):
+        for program in Path(place).iterdir() if Path(place).is_dir() else ():
+            (folder / program.name).unlink(missing_ok=True)
+            (folder / program.name).symlink_to(program)
+    (folder / name).unlink()
+    return str(folder)
+
+
+def wait_until_it_waits(process, message):
+    line = ""
+    while "waiting for it to end" not in line:
+        line = process.stderr.readline()
+        assert line, "the run did not wait"
+    assert message in line
+
+
 def test_a_command_left_by_a_killed_run_is_waited_for(recipe):
     first = recipe.start(FAKE_HANG="data/b")
     hanging = recipe.wait_for_hang()
     os.kill(first.pid, signal.SIGKILL)
     second = recipe.start()
-    line = ""
-    while "waiting for it to end" not in line:
-        line = second.stderr.readline()
-        assert line, "the second run did not wait"
+    wait_until_it_waits(second, "something that it left running")
     os.kill(hanging, signal.SIGKILL)
     first.communicate(timeout=30)
     second.communicate(timeout=30)
     assert second.returncode == 0
 
 
-def test_data_is_not_rewritten_under_a_training_and_trainings_share_it(recipe):
+def test_data_is_not_rewritten_under_a_training(recipe):
     first = recipe.start(FAKE_HANG="exp/model")
     recipe.wait_for_hang()
     second = recipe.start("--size", "4")
-    line = ""
-    while "another run is at work in data" not in line:
-        line = second.stderr.readline()
-        assert line, "the second run rewrote the data"
+    wait_until_it_waits(second, "another run is at work in data")
     for process in (second, first):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

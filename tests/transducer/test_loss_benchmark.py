@@ -12,6 +12,7 @@ from asrprune.transducer.options import LossOptions
 @pytest.fixture
 def in_this_process(monkeypatch):
     monkeypatch.setattr(benchmark, "_in_own_process", lambda *work: benchmark.measure(*work))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # what the verb would leave behind
 
 
 def test_the_verb_prints_a_table_and_writes_its_numbers(in_this_process, capsys, tmp_path):

@@ -8,7 +8,6 @@ import torch
 
 from asrprune.errors import UserError
 from asrprune.transducer import k2_backend
-from asrprune.transducer import loss as loss_module
 from asrprune.transducer.lattice import Occupations
 from asrprune.transducer.loss import resolve_backend, transducer_loss
 from asrprune.transducer.options import LossOptions
@@ -255,4 +254,4 @@ def test_a_k2_that_breaks_at_import_counts_as_absent(double, monkeypatch, tmp_pa
 def test_k2_is_not_imported_for_the_torch_backend(double, monkeypatch):
     monkeypatch.setattr(k2_backend.importlib, "import_module", pytest.fail)
     losses(random_batch([6], [2]), LossOptions(backend="torch"))
-    assert loss_module.resolve_backend("torch") == "torch"
+    assert resolve_backend("torch") == "torch"

@@ -57,7 +57,7 @@ elif [[ $mini == true ]]; then
 fi
 stem=${config##*/} && stem=${stem%.*}
 [[ $mini != true ]] || stem=mini-$stem
-[[ $rehearsal != true || $stem == rehearsal ]] || stem=rehearsal-$stem
+[[ $rehearsal != true || $stem == rehearsal* ]] || stem=rehearsal-$stem
 exp_dir=${exp_dir:-exp/${tag:-$stem}}
 [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
 [[ $jobs -gt 0 ]] || jobs=$(getconf _NPROCESSORS_ONLN)
@@ -82,7 +82,6 @@ stage download "$data_dir" --options rehearsal_hours download_dir --makes "${cor
 stage manifests "$data_dir" --options download_dir --makes "${manifests[@]}" -- prepare
 
 for split in "${splits[@]}"; do features "$split"; done
-[[ $musan != true ]] || noise_features
 
 stage validate "$data_dir" --options train_splits dev_splits test_splits allow_rejected \
   --needs "${cuts[@]}" --makes "${valid[@]}" "$data_dir/valid/librispeech_statistics.json" -- \
@@ -94,6 +93,8 @@ stage tokenizer "$lang_dir" --options token_type vocab_size --needs "${valid[0]}
   --makes "$lang_dir/tokens.txt" -- \
   run asrprune tokenizer --manifest "${valid[0]}" --type "$token_type" \
   --vocab-size "$vocab_size" --out-dir "$lang_dir"
+
+[[ $musan != true ]] || noise_features # of stage 2; only the training depends on it
 
 stage train "$exp_dir" --options config max_duration epochs training_words --texts "$config" \
   --needs "${valid[@]}" "$lang_dir/tokens.txt" --makes "$exp_dir/epoch-${epochs:-*}.pt" -- \
