@@ -5,6 +5,11 @@ because its own lets padding into the depthwise convolution and into the batch s
 knows no positions. Here padding is masked before that convolution, LayerNorm over channels takes
 the place of BatchNorm (sub-networks have no common statistics either), and queries and keys are
 rotated by their position (Su et al. 2021, RoFormer).
+
+One departure from the paper: the norm that ends each layer is left out, and one ends the encoder.
+With a norm a layer, any constant that the layers add shrinks what the audio says, layer by layer;
+trained from scratch on an hour of speech such encoders ended up saying the same for every audio
+(outputs of two utterances differed by 0.002 to 0.008 of their size, in five runs of five).
 """
 
 from collections.abc import Sequence
@@ -72,6 +77,7 @@ class Conformer(nn.Module):
         super().__init__()
         self.embed = subsampling
         self.layers = layers
+        self.norm = nn.LayerNorm(subsampling.out.out_features)
         self.output_dim = subsampling.out.out_features
         self.subsampling = subsampling.factor
 
@@ -89,7 +95,7 @@ class Conformer(nn.Module):
         rotation = rotary_table(x.size(1), self.layers[0].head_dim, x.device)
         for layer in self.layers:
             x = layer(x, padding, keys, rotation)
-        return x.masked_fill(padding, 0.0), lengths
+        return self.norm(x).masked_fill(padding, 0.0), lengths
 
 
 class Layer(ConformerLayer):
@@ -106,6 +112,7 @@ class Layer(ConformerLayer):
     ):
         super().__init__(dim, ffn_dim, num_heads, kernel_size, dropout)
         self.conv_module.sequential[3] = nn.LayerNorm(dim)
+        self.final_layer_norm = nn.Identity()
         self.head_dim = dim // num_heads
         self.attention_dropout = attention_dropout
 
@@ -120,8 +127,7 @@ class Layer(ConformerLayer):
         x = x + 0.5 * self.ffn1(x)
         x = x + self._attend(self.self_attn_layer_norm(x), keys, rotation)
         x = x + self._convolve(x, padding)
-        x = x + 0.5 * self.ffn2(x)
-        return self.final_layer_norm(x)
+        return x + 0.5 * self.ffn2(x)
 
     def _attend(self, x: Tensor, keys: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         attention = self.self_attn  # nn.MultiheadAttention: its parameters, not its computation

@@ -1,5 +1,6 @@
 """The transducer: encoder, predictor, joiner, and the simple heads of the pruned loss."""
 
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from asrprune.transducer.loss import TransducerLoss, transducer_loss
 from asrprune.transducer.options import LossOptions, ModelOptions
 
 SIMPLE_HEAD_SCALE = 0.25  # small at first: the simple loss starts from nearly equal scores
+BLANK_PRIOR = 0.85  # share of blanks among all steps at 25 frames and some 4 symbols a second
 
 
 def build_model(model: ModelOptions, loss: LossOptions, vocab_size: int) -> "Transducer":
@@ -62,6 +64,10 @@ class Transducer(nn.Module):
             for head in (self.simple_am, self.simple_lm):
                 head.weight.mul_(SIMPLE_HEAD_SCALE)
                 head.bias.zero_()
+            # Blanks are most of what a lattice emits. Starting from their share, the first
+            # gradients tell of the audio; they would otherwise all pull the encoder the same way.
+            odds = BLANK_PRIOR / (1 - BLANK_PRIOR) * (vocab_size - 1)
+            self.simple_lm.bias[0] = self.joiner.output.bias[0] = math.log(odds)
         self.loss_options = loss_options
         self.vocab_size = vocab_size
         self.register_buffer("feature_mean", torch.zeros(num_features))

@@ -193,6 +193,7 @@ def test_conformer_layer_equals_torchaudio_without_positions_and_padding():
     oracle.conv_module.sequential[3] = torch.nn.Sequential(
         Transpose(), torch.nn.LayerNorm(16), Transpose()
     )
+    oracle.final_layer_norm = torch.nn.Identity()
     weights = {
         name.replace("sequential.3", "sequential.3.1"): p for name, p in layer.state_dict().items()
     }

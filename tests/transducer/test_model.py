@@ -8,7 +8,7 @@ import torch
 
 from asrprune.errors import UserError
 from asrprune.transducer.encoder import windows
-from asrprune.transducer.model import build_model
+from asrprune.transducer.model import BLANK_PRIOR, build_model
 from asrprune.transducer.options import LossOptions, ModelOptions
 
 NUM_FEATURES, VOCAB = 10, 13
@@ -65,8 +65,10 @@ def test_losses_start_near_chance_and_train(encoder, options, predictor):
         assert loss.shape == (3,)
         assert loss.dtype == torch.float32
         for value, t, s in zip(loss.tolist(), t_lens.tolist(), y_lens.tolist(), strict=True):
-            # uniform scores: every path has T + S steps of log V, and there are C(T - 1 + S, S)
-            chance = (t + s) * math.log(VOCAB) - math.log(math.comb(t - 1 + s, s))
+            # T blanks at their prior, S symbols that share the rest, on C(T - 1 + S, S) paths
+            symbol = (1 - BLANK_PRIOR) / (VOCAB - 1)
+            path = t * math.log(BLANK_PRIOR) + s * math.log(symbol)
+            chance = -path - math.log(math.comb(t - 1 + s, s))
             assert abs(value - chance) < 0.25 * chance
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     first = None
