@@ -17,7 +17,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         given = [_dashes(word) for word in (sys.argv[1:] if args is None else args)]
-        parsed, unknown = self.parse_known_args(given, namespace)
+        # options may stand before, between and after the key=value words; argparse cannot do this
+        # for a verb that has verbs of its own
+        parse = self.parse_known_args if self._subparsers else self.parse_known_intermixed_args
+        parsed, unknown = parse(given, namespace)
         if unknown:
             option = unknown[0].split("=")[0]
             self.error(f"unknown option {option}{nearest(option, self._option_string_actions)}")

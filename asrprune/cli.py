@@ -39,8 +39,12 @@ def main(argv: list[str] | None = None) -> int:
             f"asrprune: unknown verb {verb!r}{nearest(verb, VERBS)}; there are: {' '.join(VERBS)}\n"
         )
         return 2
+    level = os.environ.get("ASRPRUNE_LOG", "INFO").upper()
+    if not isinstance(logging.getLevelName(level), int):
+        sys.stderr.write(f"asrprune: ASRPRUNE_LOG={level} is no log level, such as WARNING\n")
+        return 2
     logging.basicConfig(
-        level=os.environ.get("ASRPRUNE_LOG", "INFO").upper(),
+        level=level,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )

@@ -45,9 +45,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         content = OmegaConf.load(path)
     except Exception as error:  # the YAML library's errors have no common base that it exports
         raise UserError(f"config {path} is not valid YAML: {error}") from error
+    if not OmegaConf.is_dict(content):
+        raise UserError(f"config {path} holds no key: value pairs")
     for word in overrides:
-        if not re.fullmatch(r"[A-Za-z_][\w.]*=.*", word, re.DOTALL):
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*=.*", word, re.DOTALL):
             raise UserError(f"{word!r} is not of the form key=value, such as training.epochs=3")
+        try:
+            OmegaConf.from_dotlist([word])
+        except Exception as error:  # as above
+            raise UserError(f"the value in {word!r} is not valid YAML") from error
     config = _fill(OmegaConf.structured(Config), content, f"config {path}")
     config = _fill(config, OmegaConf.from_dotlist(list(overrides)), "command line")
     return _finished(config)
@@ -97,7 +103,8 @@ def check(config: Config) -> None:
                 f"{nearest(str(value), limits['choices'])}"
             )
         low, high = limits.get("minimum"), limits.get("maximum")
-        if (low is not None and value < low) or (high is not None and value > high):
+        # said so that NaN does not pass
+        if not (low is None or value >= low) or not (high is None or value <= high):
             span = f"at least {low}" if high is None else f"between {low} and {high}"
             raise UserError(f"{key}={value}: must be {span}")
 

@@ -4,6 +4,7 @@ A position in the training data is (epoch, batches consumed): the sampler is a p
 seed and the epoch, and every random draw of the dataset is keyed, so nothing else must be saved.
 """
 
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from asrprune.errors import UserError
 from asrprune.randomness import keyed_generator
 
 Batch = dict[str, Any]
+_GRACE = 30  # seconds that a worker goes on after a SIGTERM
 
 
 def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = False) -> CutSet:
@@ -153,11 +155,14 @@ def epoch_loader(
         num_workers=options.num_workers,
         # its own generator: iter(DataLoader) would otherwise draw from the global one
         generator=keyed_generator("loader", epoch),
-        worker_init_fn=_leave_interrupts_to_the_trainer,
+        worker_init_fn=_leave_signals_to_the_trainer,
         pin_memory=pin_memory,
     )
 
 
-def _leave_interrupts_to_the_trainer(_: int) -> None:
-    # Ctrl-C reaches the whole process group; the trainer finishes its step with these workers
+def _leave_signals_to_the_trainer(_: int) -> None:
+    # Ctrl-C, and SIGTERM from torchrun or a batch system, reach the whole process group. The
+    # trainer finishes its step with these workers and then ends them; one left behind ends itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))

@@ -131,5 +131,12 @@ def remove_old_checkpoints(folder: Path, keep: int) -> None:
         path.unlink()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete checkpoints that killed processes left half-written; none may be running here."""
+    for kind in ("checkpoint", "epoch"):
+        for path in folder.glob(f".tmp-*-{kind}-*.pt"):
+            path.unlink()
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -44,13 +44,13 @@ class Ranks:
         return self.sum(torch.tensor(numbers, dtype=torch.float64, device=self.device)).tolist()
 
     def reduce_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Sum the gradients over all ranks; a missing gradient counts as zero."""
-        if self.world == 1:
-            return
+        """Sum the gradients over all ranks; a missing gradient counts as zero, on one rank too."""
         parameters = list(parameters)
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        if self.world == 1:
+            return
         flat = self.sum(torch.cat([p.grad.flatten() for p in parameters]))
         start = 0
         for parameter in parameters:

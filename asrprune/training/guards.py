@@ -66,7 +66,7 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 def largest_batches(batches: Iterable[Any]) -> list[Any]:
     """Of an epoch's batches of cuts, those most likely to fail: most padded audio, most cuts,
-    longest cut.
+    longest cut (each batch once).
     """
     measures: tuple[Callable[[Any], float], ...] = (
         lambda cuts: len(cuts) * max(cut.duration for cut in cuts),
@@ -78,11 +78,15 @@ def largest_batches(batches: Iterable[Any]) -> list[Any]:
         for index, measure in enumerate(measures):
             if (size := measure(cuts)) > best[index][0]:
                 best[index] = (size, cuts)
-    return [cuts for _, cuts in best if cuts is not None]
+    return list({id(cuts): cuts for _, cuts in best if cuts is not None}.values())
 
 
 class Interrupt:
-    """Ctrl-C or SIGTERM asks the trainer to stop after the step; a second one stops it at once."""
+    """Ctrl-C or SIGTERM asks the trainer to stop after the step; a second Ctrl-C stops it at once.
+
+    A second SIGTERM does not: under a batch system a rank gets one from there and one more from
+    torchrun, which passes on its own.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
@@ -98,7 +102,8 @@ class Interrupt:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.signal = number
-        self._restore()
+        if number == signal.SIGINT:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self.previous.items():

@@ -47,9 +47,10 @@ class Progress:
     base: float = 0.0  # progress at that time
 
     def at(self, elapsed: float) -> float:
-        """Progress after ``elapsed`` epochs."""
+        """Progress after ``elapsed`` epochs; it waits at ``base`` when an epoch starts again."""
         if elapsed >= self.epochs:
             return 1.0
+        elapsed = max(elapsed, self.since)
         return self.base + (1 - self.base) * (elapsed - self.since) / (self.epochs - self.since)
 
     def with_epochs(self, epochs: int, elapsed: float) -> "Progress":

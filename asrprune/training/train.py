@@ -45,22 +45,32 @@ def main(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{args.config}: ok\n")
         return 0
     if args.world_size > 1 and "RANK" not in os.environ:
-        _become_torchrun(args.world_size)
+        return _launch_ranks(args.world_size)
     return _train(config, args)
 
 
-def _become_torchrun(world_size: int) -> None:
-    """Replace this process by the launcher, which starts this command once a rank."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    words = [*launcher, f"--nproc-per-node={world_size}", "-m", "asrprune.cli", *sys.argv[1:]]
-    sys.stdout.flush()
-    os.execv(sys.executable, words)
+def _launch_ranks(world_size: int) -> int:
+    """Start this command once a rank, as torchrun does; returns the exit status."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    launcher = ["--standalone", f"--nproc-per-node={world_size}"]
+    try:
+        torchrun([*launcher, "-m", "asrprune.cli", *sys.argv[1:]])
+    except SignalException as error:  # passed on to the ranks, which have saved and ended
+        return 128 + error.sigval
+    except ChildFailedError as error:  # the rank has said why
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    return 0
 
 
 def _train(config: Config, args: argparse.Namespace) -> int:
     import torch
 
     from asrprune.environment import git_state, machine, versions
+    from asrprune.training.checkpoint import remove_leftovers
     from asrprune.training.distributed import start_ranks, stop_ranks
     from asrprune.training.metrics import log_to_file
 
@@ -75,6 +85,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
         if ranks.first:
             args.exp_dir.mkdir(parents=True, exist_ok=True)
             lock = _lock(args.exp_dir)
+            remove_leftovers(args.exp_dir)
             handler = log_to_file(args.exp_dir / "log" / "train.log")
             log.info("versions: %s; git: %s; machine: %s", versions(), git_state(), machine())
         else:
@@ -122,8 +133,8 @@ def build_trainer(
 
     data, seed = config.data, config.seed
     tokenizer = load_tokenizer(lang_dir)
-    about = read_statistics(manifest_dir, data.corpus)
     cuts = open_cuts(manifest_dir, data.corpus, "train", data.lazy)
+    about = read_statistics(manifest_dir, data.corpus)
     torch.manual_seed(seed)
     model = build_model(config.model, config.loss, tokenizer.vocab_size)
     for name in ("feature_mean", "feature_std"):

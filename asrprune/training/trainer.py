@@ -113,13 +113,15 @@ class Trainer:
         """Train to the last epoch. Returns 0, or the signal that stopped it (state is saved)."""
         metrics = Metrics(self.folder, self.position.step) if self.ranks.first else None
         stopped = False
-        with Interrupt() as interrupt:
-            while self.position.epoch <= self.options.epochs and not stopped:
-                stopped = self._epoch(interrupt, metrics)
-                if not stopped:
-                    self._finish_epoch(metrics)
-        if metrics:
-            metrics.close()
+        try:
+            with Interrupt() as interrupt:
+                while self.position.epoch <= self.options.epochs and not stopped:
+                    stopped = self._epoch(interrupt, metrics)
+                    if not stopped:
+                        self._finish_epoch(metrics)
+        finally:
+            if metrics:
+                metrics.close()
         # a rank that was not signalled itself stops because another one was
         return (interrupt.signal or signal.SIGTERM) if stopped else 0
 
@@ -261,8 +263,8 @@ class Trainer:
         losses = self.validate()
         at.epoch, at.batches, at.seconds = done + 1, 0, 0.0
         if metrics:
-            for name, loss in losses.items():
-                metrics.write("dev", at.step, **{name: loss})
+            if losses:
+                metrics.write("dev", at.step, **losses)
             shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
             log.info(
                 "epoch %d of %d, step %d: dev loss %s",

@@ -12,6 +12,7 @@ from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks, stop_ranks
 from asrprune.training.train import build_trainer, resume
 from tests.conftest import tiny_config
+from tests.training.command import assert_same
 
 
 def train(config, ranks, folder: Path, corpus) -> list[list[str]]:
@@ -35,12 +36,14 @@ def rank_main(rank: int, world: int, corpus, root: Path, workers: tuple[int, ...
     """One rank: trains without a break, then resumes from each of its checkpoints."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK="0")
     torch.set_num_threads(1)
+    # torchrun's ranks fork their loader workers; spawned ranks would spawn them, 4 s an epoch
+    mp.set_start_method("fork", force=True)
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     for count in workers:
         config = tiny_config(
             corpus,
             data__num_workers=count,
-            data__max_duration=14.0,
+            data__max_duration=20.0 if world == 1 else 14.0,
             training__checkpoint_interval=1,
             training__keep_checkpoints=1000,
         )
@@ -62,23 +65,6 @@ def rank_main(rank: int, world: int, corpus, root: Path, workers: tuple[int, ...
             assert len(order) == step + len(rest), (step, len(order), len(rest))
             assert_same(load_checkpoint(numbered(part, "checkpoint")[-1]), expected)
     stop_ranks()
-
-
-def assert_same(one, other, where: str = "") -> None:
-    """Equal to the bit, whatever the nesting."""
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for index, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{where}[{index}]")
-    else:
-        assert one == other, where
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
