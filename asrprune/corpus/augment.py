@@ -41,12 +41,13 @@ class KeyedNoise:
         self.options = options
         self.seed = seed
         try:
-            self.cuts = list(CutSet.from_file(options.cuts))
+            cuts = CutSet.from_file(options.cuts)  # None for an empty manifest
         except FileNotFoundError as error:
             raise UserError(
                 f"data.noise.cuts={options.cuts} does not exist; the features stage makes it "
                 "with --musan true"
             ) from error
+        self.cuts = [] if cuts is None else list(cuts)
         if not self.cuts:
             raise UserError(f"data.noise.cuts={options.cuts} holds no cuts")
 

@@ -32,7 +32,9 @@ def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = Fa
     :raises UserError: the manifest is missing, or does not belong to a corpus.
     """
     if not corpus:
-        raise UserError("data.corpus is not set: the prefix of the manifests, such as librispeech")
+        raise UserError(
+            f"data.corpus is not set: the prefix of {manifest_dir}/<corpus>_cuts_{split}.jsonl.gz"
+        )
     path = Path(manifest_dir) / f"{corpus}_cuts_{split}.jsonl.gz"
     if not path.is_file():
         raise UserError(f"{path} does not exist; the validate stage (3) makes it")

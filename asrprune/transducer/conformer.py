@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchaudio.models.conformer import ConformerLayer
 
 from asrprune.errors import UserError
-from asrprune.transducer.encoder import padding_mask
+from asrprune.transducer.encoder import padding_mask, start_silent
 from asrprune.transducer.subsampling import ConvSubsampling
 
 
@@ -113,6 +113,12 @@ class Layer(ConformerLayer):
         super().__init__(dim, ffn_dim, num_heads, kernel_size, dropout)
         self.conv_module.sequential[3] = nn.LayerNorm(dim)
         self.final_layer_norm = nn.Identity()
+        start_silent(
+            self.ffn1.sequential[4],
+            self.self_attn.out_proj,
+            self.conv_module.sequential[5],
+            self.ffn2.sequential[4],
+        )
         self.head_dim = dim // num_heads
         self.attention_dropout = attention_dropout
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchaudio.models import Emformer as TorchaudioEmformer
 
 from asrprune.errors import UserError
-from asrprune.transducer.encoder import zero_padding
+from asrprune.transducer.encoder import start_silent, zero_padding
 
 State = tuple[Tensor, Tensor, Tensor]
 
@@ -68,6 +68,8 @@ def emformer(
         left_context_length=left_context_length,
         right_context_length=right_context_length,
     )
+    for layer in model.emformer_layers:
+        start_silent(layer.attention.out_proj, layer.pos_ff[4])
     return Emformer(num_features, stacked_frames, dim, num_heads, model, attention_dropout)
 
 

@@ -39,8 +39,10 @@ def tiny_model():
         torch.manual_seed(seed)
         model = build_model(tiny_options(predictor, encoder), LossOptions(), vocab_size).eval()
         with torch.no_grad():
+            for parameter in model.parameters():  # the encoder's branches start silent
+                parameter += 0.1 * torch.randn_like(parameter)
             model.joiner.output.weight.mul_(6)
-            model.joiner.output.bias[0] += 1.0
+            model.joiner.output.bias[0] = 1.0
             model.feature_mean.fill_(-3.0)
             model.feature_std.fill_(2.0)
         return model.requires_grad_(False)

@@ -1,0 +1,230 @@
+"""Batches are a pure function of (seed, epoch, index): no worker, rank or restart changes them."""
+
+import os
+import random
+import re
+import signal
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from lhotse import CutSet, MonoCut, SupervisionSegment
+
+from asrprune.corpus.batches import (
+    SpeechDataset,
+    epoch_loader,
+    make_sampler,
+    open_cuts,
+    training_dataset,
+    transcript,
+)
+from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.errors import UserError
+from asrprune.files import read_json
+from tests.conftest import tiny_config
+
+
+class Draw:
+    """What a training draws from, with any options."""
+
+    def __init__(self, corpus, rank=0, world=1, seed=42, **options):
+        options = {f"data__{name}": value for name, value in options.items()}
+        self.options = tiny_config(corpus, **options).data
+        cuts = open_cuts(corpus.manifests, "tones", "train", self.options.lazy)
+        self.cuts = {cut.id: cut for cut in cuts}
+        bins = read_json(corpus.manifests / "tones_statistics.json")["train"]["duration_bins"]
+        self.sampler = make_sampler(cuts, bins, self.options, seed, rank, world)
+        self.dataset = training_dataset(load_tokenizer(corpus.lang), self.options, seed)
+
+    def batches(self, epoch=1, skip=0) -> list[dict]:
+        return list(epoch_loader(self.sampler, self.dataset, epoch, skip, self.options))
+
+    def names(self, epoch=1, skip=0) -> list[list[str]]:
+        """The cuts of each batch, without loading any features."""
+        plain = SpeechDataset(self.dataset.tokenizer)
+        loader = epoch_loader(self.sampler, plain, epoch, skip, self.options)
+        return [[cut.id for cut in cuts] for cuts in loader.sampler]
+
+
+def by_cut(batches: list[dict]) -> dict[str, torch.Tensor]:
+    """Each cut's features without their padding."""
+    return {
+        name: frames[:length]
+        for batch in batches
+        for name, frames, length in zip(
+            batch["cut_ids"], batch["features"], batch["feature_lens"], strict=True
+        )
+    }
+
+
+def assert_same_batches(some: list[dict], others: list[dict]) -> None:
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            same = torch.equal if isinstance(value, torch.Tensor) else lambda a, b: a == b
+            assert same(value, other[name]), name
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("epoch", [1, 2, 7])
+def test_an_epoch_has_every_cut_once(epoch, lazy, tiny_corpus):
+    draw = Draw(tiny_corpus, lazy=lazy)
+    found = Counter(name for names in draw.names(epoch) for name in names)
+    assert found == Counter(list(draw.cuts))
+
+
+@pytest.mark.parametrize("max_duration", [5.0, 14.0])
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_an_epoch(world, max_duration, tiny_corpus):
+    ranks = [Draw(tiny_corpus, rank, world, max_duration=max_duration) for rank in range(world)]
+    shares = [draw.names(3) for draw in ranks]
+    assert len({len(names) for names in shares}) == 1  # as many batches on each, or they would hang
+    assert all(names for share in shares for names in share)
+    found = Counter(name for share in shares for names in share for name in names)
+    doubled = [name for name in found if re.search(r"_dup\d+$", name)]  # to fill the last batches
+    assert len(doubled) < world
+    assert Counter({name: count for name, count in found.items() if name not in doubled}) == (
+        Counter(list(ranks[0].cuts))
+    )
+
+
+def test_epochs_and_seeds_differ(tiny_corpus):
+    one = Draw(tiny_corpus, max_duration=5.0)
+    assert one.names(1) == one.names(1) != one.names(2)
+    assert one.names(1) == Draw(tiny_corpus, max_duration=5.0).names(1)
+    assert one.names(1) != Draw(tiny_corpus, seed=1, max_duration=5.0).names(1)
+    assert not torch.equal(*(by_cut(one.batches(epoch))["train-000"] for epoch in (1, 2)))
+
+
+def test_limits_of_a_batch(tiny_corpus):
+    draw = Draw(tiny_corpus, max_duration=4.0)
+    for names in draw.names():
+        durations = [draw.cuts[name].duration for name in names]
+        # lhotse closes a batch when one more cut like its longest would not fit
+        assert len(durations) * max(durations[:-1], default=0) <= 4.0
+        assert sum(durations[:-1]) <= 4.0
+    assert max(map(len, Draw(tiny_corpus, max_cuts=3).names())) == 3
+
+
+def test_cuts_of_a_batch_are_about_as_long(tiny_corpus):
+    draw = Draw(tiny_corpus, max_duration=4.0)
+    bins = [0, *draw.sampler.duration_bins, float("inf")]
+    for names in draw.names():
+        durations = [draw.cuts[name].duration for name in names]
+        assert any(low <= min(durations) and max(durations) <= high
+                   for low, high in zip(bins, bins[1:], strict=False))  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipping_leaves_the_tail(workers, tiny_corpus):
+    whole = Draw(tiny_corpus).batches(epoch=2)
+    assert len(whole) > 4
+    for skip in (1, len(whole) - 1, len(whole)) if workers else range(len(whole) + 1):
+        rest = Draw(tiny_corpus, num_workers=workers).batches(epoch=2, skip=skip)
+        assert_same_batches(rest, whole[skip:])
+
+
+def test_workers_and_a_lazy_manifest_change_nothing(tiny_corpus):
+    whole = Draw(tiny_corpus).batches()
+    assert_same_batches(Draw(tiny_corpus, num_workers=2).batches(), whole)
+    assert_same_batches(Draw(tiny_corpus, num_workers=1, lazy=True).batches(), whole)
+
+
+@pytest.mark.filterwarnings("ignore:Your 'buffer_size' setting of 8")
+def test_a_small_buffer_still_draws_every_cut_and_goes_on(tiny_corpus):
+    draw = Draw(tiny_corpus, lazy=True, buffer_size=8, max_duration=5.0)
+    whole = draw.names()
+    assert Counter(name for names in whole for name in names) == Counter(list(draw.cuts))
+    assert draw.names(skip=3) == whole[3:]
+
+
+def test_augmentation_does_not_know_the_batch(tiny_corpus):
+    some = by_cut(Draw(tiny_corpus, max_duration=14.0).batches())
+    others = by_cut(Draw(tiny_corpus, max_duration=3.0, num_workers=2).batches())
+    assert some.keys() == others.keys()
+    plain = by_cut(
+        Draw(tiny_corpus, spec_augment={"probability": 0.0}, noise={"cuts": ""}).batches()
+    )
+    changed = [name for name in some if not torch.equal(some[name], plain[name])]
+    assert len(changed) > len(some) / 2
+    for name in some:
+        assert torch.equal(some[name], others[name]), name
+        assert len(some[name]) == len(plain[name])
+
+
+def test_the_loader_draws_nothing_from_the_global_generators(tiny_corpus):
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    Draw(tiny_corpus).batches()
+    next(iter(epoch_loader(*_loader_arguments(Draw(tiny_corpus, num_workers=1)))))
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+
+
+def _loader_arguments(draw: Draw) -> tuple:
+    return draw.sampler, draw.dataset, 1, 0, draw.options
+
+
+def test_noise_with_a_transcript_of_its_own_adds_no_tokens(tiny_corpus):
+    draw = Draw(tiny_corpus, noise={"cuts": str(tiny_corpus.noise), "probability": 1.0})
+    assert all(cut.supervisions[0].text for cut in draw.dataset.noise.cuts)
+    for batch in draw.batches():
+        for name, row in zip(batch["cut_ids"], batch["tokens"].tolist(), strict=True):
+            text = draw.dataset.tokenizer.decode([token for token in row if token])
+            assert text == draw.cuts[name].supervisions[0].text
+
+
+def test_a_batch_holds_what_the_manifest_says(tiny_corpus):
+    off = {"spec_augment": {"probability": 0.0}, "noise": {"cuts": ""}}
+    draw = Draw(tiny_corpus, **off)
+    tokenizer = draw.dataset.tokenizer
+    for batch in draw.batches():
+        cuts = [draw.cuts[name] for name in batch["cut_ids"]]
+        assert batch["features"].dtype == torch.float32 and batch["tokens"].dtype == torch.int64
+        assert batch["features"].shape == (len(cuts), max(batch["feature_lens"]), 80)
+        assert batch["tokens"].shape == (len(cuts), max(batch["token_lens"]))
+        assert batch["seconds"] == pytest.approx(sum(cut.duration for cut in cuts))
+        for row, cut in enumerate(cuts):
+            length, count = batch["feature_lens"][row], batch["token_lens"][row]
+            features = batch["features"][row]
+            assert np.array_equal(features[:length].numpy(), cut.load_features())
+            assert not features[length:].any() and not batch["tokens"][row, count:].any()
+            assert tokenizer.decode(batch["tokens"][row, :count].tolist()) == transcript(cut)
+
+
+def test_transcript_is_in_order_of_time():
+    parts = [("b", 2.0, "SECOND PART"), ("a", 0.5, "FIRST PART"), ("c", 3.0, ""), ("d", 4.0, None)]
+    supervisions = [
+        SupervisionSegment(id=name, recording_id="r", start=start, duration=0.5, text=text)
+        for name, start, text in parts
+    ]
+    cut = MonoCut(id="cut", start=0, duration=5, channel=0, supervisions=supervisions)
+    assert transcript(cut) == "FIRST PART SECOND PART"
+
+
+def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch):
+    """Ctrl-C and SIGTERM reach a whole process group, and the trainer still needs a batch."""
+    monkeypatch.setattr("asrprune.corpus.batches._GRACE", 1)
+    draw = Draw(tiny_corpus, num_workers=2, max_duration=3.0)
+    batches = iter(epoch_loader(*_loader_arguments(draw)))
+    found = [next(batches)]
+    workers = list(batches._workers)
+    for worker in workers:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker.pid, number)
+    found.append(next(batches))
+    assert_same_batches(found, Draw(tiny_corpus, max_duration=3.0).batches()[:2])
+    for worker in workers:
+        worker.join(20)
+        assert worker.exitcode == 0
+
+
+def test_what_is_missing_is_named(tiny_corpus):
+    with pytest.raises(UserError, match="data.corpus is not set"):
+        open_cuts(tiny_corpus.manifests, "", "train")
+    with pytest.raises(
+        UserError, match=r"birds_cuts_train.jsonl.gz does not exist; .* stage \(3\)"
+    ):
+        open_cuts(tiny_corpus.manifests, "birds", "train")
+    assert isinstance(open_cuts(tiny_corpus.manifests, "tones", "dev"), CutSet)

@@ -1,0 +1,159 @@
+"""Several ranks train what one rank would: on gloo, through a shared file and through torchrun."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from asrprune.corpus.batches import make_sampler, open_cuts
+from asrprune.errors import UserError
+from asrprune.training.checkpoint import load_checkpoint
+from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
+from asrprune.training.train import build_trainer, read_statistics
+from asrprune.training.trainer import _Meter
+from tests.conftest import tiny_config
+from tests.training.command import assert_same, make_command
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+# an encoder of the user's that asks the launcher to stop while the third batch is in the works
+INTERRUPTING = """
+import os, signal
+from asrprune.transducer.conformer import Conformer, conformer
+
+calls = 0
+
+def interrupting(*args, **options):
+    encoder = conformer(*args, **options)
+    forward = encoder.forward
+    def counting(*inputs):
+        global calls
+        calls += 1
+        if calls == 3 and os.environ["RANK"] == "0":
+            os.kill(os.getppid(), int(os.environ["SEND"]))
+        return forward(*inputs)
+    encoder.forward = counting
+    return encoder
+"""
+
+
+def without_chance(corpus, **options):
+    """A config without dropout, and with an Adam that does not blow up rounding errors."""
+    return tiny_config(
+        corpus,
+        data__max_duration=14.0,
+        model__encoder_options={
+            **tiny_config(corpus).model.encoder_options,
+            "dropout": 0.0,
+        },
+        training__optimizer__eps=1e-2,
+        **options,
+    )
+
+
+def rank_main(rank: int, corpus, root: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
+    torch.set_num_threads(1)
+    ranks = start_ranks("cpu", f"file://{root}/rendezvous")
+    check_sums(ranks)
+    trainer = build_trainer(without_chance(corpus), ranks, root, corpus.manifests, corpus.lang)
+    assert trainer.run() == 0
+    torch.save(dict(trainer.model.state_dict()), root / f"rank{rank}.pt")
+    stop_ranks()
+
+
+def check_sums(ranks: Ranks) -> None:
+    """Sums and broadcasts over two ranks, each of which lacks another gradient."""
+    weights = [torch.nn.Parameter(torch.zeros(2, 3)) for _ in range(4)]
+    for index, weight in enumerate(weights[:3]):
+        if index != ranks.rank:  # two are unused on one rank, the last one on both
+            weight.grad = torch.full((2, 3), 10.0**ranks.rank)
+    ranks.reduce_gradients(weights)
+    for weight, expected in zip(weights, (10.0, 1.0, 11.0, 0.0), strict=True):
+        assert weight.grad is not None and bool((weight.grad == expected).all())
+    assert ranks.total(ranks.rank, 2**40 + ranks.rank) == [1.0, 2.0**41 + 1]
+    tensors = [torch.full((2,), float(ranks.rank)), torch.tensor(ranks.rank)]
+    ranks.broadcast(tensors)
+    assert [tensor.sum().item() for tensor in tensors] == [0, 0]
+
+
+def test_two_ranks_train_what_one_rank_accumulates(tiny_corpus, tmp_path):
+    mp.spawn(rank_main, (tiny_corpus, tmp_path), nprocs=2)
+    ranks = [torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in (0, 1)]
+    assert_same(*ranks)
+    config = without_chance(tiny_corpus)
+    alone = build_trainer(config, ALONE, tmp_path, tiny_corpus.manifests, tiny_corpus.lang)
+    start = {name: value.clone() for name, value in alone.model.state_dict().items()}
+    cuts = open_cuts(tiny_corpus.manifests, "tones", "train")
+    bins = read_statistics(tiny_corpus.manifests, "tones")["train"]["duration_bins"]
+    samplers = [make_sampler(cuts, bins, config.data, config.seed, rank, 2) for rank in (0, 1)]
+    dev = []
+    for epoch in (1, 2):
+        alone.position.epoch, alone.data.dataset.epoch = epoch, epoch
+        alone.restart_epoch()
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        for parts in zip(*samplers, strict=True):  # what the two have in one step
+            batches = [alone.data.dataset[cuts] for cuts in parts]
+            alone.step(batches, _Meter(ALONE), False)
+        dev.append(alone.validate()["dev"])
+    two = load_checkpoint(tmp_path / "epoch-2.pt")
+    assert two["position"]["step"] == alone.position.step > 4
+    for name, value in alone.model.state_dict().items():
+        torch.testing.assert_close(two["model"][name], value, rtol=0, atol=1e-6)
+        if name in two["average"]["mean"]:
+            assert (value - start[name]).abs().max() > 1e-4, name  # it was trained
+    lines = (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in lines]
+    found = [entry["dev"] for entry in lines if entry["kind"] == "dev"]
+    assert found == pytest.approx(dev, rel=1e-5)
+
+
+def test_an_unused_parameter_is_treated_alike_on_one_rank():
+    """Several ranks give it a gradient of zero, and its weights decay; so must one rank."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    ALONE.reduce_gradients([weight])
+    assert weight.grad is not None and not weight.grad.any()
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="torch sees no GPU; `asrprune doctor`"):
+        start_ranks("cuda")
+    assert start_ranks("auto").device.type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UserError, match="asks for GPU number 2 of this machine, which has 1"):
+        start_ranks("cuda")
+
+
+def test_world_size_trains_and_stops_and_goes_on(tiny_corpus, tmp_path):
+    (tmp_path / "users_encoder.py").write_text(INTERRUPTING)
+    command = make_command(
+        tmp_path,
+        tiny_corpus,
+        data__num_workers=1,
+        model__encoder="users_encoder:interrupting",
+        training__epochs=1000,
+    )
+    last = 0
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        done = command.spawn("--world-size", 2, path=tmp_path, SEND=str(int(number)))
+        assert done.returncode == status, done.stderr
+        step = command.last()["position"]["step"]
+        assert step > last
+        last = step
+        assert done.stderr.count(f"interrupted: saved checkpoint-{step}.pt") == 1  # one speaks
+        assert "Traceback" not in done.stderr
+    epochs = command.last()["position"]["epoch"]
+    done = command.spawn("--world-size", 2, "--epochs", epochs, path=tmp_path, SEND="0")
+    assert done.returncode == 0, done.stderr
+    assert f"trained {epochs} epochs" in done.stderr
+    assert command.last()["world_size"] == 2
+    assert command.last()["position"]["epoch"] == epochs + 1
+    assert "--world-size 2" in (command.exp / "run.sh").read_text()

@@ -1,0 +1,272 @@
+"""The trainer's arithmetic against a few lines of plain torch, and what it does when stopped."""
+
+import shutil
+
+import pytest
+import torch
+
+from asrprune.errors import UserError
+from asrprune.training.checkpoint import load_checkpoint, numbered
+from asrprune.training.distributed import Ranks
+from asrprune.training.schedule import loss_weights, rate_factor
+from asrprune.training.train import build_trainer, resume, scan_memory
+from asrprune.training.trainer import PRECISION, _Meter
+from tests.conftest import tiny_config
+from tests.training.command import assert_same
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+PLAIN = {  # nothing random in a step
+    "data__spec_augment": {"probability": 0.0},
+    "data__noise": {"cuts": ""},
+    "model__encoder_options": {
+        **{"dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 32, "kernel_size": 7},
+        "dropout": 0.0,
+    },
+}
+
+
+@pytest.fixture
+def make_trainer(tiny_corpus, tmp_path):
+    """``make_trainer(folder, **options)``: a trainer at the start."""
+
+    def make(folder=None, **options):
+        config = tiny_config(tiny_corpus, **options)
+        place = folder or tmp_path / "exp"
+        place.mkdir(exist_ok=True)
+        return build_trainer(config, ALONE, place, tiny_corpus.manifests, tiny_corpus.lang)
+
+    return make
+
+
+def first_batches(trainer, count: int) -> list[dict]:
+    """The first batches of the epoch."""
+    sampler = trainer.data.sampler
+    sampler.set_epoch(1)
+    return [trainer.data.dataset[cuts] for cuts, _ in zip(sampler, range(count), strict=False)]
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {name: value.grad.clone() for name, value in model.named_parameters()}
+
+
+def test_gradient_of_micro_batches_is_that_of_the_mean_loss_per_token(make_trainer):
+    trainer = make_trainer(training__accumulate=2, training__optimizer__clip_norm=0, **PLAIN)
+    batches = first_batches(trainer, 2)
+    model, options = trainer.model, trainer.config.loss
+    trainer.position.step = 3  # inside the warm-up of the loss weights
+    simple_weight, pruned_weight = loss_weights(3, options.warmup_steps, options.simple_scale)
+    total = tokens = 0.0
+    for batch in batches:
+        simple, pruned = model(
+            *(batch[name] for name in ("features", "feature_lens", "tokens", "token_lens"))
+        )
+        total = total + (simple_weight * simple + pruned_weight * pruned).sum()
+        tokens += sum(len(row) + 1 for row in _rows(batch))
+    (total / tokens).backward()
+    expected = gradients(model)
+    trainer.step(batches, _Meter(ALONE), False)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def _rows(batch) -> list[list[int]]:
+    """The transcripts without their padding (no symbol is 0)."""
+    return [[token for token in row if token] for row in batch["tokens"].tolist()]
+
+
+def test_one_batch_or_the_same_cuts_in_two(make_trainer):
+    trainer = make_trainer(training__optimizer__clip_norm=0, **PLAIN)
+    sampler = trainer.data.sampler
+    sampler.set_epoch(1)
+    one, other = (cuts for cuts, _ in zip(sampler, range(2), strict=False))
+    found = []
+    for parts in ([one + other], [one, other]):
+        fresh = make_trainer(training__optimizer__clip_norm=0, **PLAIN)
+        fresh.step([fresh.data.dataset[cuts] for cuts in parts], _Meter(ALONE), False)
+        found.append(gradients(fresh.model))
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_clipping_bounds_the_whole_gradient(make_trainer):
+    trainer = make_trainer(training__optimizer__clip_norm=1e-3, **PLAIN)
+    trainer.step(first_batches(trainer, 1), _Meter(ALONE), False)
+    norm = torch.cat([g.flatten() for g in gradients(trainer.model).values()]).norm()
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_rate_and_average_over_a_run(make_trainer):
+    trainer = make_trainer(training__epochs=3, **PLAIN)
+    rates, models = [], []
+    step = trainer.step
+
+    def spy(batches, meter, stop):
+        at = trainer.elapsed()
+        result = step(batches, meter, stop)
+        rates.append((at, trainer.optimizer.param_groups[1]["lr"]))
+        models.append({k: v.detach().double() for k, v in trainer.model.named_parameters()})
+        models[-1] = {name: value.clone() for name, value in models[-1].items()}
+        return result
+
+    trainer.step = spy
+    assert trainer.run() == 0
+    options = trainer.options.optimizer
+    assert rates[0][0] == 0 and 2 < rates[-1][0] < 3
+    for elapsed, rate in rates:
+        assert rate == pytest.approx(options.lr * rate_factor(elapsed / 3, options))
+    period = trainer.options.average_period
+    taken = models[period - 1 :: period]
+    assert trainer.average.count == len(taken) > 3
+    for name, mean in trainer.average.mean.items():
+        expected = torch.stack([model[name] for model in taken]).mean(0)
+        torch.testing.assert_close(mean, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_audio_of_an_epoch_adds_up(make_trainer):
+    trainer = make_trainer(training__epochs=1)
+    ends = []
+    finish = trainer._finish_epoch
+    trainer._finish_epoch = lambda metrics: (ends.append(trainer.elapsed()), finish(metrics))
+    trainer.run()
+    assert ends == [pytest.approx(1.0, abs=1e-3)]
+
+
+def test_dev_loss_is_the_mean_per_token_whatever_the_batches(make_trainer):
+    trainer = make_trainer()
+    whole = trainer.validate()
+    total = tokens = 0.0
+    trainer.model.eval()
+    with torch.no_grad():
+        for cut in trainer.data.dev["dev"]:
+            features = torch.from_numpy(cut.load_features()).unsqueeze(0)
+            y = trainer.data.dataset.tokenizer.encode(cut.supervisions[0].text)
+            loss = trainer.model(
+                features, torch.tensor([features.shape[1]]),
+                torch.tensor([y]), torch.tensor([len(y)]),
+            )  # fmt: skip
+            total += loss.pruned.item()
+            tokens += len(y) + 1
+    assert whole == {"dev": pytest.approx(total / tokens, rel=1e-4)}
+    trainer.config.data.max_duration = 2.0
+    assert trainer.validate() == {"dev": pytest.approx(whole["dev"], rel=1e-4)}
+    assert trainer.model.training
+
+
+def test_resume_with_accumulation_from_every_step(make_trainer, tmp_path):
+    options = {
+        "data__max_duration": 14.0,
+        "training__accumulate": 4,  # does not divide the batches of an epoch
+        "training__checkpoint_interval": 1,
+        "training__keep_checkpoints": 100,
+    }
+    whole = make_trainer(tmp_path / "whole", **options)
+    batches = sum(1 for _ in iter_epoch(whole))
+    assert batches % 4
+    assert whole.run() == 0
+    *earlier, last = numbered(tmp_path / "whole", "checkpoint")
+    assert len(earlier) + 1 == 2 * -(-batches // 4)
+    for path in earlier:
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        shutil.copy(path, folder)
+        part = make_trainer(folder, **options)
+        resume(part)
+        assert part.run() == 0
+        assert_same(load_checkpoint(numbered(folder, "checkpoint")[-1]), load_checkpoint(last))
+
+
+def iter_epoch(trainer):
+    trainer.data.sampler.set_epoch(1)
+    return iter(trainer.data.sampler)
+
+
+def test_epochs_and_batches_changed_at_once(make_trainer, tmp_path):
+    """The epoch starts again while the schedule has moved on: the rate must not fall below zero."""
+    trainer = make_trainer(data__max_duration=5.0, training__checkpoint_interval=3)
+    with pytest.raises(KeyboardInterrupt):
+        stop_at(trainer, 7)
+        trainer.run()
+    changed = make_trainer(data__max_duration=9.0, training__epochs=4)
+    resume(changed)
+    assert changed.position.batches == 0
+    rates = []
+    step = changed.step
+
+    def spy(*args):
+        result = step(*args)
+        rates.append(changed.optimizer.param_groups[0]["lr"])
+        return result
+
+    changed.step = spy
+    changed.run()
+    assert min(rates) > 0
+    assert rates == sorted(rates, reverse=True)
+
+
+def stop_at(trainer, step: int) -> None:
+    """Crash before a step."""
+    original = trainer.step
+
+    def stepping(*args):
+        if trainer.position.step == step:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    trainer.step = stepping
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_nothing_is_updated_when_a_number_is_none(where, make_trainer):
+    trainer = make_trainer(**PLAIN)
+    trainer.step(first_batches(trainer, 1), _Meter(ALONE), False)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    batches = first_batches(trainer, 2)[1:]
+    if where == "loss":
+        batches[0]["features"][1, 2:5] = float("nan")
+        text = f"the loss is not finite for cut {batches[0]['cut_ids'][1]}. Nothing was updated"
+    else:
+        trainer.model.joiner.output.weight.register_hook(lambda g: g * float("inf"))
+        text = f"gradient is not finite after a step on cuts {batches[0]['cut_ids'][0]}, "
+    with pytest.raises(UserError, match=text):
+        trainer.step(batches, _Meter(ALONE), False)
+    assert_same(dict(trainer.model.state_dict()), before)
+    assert trainer.position.step == 1
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_close_and_trains(precision, make_trainer):
+    exact = make_trainer(**PLAIN)
+    half = make_trainer(training__precision=precision, **PLAIN)
+    [batch] = first_batches(exact, 1)
+    wanted, found = exact.forward(batch)[1], half.forward(batch)[1]
+    assert found.dtype == torch.float32 and not torch.equal(wanted, found)
+    torch.testing.assert_close(found, wanted, rtol=0.03, atol=0.1)
+    assert half.run() == 0
+    assert half.validate()["dev"] < exact.validate()["dev"]
+    assert set(PRECISION) == {"float32", "bfloat16", "float16"}
+
+
+def test_a_scan_of_memory_changes_nothing(make_trainer, tiny_corpus, monkeypatch):
+    one, other = make_trainer(training__epochs=1), make_trainer(training__epochs=1)
+    scanned = []
+    forward = other.forward
+    monkeypatch.setattr(other, "forward", lambda batch: scanned.append(batch) or forward(batch))
+    scan_memory(other, tiny_corpus.manifests)
+    epoch = [sorted(cut.id for cut in cuts) for cuts in iter_epoch(other)]
+    assert scanned and all(sorted(batch["cut_ids"]) in epoch for batch in scanned)
+    monkeypatch.setattr(other, "forward", forward)
+    one.run()
+    state = load_checkpoint(numbered(one.folder, "epoch")[-1])
+    other.run()
+    assert_same(load_checkpoint(numbered(other.folder, "epoch")[-1]), state)
+
+
+def test_no_memory_in_a_scan_names_the_way_out(make_trainer, tiny_corpus, monkeypatch):
+    trainer = make_trainer()
+
+    def full(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(trainer, "forward", full)
+    with pytest.raises(UserError, match="out of memory on a batch of .* Lower --max-duration"):
+        scan_memory(trainer, tiny_corpus.manifests)

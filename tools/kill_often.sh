@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Prove exact resume on this machine: rehearse a recipe once undisturbed and once killed with SIGKILL
+# at random moments of every stage, and compare the averaged models (to the bit) and the scores.
+#
+#   tools/kill_often.sh [--kills 20] [--seed 1] [--recipe egs/librispeech/ASR] [options of run.sh]
+#   tools/kill_often.sh --rehearsal-hours 0.1 training.epochs=3 training.checkpoint_interval=5
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+kills=20 seed=1 recipe=egs/librispeech/ASR
+while [[ ${1-} == --kills || ${1-} == --seed || ${1-} == --recipe ]]; do
+  printf -v "${1#--}" %s "$2"
+  shift 2
+done
+RANDOM=$seed
+work=$(mktemp -d "${TMPDIR:-/tmp}/kill-often.XXXXXX")
+stages=(download manifests features validate tokenizer train average decode score)
+
+# rehearse NAME [option ...]: the recipe in a folder of its own, in a process group of its own
+rehearse() {
+  local folder=$work/$1
+  shift
+  mkdir -p "$folder"
+  exec setsid "$root/$recipe/run.sh" --rehearsal true --download-dir "$folder/download" \
+    --data-dir "$folder/data" --exp-dir "$folder/exp" "$@" >>"$folder/log" 2>&1
+}
+
+milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
+
+echo "$work/whole: undisturbed"
+declare -A took
+for stage in "${stages[@]}"; do
+  start=$(milliseconds)
+  (rehearse whole --stop-stage "$stage" "$@") ||
+    { tail -n 5 "$work/whole/log" && exit 1; } >&2
+  took[$stage]=$(($(milliseconds) - start))
+  echo "  $stage: ${took[$stage]} ms"
+done
+
+echo "$work/killed: killed $kills times"
+# about equally many in each stage, at a moment drawn over the time that the stage took above
+for ((n = 0; n < kills; n++)); do
+  stage=${stages[n * ${#stages[@]} / kills]}
+  after=$((RANDOM * took[$stage] / 32768))
+  (rehearse killed --stop-stage "$stage" "$@") &
+  child=$!
+  sleep "$((after / 1000)).$(printf %03d $((after % 1000)))"
+  if kill -KILL -- "-$child" 2>/dev/null; then
+    echo "  killed after $after ms of $stage"
+  else
+    echo "  $stage had ended before $after ms"
+  fi
+  wait "$child" 2>/dev/null || true
+done
+(rehearse killed "$@") || { tail -n 5 "$work/killed/log" && exit 1; } >&2
+
+"$root/.venv/bin/python" - "$work"/{whole,killed}/exp/averaged.pt <<'PYTHON'
+import sys
+
+import torch
+
+whole, killed = (torch.load(path, weights_only=True)["model"] for path in sys.argv[1:])
+different = [name for name in whole if not torch.equal(whole[name], killed[name])]
+if different or whole.keys() != killed.keys():
+    sys.exit(f"the averaged models differ in {len(different)} tensors, such as {different[:3]}")
+print(f"the averaged models are equal to the bit in all {len(whole)} tensors")
+PYTHON
+whole=$(tail -n 1 "$work/whole/log") killed=$(tail -n 1 "$work/killed/log")
+if [[ $whole != "$killed" ]]; then
+  printf 'the scores differ:\n%s\n%s\n' "$whole" "$killed" >&2
+  exit 1
+fi
+echo "the scores are equal: $whole"
+rm -r "$work"
