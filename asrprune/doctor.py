@@ -35,7 +35,8 @@ def _imports(module: str, advice: list[str]) -> bool:
     try:
         importlib.import_module(module)
     except Exception as error:  # a mismatched binary wheel may raise anything
-        advice.append(f"{module} does not import: {str(error).splitlines()[0]}")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        advice.append(f"{module} does not import: {reason}")
         if module == "torchaudio":
             advice.append("install torch and torchaudio of one release and build")
         return False

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="a YAML file")
     parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
     parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
-    parser.add_argument("--steps", type=int, default=20, help="steps a round")
+    parser.add_argument("--steps", type=int, default=20, help="steps a round, at most an epoch")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, the two in turn")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
 

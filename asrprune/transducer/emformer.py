@@ -5,6 +5,9 @@ are not used: the whole-utterance one goes wrong without an error when T exceeds
 and disagrees with the chunk-by-chunk one in a partial last segment, and the chunk-by-chunk one
 reads a length back from the device, which no exporter can follow. Both are written here over one
 function of a layer, so that they agree.
+
+As in `asrprune.transducer.conformer`, and for its reason, one norm ends the encoder in place of one
+a layer.
 """
 
 import torch
@@ -69,6 +72,7 @@ def emformer(
         right_context_length=right_context_length,
     )
     for layer in model.emformer_layers:
+        layer.layer_norm_output = nn.Identity()
         start_silent(layer.attention.out_proj, layer.pos_ff[4])
     return Emformer(num_features, stacked_frames, dim, num_heads, model, attention_dropout)
 
@@ -91,6 +95,7 @@ class Emformer(nn.Module):
         # no bias: frames of zeros past the end stay zeros
         self.input_linear = nn.Linear(num_features * stacked_frames, dim, bias=False)
         self.emformer = model
+        self.norm = nn.LayerNorm(dim)
         self.num_heads = num_heads
         self.attention_dropout = attention_dropout
         self.output_dim = dim
@@ -124,7 +129,7 @@ class Emformer(nn.Module):
         for layer in self.emformer.emformer_layers:
             q, k, v = self._project(layer, x)
             x = self._finish(layer, x, q, k, v, visible)
-        x = x[:, num_segments * self.right_context :][:, :num_outputs]
+        x = self.norm(x[:, num_segments * self.right_context :][:, :num_outputs])
         return zero_padding(x, lengths), lengths
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
@@ -155,7 +160,7 @@ class Emformer(nn.Module):
             new_keys.append(self._newest(k))
             new_values.append(self._newest(v))
         state = torch.stack(new_keys, 1), torch.stack(new_values, 1), done + self.segment
-        return x[:, self.right_context :], state
+        return self.norm(x[:, self.right_context :]), state
 
     def _stack(self, x: Tensor) -> Tensor:
         """Frames (B, n * stacked_frames, num_features) -> (B, n, dim)."""
@@ -187,8 +192,7 @@ class Emformer(nn.Module):
         )
         attended = layer.attention.out_proj(attended.transpose(1, 2).flatten(2))
         x = x + layer.dropout(attended)
-        x = x + layer.pos_ff(x)
-        return layer.layer_norm_output(x)
+        return x + layer.pos_ff(x)
 
     def _newest(self, cached: Tensor) -> Tensor:
         """The next left context of keys [left context, right context, segment]."""

@@ -1,0 +1,134 @@
+"""The config: what it takes, and what it says of what it does not take."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asrprune.config import (
+    Config,
+    changes,
+    check,
+    config_from_dict,
+    flatten,
+    load_config,
+    save_config,
+)
+from asrprune.errors import UserError
+from asrprune.options import IDENTITY, REBATCH, RESUMABLE
+
+
+@pytest.fixture
+def load(tmp_path):
+    """``load(yaml, *words)``"""
+    path = tmp_path / "x.yaml"
+
+    def loaded(text: str, *words: str) -> Config:
+        path.write_text(text)
+        return load_config(path, words)
+
+    return loaded
+
+
+def test_file_then_words(load):
+    config = load(
+        "seed: 7\ntraining: {epochs: 3, optimizer: {lr: 0.5}}\nmodel: {encoder_options: {dim: 8}}",
+        "training.epochs=5", "data.dev=[a, b]", "model.encoder_options.num_layers=2",
+        "data.lazy=true", "data.corpus=a=b", "data.max_duration=30",
+    )  # fmt: skip
+    assert (config.seed, config.training.epochs, config.training.optimizer.lr) == (7, 5, 0.5)
+    assert config.model.encoder_options == {"dim": 8, "num_layers": 2}
+    assert config.data.dev == ["a", "b"] and config.data.lazy is True
+    assert config.data.corpus == "a=b"
+    assert config.data.max_duration == 30.0 and type(config.data.max_duration) is float
+    assert load("") == Config()
+
+
+def test_round_trips(load, tmp_path):
+    config = load("", "data.dev=[a]", "model.encoder_options={dim: 3, deep: {list: [1, 2]}}")
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == config
+    assert config_from_dict(dataclasses.asdict(config)) == config
+    assert list(changes(config, config)) == []
+
+
+# a text, or words with a "=", and what the message must hold
+WRONG = [
+    (("trainin: {epochs: 3}",), "unknown key 'trainin' (did you mean 'training'?)"),
+    (("training: {epochz: 3}",), "unknown key 'training.epochz' (did you mean 'epochs'?)"),
+    (("", "training.optimizer.lrr=1"), "unknown key 'training.optimizer.lrr' (did you mean 'lr'?)"),
+    (("", "nothing.like.it=1"), "command line: unknown key 'nothing'"),
+    (("training: {epochs: many}",), "training.epochs: Value 'many'"),
+    (("", "training.epochs=2.5"), "training.epochs: Value '2.5'"),
+    (("", "training.epochs=true"), "training.epochs: Value 'True'"),
+    (("", "training.epochs="), "training.epochs: Incompatible value 'None'"),
+    (("", "training.epochs.x=1"), "training.epochs"),
+    (("", "data.lazy=maybe"), "data.lazy: Value 'maybe' is not a valid bool"),
+    (("", "data.dev=one"), "data.dev"),
+    (("", "data.dev=[one"), "the value in 'data.dev=[one' is not valid YAML"),
+    (("", "training=3"), "command line"),
+    (("", "model.encoder_options=3"), "model.encoder_options"),
+    (("", "training.epochs=0"), "training.epochs=0: must be at least 1"),
+    (("", "data.spec_augment.probability=1.5"), "must be between 0 and 1"),
+    (("", "training.optimizer.lr=nan"), "training.optimizer.lr=nan: must be at least 0"),
+    (("", "training.precision=bfloat"), "choose one of float32, bfloat16, float16 (did you mean"),
+    (("", "training.epochs=${nothing}"), "'nothing' not found"),
+    (("", "epochs"), "'epochs' is not of the form key=value"),
+    (("", "=3"), "'=3' is not of the form key=value"),
+    (("", "data..dev=3"), "'data..dev=3' is not of the form key=value"),
+    (("", "data.=3"), "'data.=3' is not of the form key=value"),
+    (("a: b: c",), "x.yaml is not valid YAML"),
+    (("seed: 1\nseed: 2",), "duplicate key seed"),
+    (("- 1\n- 2",), "x.yaml holds no key: value pairs"),
+    (("seed: null",), "seed: Incompatible value 'None'"),
+]
+
+
+@pytest.mark.parametrize("case, text", WRONG, ids=str)
+def test_wrong_values_are_named(case, text, load):
+    with pytest.raises(UserError) as caught:
+        load(*case)
+    assert text in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="config .*none.yaml does not exist"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_kinds_of_change():
+    """The contract of a resume: what may change, what starts the epoch again, what is refused."""
+    kinds = {key: field.metadata.get("change", IDENTITY) for key, _, field in flatten(Config())}
+    assert {key for key, kind in kinds.items() if kind == REBATCH} == {
+        "data.max_duration", "data.max_cuts", "data.lazy", "data.buffer_size",
+        "training.accumulate",
+    }  # fmt: skip
+    for key in ("training.epochs", "data.num_workers", "training.log_interval", "data.dev"):
+        assert kinds[key] == RESUMABLE
+    identity = {key for key, kind in kinds.items() if kind == IDENTITY}
+    for key in ("seed", "data.corpus", "data.noise.cuts", "model.encoder", "training.precision"):
+        assert key in identity
+    assert not [key for key in identity if key.startswith("decoding.")]
+    old, new = Config(), Config(seed=1)
+    new.training.epochs, new.data.max_duration = 99, 1.0
+    assert list(changes(old, new)) == [
+        ("seed", 42, 1, IDENTITY),
+        ("data.max_duration", 200.0, 1.0, REBATCH),
+        ("training.epochs", 30, 99, RESUMABLE),
+    ]
+
+
+def test_defaults_are_within_their_limits():
+    check(Config())
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_limits_hold_for_every_number(value):
+    config = Config()
+    config.loss.lm_scale = value
+    if 0 <= value <= 1:
+        check(config)
+    else:
+        with pytest.raises(UserError, match="loss.lm_scale=.*between 0 and 1"):
+            check(config)
