@@ -7,7 +7,8 @@ gradient on some rank is no special case, and accumulated micro-batches need no 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -33,7 +34,8 @@ class Ranks:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all ranks, in place."""
         if self.world > 1:
-            dist.all_reduce(values)
+            with _explain_lost_rank():
+                dist.all_reduce(values)
         return values
 
     def total(self, *numbers: float) -> list[float]:
@@ -61,13 +63,25 @@ class Ranks:
     def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every rank the first one's values, in place."""
         if self.world > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
+            with _explain_lost_rank():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
 
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world > 1:
-            dist.barrier()
+            with _explain_lost_rank():
+                dist.barrier()
+
+
+@contextmanager
+def _explain_lost_rank() -> Iterator[None]:
+    """One rank says what went wrong; the others should not bury it under tracebacks."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"another rank has ended, and its message says why ({reason})") from error
 
 
 def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:

@@ -16,7 +16,7 @@ def test_steps_are_timed(steps, taken, train_command, tmp_path, monkeypatch, cap
         train_command.config, train_command.corpus.manifests, train_command.corpus.lang,
     )  # fmt: skip
     words = ["--config", config, "--manifest-dir", manifests, "--lang-dir", lang]
-    words += ["--steps", steps, "--rounds", 1, "training.log_interval=2"]
+    words += ["--steps", steps, "--rounds", 1, "training.log_interval=2", "data.max_duration=14"]
     assert cli.main(["bench", "train", *map(str, words)]) == 0
     out = capsys.readouterr().out
     bare, own, ratio = map(

@@ -16,7 +16,7 @@ from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
 from asrprune.training.train import build_trainer, read_statistics
 from asrprune.training.trainer import _Meter
 from tests.conftest import tiny_config
-from tests.training.command import assert_same, make_command
+from tests.training.command import assert_same, make_command, shake
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -61,8 +61,12 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     check_sums(ranks)
     trainer = build_trainer(without_chance(corpus), ranks, root, corpus.manifests, corpus.lang)
+    shake(trainer.model)
     assert trainer.run() == 0
     torch.save(dict(trainer.model.state_dict()), root / f"rank{rank}.pt")
+    if ranks.first:  # the other one goes away
+        with pytest.raises(UserError, match="another rank has ended, and its message says why"):
+            ranks.total(1)
     stop_ranks()
 
 
@@ -87,7 +91,7 @@ def test_two_ranks_train_what_one_rank_accumulates(tiny_corpus, tmp_path):
     assert_same(*ranks)
     config = without_chance(tiny_corpus)
     alone = build_trainer(config, ALONE, tmp_path, tiny_corpus.manifests, tiny_corpus.lang)
-    start = {name: value.clone() for name, value in alone.model.state_dict().items()}
+    start = {name: value.clone() for name, value in shake(alone.model).state_dict().items()}
     cuts = open_cuts(tiny_corpus.manifests, "tones", "train")
     bins = read_statistics(tiny_corpus.manifests, "tones")["train"]["duration_bins"]
     samplers = [make_sampler(cuts, bins, config.data, config.seed, rank, 2) for rank in (0, 1)]

@@ -46,6 +46,8 @@ def test_a_resume_takes_back_what_came_after_its_checkpoint(tmp_path):
         {"kind": "dev", "step": 9, "one": 100.0, "other": -100.0},
     ]
     assert scalars(tmp_path, "dev/one") == {3: 0.0, 6: 100.0, 9: 100.0}
+    write(tmp_path, 4, 4, 0.0)  # stopped before its first step
+    assert max(scalars(tmp_path, "train/loss")) == 4 and lines(tmp_path)[-1]["step"] == 4
 
 
 @pytest.mark.parametrize("keep", [1, 10, 25])

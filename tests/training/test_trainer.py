@@ -12,7 +12,7 @@ from asrprune.training.schedule import loss_weights, rate_factor
 from asrprune.training.train import build_trainer, resume, scan_memory
 from asrprune.training.trainer import PRECISION, _Meter
 from tests.conftest import tiny_config
-from tests.training.command import assert_same
+from tests.training.command import assert_same, shake
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 PLAIN = {  # nothing random in a step
@@ -33,7 +33,9 @@ def make_trainer(tiny_corpus, tmp_path):
         config = tiny_config(tiny_corpus, **options)
         place = folder or tmp_path / "exp"
         place.mkdir(exist_ok=True)
-        return build_trainer(config, ALONE, place, tiny_corpus.manifests, tiny_corpus.lang)
+        trainer = build_trainer(config, ALONE, place, tiny_corpus.manifests, tiny_corpus.lang)
+        shake(trainer.model)
+        return trainer
 
     return make
 
@@ -180,13 +182,16 @@ def iter_epoch(trainer):
     return iter(trainer.data.sampler)
 
 
-def test_epochs_and_batches_changed_at_once(make_trainer, tmp_path):
-    """The epoch starts again while the schedule has moved on: the rate must not fall below zero."""
-    trainer = make_trainer(data__max_duration=5.0, training__checkpoint_interval=3)
+def test_epochs_and_batches_changed_at_once(make_trainer):
+    """The epoch starts again while the schedule has moved on: the rate waits and does not jump."""
+    options = {"training__optimizer__warmup": 0.5}
+    trainer = make_trainer(
+        data__max_duration=5.0, training__checkpoint_interval=7, training__epochs=20, **options
+    )
     with pytest.raises(KeyboardInterrupt):
         stop_at(trainer, 7)
         trainer.run()
-    changed = make_trainer(data__max_duration=9.0, training__epochs=4)
+    changed = make_trainer(data__max_duration=9.0, training__epochs=1, **options)
     resume(changed)
     assert changed.position.batches == 0
     rates = []
@@ -199,8 +204,10 @@ def test_epochs_and_batches_changed_at_once(make_trainer, tmp_path):
 
     changed.step = spy
     changed.run()
-    assert min(rates) > 0
-    assert rates == sorted(rates, reverse=True)
+    reached = 0.001 * rate_factor(trainer.elapsed() / 20, trainer.options.optimizer)
+    assert rates[0] == pytest.approx(reached) and 0 < reached < 1e-4
+    top = rates.index(max(rates))
+    assert rates == sorted(rates[:top]) + sorted(rates[top:], reverse=True)
 
 
 def stop_at(trainer, step: int) -> None:

@@ -47,8 +47,8 @@ if [[ $rehearsal == true ]]; then
   default download_dir rehearsal/download
   default data_dir rehearsal/data
   default config conf/rehearsal.yaml
-  default speed_perturb false
   default vocab_size 100
+  default avg 2
 elif [[ $mini == true ]]; then
   default train_splits train-clean-5
   default dev_splits dev-clean-2
