@@ -12,12 +12,9 @@ from asrprune.randomness import keyed_random
 
 ENGLISH_ACCENTS = (
     "en-us",
-    "en-us-nyc",
     "en",  # Great Britain
     "en-gb-x-rp",
-    "en-gb-scotland",
     "en-gb-x-gbclan",
-    "en-gb-x-gbcwmd",
     "en-029",  # Caribbean
 )
 VARIANTS = {

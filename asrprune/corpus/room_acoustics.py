@@ -11,11 +11,11 @@ from scipy.signal import fftconvolve, resample_poly
 class Acoustics:
     """Ranges that each utterance draws from, uniformly: how hard a rehearsal corpus is."""
 
-    snr_db: tuple[float, float] = (5.0, 30.0)
+    snr_db: tuple[float, float] = (15.0, 35.0)
     noise_slopes: tuple[float, ...] = (0.0, 1.0, 2.0)  # power ~ 1/f^slope: white, pink, brown
-    reverberant_share: float = 0.4  # of the utterances
-    t60: tuple[float, float] = (0.1, 0.5)  # seconds in which reverberation falls by 60 dB
-    direct_to_reverberant_db: tuple[float, float] = (0.0, 12.0)
+    reverberant_share: float = 0.3  # of the utterances
+    t60: tuple[float, float] = (0.1, 0.35)  # seconds in which reverberation falls by 60 dB
+    direct_to_reverberant_db: tuple[float, float] = (3.0, 12.0)
     level_db: tuple[float, float] = (-32.0, -18.0)  # of the speech, under full scale
 
 

@@ -48,9 +48,9 @@ class Progress:
 
     def at(self, elapsed: float) -> float:
         """Progress after ``elapsed`` epochs; it waits at ``base`` when an epoch starts again."""
+        elapsed = max(elapsed, self.since)
         if elapsed >= self.epochs:
             return 1.0
-        elapsed = max(elapsed, self.since)
         return self.base + (1 - self.base) * (elapsed - self.since) / (self.epochs - self.since)
 
     def with_epochs(self, epochs: int, elapsed: float) -> "Progress":

@@ -309,10 +309,11 @@ def test_interrupted_by_a_signal_to_the_process_group(
     number, status, tiny_corpus, tmp_path, whole_run
 ):
     command = make_command(tmp_path, tiny_corpus, data__num_workers=1)
-    done = command.killed(number, 2, group=True)
+    done = command.killed(number, 3, group=True)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
-    assert "saved checkpoint-4.pt; the same command goes on from there" in done.stderr
+    assert "saved checkpoint-5.pt; the same command goes on from there" in done.stderr
+    assert command.names("checkpoint") == ["checkpoint-4.pt", "checkpoint-5.pt"]
     assert command() == 0
     assert_same_training(command.last(), whole_run.last())
     assert metrics_of(command) == metrics_of(whole_run)

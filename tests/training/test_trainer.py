@@ -154,6 +154,24 @@ def test_dev_loss_is_the_mean_per_token_whatever_the_batches(make_trainer):
     assert trainer.model.training
 
 
+@pytest.mark.filterwarnings("ignore:The first cut drawn")
+def test_ranks_share_the_dev_set(make_trainer):
+    shares: list[list[str]] = [[], [], []]
+    for rank, share in enumerate(shares):
+        trainer = make_trainer(data__max_duration=1.5)
+        trainer.ranks = Ranks(rank, 3, ALONE.device)
+        trainer.ranks.total = lambda *numbers: list(numbers)
+
+        def spy(batch, share=share, forward=trainer.forward):
+            share.extend(batch["cut_ids"])
+            return forward(batch)
+
+        trainer.forward = spy
+        trainer.validate()
+    assert all(shares)
+    assert sorted(sum(shares, [])) == sorted(cut.id for cut in trainer.data.dev["dev"])
+
+
 def test_resume_with_accumulation_from_every_step(make_trainer, tmp_path):
     options = {
         "data__max_duration": 14.0,
