@@ -16,7 +16,7 @@ from asrprune.training.distributed import Ranks
 from asrprune.training.metrics import Metrics
 from asrprune.training.schedule import loss_weights
 from asrprune.training.train import build_trainer
-from asrprune.training.trainer import Batch, Trainer, _Meter, make_optimizer
+from asrprune.training.trainer import Batch, Meter, Trainer, make_optimizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ def _bare_loop(trainer: Trainer, batches: Iterator[Batch], steps: int, _: Metric
 
 def _trainer_loop(trainer: Trainer, batches: Iterator[Batch], steps: int, metrics: Metrics) -> None:
     """The trainer's step with all that surrounds it."""
-    meter = _Meter(trainer.ranks)
+    meter = Meter(trainer.ranks)
     for index, batch in zip(range(steps), batches, strict=False):
         trainer.step([batch], meter, False)
         if (index + 1) % trainer.options.log_interval == 0:

@@ -109,7 +109,8 @@ def _train(config: Config, args: argparse.Namespace) -> int:
         log.info("trained %d epochs, %d steps", config.training.epochs, trainer.position.step)
         return 0
     except UserError as error:
-        log.error("%s", error)  # into the log file as well
+        if handler:  # the verb's caller prints it; the log file holds it as well
+            handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, str(error), (), None))
         raise
     finally:
         if handler:

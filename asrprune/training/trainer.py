@@ -20,6 +20,7 @@ from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
 
 from asrprune.config import Config
 from asrprune.corpus.batches import SpeechDataset, epoch_loader
+from asrprune.errors import UserError
 from asrprune.randomness import key_to_seed
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
@@ -136,7 +137,7 @@ class Trainer:
             self.config.data,
             pin_memory=self.ranks.device.type == "cuda",
         )
-        meter = _Meter(self.ranks)
+        meter = Meter(self.ranks)
         batches = iter(loader)
         with epoch_bar(
             at.epoch, options.epochs, self.data.seconds, at.seconds, self.ranks.first
@@ -156,7 +157,7 @@ class Trainer:
                     self.save_checkpoint()
         return False
 
-    def step(self, batches: list[Batch], meter: "_Meter", stop: bool) -> tuple[float, bool]:
+    def step(self, batches: list[Batch], meter: "Meter", stop: bool) -> tuple[float, bool]:
         """One optimiser step on some micro-batches.
 
         The loss is ``sum_b loss_b / sum_b (S_b + 1)``, both sums over micro-batches and ranks.
@@ -190,7 +191,7 @@ class Trainer:
             self.average.update(self.model)
         return seconds, stops > 0
 
-    def loss(self, batch: Batch, meter: "_Meter") -> torch.Tensor:
+    def loss(self, batch: Batch, meter: "Meter") -> torch.Tensor:
         """The weighted loss of a batch, summed over its utterances."""
         simple, pruned = self.forward(batch)
         check_losses(simple + pruned, batch)
@@ -221,7 +222,7 @@ class Trainer:
 
         :raises UserError: one does not fit; names its cuts and the option to lower.
         """
-        meter = _Meter(self.ranks)
+        meter = Meter(self.ranks)
         for cuts in cut_sets:
             batch = self.data.dataset[cuts]
             with explain_no_memory(batch):
@@ -280,7 +281,7 @@ class Trainer:
         self.ranks.barrier()
 
 
-class _Meter:
+class Meter:
     """Sums between two log lines, kept on the device until they are read."""
 
     def __init__(self, ranks: Ranks):
@@ -316,7 +317,10 @@ class _Meter:
 
 
 def make_optimizer(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:
-    """AdamW; vectors (biases, norms) are not decayed."""
+    """AdamW; vectors (biases, norms) are not decayed.
+
+    :raises UserError: options that AdamW refuses.
+    """
     options = config.training.optimizer
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
@@ -324,6 +328,9 @@ def make_optimizer(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:
         {"params": matrices, "weight_decay": options.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        groups, lr=options.lr, betas=tuple(options.betas), eps=options.eps, fused=True
-    )
+    try:
+        return torch.optim.AdamW(
+            groups, lr=options.lr, betas=tuple(options.betas), eps=options.eps, fused=True
+        )
+    except (ValueError, IndexError) as error:  # betas out of range, or only one of them
+        raise UserError(f"training.optimizer: {error}") from error

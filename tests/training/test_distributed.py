@@ -14,7 +14,7 @@ from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
 from asrprune.training.train import build_trainer, read_statistics
-from asrprune.training.trainer import _Meter
+from asrprune.training.trainer import Meter
 from tests.conftest import tiny_config
 from tests.training.command import assert_same, make_command, shake
 
@@ -100,7 +100,7 @@ def test_two_ranks_train_what_one_rank_accumulates(tiny_corpus, tmp_path):
             sampler.set_epoch(epoch)
         for parts in zip(*samplers, strict=True):  # what the two have in one step
             batches = [alone.data.dataset[cuts] for cuts in parts]
-            alone.step(batches, _Meter(ALONE), False)
+            alone.step(batches, Meter(ALONE), False)
         dev.append(alone.validate()["dev"])
     two = load_checkpoint(tmp_path / "epoch-2.pt")
     assert two["position"]["step"] == alone.position.step > 4

@@ -269,6 +269,8 @@ def test_bad_options_are_refused_before_anything_is_written(train_command, capsy
         "model.encoder_options.dimm=3": "did you mean 'dim'",
         "data.corpus=birds": "birds_cuts_train.jsonl.gz does not exist; the validate stage (3)",
         "data.corpus=''": "data.corpus is not set",
+        "training.optimizer.betas=[0.9,1.5]": "training.optimizer: Invalid beta",
+        "training.optimizer.betas=[0.9]": "training.optimizer: ",
         "data.dev=[nowhere]": "tones_cuts_nowhere.jsonl.gz does not exist",
     }
     for word, text in cases.items():

@@ -10,7 +10,7 @@ from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
 from asrprune.training.schedule import loss_weights, rate_factor
 from asrprune.training.train import build_trainer, resume, scan_memory
-from asrprune.training.trainer import PRECISION, _Meter
+from asrprune.training.trainer import PRECISION, Meter
 from tests.conftest import tiny_config
 from tests.training.command import assert_same, shake
 
@@ -66,7 +66,7 @@ def test_gradient_of_micro_batches_is_that_of_the_mean_loss_per_token(make_train
         tokens += sum(len(row) + 1 for row in _rows(batch))
     (total / tokens).backward()
     expected = gradients(model)
-    trainer.step(batches, _Meter(ALONE), False)
+    trainer.step(batches, Meter(ALONE), False)
     for name, gradient in gradients(model).items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
@@ -84,7 +84,7 @@ def test_one_batch_or_the_same_cuts_in_two(make_trainer):
     found = []
     for parts in ([one + other], [one, other]):
         fresh = make_trainer(training__optimizer__clip_norm=0, **PLAIN)
-        fresh.step([fresh.data.dataset[cuts] for cuts in parts], _Meter(ALONE), False)
+        fresh.step([fresh.data.dataset[cuts] for cuts in parts], Meter(ALONE), False)
         found.append(gradients(fresh.model))
     for name, gradient in found[0].items():
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-6, msg=name)
@@ -92,7 +92,7 @@ def test_one_batch_or_the_same_cuts_in_two(make_trainer):
 
 def test_clipping_bounds_the_whole_gradient(make_trainer):
     trainer = make_trainer(training__optimizer__clip_norm=1e-3, **PLAIN)
-    trainer.step(first_batches(trainer, 1), _Meter(ALONE), False)
+    trainer.step(first_batches(trainer, 1), Meter(ALONE), False)
     norm = torch.cat([g.flatten() for g in gradients(trainer.model).values()]).norm()
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
@@ -243,7 +243,7 @@ def stop_at(trainer, step: int) -> None:
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_nothing_is_updated_when_a_number_is_none(where, make_trainer):
     trainer = make_trainer(**PLAIN)
-    trainer.step(first_batches(trainer, 1), _Meter(ALONE), False)
+    trainer.step(first_batches(trainer, 1), Meter(ALONE), False)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     batches = first_batches(trainer, 2)[1:]
     if where == "loss":
@@ -253,7 +253,7 @@ def test_nothing_is_updated_when_a_number_is_none(where, make_trainer):
         trainer.model.joiner.output.weight.register_hook(lambda g: g * float("inf"))
         text = f"gradient is not finite after a step on cuts {batches[0]['cut_ids'][0]}, "
     with pytest.raises(UserError, match=text):
-        trainer.step(batches, _Meter(ALONE), False)
+        trainer.step(batches, Meter(ALONE), False)
     assert_same(dict(trainer.model.state_dict()), before)
     assert trainer.position.step == 1
 
