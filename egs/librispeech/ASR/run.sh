@@ -48,7 +48,6 @@ if [[ $rehearsal == true ]]; then
   default data_dir rehearsal/data
   default config conf/rehearsal.yaml
   default vocab_size 100 && default avg 2
-  default world_size 2 # two processes of one thread: quicker than one of two on a busy machine
 elif [[ $mini == true ]]; then
   default train_splits train-clean-5
   default dev_splits dev-clean-2
