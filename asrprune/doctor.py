@@ -22,9 +22,9 @@ def main(_: argparse.Namespace) -> int:
     if "torch" not in broken:
         lines += _devices(advice)
         lines += _loss_backend(advice)
-    for module, need in (("espeakng_loader", "rehearsal"), ("num2words", "rehearsal")):
+    for module in ("espeakng_loader", "num2words"):
         if not _imports(module, []):
-            advice.append(f"{module} is missing: pip install 'asrprune[{need}]' for rehearsals")
+            advice.append(f"{module} is missing; rehearsals need it: bash tools/setup_env.sh")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.writelines(f"-> {text}\n" for text in advice)
     sys.stdout.write("not ready to train\n" if broken else "ready to train\n")

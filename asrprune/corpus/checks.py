@@ -160,8 +160,9 @@ def check_features(part: list[Checked], advance: Callable[[int], None]) -> Featu
         if not Path(reference.storage_path).exists():
             raise UserError(
                 f"the features of {checked.id} should be in {reference.storage_path}, which does "
-                "not exist (paths are relative to the folder that stage 2 ran in); run stage 2 "
-                "(features) again"
+                "not exist (paths are relative to the folder that stage 2 ran in). If it was "
+                "deleted, delete the split's <corpus>_cuts_<split>.jsonl.gz too and run stage 2 "
+                "(features), which makes only what is missing"
             )
         try:
             matrix = reference.load().astype(np.float64)

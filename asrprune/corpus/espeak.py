@@ -91,6 +91,6 @@ def find_library() -> tuple[str, str]:
         import espeakng_loader
     except ImportError as error:
         raise UserError(
-            "rehearsal corpora need espeak-ng: pip install 'asrprune[rehearsal]'"
+            "rehearsal corpora need espeak-ng: bash tools/setup_env.sh installs it"
         ) from error
     return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()

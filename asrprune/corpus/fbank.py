@@ -124,7 +124,9 @@ def compute_split(options: FbankOptions, split: str) -> None:
 
 
 def read_utterances(manifest_dir: Path, corpus: str, split: str) -> list[tuple[bytes, bytes]]:
-    """``(supervision line, recording line)`` of a split, in the order of the supervisions.
+    """``(supervision line, recording line)`` of a split, sorted by the supervision's id.
+
+    Corpus walkers list files as the file system gives them; nothing later may depend on that.
 
     :raises UserError: a manifest is missing, empty or damaged, or a recording is not listed.
     """
@@ -144,10 +146,11 @@ def read_utterances(manifest_dir: Path, corpus: str, split: str) -> list[tuple[b
                 f"{of_supervisions}, line {number}: the recording of {supervision['id']} is not in "
                 f"{of_recordings}; make the manifests again (stage 1)"
             )
-        utterances.append((line, recording))
+        utterances.append((str(supervision["id"]), line, recording))
     if not utterances:
         raise UserError(f"{of_supervisions} is empty; check the corpus and stage 1 (manifests)")
-    return utterances
+    utterances.sort(key=lambda utterance: utterance[0])
+    return [lines for _, *lines in utterances]
 
 
 def _identity(options: FbankOptions, utterances: list[tuple[bytes, bytes]]) -> dict[str, Any]:

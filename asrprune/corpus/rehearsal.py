@@ -117,7 +117,7 @@ def claim_folder(corpus: Path, spec: dict) -> None:
         if differences:
             raise UserError(
                 f"{corpus} holds another rehearsal corpus ({', '.join(differences)}): "
-                "remove that folder or choose another --out-dir"
+                "remove that folder or choose another one (--out-dir; run.sh: --download-dir)"
             )
     elif any(not name.name.startswith(".tmp-") for name in corpus.glob("*")):
         raise UserError(f"{corpus} is no rehearsal corpus: choose another --out-dir")

@@ -100,7 +100,7 @@ def spell(number: int | float, **kind: str) -> str:
         from num2words import num2words
     except ImportError as error:
         raise UserError(
-            "rehearsal corpora need num2words: pip install 'asrprune[rehearsal]'"
+            "rehearsal corpora need num2words: bash tools/setup_env.sh installs it"
         ) from error
     return num2words(number, lang="en", **kind)
 

@@ -245,7 +245,8 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
     if len(defects) > allowed * checked.total:
         first = defects[0]
         mend = (
-            "Delete that archive and run stage 2 (features) again"
+            "Delete that archive and the split's <corpus>_cuts_<split>.jsonl.gz beside its folder, "
+            "and run stage 2 (features), which makes only what is missing"
             if first.reason in OF_FEATURES
             else "Mend the corpus and run again from stage 1"
         )

@@ -226,8 +226,8 @@ def _load(cut: Cut) -> torch.Tensor:
         return torch.from_numpy(cut.load_features()).float()
     except Exception as error:  # each storage type has errors of its own
         raise UserError(
-            f"cut {cut.id}: its features cannot be read ({error}); the features stage (2) makes "
-            "them anew"
+            f"cut {cut.id}: its features cannot be read ({error}). Delete their archive and the "
+            "split's cut manifest: the features stage (2) makes what is missing"
         ) from error
 
 

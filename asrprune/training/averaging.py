@@ -100,7 +100,8 @@ def main(args: argparse.Namespace) -> None:
         if after["average"]["count"] == (before["count"] if before else 0):
             raise UserError(
                 f"no update of the averaged model lies in epochs {last - args.avg + 1} to {last}: "
-                "lower training.average_period, raise --avg, or pass --use-averaged-model false"
+                "raise --avg, pass --use-averaged-model false, or train with a lower "
+                "training.average_period under another --tag"
             )
         mean = mean_between(before, after["average"])
     else:

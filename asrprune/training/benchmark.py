@@ -16,7 +16,7 @@ from asrprune.training.distributed import Ranks
 from asrprune.training.metrics import Metrics
 from asrprune.training.schedule import loss_weights
 from asrprune.training.train import build_trainer
-from asrprune.training.trainer import Batch, Meter, Trainer, make_optimizer
+from asrprune.training.trainer import Batch, Meter, Position, Trainer, make_optimizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +59,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _timed(trainer: Trainer, loop, steps: int, metrics: Metrics) -> float:
-    trainer.position.epoch = 1
-    trainer.restart_epoch()
+    trainer.position = Position()
     loader = epoch_loader(trainer.data.sampler, trainer.data.dataset, 1, 0, trainer.config.data)
     start = time.monotonic()
     loop(trainer, iter(loader), steps, metrics)

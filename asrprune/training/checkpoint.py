@@ -76,7 +76,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways, none of them documented
         raise UserError(
-            f"checkpoint {path} is damaged ({_first_line(error)}); delete it to go on from the "
+            f"checkpoint {path} is damaged ({_first_sentence(error)}); delete it to go on from the "
             "one before"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -138,5 +138,6 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0][:120]

@@ -79,6 +79,8 @@ def _explain_lost_rank() -> Iterator[None]:
     """One rank says what went wrong; the others should not bury it under tracebacks."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"another rank has ended, and its message says why ({reason})") from error

@@ -23,8 +23,9 @@ def check_losses(losses: torch.Tensor, batch: Batch) -> None:
         ]
         raise UserError(
             f"the loss is not finite for {_some(names)}. Nothing was updated. Look at these cuts' "
-            "features and transcripts (the validate stage lists defects); if they are sound, lower "
-            "training.optimizer.lr. The same command goes on from the last checkpoint."
+            "features and transcripts (the validate stage lists defects). If they are sound, lower "
+            "training.optimizer.lr; with loss.topology=modified, leave out cuts with more tokens "
+            "than encoder frames. The same command goes on from the last checkpoint."
         )
 
 

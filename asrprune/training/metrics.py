@@ -7,7 +7,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from asrprune.files import write_text
+from asrprune.files import explain_full_disk, write_text
 
 
 class Metrics:
@@ -19,19 +19,32 @@ class Metrics:
         self.path = folder / "log" / "metrics.jsonl"
         self._take_back(step)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        with explain_full_disk(folder / "tensorboard"):
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, kind: str, step: int, **numbers: float) -> None:
-        """One line of numbers, such as ``write("train", 100, loss=2.3)``."""
-        self.file.write(json.dumps({"kind": kind, "step": step, **numbers}) + "\n")
-        self.file.flush()
-        for name, value in numbers.items():
-            self.board.add_scalar(f"{kind}/{name}", value, step)
+        """One line of numbers, such as ``write("train", 100, loss=2.3)``.
+
+        :raises UserError: the disk is full.
+        """
+        with explain_full_disk(self.path):
+            self.file.write(json.dumps({"kind": kind, "step": step, **numbers}) + "\n")
+            self.file.flush()
+        with explain_full_disk(self.board.log_dir):
+            for name, value in numbers.items():
+                self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        """Flush and close."""
-        self.file.close()
-        self.board.close()
+        """Flush and close both, whatever happens.
+
+        :raises UserError: the disk is full.
+        """
+        try:
+            with explain_full_disk(self.path):  # what a failed write left is tried again here
+                self.file.close()
+        finally:
+            with explain_full_disk(self.board.log_dir):
+                self.board.close()
 
     def _take_back(self, step: int) -> None:
         if not self.path.exists():

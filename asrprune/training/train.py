@@ -129,13 +129,20 @@ def build_trainer(
 
     from asrprune.corpus.batches import make_sampler, open_cuts, training_dataset
     from asrprune.corpus.tokenizer import load_tokenizer
+    from asrprune.environment import versions
     from asrprune.training.trainer import Trainer, TrainingData
+    from asrprune.transducer.loss import resolve_backend
     from asrprune.transducer.model import build_model
 
     data, seed = config.data, config.seed
     tokenizer = load_tokenizer(lang_dir)
     cuts = open_cuts(manifest_dir, data.corpus, "train", data.lazy)
     about = read_statistics(manifest_dir, data.corpus)
+    if (bins := len(about["feature_mean"])) != config.model.num_features:
+        raise UserError(
+            f"model.num_features={config.model.num_features}, but {manifest_dir} holds features of "
+            f"{bins} mel bins"
+        )
     torch.manual_seed(seed)
     model = build_model(config.model, config.loss, tokenizer.vocab_size)
     for name in ("feature_mean", "feature_std"):
@@ -150,9 +157,11 @@ def build_trainer(
     )
     trainer = Trainer(config, model, training_data, ranks, folder)
     trainer.identity = {
-        "data_digest": about["train"]["digest"],
+        # the bins decide the batches as much as the cuts do
+        "data_digest": f"{about['train']['digest']} {about['train']['duration_bins']}",
         "tokenizer_digest": tokenizer.digest,
         "vocab_size": tokenizer.vocab_size,
+        "versions": {**versions(), "loss backend": resolve_backend(config.loss.backend)},
     }
     if ranks.first:
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -178,7 +187,7 @@ def resume(trainer: "Trainer") -> None:
     """
     import torch
 
-    from asrprune.training.checkpoint import latest_checkpoint
+    from asrprune.training.checkpoint import also_as, latest_checkpoint
 
     found = latest_checkpoint(trainer.folder)
     if found is None:
@@ -187,6 +196,10 @@ def resume(trainer: "Trainer") -> None:
     rebatched = _refuse_another_training(trainer, path, state)
     trainer.load_state_dict(state)
     at = trainer.position
+    if trainer.ranks.first and not at.batches:  # saved where an epoch ended
+        epoch_file = trainer.folder / f"epoch-{at.epoch - 1}.pt"
+        if not epoch_file.exists():  # removed by hand
+            also_as(path, epoch_file)
     if rebatched:
         trainer.restart_epoch()
     if trainer.ranks.first:
@@ -198,12 +211,23 @@ def resume(trainer: "Trainer") -> None:
                 ", ".join(rebatched),
                 at.epoch,
             )
+        _note_other_versions(state["versions"], trainer.identity["versions"])
         if (threads := torch.get_num_threads()) != state["threads"]:
             log.warning(
                 "%d threads a rank, %d before: results agree to rounding only (training.threads)",
                 threads,
                 state["threads"],
             )
+
+
+def _note_other_versions(before: dict[str, str], now: dict[str, str]) -> None:
+    changed = [
+        f"{name} {before.get(name, 'absent')} -> {now.get(name, 'absent')}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        log.warning("results agree to rounding only, because of %s", ", ".join(changed))
 
 
 def _refuse_another_training(trainer: "Trainer", path: Path, state: dict[str, Any]) -> list[str]:

@@ -102,7 +102,12 @@ class Trainer:
         self.progress = progress.with_epochs(self.options.epochs, self.elapsed())
 
     def restart_epoch(self) -> None:
-        """Forget the position inside the epoch: the batches are about to be others."""
+        """Forget the position inside the epoch: the batches are about to be others.
+
+        The schedule does not go back: it waits until the training has come as far again.
+        """
+        elapsed = self.elapsed()
+        self.progress = Progress(self.options.epochs, elapsed, self.progress.at(elapsed))
         self.position.batches, self.position.seconds = 0, 0.0
 
     def elapsed(self) -> float:
@@ -231,7 +236,10 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The pruned loss per token of each dev set. The ranks share the batches among them."""
+        """The pruned loss per token of each dev set, over the utterances that have one.
+
+        The ranks share the batches among them.
+        """
         dataset = SpeechDataset(self.data.dataset.tokenizer)
         result = {}
         self.model.eval()
@@ -242,8 +250,12 @@ class Trainer:
             loss = tokens = 0.0
             for dev_cuts in islice(sampler, self.ranks.rank, None, self.ranks.world):
                 batch = dataset[dev_cuts]
-                loss += self.forward(batch)[1].double().sum().item()
-                tokens += int((batch["token_lens"] + 1).sum())
+                with explain_no_memory(batch):
+                    losses = self.forward(batch)[1].double()
+                # an utterance with more symbols than frames has no path in the modified topology
+                finite = losses.isfinite()
+                loss += losses[finite].sum().item()
+                tokens += int((batch["token_lens"] + 1)[finite.cpu()].sum())
             loss, tokens = self.ranks.total(loss, tokens)
             result[name] = loss / max(tokens, 1)
         self.model.train()

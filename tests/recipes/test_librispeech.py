@@ -1,5 +1,6 @@
 """LibriSpeech's ``run.sh``, whole, with stand-ins for asrprune and lhotse."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -35,8 +36,10 @@ def test_a_rehearsal_runs_every_stage_and_a_rerun_none(librispeech):
     assert librispeech.commands() == []
     assert again.stdout == result.stdout
     made = {path.name for path in librispeech.folder.iterdir()}
-    assert made == {"run.sh", "path.sh", "local", "conf", "exp", "rehearsal"}
-    assert [path.name for path in (librispeech.folder / "exp").iterdir()] == ["rehearsal"]
+    assert made == {"run.sh", "path.sh", "local", "conf", "rehearsal"}
+    assert [path.name for path in (librispeech.folder / "rehearsal" / "exp").iterdir()] == [
+        "rehearsal"
+    ]
 
 
 def test_a_rerun_starts_no_python(librispeech):
@@ -106,7 +109,7 @@ def test_another_tag_shares_the_data(librispeech):
     librispeech.commands()
     librispeech.run(*REHEARSAL, "--tag", "other", "--epochs", "3")
     assert librispeech.commands() == STAGES[-4:]
-    assert (librispeech.folder / "exp" / "other" / "epoch-3.pt").exists()
+    assert (librispeech.folder / "rehearsal" / "exp" / "other" / "epoch-3.pt").exists()
 
 
 def test_two_trainings_share_the_data_at_the_same_time(librispeech):
@@ -168,12 +171,33 @@ def test_a_linked_copy_of_the_corpus_is_taken_as_it_is(librispeech, tmp_path):
     assert sorted(copy.rglob("*")) == before
 
 
-def test_a_split_being_unpacked_is_told_from_a_copy(tmp_path):
-    sys.path.insert(0, str(ROOT / "egs" / "librispeech" / "ASR" / "local"))
-    try:
-        import download
-    finally:
-        sys.path.pop(0)
+@pytest.fixture
+def download(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "egs" / "librispeech" / "ASR" / "local")
+    return importlib.import_module("download")
+
+
+@pytest.mark.parametrize("size", [0, 9])
+def test_a_failed_download_names_the_ways_out(size, download, tmp_path, monkeypatch, capsys):
+    archive = tmp_path / "dev-clean.tar.gz"
+
+    def fetch(*_):
+        archive.write_bytes(b"x" * size)
+        raise OSError("no network")
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    monkeypatch.setattr(sys, "argv", ["download", str(tmp_path), "dev-clean"])
+    assert download.main() == 1
+    error = capsys.readouterr().err
+    assert "dev-clean could not be downloaded: no network. Run the same command again" in error
+    if size:
+        assert f"remove {archive} and provide" in error
+        archive.unlink()
+    add_utterance(tmp_path / "LibriSpeech", "dev-clean")
+    assert download.main() == 0  # the copy is taken, and not replaced
+
+
+def test_a_split_being_unpacked_is_told_from_a_copy(download, tmp_path):
     chapter = add_utterance(tmp_path / "LibriSpeech", "dev-clean")
     assert download.is_there(tmp_path, "dev-clean")
     (tmp_path / "dev-clean.tar.gz").touch()

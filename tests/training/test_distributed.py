@@ -14,7 +14,7 @@ from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
 from asrprune.training.train import build_trainer, read_statistics
-from asrprune.training.trainer import Meter
+from asrprune.training.trainer import Meter, Position
 from tests.conftest import tiny_config
 from tests.training.command import assert_same, make_command, shake
 
@@ -94,8 +94,8 @@ def test_two_ranks_train_what_one_rank_accumulates(tiny_corpus, tmp_path):
     samplers = [make_sampler(cuts, bins, config.data, config.seed, rank, 2) for rank in (0, 1)]
     dev = []
     for epoch in (1, 2):
-        alone.position.epoch, alone.data.dataset.epoch = epoch, epoch
-        alone.restart_epoch()
+        alone.position = Position(epoch, step=alone.position.step)
+        alone.data.dataset.epoch = epoch
         for sampler in samplers:
             sampler.set_epoch(epoch)
         for parts in zip(*samplers, strict=True):  # what the two have in one step

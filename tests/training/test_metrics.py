@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from asrprune.errors import UserError
 from asrprune.training.metrics import Metrics, epoch_bar, log_to_file
 
 
@@ -66,6 +68,18 @@ def test_lines_are_there_at_once(tmp_path):
     metrics.write("train", 1, loss=0.5)
     assert lines(tmp_path) == [{"kind": "train", "step": 1, "loss": 0.5}]
     metrics.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_is_one_message(tmp_path):
+    metrics = Metrics(tmp_path, 0)
+    metrics.file.close()
+    metrics.file = open("/dev/full", "a")  # noqa: SIM115 (closed by metrics)
+    for action in (lambda: metrics.write("train", 1, loss=0.5), metrics.close):
+        with pytest.raises(UserError, match="cannot write .*metrics.jsonl: No space left"):
+            action()
+    metrics.close()
+    assert metrics.file.closed
 
 
 def test_log_file_goes_on_and_ends(tmp_path):

@@ -254,6 +254,14 @@ def test_a_damaged_checkpoint_is_passed_over(train_command, whole_run, caplog):
     assert_same_training(train_command.last(), whole_run.last())
 
 
+def test_an_epoch_removed_by_hand_is_made_again(train_command, whole_run):
+    last = whole_run.names("checkpoint")[-1]
+    start_over_from(train_command, whole_run, "epoch-1.pt", last)
+    assert train_command() == 0
+    assert train_command.names("epoch") == ["epoch-1.pt", "epoch-2.pt"]
+    assert_same_training(load_checkpoint(train_command.exp / "epoch-2.pt"), whole_run.last())
+
+
 def test_two_trainings_in_one_folder(train_command, capsys):
     train_command.exp.mkdir()
     with _lock(train_command.exp):

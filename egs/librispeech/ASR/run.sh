@@ -57,6 +57,7 @@ fi
 stem=${config##*/} && stem=${stem%.*}
 [[ $mini != true ]] || stem=mini-$stem
 [[ $rehearsal != true || $stem == rehearsal* ]] || stem=rehearsal-$stem
+[[ $rehearsal != true ]] || default exp_dir "rehearsal/exp/${tag:-$stem}"
 exp_dir=${exp_dir:-exp/${tag:-$stem}}
 [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
 [[ $jobs -gt 0 ]] || jobs=$(getconf _NPROCESSORS_ONLN)

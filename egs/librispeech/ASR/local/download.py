@@ -23,10 +23,14 @@ def main() -> int:
         try:
             fetch(args.folder, part)
         except (OSError, ValueError) as error:
-            target = place(args.folder, part)
+            target, archive = place(args.folder, part), args.folder / f"{part}.tar.gz"
+            if archive.exists() and not archive.stat().st_size:
+                archive.unlink()  # beside it, a copy of the user's would look half unpacked
+            first = f"remove {archive} and " if archive.exists() else ""
             sys.stderr.write(
                 f"download: error: {part} could not be downloaded: {error}. Run the same command "
-                f"again to go on, or provide {target} yourself (a link to your copy will do)\n"
+                f"again to go on, or {first}provide {target} yourself (a link to your copy will "
+                "do)\n"
             )
             return 1
     return 0
