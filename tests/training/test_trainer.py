@@ -295,3 +295,15 @@ def test_no_memory_in_a_scan_names_the_way_out(make_trainer, tiny_corpus, monkey
     monkeypatch.setattr(trainer, "forward", full)
     with pytest.raises(UserError, match="out of memory on a batch of .* Lower --max-duration"):
         scan_memory(trainer, tiny_corpus.manifests)
+
+
+def test_a_restarted_epoch_does_not_turn_the_schedule_back(make_trainer):
+    trainer = make_trainer(**PLAIN)
+    trainer.position.epoch, trainer.position.seconds = 2, 0.6 * trainer.data.seconds
+    before = trainer.progress.at(trainer.elapsed())
+    assert before == pytest.approx(0.8)
+    trainer.restart_epoch()
+    assert trainer.position.batches == 0 and trainer.elapsed() == 1.0
+    assert trainer.progress.at(trainer.elapsed()) == pytest.approx(before)
+    assert trainer.progress.at(1.6) == pytest.approx(before)
+    assert before < trainer.progress.at(1.8) < 1 == trainer.progress.at(2.0)
