@@ -21,6 +21,7 @@ from torchaudio.models.conformer import ConformerLayer
 
 from asrprune.errors import UserError
 from asrprune.transducer.encoder import padding_mask, start_silent
+from asrprune.transducer.rotary import rotary_table, rotate
 from asrprune.transducer.subsampling import ConvSubsampling
 
 
@@ -92,7 +93,7 @@ class Conformer(nn.Module):
         # an utterance of no frames still needs one key, or its attention is 0 / 0
         keys = (~padding_mask(lengths.clamp(min=1), x.size(1)))[:, None, None, :]
         padding = padding.unsqueeze(-1)
-        rotation = rotary_table(x.size(1), self.layers[0].head_dim, x.device)
+        rotation = rotary_table(torch.arange(x.size(1), device=x.device), self.layers[0].head_dim)
         for layer in self.layers:
             x = layer(x, padding, keys, rotation)
         return self.norm(x).masked_fill(padding, 0.0), lengths
@@ -171,18 +172,3 @@ def _convolve_frames(x: Tensor, depthwise: nn.Conv1d) -> Tensor:
         image, depthwise.weight.unsqueeze(2), depthwise.bias, padding=(0, pad), groups=x.size(2)
     )
     return image.squeeze(2).transpose(1, 2)
-
-
-def rotary_table(length: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (length, 1, 1, head_dim / 2), float32, of each position's angles."""
-    half = torch.arange(head_dim // 2, device=device, dtype=torch.float32)
-    frequencies = 10000.0 ** (-half / (head_dim // 2))
-    angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequencies
-    return angles.cos()[:, None, None], angles.sin()[:, None, None]
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (i, i + head_dim / 2) of ``x`` (B, T, 2, H, head_dim) by its position."""
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(x.dtype)  # half precision stays half under autocast

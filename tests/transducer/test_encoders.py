@@ -5,9 +5,10 @@ import torch
 import torchaudio
 
 from asrprune.errors import UserError
-from asrprune.transducer.conformer import conformer, rotary_table, rotate
+from asrprune.transducer.conformer import conformer
 from asrprune.transducer.emformer import emformer
 from asrprune.transducer.encoder import windows
+from asrprune.transducer.rotary import rotary_table, rotate
 
 NUM_FEATURES = 10
 LENGTHS = list(range(1, 41))
@@ -35,6 +36,7 @@ MAKERS = {
     "conformer": small_conformer,
     "emformer": small_emformer,
     "emformer-wide-lookahead": lambda: small_emformer(segment_length=2, right_context_length=3),
+    "emformer-no-positions": lambda: small_emformer(rotary=False),
     "emformer-no-context": lambda: small_emformer(right_context_length=0, left_context_length=0),
 }
 
@@ -180,7 +182,7 @@ def test_streams_of_different_age_share_a_batch():
 
 @torch.no_grad()
 def test_emformer_equals_torchaudio_where_that_is_right():
-    encoder = small_emformer().eval()
+    encoder = small_emformer(rotary=False).eval()
     x = torch.randn(3, 7 * encoder.chunk_frames, NUM_FEATURES)
     x_lens = torch.full((3,), x.size(1))
     h, h_lens = encoder(x, x_lens)
@@ -217,7 +219,7 @@ class Transpose(torch.nn.Module):
 
 def test_rotated_products_depend_on_distance_alone():
     q, k = torch.randn(2, 8).double()
-    table = tuple(t.double() for t in rotary_table(20, 8, q.device))
+    table = tuple(t.double() for t in rotary_table(torch.arange(20), 8))
     q, k = (rotate(v.expand(1, 20, 1, 1, 8), *table)[0, :, 0, 0] for v in (q, k))
     products = q @ k.T
     for distance in range(-19, 20):
