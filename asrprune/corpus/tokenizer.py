@@ -10,6 +10,7 @@ import io
 import logging
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).replace(WORD_START, " ").split())
 
 
-class Tokenizer:
+class Tokenizer(ABC):
     """Symbols and their ids; :meth:`encode` is what the kinds differ in."""
 
     def __init__(self, symbols: list[str], digest: str):
@@ -60,9 +61,9 @@ class Tokenizer:
         self.unk_id: int | None = UNKNOWN_ID
         self._ids = {symbol: index for index, symbol in enumerate(symbols)}
 
+    @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Ids of a text; what the training text did not hold becomes ``<unk>``. Never blank."""
-        raise NotImplementedError
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; blanks and sentence boundaries are left out.
