@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from asrprune.corpus.options import DataOptions
 from asrprune.decoding.options import DecodingOptions
 from asrprune.errors import UserError, nearest
-from asrprune.options import IDENTITY, option
+from asrprune.options import IDENTITY, check, flatten, option
 from asrprune.training.options import TrainingOptions
 from asrprune.transducer.options import LossOptions, ModelOptions
 
@@ -36,6 +36,10 @@ class Config:
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply ``key=value`` words, such as ``training.epochs=3``.
 
+    A word that names another ``model.encoder`` than the file drops the file's
+    ``model.encoder_options``, which were the other one's: those given by words apply, and defaults
+    else. So it is with ``model.predictor``.
+
     :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
     path = Path(path)
@@ -47,16 +51,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path} is not valid YAML: {error}") from error
     if not OmegaConf.is_dict(content):
         raise UserError(f"config {path} holds no key: value pairs")
-    for word in overrides:
-        if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*=.*", word, re.DOTALL):
-            raise UserError(f"{word!r} is not of the form key=value, such as training.epochs=3")
-        try:
-            OmegaConf.from_dotlist([word])
-        except Exception as error:  # as above
-            raise UserError(f"the value in {word!r} is not valid YAML") from error
     config = _fill(OmegaConf.structured(Config), content, f"config {path}")
-    config = _fill(config, OmegaConf.from_dotlist(list(overrides)), "command line")
-    return _finished(config)
+    return _finished(_apply(config, overrides))
+
+
+def override(config: Config, words: Sequence[str]) -> Config:
+    """A config after ``key=value`` words, as `load_config` applies them to a file.
+
+    :raises UserError: as of `load_config`.
+    """
+    return _finished(_apply(OmegaConf.structured(config), words))
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
@@ -73,16 +77,6 @@ def save_config(config: Config, path: Path) -> str:
     return text
 
 
-def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
-    """Yield ``(dotted key, value, field)`` of every option."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from flatten(value, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", value, field
-
-
 def changes(old: Config, new: Config) -> Iterator[tuple[str, Any, Any, str]]:
     """Yield ``(key, old value, new value, kind of change)`` of every option that differs."""
     for (key, before, field), (_, after, _) in zip(flatten(old), flatten(new), strict=True):
@@ -90,26 +84,33 @@ def changes(old: Config, new: Config) -> Iterator[tuple[str, Any, Any, str]]:
             yield key, before, after, field.metadata.get("change", IDENTITY)
 
 
-def check(config: Config) -> None:
-    """Hold every option against the limits that its field declares.
+def _apply(config: Any, words: Sequence[str]) -> Any:
+    """Fill a structured config from ``key=value`` words."""
+    parsed = [_parse(word) for word in words]
+    before = OmegaConf.to_container(config)["model"]
+    after = dict(before)
+    for values in parsed:
+        model = OmegaConf.to_container(values).get("model")
+        after.update(model if isinstance(model, dict) else {})
+    for part in ("encoder", "predictor"):
+        if after[part] != before[part]:
+            config.model[f"{part}_options"] = {}
+    for values in parsed:
+        config = _fill(config, values, "command line")
+    return config
 
-    :raises UserError: the first option out of its limits.
-    """
-    for key, value, field in flatten(config):
-        limits = field.metadata
-        if limits.get("choices") and value not in limits["choices"]:
-            raise UserError(
-                f"{key}={value}: choose one of {', '.join(limits['choices'])}"
-                f"{nearest(str(value), limits['choices'])}"
-            )
-        low, high = limits.get("minimum"), limits.get("maximum")
-        # said so that NaN does not pass
-        if not (low is None or value >= low) or not (high is None or value <= high):
-            span = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise UserError(f"{key}={value}: must be {span}")
+
+def _parse(word: str) -> Any:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*=.*", word, re.DOTALL):
+        raise UserError(f"{word!r} is not of the form key=value, such as training.epochs=3")
+    try:
+        return OmegaConf.from_dotlist([word])
+    except Exception as error:  # the YAML library's, as in `load_config`
+        raise UserError(f"the value in {word!r} is not valid YAML") from error
 
 
 def _fill(config: Any, values: Any, source: str) -> Any:
+    _check_kinds(Config(), OmegaConf.to_container(values), source)
     try:
         return OmegaConf.merge(config, values)
     except ConfigKeyError as error:
@@ -120,6 +121,25 @@ def _fill(config: Any, values: Any, source: str) -> Any:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{source}: {error.full_key or 'value'}: {reason}") from error
+
+
+def _check_kinds(known: Any, given: Any, source: str, key: str = "") -> None:
+    """Refuse a value where there is a section, and the like, of which OmegaConf names no key."""
+    if dataclasses.is_dataclass(known):
+        options = {field.name: getattr(known, field.name) for field in dataclasses.fields(known)}
+        if not isinstance(given, dict):
+            example = f"{key}.{next(iter(options))}"
+            raise UserError(f"{source}: {key} is a section of options, such as {example}")
+        for name in filter(options.__contains__, given):
+            _check_kinds(options[name], given[name], source, f"{key}.{name}" if key else name)
+    elif isinstance(given, str) and "${" in given:
+        return  # stands for a value of any kind
+    elif isinstance(known, list) and not isinstance(given, list):
+        raise UserError(f"{source}: {key} is a list, such as {key}=[a,b]")
+    elif isinstance(known, dict) and not isinstance(given, dict):
+        raise UserError(f"{source}: {key} holds options by name, such as {key}.name=value")
+    elif isinstance(given, dict) and not isinstance(known, dict):
+        raise UserError(f"{source}: {key} is one value and has no {'.'.join(map(str, given))}")
 
 
 def _finished(config: Any) -> Config:

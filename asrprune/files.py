@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from asrprune.errors import UserError
 
+# in the names of temporary files: a shared folder holds those of other machines too
+_HOST = "".join(filter(str.isalnum, socket.gethostname())) or "host"
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
@@ -18,13 +21,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name in the folder of ``path``; it becomes ``path`` on success.
 
     The suffixes of ``path`` are kept, so that writers which choose their format by suffix (``.gz``)
-    work. On any exception the temporary file is removed and ``path`` is left as it was.
+    work. On any exception the temporary file is removed and ``path`` is left as it was. What killed
+    processes of this machine left in the folder is removed.
 
     :raises UserError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    _remove_leftovers(path.parent)
+    temporary = path.with_name(f".tmp-{_HOST}-{os.getpid()}-{path.name}")
     try:
         with explain_full_disk(path):
             yield temporary
@@ -33,6 +38,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             flush_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files whose process, of this machine, is no more."""
+    for leftover in folder.glob(f".tmp-{_HOST}-*"):
+        process = leftover.name[len(f".tmp-{_HOST}-") :].partition("-")[0]
+        if process.isdigit() and not _is_alive(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 @contextmanager

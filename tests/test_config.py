@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from asrprune.config import (
     Config,
     changes,
-    check,
     config_from_dict,
-    flatten,
     load_config,
+    override,
     save_config,
 )
 from asrprune.errors import UserError
-from asrprune.options import IDENTITY, REBATCH, RESUMABLE
+from asrprune.options import IDENTITY, REBATCH, RESUMABLE, check, flatten
 
 
 @pytest.fixture
@@ -65,12 +64,22 @@ WRONG = [
     (("", "training.epochs="), "training.epochs: Incompatible value 'None'"),
     (("", "training.epochs.x=1"), "training.epochs"),
     (("", "data.lazy=maybe"), "data.lazy: Value 'maybe' is not a valid bool"),
-    (("", "data.dev=one"), "data.dev"),
+    (("", "data.dev=one"), "command line: data.dev is a list, such as data.dev=[a,b]"),
+    (("", "data.dev.0=one"), "data.dev is a list"),
+    (("data: {dev: {a: b}}",), "x.yaml: data.dev is a list"),
+    (("", "decoding.method.x=1"), "command line: decoding.method is one value and has no x"),
+    (("", "model.encoder.x.y=1"), "model.encoder is one value and has no x"),
+    (("", "model.encoder.x=1", "model.encoder=a"), "model.encoder is one value"),
+    (("", "decoding=3"), "decoding is a section of options, such as decoding.method"),
+    (("", "model=${seed}"), "model is a section of options"),
+    (("data:\nseed: 1",), "x.yaml: data is a section of options"),
+    (("", "decoding.=1"), "'decoding.=1' is not of the form key=value"),
     (("", "data.dev=[one"), "the value in 'data.dev=[one' is not valid YAML"),
-    (("", "training=3"), "command line"),
-    (("", "model.encoder_options=3"), "model.encoder_options"),
+    (("", "training=3"), "command line: training is a section"),
+    (("", "model.encoder_options=3"), "model.encoder_options holds options by name"),
     (("", "training.epochs=0"), "training.epochs=0: must be at least 1"),
     (("", "data.spec_augment.probability=1.5"), "must be between 0 and 1"),
+    (("loss: {lm_scale: 0.6, am_scale: 0.5}",), "loss.lm_scale=0.6 and loss.am_scale=0.5: their"),
     (("", "training.optimizer.lr=nan"), "training.optimizer.lr=nan: must be at least 0"),
     (("", "training.precision=bfloat"), "choose one of float32, bfloat16, float16 (did you mean"),
     (("", "training.epochs=${nothing}"), "'nothing' not found"),
@@ -90,6 +99,43 @@ def test_wrong_values_are_named(case, text, load):
     with pytest.raises(UserError) as caught:
         load(*case)
     assert text in str(caught.value)
+
+
+FILE = """
+model:
+  encoder: one:encoder
+  encoder_options: {dim: 8, heads: 2}
+  predictor: one:predictor
+  predictor_options: {dim: 4}
+"""
+
+
+@pytest.mark.parametrize(
+    "words, encoder_options, predictor_options",
+    [
+        (["seed=3"], {"dim": 8, "heads": 2}, {"dim": 4}),
+        (["model.encoder=one:encoder"], {"dim": 8, "heads": 2}, {"dim": 4}),
+        (["model.encoder=two:encoder"], {}, {"dim": 4}),
+        (["model={encoder: two:encoder}"], {}, {"dim": 4}),
+        (["model.encoder_options.x=1", "model.encoder=two:encoder"], {"x": 1}, {"dim": 4}),
+        (["model.encoder=two:encoder", "model.encoder_options={dim: 3}"], {"dim": 3}, {"dim": 4}),
+        (["model.predictor=two:p"], {"dim": 8, "heads": 2}, {}),
+        (["model.encoder=x:y", "model.encoder=one:encoder"], {"dim": 8, "heads": 2}, {"dim": 4}),
+    ],
+)
+def test_options_of_another_encoder_are_dropped(words, encoder_options, predictor_options, load):
+    model = load(FILE, *words).model
+    assert model.encoder_options == encoder_options
+    assert model.predictor_options == predictor_options
+
+
+def test_words_change_a_config_as_they_change_a_file(load):
+    words = ["training.epochs=3", "model.encoder=two:encoder", "data.dev=[b]"]
+    config = load(FILE)
+    assert override(config, words) == load(FILE, *words)
+    assert config == load(FILE)  # as it was
+    with pytest.raises(UserError, match="command line: decoding.method is one value"):
+        override(config, ["decoding.method.x=1"])
 
 
 def test_missing_file(tmp_path):

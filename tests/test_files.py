@@ -3,6 +3,8 @@
 import errno
 import gzip
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +81,17 @@ def test_json(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(UserError, match="bad.json is not valid JSON"):
         read_json(tmp_path / "bad.json")
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    program = "import os, sys; from asrprune.files import atomic_path\n"
+    program += "with atomic_path(sys.argv[1]) as path:\n    path.write_text('half'); os._exit(9)"
+    subprocess.run([sys.executable, "-c", program, tmp_path / "killed.txt"], check=False)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".txt"]  # it did leave something
+    elsewhere = tmp_path / ".tmp-anotherhost-1-file.txt"
+    elsewhere.write_text("at work")
+    with atomic_path(tmp_path / "one.txt") as first:
+        first.write_text("1")
+        write_text(tmp_path / "two.txt", "2")
+        assert first.exists()  # this process is alive
+    assert {path.name for path in tmp_path.iterdir()} == {"one.txt", "two.txt", elsewhere.name}

@@ -2,7 +2,7 @@
 # The stages of a recipe. run.sh sources this file after its options were parsed, calls "stage" once
 # for each stage, in order, and "finish" at the end. run.sh declares --stage, --stop-stage, --dry-run.
 #
-#   stage NAME FOLDER [--part P] [--options VARIABLE...] [--texts FILE...]
+#   stage NAME FOLDER [--part P] [--after "NUMBER PART"] [--options VARIABLE...] [--texts FILE...]
 #         [--needs PATH...] [--makes PATH...] -- COMMAND...
 #
 # COMMAND is "run ...", "run_to FILE ...", "run_into FOLDER ..." or a function made of these. A stage
@@ -165,7 +165,7 @@ exists() { [[ -e $1 ]] || compgen -G "$1" >/dev/null; }
 # The functions from here on read and set the variables of the stage that calls them.
 
 # The stages right before this one, in "before"; where these come in parts and the same part is
-# among them, that part alone.
+# among them, that part alone. And the one that --after names, where it has been called.
 find_upstream() {
   local other previous=-1
   before=()
@@ -176,6 +176,7 @@ find_upstream() {
     [[ ${other%% *} != "$previous" ||
       (-n ${labels["$previous $part"]-} && $other != "$previous $part") ]] || before+=("$other")
   done
+  [[ -z $after || -z ${labels[$after]-} ]] || before+=("$after")
 }
 
 # What the sentinel is to say, in "facts".
@@ -220,12 +221,13 @@ compare() {
 # --- a stage --------------------------------------------------------------------------------------
 
 stage() { # see the head of this file
-  local name=$1 folder=$2 part='' list='' stored='' number path
+  local name=$1 folder=$2 part='' after='' list='' stored='' number path
   local -a options=() texts=() needs=() makes=() facts=() reasons=()
   shift 2
   while [[ $1 != -- ]]; do
     case $1,$list in
       --part,*) part=$2 && shift ;;
+      --after,*) after=$2 && shift ;;
       --options,* | --texts,* | --needs,* | --makes,*) list=$1 ;;
       *,--options) options+=("$1") ;;
       *,--texts) texts+=("$1") ;;

@@ -58,8 +58,15 @@ class KeyedNoise:
         noise: MonoCut = draw.choice(self.cuts)
         spare = noise.duration - cut.duration
         if spare > 0:
-            noise = noise.truncate(offset=draw.uniform(0, spare), duration=cut.duration)
+            start = draw.uniform(0, spare)
+            noise = noise.truncate(offset=start, duration=cut.duration, preserve_id=True)
         offset = draw.uniform(0, max(0.0, -spare))
         snr = draw.uniform(self.options.snr_low, self.options.snr_high)
-        # the mix keeps the cut's id: losses are reported under it
-        return cut.mix(noise, offset_other_by=offset, snr=snr, preserve_id="left")
+        try:
+            # the mix keeps the cut's id: losses are reported under it
+            return cut.mix(noise, offset_other_by=offset, snr=snr, preserve_id="left")
+        except AssertionError as error:  # of another sampling rate or number of mel bins
+            raise UserError(
+                f"{noise.id} of data.noise.cuts={self.options.cuts} cannot be mixed into cut "
+                f"{cut.id}: {error} Make both with the features stage (2)"
+            ) from error

@@ -4,23 +4,29 @@ A position in the training data is (epoch, batches consumed): the sampler is a p
 seed and the epoch, and every random draw of the dataset is keyed, so nothing else must be saved.
 """
 
+import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from lhotse import CutSet, load_manifest_lazy
-from lhotse.dataset import DynamicBucketingSampler
+from lhotse.cut import Cut
+from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asrprune.corpus.augment import KeyedNoise, KeyedSpecAugment
+from asrprune.corpus.features import load_features
 from asrprune.corpus.options import DataOptions
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.errors import UserError
 from asrprune.randomness import keyed_generator
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 _GRACE = 30  # seconds that a worker goes on after a SIGTERM
@@ -40,6 +46,39 @@ def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = Fa
         raise UserError(f"{path} does not exist; the validate stage (3) makes it")
     cuts = load_manifest_lazy(path)
     return cuts if lazy else cuts.to_eager()
+
+
+def alignable(
+    cuts: CutSet, tokenizer: Tokenizer, output_lengths: Callable[[torch.Tensor], torch.Tensor]
+) -> CutSet:
+    """The cuts with at least as many encoder frames as tokens, each of which takes one.
+
+    What the topology ``modified`` asks for. Those left out are logged, unless ``cuts`` are lazy;
+    ``output_lengths`` is the encoder's.
+    """
+    left_out: list[str] = []
+
+    def fits(cut: Cut) -> bool:
+        frames = int(output_lengths(torch.tensor([cut.num_frames])))
+        if frames < len(tokenizer.encode(transcript(cut))):
+            left_out.append(cut.id)
+            return False
+        return True
+
+    kept = cuts.filter(fits)
+    if cuts.is_lazy:
+        return kept
+    kept = kept.to_eager()
+    if left_out:
+        log.warning(
+            "left out %d of %d training cuts, with more tokens than encoder frames "
+            "(loss.topology=modified): %s%s",
+            len(left_out),
+            len(cuts),
+            ", ".join(left_out[:8]),
+            " ..." if len(left_out) > 8 else "",
+        )
+    return kept
 
 
 def make_sampler(
@@ -91,7 +130,7 @@ class SpeechDataset(Dataset):
         features, tokens, ids = [], [], []
         for cut in cuts:
             source = self.noise(cut, self.epoch) if self.noise else cut
-            frames = torch.from_numpy(source.load_features()).float()
+            frames = load_features(source)
             if self.augment:
                 frames = self.augment(frames, self.epoch, cut.id)
             features.append(frames)
@@ -147,11 +186,16 @@ def epoch_loader(
     skip: int,
     options: DataOptions,
     pin_memory: bool = False,
-) -> DataLoader:
-    """Batches ``skip``, ``skip + 1``, … of an epoch (from 1)."""
+) -> Iterator[Batch]:
+    """Batches ``skip``, ``skip + 1``, … of an epoch (from 1).
+
+    Workers start with the first batch, and end with the iterator.
+
+    :raises UserError: features cannot be read; raised by the iterator, when it comes to the batch.
+    """
     dataset.epoch = epoch
-    return DataLoader(
-        dataset,
+    loader = DataLoader(
+        _ErrorsAsItems(dataset),
         sampler=_From(sampler, epoch, skip),
         batch_size=None,
         num_workers=options.num_workers,
@@ -160,6 +204,64 @@ def epoch_loader(
         worker_init_fn=_leave_signals_to_the_trainer,
         pin_memory=pin_memory,
     )
+    return _raise_errors(loader)
+
+
+def dev_loader(
+    cuts: CutSet, tokenizer: Tokenizer, options: DataOptions, rank: int, world: int
+) -> Iterator[Batch]:
+    """Every ``world``-th batch of a dev set, from the shortest cuts to the longest, as it is."""
+    sampler = SimpleCutSampler(
+        cuts.sort_by_duration(ascending=True),
+        max_duration=options.max_duration,
+        world_size=1,
+        rank=0,
+    )
+    loader = DataLoader(
+        _ErrorsAsItems(SpeechDataset(tokenizer)),
+        sampler=_Every(sampler, rank, world),
+        batch_size=None,
+        num_workers=options.num_workers,
+        generator=keyed_generator("loader", 0),
+        worker_init_fn=_leave_signals_to_the_trainer,
+    )
+    return _raise_errors(loader)
+
+
+class _Every(Sampler):
+    """Every ``world``-th batch, from the ``rank``-th (from 0) on."""
+
+    def __init__(self, sampler: SimpleCutSampler, rank: int, world: int):
+        self.sampler = sampler
+        self.rank = rank
+        self.world = world
+
+    def __iter__(self) -> Iterator[CutSet]:
+        return islice(self.sampler, self.rank, None, self.world)
+
+
+class _ErrorsAsItems(Dataset):
+    """A dataset whose errors for the user are items: a worker would wrap them in its traceback."""
+
+    def __init__(self, dataset: SpeechDataset):
+        self.dataset = dataset
+
+    def __getitem__(self, cuts: CutSet) -> Batch | UserError:
+        try:
+            return self.dataset[cuts]
+        except UserError as error:
+            return error
+
+
+def _raise_errors(loader: DataLoader) -> Iterator[Batch]:
+    """The items of a loader.
+
+    :raises UserError: an item is one.
+    """
+    for item in loader:
+        if isinstance(item, UserError):
+            raise item
+        yield item
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:

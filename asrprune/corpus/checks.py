@@ -99,10 +99,9 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
         archive = features["storage_path"]
         return checked.reject("frames", f"{archive}: {found} frames, not {expected}")
     words = len(checked.text.split())
-    if limits.subsampling and found // limits.subsampling < words:
-        return checked.reject(
-            "too-few-frames", f"{found // limits.subsampling} encoder frames, {words} words"
-        )
+    # encoders round up
+    if limits.subsampling and (frames := -(-found // limits.subsampling)) < words:
+        return checked.reject("too-few-frames", f"{frames} encoder frames, {words} words")
     if duration < limits.min_duration:
         return checked.reject("too-short", f"{duration:.3f} s")
     if duration > limits.max_duration:

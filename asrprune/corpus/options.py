@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from asrprune.errors import UserError
 from asrprune.options import REBATCH, RESUMABLE, option
 
 
@@ -26,6 +27,14 @@ class NoiseOptions:
     probability: float = option(0.5, minimum=0, maximum=1)
     snr_low: float = 10.0  # dB
     snr_high: float = 20.0
+
+    def check(self, prefix: str) -> None:
+        """:raises UserError: the range of ratios is empty."""
+        if not self.snr_low <= self.snr_high:
+            raise UserError(
+                f"{prefix}snr_low={self.snr_low}: must not be above "
+                f"{prefix}snr_high={self.snr_high}"
+            )
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Statistics of a cut set: size, speakers, words, durations, duration bins, and its digest."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,18 @@ class CutStatistics:
             self._speakers.add(speaker)
         self._keys.append(_key(cut_id, duration, text))
 
-    def digest(self) -> str:
-        """A name of the set {(id, duration, text)}, whatever its order."""
-        return hashlib.blake2b(b"".join(sorted(self._keys)), digest_size=16).hexdigest()
+    def digest(self, order: Sequence[int] | None = None) -> str:
+        """A name of the sequence of (id, duration, text).
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        The order counts: it decides which cuts a sampler puts together.
+
+        :param order: indices of the cuts as they are written, if not as they came.
+        """
+        keys = self._keys if order is None else [self._keys[index] for index in order]
+        return hashlib.blake2b(b"".join(keys), digest_size=16).hexdigest()
+
+    def to_dict(self, order: Sequence[int] | None = None) -> dict[str, Any]:
+        """Everything as plain values; ``order`` as for :meth:`digest`."""
         durations = np.sort(np.array(self.durations, dtype=np.float64))
         return {
             "cuts": len(durations),
@@ -47,16 +53,8 @@ class CutStatistics:
                 f"{q:g}": round(float(np.quantile(durations, q)), 4) if len(durations) else 0.0
                 for q in QUANTILES
             },
-            "digest": self.digest(),
+            "digest": self.digest(order),
         }
-
-
-def corpus_digest(cuts: Iterable[tuple[str, float, str]]) -> str:
-    """The digest of (id, duration, text) triples, in any order; as in ``statistics.json``."""
-    statistics = CutStatistics()
-    for cut_id, duration, text in cuts:
-        statistics.add(cut_id, duration, text, "")
-    return statistics.digest()
 
 
 def duration_bins(durations: Sequence[float], num_bins: int) -> list[float]:

@@ -32,18 +32,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="the training cuts")
     parser.add_argument("--type", choices=("bpe", "char"), default="bpe", help="kind of symbols")
     parser.add_argument("--vocab-size", type=int, default=500, help="symbols of a bpe tokenizer")
+    parser.add_argument(
+        "--bpe-model", type=Path, help="take this sentencepiece model instead of training one"
+    )
     parser.add_argument("--out-dir", type=Path, required=True, help="such as data/lang_bpe_500")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train a tokenizer on the texts of a cut set, each utterance counted once."""
+    """Train a tokenizer on the texts of a cut set, each utterance counted once; or take one."""
+    if args.bpe_model and args.type != "bpe":
+        raise UserError(f"--bpe-model is of word pieces, and --type asks for {args.type}")
     texts = training_texts(args.manifest)
-    if args.type == "bpe":
+    if args.bpe_model:
+        adopt_bpe(args.bpe_model, args.out_dir)
+    elif args.type == "bpe":
         train_bpe(texts, args.vocab_size, args.out_dir)
     else:
         train_characters(texts, args.out_dir)
     tokenizer = load_tokenizer(args.out_dir)
     log.info("%s: %d symbols, digest %s", args.out_dir, tokenizer.vocab_size, tokenizer.digest)
+    if args.bpe_model and (strange := _unknown_characters(tokenizer, texts)):
+        log.warning("%s cannot spell %s", args.bpe_model, " ".join(strange))
 
 
 def normalise(text: str) -> str:
@@ -154,11 +163,40 @@ def train_bpe(texts: Iterable[str], vocab_size: int, out_dir: Path) -> None:
     :param vocab_size: symbols, the three special ones included.
     :raises UserError: the texts cannot make so many symbols, or need more for their characters.
     """
-    model = _bpe_model(texts, vocab_size)
+    _write_bpe(_bpe_model(texts, vocab_size), out_dir)
+
+
+def adopt_bpe(path: Path, out_dir: Path) -> None:
+    """Write ``bpe.model`` and ``tokens.txt`` of a model that was trained elsewhere, as in icefall.
+
+    :raises UserError: it is missing, no sentencepiece model, or its first pieces are others.
+    """
+    if not path.is_file():
+        raise UserError(f"--bpe-model {path} does not exist")
+    model = path.read_bytes()
+    try:
+        pieces = _pieces(model)
+    except RuntimeError as error:
+        raise UserError(f"--bpe-model {path} is no sentencepiece model") from error
+    if tuple(pieces[: len(SPECIAL)]) != SPECIAL:
+        raise UserError(
+            f"--bpe-model {path}: its first pieces are {' '.join(pieces[: len(SPECIAL)])}, where a "
+            f"transducer needs {' '.join(SPECIAL)}"
+        )
+    _write_bpe(model, out_dir)
+
+
+def _write_bpe(model: bytes, out_dir: Path) -> None:
     (out_dir / "tokens.txt").unlink(missing_ok=True)
     with atomic_path(out_dir / "bpe.model") as temporary:
         temporary.write_bytes(model)
     _write_symbols(out_dir, _pieces(model))
+
+
+def _unknown_characters(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
+    """The characters of the texts that the tokenizer does not know, in Unicode's order."""
+    characters = set().union(*texts) - {" "}
+    return sorted(c for c in characters if tokenizer.unk_id in tokenizer.encode(c))
 
 
 def _bpe_model(texts: Iterable[str], vocab_size: int) -> bytes:

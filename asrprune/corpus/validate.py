@@ -74,10 +74,10 @@ class CutFile:
             self._file.seek(self._ends[index])
             yield self._file.read(self._ends[index + 1] - self._ends[index])
 
-    def shuffled(self, seed: int) -> Iterator[bytes]:
-        """All lines in an order that depends on the seed and the ids, not on how they came."""
+    def shuffled_order(self, seed: int) -> list[int]:
+        """An order of the lines that depends on the seed and the ids, not on how they came."""
         keys = [(key_to_seed(seed, "cut order", cut_id), cut_id) for cut_id in self.ids]
-        return self.lines(sorted(range(len(keys)), key=keys.__getitem__))
+        return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 class CheckedSet:
@@ -306,12 +306,13 @@ def write_all(args: argparse.Namespace, train: CheckedSet, evaluation: list[Chec
     """Write the valid cuts, and then the statistics, without which nothing looks finished."""
     described = args.out_dir / f"{args.corpus}_statistics.json"
     described.unlink(missing_ok=True)
+    order = train.valid.shuffled_order(args.seed)
     with write_lines(cuts_path(args.out_dir, args.corpus, "train")) as file:
-        file.writelines(train.valid.shuffled(args.seed))
+        file.writelines(train.valid.lines(order))
     for checked in evaluation:
         with write_lines(cuts_path(args.out_dir, args.corpus, checked.name)) as file:
             file.writelines(checked.valid.lines())
-    statistics = describe(args, train, evaluation)
+    statistics = describe(args, train, evaluation, order)
     readable = table(statistics)
     write_text(args.out_dir / f"{args.corpus}_statistics.txt", readable)
     write_json(described, statistics)
@@ -319,16 +320,16 @@ def write_all(args: argparse.Namespace, train: CheckedSet, evaluation: list[Chec
 
 
 def describe(
-    args: argparse.Namespace, train: CheckedSet, evaluation: list[CheckedSet]
+    args: argparse.Namespace, train: CheckedSet, evaluation: list[CheckedSet], order: list[int]
 ) -> dict[str, Any]:
-    """The contents of ``<corpus>_statistics.json``."""
+    """The contents of ``<corpus>_statistics.json``; ``order`` is that of the training cuts."""
     mean, std = train.sums.mean_and_std()
     return {
         "corpus": args.corpus,
         "feature_mean": mean,
         "feature_std": std,
         "train": {
-            **train.statistics.to_dict(),
+            **train.statistics.to_dict(order),
             "splits": args.train,
             "duration_bins": duration_bins(train.statistics.durations, args.num_bins),
         },

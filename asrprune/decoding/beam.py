@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from asrprune.decoding.hypothesis import BLANK, Hypothesis, PredictorCursor
+from asrprune.decoding.hypothesis import BLANK, Hypothesis, PredictorCursor, Search
 from asrprune.transducer.model import Transducer
 
 NEVER = float("-inf")
 
 
-class BeamSearch:
+class BeamSearch(Search):
     """Modified beam search over B utterances whose frames come in one or several pieces.
 
     At each frame a hypothesis either stays (blank) or grows by one symbol. Of the K·V candidates,
@@ -35,13 +35,11 @@ class BeamSearch:
         device: torch.device,
         beam_size: int = 4,
         unk_id: int | None = None,
-        length_norm: bool = True,
     ):
-        self._joiner = model.joiner
+        super().__init__(model)
         self._cursor = PredictorCursor(model, batch_size * beam_size, device)
         self._context_size = getattr(model.predictor, "context_size", 1)
         self._unk_id = unk_id
-        self._length_norm = length_norm
         shape = (batch_size, beam_size)
         self._tokens = torch.zeros(*shape, 0, dtype=torch.int64, device=device)  # blank-padded
         self._frames = torch.zeros_like(self._tokens)
@@ -50,17 +48,6 @@ class BeamSearch:
         self._scores[:, 0] = 0.0
         self._identity = torch.arange(beam_size, device=device).expand(shape)
         self._rows = torch.arange(batch_size, device=device)[:, None] * beam_size
-        self._start = 0  # frames seen in earlier pieces
-
-    def advance(self, h: Tensor, h_lens: Tensor) -> None:
-        """Take the next frames: encoder outputs ``h`` (B, T', D), of which ``h_lens`` (B,) count.
-
-        An utterance that has ended gets length 0 in every further piece.
-        """
-        projected = self._joiner.project_encoder(h)
-        for frame in range(int(h_lens.max())):
-            self._advance_frame(projected[:, frame], frame < h_lens, self._start + frame)
-        self._start += h.shape[1]
 
     def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:
         batch_size, beam_size = self._scores.shape
@@ -124,10 +111,7 @@ class BeamSearch:
         self._tokens, self._frames, self._lengths = tokens, frames, lengths + emitted
 
     def results(self) -> list[Hypothesis]:
-        """What was recognised so far, in the order of the batch."""
-        ranks = self._scores
-        if self._length_norm:
-            ranks = ranks / (self._lengths + self._context_size)
+        ranks = self._scores / (self._lengths + self._context_size)
         best = ranks.argmax(dim=1, keepdim=True)
         index = best[..., None].expand(-1, -1, self._tokens.shape[2])
         rows = zip(

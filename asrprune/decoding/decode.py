@@ -4,24 +4,22 @@ Words of the form ``decoding.KEY=VALUE`` change the search, such as ``decoding.f
 """
 
 import argparse
-import dataclasses
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lhotse import CutSet
-from lhotse.cut import Cut
 from lhotse.dataset import SimpleCutSampler
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from asrprune.arguments import true_or_false
-from asrprune.config import Config, config_from_dict
+from asrprune.config import override
 from asrprune.corpus.batches import open_cuts, transcript
+from asrprune.corpus.features import load_features
 from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
 from asrprune.decoding.hypothesis import Hypothesis
 from asrprune.decoding.load import load_model
@@ -35,6 +33,13 @@ from asrprune.transducer.model import Transducer
 
 log = logging.getLogger(__name__)
 
+# on the command line -> in the config's section
+NAMED = {
+    "decoding_method": "method",
+    "beam_size": "beam_size",
+    "streaming": "streaming",
+    "max_duration": "max_duration",
+}
 MOST_THREADS = 8  # more make the small operations of a search slower, not faster
 
 
@@ -63,14 +68,8 @@ def main(args: argparse.Namespace) -> None:
     path = args.model or args.exp_dir / "averaged.pt"
     tokenizer = load_tokenizer(args.lang_dir)
     model, config = load_model(path, device, tokenizer)
-    short = {
-        "decoding.method": args.decoding_method,
-        "decoding.beam_size": args.beam_size,
-        "decoding.streaming": args.streaming,
-        "decoding.max_duration": args.max_duration,
-    }
-    given = [f"{key}={value}" for key, value in short.items() if value is not None]
-    options = decoding_options(config, [*overrides, *given])
+    # words for other sections are checked as well, and else ignored: they were for the training
+    options = override(config, [*overrides, *option_words(args, overrides)]).decoding
     make_search(model, 1, device, options, tokenizer.unk_id)  # what it lacks, it says now
     sets = {name: open_cuts(args.manifest_dir, config.data.corpus, name) for name in test_sets}
     for name, cuts in sets.items():
@@ -78,6 +77,22 @@ def main(args: argparse.Namespace) -> None:
         folder, suffix = args.exp_dir / options.method, result_suffix(path, options)
         words = write_results(folder, name, suffix, options.method, utterances)
         log.info("%%WER %s %s %s, written to %s", words, name, options.method, folder)
+
+
+def option_words(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
+    """The options that have a name of their own on the command line, as ``key=value`` words.
+
+    :raises UserError: ``overrides`` have such a word too.
+    """
+    words = []
+    for option, name in NAMED.items():
+        value, key = getattr(args, option), f"decoding.{name}="
+        if value is None:
+            continue
+        if any(word.startswith(key) for word in overrides):
+            raise UserError(f"--{option.replace('_', '-')} and {key}... are given: leave one out")
+        words.append(f"{key}{value}")
+    return words
 
 
 def choose_device(name: str) -> torch.device:
@@ -96,35 +111,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def decoding_options(config: Config, overrides: list[str]) -> DecodingOptions:
-    """The config's ``decoding`` section after ``key=value`` words.
-
-    Keys of the other sections are checked and else ignored: they were for the training.
-
-    :raises UserError: an unknown key, or a value out of its limits.
-    """
-    values: dict[str, Any] = dataclasses.asdict(config)
-    for word in overrides:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"{word!r} is not of the form key=value, such as decoding.beam_size=8")
-        *sections, name = key.split(".")
-        place = values
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = value
-    return config_from_dict(values).decoding
-
-
 def result_suffix(model: Path, options: DecodingOptions) -> str:
     """The end of the result files' names: which model, and what is not the default of the search.
 
-    ``epoch-30-avg-9-beam_4`` if the model's JSON (stage 6) says so, else ``model_<file name>``.
+    ``epoch-30-avg-9-beam_4`` if the model's JSON (stage 6) says so, else ``model_<file name>``;
+    ``last_steps`` marks an average over the epochs' last steps only.
     """
     about = model.with_suffix(".json")
     content = read_json(about) if about.is_file() else {}
     if "epoch" in content:
         parts = [f"epoch-{content['epoch']}-avg-{content['avg']}"]
+        if not content.get("use_averaged_model", True):
+            parts.append("last_steps")
     else:
         parts = [f"model_{model.stem}"]
     if options.method == "greedy_search" and options.max_sym_per_frame > 1:
@@ -147,7 +145,7 @@ def decode_cuts(
     tokenizer: Tokenizer,
     options: DecodingOptions,
     device: torch.device,
-    name: str = "",
+    name: str,
 ) -> list[Utterance]:
     """Recognise every cut, in the order of ``cuts``; ``name`` is for the progress bar and log.
 
@@ -213,22 +211,12 @@ class _Features(Dataset):
 
     def __getitem__(self, cuts: CutSet) -> tuple[list[str], torch.Tensor, torch.Tensor] | UserError:
         try:
-            frames = [_load(cut) for cut in cuts]
+            frames = [load_features(cut) for cut in cuts]
         except UserError as error:
             return error
         lengths = torch.tensor([len(x) for x in frames])
         padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
         return [cut.id for cut in cuts], padded, lengths
-
-
-def _load(cut: Cut) -> torch.Tensor:
-    try:
-        return torch.from_numpy(cut.load_features()).float()
-    except Exception as error:  # each storage type has errors of its own
-        raise UserError(
-            f"cut {cut.id}: its features cannot be read ({error}). Delete their archive and the "
-            "split's cut manifest: the features stage (2) makes what is missing"
-        ) from error
 
 
 def _check(cuts: CutSet, name: str) -> None:

@@ -11,7 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from asrprune.decoding.hypothesis import BLANK, Hypothesis
+from asrprune.decoding.hypothesis import BLANK, Hypothesis, Search
 from asrprune.decoding.options import DecodingOptions
 from asrprune.errors import UserError
 from asrprune.transducer.model import Transducer
@@ -46,7 +46,7 @@ def load_k2() -> ModuleType:
     return k2
 
 
-class FastBeamSearch:
+class FastBeamSearch(Search):
     """Fast beam search over B utterances whose frames come in one or several pieces.
 
     ``<unk>`` is never emitted: its probability goes to blank. A hypothesis's score is the
@@ -63,6 +63,7 @@ class FastBeamSearch:
         options: DecodingOptions,
         unk_id: int | None = None,
     ):
+        super().__init__(model)
         self._k2 = load_k2()
         context_size = getattr(model.predictor, "context_size", None)
         if context_size is None:
@@ -71,9 +72,8 @@ class FastBeamSearch:
                 f"{type(model.predictor).__name__} sees them all: use modified_beam_search"
             )
         self._predictor = model.predictor
-        self._joiner = model.joiner
         self._unk_id = unk_id
-        self._lengths = torch.zeros(batch_size, dtype=torch.int64)
+        self._lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)
         config = self._k2.RnntDecodingConfig(
             vocab_size=model.vocab_size,
             decoder_history_len=context_size,
@@ -85,26 +85,19 @@ class FastBeamSearch:
         streams = [self._k2.RnntDecodingStream(graph) for _ in range(batch_size)]
         self._streams = self._k2.RnntDecodingStreams(streams, config)
 
-    def advance(self, h: Tensor, h_lens: Tensor) -> None:
-        """Take the next frames: encoder outputs ``h`` (B, T', D), of which ``h_lens`` (B,) count.
-
-        An utterance that has ended gets length 0 in every further piece.
-        """
-        projected = self._joiner.project_encoder(h)
-        for frame in range(int(h_lens.max())):
-            shape, contexts = self._streams.get_contexts()
-            rows = shape.row_ids(1).to(torch.int64)  # the utterance of each context
-            predicted = self._joiner.project_predictor(
-                self._predictor(mark_start(contexts.to(torch.int64)))[:, -1]
-            )
-            logits = self._joiner(projected[rows, frame], predicted).float()
-            log_probs = logits.log_softmax(dim=-1)
-            if self._unk_id is not None:
-                unknown = log_probs[:, self._unk_id].clone()
-                log_probs[:, BLANK] = log_probs[:, BLANK].logaddexp(unknown)
-                log_probs[:, self._unk_id] = torch.finfo(log_probs.dtype).min
-            self._streams.advance(log_probs)
-        self._lengths += h_lens.cpu()
+    def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:
+        shape, contexts = self._streams.get_contexts()
+        rows = shape.row_ids(1).to(torch.int64)  # the utterance of each context
+        predicted = self._joiner.project_predictor(
+            self._predictor(mark_start(contexts.to(torch.int64)))[:, -1]
+        )
+        log_probs = self._joiner(a[rows], predicted).float().log_softmax(dim=-1)
+        if self._unk_id is not None:
+            unknown = log_probs[:, self._unk_id].clone()
+            log_probs[:, BLANK] = log_probs[:, BLANK].logaddexp(unknown)
+            log_probs[:, self._unk_id] = torch.finfo(log_probs.dtype).min
+        self._streams.advance(log_probs)
+        self._lengths += active
 
     def results(self) -> list[Hypothesis]:
         """What was recognised, in the order of the batch; the search ends here."""

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from asrprune.decoding.hypothesis import BLANK, Hypothesis, PredictorCursor
+from asrprune.decoding.hypothesis import BLANK, Hypothesis, PredictorCursor, Search
 from asrprune.transducer.model import Transducer
 
 
-class GreedySearch:
+class GreedySearch(Search):
     """Greedy search over B utterances whose encoder frames come in one or several pieces.
 
     The most probable symbol counts; if it is ``<unk>`` then nothing is emitted, as if it were
@@ -26,24 +26,13 @@ class GreedySearch:
         max_sym_per_frame: int = 1,
         unk_id: int | None = None,
     ):
-        self._joiner = model.joiner
+        super().__init__(model)
         self._cursor = PredictorCursor(model, batch_size, device)
         self._max_sym_per_frame = max_sym_per_frame
         self._unk_id = BLANK if unk_id is None else unk_id
         self._scores = torch.zeros(batch_size, device=device)
         self._symbols: list[Tensor] = []  # (B,) each, blank where nothing was emitted
         self._frames: list[int] = []  # the frame of each entry of _symbols
-        self._start = 0  # frames seen in earlier pieces
-
-    def advance(self, h: Tensor, h_lens: Tensor) -> None:
-        """Take the next frames: encoder outputs ``h`` (B, T', D), of which ``h_lens`` (B,) count.
-
-        An utterance that has ended gets length 0 in every further piece.
-        """
-        projected = self._joiner.project_encoder(h)
-        for frame in range(int(h_lens.max())):
-            self._advance_frame(projected[:, frame], frame < h_lens, self._start + frame)
-        self._start += h.shape[1]
 
     def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:
         for count in range(self._max_sym_per_frame):
@@ -59,7 +48,6 @@ class GreedySearch:
             active = emitted
 
     def results(self) -> list[Hypothesis]:
-        """What was recognised so far, in the order of the batch."""
         scores = self._scores.tolist()
         if not self._symbols:
             return [Hypothesis([], [], score) for score in scores]

@@ -1,5 +1,6 @@
-"""What every search shares: its result, and predictor outputs that follow the hypotheses."""
+"""What the searches share: their result, their walk over frames, predictor outputs that follow."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,32 @@ class Hypothesis:
     tokens: list[int]
     frames: list[int]  # encoder frame (from 0) at which each token was emitted
     score: float  # log-probability; what it sums over is for the search to say
+
+
+class Search(ABC):
+    """A search over B utterances whose encoder frames come in one or several pieces."""
+
+    def __init__(self, model: Transducer):
+        self._joiner = model.joiner
+        self._start = 0  # frames seen in earlier pieces
+
+    def advance(self, h: Tensor, h_lens: Tensor) -> None:
+        """Take the next frames: encoder outputs ``h`` (B, T', D), of which ``h_lens`` (B,) count.
+
+        An utterance that has ended gets length 0 in every further piece.
+        """
+        projected = self._joiner.project_encoder(h)
+        for frame in range(int(h_lens.max())):
+            self._advance_frame(projected[:, frame], frame < h_lens, self._start + frame)
+        self._start += h.shape[1]
+
+    @abstractmethod
+    def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:
+        """Take one frame: ``a`` (B, J), already projected, where ``active`` (B,) bool is set."""
+
+    @abstractmethod
+    def results(self) -> list[Hypothesis]:
+        """What was recognised so far, in the order of the batch."""
 
 
 class PredictorCursor:

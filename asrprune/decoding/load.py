@@ -1,13 +1,13 @@
 """A model file to a model that decodes."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from asrprune.config import Config, config_from_dict
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.errors import UserError
+from asrprune.training.checkpoint import load_checkpoint
 from asrprune.transducer.model import Transducer, build_model
 
 KEYS = ("model", "config", "vocab_size", "tokenizer_digest")
@@ -22,7 +22,15 @@ def load_model(
         with another tokenizer than the given one.
     """
     path = Path(path)
-    content = _read(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; the average stage (6) makes it")
+    try:
+        content = load_checkpoint(path)
+    except UserError as error:
+        raise UserError(
+            f"{path} is damaged, no model file, or one of another version of asrprune; the average "
+            "stage (6) makes it anew"
+        ) from error
     missing = [key for key in KEYS if key not in content]
     if missing:
         raise UserError(
@@ -41,16 +49,3 @@ def load_model(
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its weights do not fit its config: {reason}") from error
     return model.to(device).eval(), config
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; the average stage (6) makes it")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways, none of them documented
-        raise UserError(
-            f"{path} is damaged or no model file ({type(error).__name__}); the average stage (6) "
-            "makes it anew"
-        ) from error
-    return content if isinstance(content, dict) else {}

@@ -1,27 +1,15 @@
 """From features to hypotheses: the encoder, whole or in chunks, and then a search."""
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
 from asrprune.decoding.beam import BeamSearch
 from asrprune.decoding.fast_beam import FastBeamSearch
 from asrprune.decoding.greedy import GreedySearch
-from asrprune.decoding.hypothesis import Hypothesis
+from asrprune.decoding.hypothesis import Hypothesis, Search
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.streaming import encode_chunks
 from asrprune.transducer.model import Transducer
-
-
-class Search(Protocol):
-    """A search takes encoder frames in any number of pieces."""
-
-    def advance(self, h: Tensor, h_lens: Tensor) -> None:
-        """Take encoder outputs ``h`` (B, T', D), of which the first ``h_lens`` (B,) count."""
-
-    def results(self) -> list[Hypothesis]:
-        """The best hypothesis of each utterance so far."""
 
 
 def make_search(
@@ -57,9 +45,7 @@ def recognize(
     :raises UserError: see `make_search`; ``options.streaming`` with an offline encoder.
     """
     search = make_search(model, x.shape[0], x.device, options, unk_id)
-    if options.streaming:
-        for h, h_lens in encode_chunks(model, x, x_lens):
-            search.advance(h, h_lens)
-    else:
-        search.advance(*model.encode(x, x_lens))
+    pieces = encode_chunks(model, x, x_lens) if options.streaming else [model.encode(x, x_lens)]
+    for h, h_lens in pieces:
+        search.advance(h, h_lens)
     return search.results()

@@ -2,10 +2,11 @@
 
 Bisani and Ney (2004): utterances are drawn from the test set with replacement, as many as there
 are, and the rate is computed anew, many times; the interval holds the middle 95 % of these rates.
-Utterances of one speaker are no independent draws: with ``groups`` whole speakers are drawn.
+Utterances of one speaker are no independent draws, so that the interval is rather too narrow where
+few speakers speak much.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,63 +24,37 @@ class Interval(NamedTuple):
     high: float
 
 
-def wer_interval(
-    errors: Sequence[int],
-    words: Sequence[int],
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
+def wer_interval(errors: Sequence[int], words: Sequence[int]) -> Interval:
     """The error rate of a test set and its 95 % interval.
 
-    ``errors`` and ``words``: errors and reference words of each utterance; ``groups``: its speaker,
-    if speakers are to be drawn rather than utterances.
+    ``errors`` and ``words``: errors and reference words of each utterance. The draws are the same
+    in each call.
     """
-    columns = _sums(errors, words, groups)
-    rates = [_rate(*sums) for sums in _resampled(columns, resamples, seed)]
+    columns = np.array([errors, words], dtype=np.int64)
+    rates = [_rate(*sums) for sums in _resampled(columns)]
     return _interval(_rate(*columns.sum(axis=1, keepdims=True)), rates)
 
 
 def paired_difference(
-    errors_a: Sequence[int],
-    errors_b: Sequence[int],
-    words: Sequence[int],
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    errors_a: Sequence[int], errors_b: Sequence[int], words: Sequence[int]
 ) -> Interval:
     """The error rate of A minus that of B on the same utterances, and its 95 % interval.
 
     Both are drawn together, so that what is hard for both cancels. An interval without zero says
     that the systems differ on such data.
     """
-    surplus = np.subtract(errors_a, errors_b)
-    return wer_interval(surplus, words, groups, resamples, seed)
+    return wer_interval(np.subtract(errors_a, errors_b), words)
 
 
-def _sums(
-    errors: Sequence[int], words: Sequence[int], groups: Sequence[Hashable] | None
-) -> np.ndarray:
-    """Counts an utterance to (2, N) int64, or to sums a group."""
-    columns = np.array([errors, words], dtype=np.int64)
-    if groups is None:
-        return columns
-    places: dict[Hashable, int] = {}
-    index = [places.setdefault(group, len(places)) for group in groups]
-    sums = np.zeros((2, len(places)), dtype=np.int64)
-    np.add.at(sums, (slice(None), index), columns)
-    return sums
-
-
-def _resampled(columns: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _resampled(columns: np.ndarray) -> Iterator[np.ndarray]:
     """Sums over draws with replacement of columns of ``columns`` (2, N): (2, some) each."""
     size = columns.shape[1]
     if not size:
         raise ValueError("no utterances to draw from")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     some = max(1, DRAWS_AT_ONCE // size)
-    for start in range(0, resamples, some):
-        drawn = generator.integers(size, size=(min(some, resamples - start), size))
+    for start in range(0, RESAMPLES, some):
+        drawn = generator.integers(size, size=(min(some, RESAMPLES - start), size))
         yield np.stack([row[drawn].sum(axis=1) for row in columns])
 
 

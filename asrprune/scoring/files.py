@@ -66,7 +66,10 @@ def read_recogs(path: str | Path) -> list[Utterance]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; the decode stage (8) makes it")
     # bytes: reading as text would take a carriage return in an id for the end of a line
-    lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text ({error}); decode again (stage 8)") from error
     if lines.pop():
         raise UserError(f"{path} is cut off in its last line; decode again (stage 8)")
     found = [_parse(path, number, line) for number, line in enumerate(lines, 1)]

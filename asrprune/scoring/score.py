@@ -34,29 +34,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Score every set, then write ``results-METHOD.json`` and ``.md`` into the folder."""
+    """Score every set, then put its row into ``results-METHOD.json`` and ``.md`` of the folder.
+
+    A row stays until the same set is scored with the same settings and model again.
+    """
     method = args.decoding_method
-    rows = {}
+    rows, lines = {}, []
     for name in args.test_sets:
         path = newest_results(args.exp_dir, method, name)
         utterances = read_recogs(path)
         if not utterances:
             raise UserError(f"{path} holds no utterances: is the test set {name} empty?")
-        model = path.stem.removeprefix(f"recogs-{name}-")
-        rows[name] = {"method": method, "model": f"{args.exp_dir.name} {model}"}
-        rows[name] |= {"file": f"{method}/{path.name}", **score_set(utterances)}
+        suffix = path.stem.removeprefix(f"recogs-{name}-")
+        row = {"method": method, "model": f"{args.exp_dir.name} {suffix}"}
+        row |= {"file": f"{method}/{path.name}", **score_set(utterances)}
         if args.against:
             other = newest_results(args.against, method, name)
-            rows[name]["against"] = {"file": str(other), **compare(utterances, read_recogs(other))}
-            sys.stdout.write(describe_difference(name, path, other, rows[name]["against"]))
+            row["against"] = {"file": str(other), **compare(utterances, read_recogs(other))}
+            lines.append(describe_difference(name, path, other, row["against"]))
+        rows[f"{name} {suffix}"] = row
     table = args.exp_dir / f"results-{method}.json"
-    earlier = read_json(table) if table.is_file() else {}
-    write_json(table, earlier | rows)
-    write_text(table.with_suffix(".md"), markdown(earlier | rows))
+    write_table(table, rows)
     for unit in ("CER", "WER"):
-        for name, row in rows.items():
+        for key, row in rows.items():
             counts = ErrorCounts(**row[unit]["counts"])
-            sys.stdout.write(f"%{unit} {counts} {name} {method}\n")
+            lines.append(f"%{unit} {counts} {key.split()[0]} {method}\n")
+    sys.stdout.write("".join(lines))
+
+
+def write_table(path: Path, rows: dict[str, Any]) -> None:
+    """Put rows, named by set and suffix of the result files, among those of ``path``."""
+    files = {row["file"] for row in rows.values()}
+    earlier = read_json(path) if path.is_file() else {}
+    kept = {key: row for key, row in earlier.items() if row["file"] not in files}
+    rows = dict(sorted((kept | rows).items()))
+    write_json(path, rows)
+    write_text(path.with_suffix(".md"), markdown(rows))
 
 
 def newest_results(exp_dir: Path, method: str, test_set: str) -> Path:
@@ -122,10 +135,10 @@ def describe_difference(name: str, ours: Path, theirs: Path, found: dict[str, An
 def markdown(rows: dict[str, Any]) -> str:
     """The rows as a table for RESULTS.md."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    for name, row in rows.items():
+    for key, row in rows.items():
         wer, counts = row["WER"], row["WER"]["counts"]
         cells = [
-            name,
+            key.split()[0],
             row["method"],
             _percent(wer["rate"]),
             f"{_percent(wer['low'])}–{_percent(wer['high'])}",

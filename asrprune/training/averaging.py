@@ -15,7 +15,7 @@ import torch
 from asrprune.arguments import true_or_false
 from asrprune.errors import UserError
 from asrprune.files import write_json
-from asrprune.training.checkpoint import load_checkpoint, numbered, save_checkpoint
+from asrprune.training.checkpoint import load_checkpoint, number_of, numbered, save_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _newest_epoch(folder: Path) -> int:
     found = numbered(folder, "epoch")
     if not found:
         raise UserError(f"there is no epoch-N.pt in {folder}; the train stage (5) makes them")
-    return int(found[-1].stem.split("-")[1])
+    return number_of(found[-1])
 
 
 def _epoch_file(folder: Path, epoch: int) -> Path:

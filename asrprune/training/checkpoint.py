@@ -117,12 +117,14 @@ def checkpoints(folder: Path) -> Iterator[Path]:
 
 def numbered(folder: Path, kind: str) -> list[Path]:
     """The ``<kind>-N.pt`` files of a folder in order of N."""
-    found = [
-        (int(match[1]), path)
-        for path in folder.glob(f"{kind}-*.pt")
-        if (match := re.fullmatch(rf"{kind}-(\d+)\.pt", path.name))
-    ]
-    return [path for _, path in sorted(found)]
+    found = folder.glob(f"{kind}-*.pt")
+    found = (path for path in found if re.fullmatch(rf"{kind}-\d+\.pt", path.name))
+    return sorted(found, key=number_of)
+
+
+def number_of(path: Path) -> int:
+    """N of ``<kind>-N.pt``."""
+    return int(path.stem.rpartition("-")[2])
 
 
 def remove_old_checkpoints(folder: Path, keep: int) -> None:
@@ -131,11 +133,9 @@ def remove_old_checkpoints(folder: Path, keep: int) -> None:
         path.unlink()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete checkpoints that killed processes left half-written; none may be running here."""
-    for kind in ("checkpoint", "epoch"):
-        for path in folder.glob(f".tmp-*-{kind}-*.pt"):
-            path.unlink()
+def set_aside(path: Path) -> None:
+    """Rename a checkpoint to ``<name>.old``: kept, and nothing goes on from it."""
+    path.replace(path.with_name(f"{path.name}.old"))
 
 
 def _first_sentence(error: Exception) -> str:

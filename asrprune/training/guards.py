@@ -24,8 +24,7 @@ def check_losses(losses: torch.Tensor, batch: Batch) -> None:
         raise UserError(
             f"the loss is not finite for {_some(names)}. Nothing was updated. Look at these cuts' "
             "features and transcripts (the validate stage lists defects). If they are sound, lower "
-            "training.optimizer.lr; with loss.topology=modified, leave out cuts with more tokens "
-            "than encoder frames. The same command goes on from the last checkpoint."
+            "training.optimizer.lr. The same command goes on from the last checkpoint."
         )
 
 
@@ -55,6 +54,21 @@ def explain_no_memory(batch: Batch) -> Iterator[None]:
             f"{frames} frames and {symbols} tokens at most: {_some(batch['cut_ids'])}. Lower "
             "--max-duration (the weights are kept and the epoch starts again), and try "
             "training.oom_scan=true to find the largest batches before the start."
+        ) from error
+
+
+@contextmanager
+def explain_dead_worker() -> Iterator[None]:
+    """Turn the death of a data loader's worker, which torch may raise anywhere, into a message."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that loads data died ({str(error).splitlines()[0]}). Most often the "
+            "machine ran out of memory, or /dev/shm of room: lower data.num_workers or "
+            "--max-duration. The same command goes on from the last checkpoint."
         ) from error
 
 

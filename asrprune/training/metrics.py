@@ -79,3 +79,8 @@ def epoch_bar(epoch: int, epochs: int, total: float, done: float, shown: bool) -
         disable=None if shown else True,
         leave=False,
     )
+
+
+def dev_bar(name: str, cuts: int, shown: bool) -> tqdm:
+    """A progress bar over the cuts of a dev set; silent where there is no terminal."""
+    return tqdm(desc=name, total=cuts, unit="cut", disable=None if shown else True, leave=False)

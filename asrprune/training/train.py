@@ -4,6 +4,7 @@ Further words of the form ``key=value`` change the config, such as ``training.op
 """
 
 import argparse
+import copy
 import logging
 import os
 import shlex
@@ -12,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asrprune.arguments import true_or_false
-from asrprune.config import Config, changes, config_from_dict, load_config, save_config
+from asrprune.config import Config, load_config, save_config
 from asrprune.errors import UserError
-from asrprune.options import IDENTITY, REBATCH
 
 if TYPE_CHECKING:  # a dry run loads the config without torch
     from asrprune.training.distributed import Ranks
@@ -32,7 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world-size", type=int, default=1, help="ranks on this machine")
     parser.add_argument("--max-duration", type=float, help="data.max_duration: seconds a batch")
     parser.add_argument("--epochs", type=int, help="training.epochs")
-    parser.add_argument("--dry-run", type=true_or_false, default=False, help="load the config only")
+    parser.add_argument(
+        "--start-epoch",
+        type=int,
+        default=0,
+        help="go back to the start of this epoch, 1: train anew; 0: from the last checkpoint",
+    )
+    parser.add_argument(
+        "--dry-run",
+        type=true_or_false,
+        default=False,
+        help="load the config and lay out the model, train nothing",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
 
 
@@ -41,12 +52,30 @@ def main(args: argparse.Namespace) -> int:
     short = {"data.max_duration": args.max_duration, "training.epochs": args.epochs}
     overrides = [f"{key}={value}" for key, value in short.items() if value is not None]
     config = load_config(args.config, [*overrides, *args.overrides])
+    if args.start_epoch < 0:
+        raise UserError(f"--start-epoch {args.start_epoch}: at least 1, or 0 for none")
     if args.dry_run:
+        _lay_out(config)
         sys.stdout.write(f"{args.config}: ok\n")
         return 0
     if args.world_size > 1 and "RANK" not in os.environ:
         return _launch_ranks(args.world_size)
     return _train(config, args)
+
+
+def _lay_out(config: Config) -> None:
+    """Make the model without its weights: what would stop it later stops it now.
+
+    :raises UserError: see `asrprune.transducer.model.build_model`.
+    """
+    import torch
+
+    from asrprune.transducer.model import build_model
+
+    with torch.device("meta"):
+        build_model(
+            config.model, config.loss, vocab_size=500
+        )  # any size: no tokenizer is there yet
 
 
 def _launch_ranks(world_size: int) -> int:
@@ -70,9 +99,9 @@ def _train(config: Config, args: argparse.Namespace) -> int:
     import torch
 
     from asrprune.environment import git_state, machine, versions
-    from asrprune.training.checkpoint import remove_leftovers
     from asrprune.training.distributed import start_ranks, stop_ranks
     from asrprune.training.metrics import log_to_file
+    from asrprune.training.resume import resume
 
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
@@ -85,18 +114,17 @@ def _train(config: Config, args: argparse.Namespace) -> int:
         if ranks.first:
             args.exp_dir.mkdir(parents=True, exist_ok=True)
             lock = _lock(args.exp_dir)
-            remove_leftovers(args.exp_dir)
             handler = log_to_file(args.exp_dir / "log" / "train.log")
             log.info("versions: %s; git: %s; machine: %s", versions(), git_state(), machine())
         else:
-            logging.getLogger().setLevel(logging.WARNING)
+            logging.getLogger().setLevel(logging.ERROR)  # the first one warns for all
         trainer = build_trainer(config, ranks, args.exp_dir, args.manifest_dir, args.lang_dir)
-        resume(trainer)
+        resume(trainer, args.start_epoch)
         if ranks.first:
             log.info("config:\n%s", save_config(config, args.exp_dir / "config.yaml").rstrip())
             _write_command(args.exp_dir)
         if config.training.oom_scan:
-            scan_memory(trainer, args.manifest_dir)
+            scan_memory(trainer)
         stopped_by = trainer.run()
         if not ranks.first:
             return 128 + stopped_by if stopped_by else 0
@@ -127,7 +155,7 @@ def build_trainer(
     """Model, data and trainer, at the start of a training."""
     import torch
 
-    from asrprune.corpus.batches import make_sampler, open_cuts, training_dataset
+    from asrprune.corpus.batches import alignable, make_sampler, open_cuts, training_dataset
     from asrprune.corpus.tokenizer import load_tokenizer
     from asrprune.environment import versions
     from asrprune.training.trainer import Trainer, TrainingData
@@ -149,6 +177,8 @@ def build_trainer(
         getattr(model, name).copy_(torch.tensor(about[name]))
     model.to(ranks.device)
     ranks.broadcast(model.state_dict().values())
+    if config.loss.topology == "modified":
+        cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
     training_data = TrainingData(
         make_sampler(cuts, about["train"]["duration_bins"], data, seed, ranks.rank, ranks.world),
         training_dataset(tokenizer, data, seed),
@@ -180,87 +210,11 @@ def read_statistics(manifest_dir: Path, corpus: str) -> dict[str, Any]:
     return read_json(path)
 
 
-def resume(trainer: "Trainer") -> None:
-    """Go on from the last checkpoint of the trainer's folder, if there is one.
-
-    :raises UserError: that checkpoint is of another model, data or set of options.
-    """
-    import torch
-
-    from asrprune.training.checkpoint import also_as, latest_checkpoint
-
-    found = latest_checkpoint(trainer.folder)
-    if found is None:
-        return
-    path, state = found
-    rebatched = _refuse_another_training(trainer, path, state)
-    trainer.load_state_dict(state)
-    at = trainer.position
-    if trainer.ranks.first and not at.batches:  # saved where an epoch ended
-        epoch_file = trainer.folder / f"epoch-{at.epoch - 1}.pt"
-        if not epoch_file.exists():  # removed by hand
-            also_as(path, epoch_file)
-    if rebatched:
-        trainer.restart_epoch()
-    if trainer.ranks.first:
-        log.info("going on from %s: epoch %d, step %d", path, at.epoch, at.step)
-        if rebatched:
-            log.warning(
-                "%s changed: weights and schedule are kept, and epoch %d starts again in other "
-                "batches",
-                ", ".join(rebatched),
-                at.epoch,
-            )
-        _note_other_versions(state["versions"], trainer.identity["versions"])
-        if (threads := torch.get_num_threads()) != state["threads"]:
-            log.warning(
-                "%d threads a rank, %d before: results agree to rounding only (training.threads)",
-                threads,
-                state["threads"],
-            )
-
-
-def _note_other_versions(before: dict[str, str], now: dict[str, str]) -> None:
-    changed = [
-        f"{name} {before.get(name, 'absent')} -> {now.get(name, 'absent')}"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
-    if changed:
-        log.warning("results agree to rounding only, because of %s", ", ".join(changed))
-
-
-def _refuse_another_training(trainer: "Trainer", path: Path, state: dict[str, Any]) -> list[str]:
-    """Check that a checkpoint is of this training; returns the changes that make other batches."""
-    rebatched = []
-    if state["world_size"] != trainer.ranks.world:
-        rebatched.append(f"the number of ranks ({state['world_size']} -> {trainer.ranks.world})")
-    refused = []
-    for key, old, new, kind in changes(config_from_dict(state["config"]), trainer.config):
-        if kind == IDENTITY:
-            refused.append(f"{key} ({old} -> {new})")
-        elif kind == REBATCH:
-            rebatched.append(f"{key} ({old} -> {new})")
-    names = {"data_digest": "the training data", "tokenizer_digest": "the tokenizer"}
-    refused += [text for key, text in names.items() if state[key] != trainer.identity[key]]
-    if refused:
-        raise UserError(
-            f"{path} belongs to another training; changed: {'; '.join(refused)}. Choose another "
-            f"--tag to train this one beside it, or delete {trainer.folder} to start again."
-        )
-    return rebatched
-
-
-def scan_memory(trainer: "Trainer", manifest_dir: Path) -> None:
-    """Try the largest batches of the present epoch, found with a sampler of its own."""
-    from asrprune.corpus.batches import make_sampler, open_cuts
+def scan_memory(trainer: "Trainer") -> None:
+    """Try the largest batches of the present epoch, found with a copy of the sampler."""
     from asrprune.training.guards import largest_batches
 
-    config = trainer.config
-    bins = read_statistics(manifest_dir, config.data.corpus)["train"]["duration_bins"]
-    cuts = open_cuts(manifest_dir, config.data.corpus, "train", config.data.lazy)
-    ranks = trainer.ranks
-    sampler = make_sampler(cuts, bins, config.data, config.seed, ranks.rank, ranks.world)
+    sampler = copy.copy(trainer.data.sampler)
     sampler.set_epoch(trainer.position.epoch)
     largest = largest_batches(sampler)
     trainer.scan_memory(largest)

@@ -7,26 +7,33 @@ dict, :meth:`Trainer.state_dict`.
 
 import dataclasses
 import logging
+import math
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from lhotse import CutSet
-from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
+from lhotse.dataset import DynamicBucketingSampler
 
 from asrprune.config import Config
-from asrprune.corpus.batches import SpeechDataset, epoch_loader
+from asrprune.corpus.batches import SpeechDataset, dev_loader, epoch_loader
 from asrprune.errors import UserError
 from asrprune.randomness import key_to_seed
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
 from asrprune.training.distributed import Ranks
-from asrprune.training.guards import Interrupt, check_gradient, check_losses, explain_no_memory
-from asrprune.training.metrics import Metrics, epoch_bar
+from asrprune.training.guards import (
+    Interrupt,
+    check_gradient,
+    check_losses,
+    explain_dead_worker,
+    explain_no_memory,
+)
+from asrprune.training.metrics import Metrics, dev_bar, epoch_bar
 from asrprune.training.schedule import Progress, loss_weights, rate_factor
 from asrprune.transducer.model import Transducer
 
@@ -74,6 +81,7 @@ class Trainer:
         self.progress = Progress(self.options.epochs)
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
+        self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,6 +92,7 @@ class Trainer:
             "world_size": self.ranks.world,
             "threads": torch.get_num_threads(),
             "position": dataclasses.asdict(self.position),
+            "start_epoch": self.start_epoch,
             "progress": self.progress.state_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -97,6 +106,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.scaler.load_state_dict(state["scaler"])
+        self.start_epoch = state["start_epoch"]
         self.position = Position(**state["position"])
         progress = Progress(**state["progress"])
         self.progress = progress.with_epochs(self.options.epochs, self.elapsed())
@@ -110,9 +120,9 @@ class Trainer:
         self.progress = Progress(self.options.epochs, elapsed, self.progress.at(elapsed))
         self.position.batches, self.position.seconds = 0, 0.0
 
-    def elapsed(self) -> float:
-        """Epochs behind us, the present one's share of audio included."""
-        share = min(1.0, self.position.seconds / self.data.seconds)
+    def elapsed(self, seconds: float = 0.0) -> float:
+        """Epochs behind us, the present one's share of audio and ``seconds`` more included."""
+        share = min(1.0, (self.position.seconds + seconds) / self.data.seconds)
         return self.position.epoch - 1 + share
 
     def run(self) -> int:
@@ -120,11 +130,9 @@ class Trainer:
         metrics = Metrics(self.folder, self.position.step) if self.ranks.first else None
         stopped = False
         try:
-            with Interrupt() as interrupt:
+            with Interrupt() as interrupt, explain_dead_worker():
                 while self.position.epoch <= self.options.epochs and not stopped:
-                    stopped = self._epoch(interrupt, metrics)
-                    if not stopped:
-                        self._finish_epoch(metrics)
+                    stopped = self._epoch(interrupt, metrics) or self._end_epoch(interrupt, metrics)
         finally:
             if metrics:
                 metrics.close()
@@ -134,7 +142,7 @@ class Trainer:
     def _epoch(self, interrupt: Interrupt, metrics: Metrics | None) -> bool:
         """Train through (the rest of) an epoch; True when it was interrupted, after saving."""
         at, options = self.position, self.options
-        loader = epoch_loader(
+        batches = epoch_loader(
             self.data.sampler,
             self.data.dataset,
             at.epoch,
@@ -143,7 +151,6 @@ class Trainer:
             pin_memory=self.ranks.device.type == "cuda",
         )
         meter = Meter(self.ranks)
-        batches = iter(loader)
         with epoch_bar(
             at.epoch, options.epochs, self.data.seconds, at.seconds, self.ranks.first
         ) as bar:
@@ -173,7 +180,8 @@ class Trainer:
         own_seconds = sum(batch["seconds"] for batch in batches)
         tokens, seconds, stops = self.ranks.total(tokens, own_seconds, stop)
         torch.manual_seed(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
-        factor = rate_factor(self.progress.at(self.elapsed()), self.options.optimizer)
+        # as of the step's end: at its start, the first one's rate would be zero
+        factor = rate_factor(self.progress.at(self.elapsed(seconds)), self.options.optimizer)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.optimizer.lr * factor
         self.optimizer.zero_grad(set_to_none=True)
@@ -184,11 +192,15 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         limit = self.options.optimizer.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-        if not self.scaler.is_enabled():  # a scaler skips such a step and lowers its scale
+        skipped = self.scaler.is_enabled() and not math.isfinite(norm)
+        if not skipped:
             check_gradient(norm, batches)
-        self.scaler.step(self.optimizer)
+            meter.add(norm=norm, steps=1)
+        self.scaler.step(
+            self.optimizer
+        )  # leaves such a step out, and the next line lowers its scale
         self.scaler.update()
-        meter.add(norm=norm, steps=1, seconds=own_seconds)
+        meter.add(skipped=int(skipped), seconds=own_seconds)
         at.step += 1
         at.batches += len(batches)
         at.seconds += seconds
@@ -225,9 +237,14 @@ class Trainer:
     def scan_memory(self, cut_sets: Iterable[CutSet]) -> None:
         """Forward and backward on some batches, without an update.
 
+        What the optimiser will hold from its first step on is held meanwhile.
+
         :raises UserError: one does not fit; names its cuts and the option to lower.
         """
         meter = Meter(self.ranks)
+        moments = [torch.zeros_like(p) for p in self.model.parameters() for _ in range(2)]
+        if self.optimizer.state:  # a resumed training has its own
+            moments.clear()
         for cuts in cut_sets:
             batch = self.data.dataset[cuts]
             with explain_no_memory(batch):
@@ -235,31 +252,39 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
+    def validate(self, stop: Callable[[], bool] = bool) -> dict[str, float] | None:
         """The pruned loss per token of each dev set, over the utterances that have one.
 
-        The ranks share the batches among them.
+        The ranks share the batches among them. None if ``stop`` said so meanwhile on one of them.
         """
-        dataset = SpeechDataset(self.data.dataset.tokenizer)
-        result = {}
+        result, stops = {}, 0.0
         self.model.eval()
         for name, cuts in self.data.dev.items():
-            sampler = SimpleCutSampler(
-                cuts, max_duration=self.config.data.max_duration, world_size=1, rank=0
-            )
             loss = tokens = 0.0
-            for dev_cuts in islice(sampler, self.ranks.rank, None, self.ranks.world):
-                batch = dataset[dev_cuts]
-                with explain_no_memory(batch):
-                    losses = self.forward(batch)[1].double()
-                # an utterance with more symbols than frames has no path in the modified topology
-                finite = losses.isfinite()
-                loss += losses[finite].sum().item()
-                tokens += int((batch["token_lens"] + 1)[finite.cpu()].sum())
-            loss, tokens = self.ranks.total(loss, tokens)
+            batches = dev_loader(
+                cuts,
+                self.data.dataset.tokenizer,
+                self.config.data,
+                self.ranks.rank,
+                self.ranks.world,
+            )
+            with dev_bar(name, len(cuts), self.ranks.first) as bar:
+                for batch in batches:
+                    if stop():
+                        break
+                    with explain_no_memory(batch):
+                        losses = self.forward(batch)[1].double()
+                    # one with more symbols than frames has no path in the modified topology
+                    finite = losses.isfinite()
+                    loss += losses[finite].sum().item()
+                    tokens += int((batch["token_lens"] + 1)[finite.cpu()].sum())
+                    bar.update(len(losses) * self.ranks.world)
+            loss, tokens, stops = self.ranks.total(loss, tokens, stop())
+            if stops:
+                break
             result[name] = loss / max(tokens, 1)
         self.model.train()
-        return result
+        return None if stops else result
 
     def save_checkpoint(self) -> Path:
         """Write ``checkpoint-<step>.pt`` and drop the oldest; every rank must call this."""
@@ -270,10 +295,14 @@ class Trainer:
         self.ranks.barrier()
         return path
 
-    def _finish_epoch(self, metrics: Metrics | None) -> None:
+    def _end_epoch(self, interrupt: Interrupt, metrics: Metrics | None) -> bool:
+        """Validate and save an epoch; True when it was interrupted, after saving what it has."""
         at = self.position
         done = at.epoch
-        losses = self.validate()
+        losses = self.validate(lambda: bool(interrupt.signal))
+        if losses is None:
+            self.save_checkpoint()
+            return True
         at.epoch, at.batches, at.seconds = done + 1, 0, 0.0
         if metrics:
             if losses:
@@ -291,6 +320,7 @@ class Trainer:
             also_as(epoch_file, self.folder / f"checkpoint-{at.step}.pt")
             remove_old_checkpoints(self.folder, self.options.keep_checkpoints)
         self.ranks.barrier()
+        return False
 
 
 class Meter:
@@ -302,7 +332,7 @@ class Meter:
 
     def _clear(self) -> None:
         self.sums: dict[str, Any] = dict.fromkeys(
-            ("loss", "simple", "tokens", "norm", "steps", "seconds"), 0.0
+            ("loss", "simple", "tokens", "norm", "steps", "skipped", "seconds"), 0.0
         )
         self.since = time.monotonic()
 
@@ -320,10 +350,12 @@ class Meter:
         result = {
             "loss": loss / tokens,
             "simple_loss": simple / tokens,
-            "gradient_norm": self.sums["norm"] / self.sums["steps"],
+            "gradient_norm": self.sums["norm"] / max(self.sums["steps"], 1),
             "audio_per_second": seconds / spent,
             **more,
         }
+        if self.sums["skipped"]:  # steps that float16 could not hold
+            result["skipped_steps"] = self.sums["skipped"]
         self._clear()
         return result
 

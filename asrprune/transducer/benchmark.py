@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from asrprune.files import write_json
-from asrprune.transducer.loss import BACKENDS, resolve_backend, transducer_loss
-from asrprune.transducer.options import LossOptions
+from asrprune.transducer.loss import resolve_backend, transducer_loss
+from asrprune.transducer.options import BACKENDS, LossOptions
 
 
 class Size(NamedTuple):

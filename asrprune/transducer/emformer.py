@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torchaudio.models import Emformer as TorchaudioEmformer
 
 from asrprune.errors import UserError
+from asrprune.transducer import convolution
 from asrprune.transducer.encoder import start_silent, zero_padding
 from asrprune.transducer.rotary import rotary_table, rotate
 
-State = tuple[Tensor, Tensor, Tensor]
+State = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def emformer(
@@ -40,6 +41,7 @@ def emformer(
     attention_dropout: float = 0.1,
     activation: str = "gelu",
     rotary: bool = True,
+    kernel_size: int = 0,
 ) -> "Emformer":
     """A streaming encoder; the defaults are torchaudio's published LibriSpeech transducer.
 
@@ -54,6 +56,8 @@ def emformer(
         attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
         rotary: turn queries and keys by their positions; False, as published, knows none.
         activation: of the feed-forward layers: relu, gelu or silu.
+        kernel_size: frames that a causal convolution in each layer sees, odd (as in icefall's
+            ConvEmformer); 0, as published, for layers without one.
 
     Raises:
         UserError: sizes that do not fit each other, or an unknown activation.
@@ -64,6 +68,8 @@ def emformer(
         raise UserError("right_context_length and left_context_length: at least 0")
     if dim % (2 * num_heads):
         raise UserError(f"dim={dim} must be a multiple of 2 * num_heads = {2 * num_heads}")
+    if kernel_size < 0 or (kernel_size and kernel_size % 2 == 0):
+        raise UserError(f"kernel_size={kernel_size}: 0, or an odd number of frames")
     if activation not in ("relu", "gelu", "silu"):
         raise UserError(f"activation={activation!r}: one of relu, gelu, silu")
     model = TorchaudioEmformer(
@@ -80,7 +86,12 @@ def emformer(
     for layer in model.emformer_layers:
         layer.layer_norm_output = nn.Identity()
         start_silent(layer.attention.out_proj, layer.pos_ff[4])
-    return Emformer(num_features, stacked_frames, dim, num_heads, model, attention_dropout, rotary)
+        if kernel_size:
+            layer.conv_module = convolution.convolution_module(dim, kernel_size, dropout)
+            start_silent(layer.conv_module.sequential[5])
+    return Emformer(
+        num_features, stacked_frames, dim, num_heads, model, attention_dropout, rotary, kernel_size
+    )
 
 
 class Emformer(nn.Module):
@@ -97,6 +108,7 @@ class Emformer(nn.Module):
         model: TorchaudioEmformer,
         attention_dropout: float,
         rotary: bool,
+        kernel_size: int,
     ):
         super().__init__()
         # no bias: frames of zeros past the end stay zeros
@@ -106,6 +118,7 @@ class Emformer(nn.Module):
         self.num_heads = num_heads
         self.attention_dropout = attention_dropout
         self.rotary = rotary
+        self.history = max(kernel_size - 1, 0)  # frames of the past that a convolution sees
         self.output_dim = dim
         self.subsampling = stacked_frames
         self.segment = model.segment_length
@@ -138,24 +151,33 @@ class Emformer(nn.Module):
         rotation = rotary_table(positions, self.output_dim // self.num_heads)
         visible = self._visible(num_segments, x.device)
         for layer in self.emformer.emformer_layers:
-            q, k, v = self._project(layer, x, rotation)
-            x = self._finish(layer, x, q, k, v, visible)
+            x = self._attend(layer, x, *self._project(layer, x, rotation), visible)
+            if self.history:
+                start = x.new_zeros(x.size(0), self.history, x.size(2))
+                x, _ = self._convolve(layer, x, start, num_segments)
+            x = x + layer.pos_ff(x)
         x = self.norm(x[:, num_segments * self.right_context :][:, :num_outputs])
         return zero_padding(x, lengths), lengths
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
-        """Keys and values (B, layers, left context, dim), and encoder frames done (B,) int64."""
+        """What is kept of the past, zeros at first.
+
+        Keys and values (B, layers, left context, dim), inputs of the convolutions
+        (B, layers, kernel_size - 1, dim), and encoder frames done (B,) int64.
+        """
         num_layers = len(self.emformer.emformer_layers)
-        shape = (batch_size, num_layers, self.left_context, self.output_dim)
-        keys = torch.zeros(shape, device=device, dtype=dtype)
-        return keys, keys.clone(), torch.zeros(batch_size, device=device, dtype=torch.int64)
+        keys, values, history = (
+            torch.zeros(batch_size, num_layers, size, self.output_dim, device=device, dtype=dtype)
+            for size in (self.left_context, self.left_context, self.history)
+        )
+        return keys, values, history, torch.zeros(batch_size, device=device, dtype=torch.int64)
 
     def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """``x`` (B, chunk_frames + lookahead_frames, num_features) -> (B, segment, dim), state.
 
         The utterance's end is padded with zeros (`asrprune.transducer.encoder.windows` does it).
         """
-        keys, values, done = state
+        keys, values, history, done = state
         x = self._stack(x)
         # the right context first, as in `forward`; keys are kept turned by their own position
         window = torch.arange(self.segment + self.right_context, device=x.device)
@@ -165,16 +187,21 @@ class Emformer(nn.Module):
         age = torch.arange(self.left_context, 0, -1, device=x.device)
         left = age <= done[:, None]  # (B, left context); an older place has not been filled yet
         visible = F.pad(left, (0, x.size(1)), value=True)[:, None, None]
-        new_keys, new_values = [], []
+        new_keys, new_values, new_history = [], [], []
         for index, layer in enumerate(self.emformer.emformer_layers):
             q, k, v = self._project(layer, x, rotation)
             k = torch.cat((keys[:, index], k), dim=1)
             v = torch.cat((values[:, index], v), dim=1)
-            x = self._finish(layer, x, q, k, v, visible)
+            x = self._attend(layer, x, q, k, v, visible)
+            kept = history[:, index]
+            if self.history:
+                x, kept = self._convolve(layer, x, kept, 1)
+            x = x + layer.pos_ff(x)
             new_keys.append(self._newest(k))
             new_values.append(self._newest(v))
-        state = torch.stack(new_keys, 1), torch.stack(new_values, 1), done + self.segment
-        return self.norm(x[:, self.right_context :]), state
+            new_history.append(kept)
+        kept = [torch.stack(layers, 1) for layers in (new_keys, new_values, new_history)]
+        return self.norm(x[:, self.right_context :]), (*kept, done + self.segment)
 
     def _stack(self, x: Tensor) -> Tensor:
         """Frames (B, n * stacked_frames, num_features) -> (B, n, dim)."""
@@ -202,17 +229,36 @@ class Emformer(nn.Module):
             q, k = rotate(turned, *rotation).flatten(-2).unbind(2)
         return q, k, v
 
-    def _finish(
+    def _attend(
         self, layer: nn.Module, x: Tensor, q: Tensor, k: Tensor, v: Tensor, visible: Tensor
     ) -> Tensor:
-        """The rest of the layer: queries of ``x`` (B, N, D) over keys (B, M, D)."""
+        """Add attention of the queries of ``x`` (B, N, D) to keys (B, M, D)."""
         heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
         attended = F.scaled_dot_product_attention(
             *heads, attn_mask=visible, dropout_p=self.attention_dropout if self.training else 0.0
         )
-        attended = layer.attention.out_proj(attended.transpose(1, 2).flatten(2))
-        x = x + layer.dropout(attended)
-        return x + layer.pos_ff(x)
+        return x + layer.dropout(layer.attention.out_proj(attended.transpose(1, 2).flatten(2)))
+
+    def _convolve(
+        self, layer: nn.Module, x: Tensor, history: Tensor, num_segments: int
+    ) -> tuple[Tensor, Tensor]:
+        """Add the causal convolution over ``x``: copies of right contexts, then the segments.
+
+        ``history`` (B, kernel_size - 1, D) stands before the first segment; also returns what
+        stands before the segment after the last. A segment's right context sees that segment.
+        """
+        module, num_copies = layer.conv_module, num_segments * self.right_context
+        expanded = convolution.expand(module, x)
+        frames = torch.cat((history, expanded[:, num_copies:]), dim=1)
+        convolved = convolution.convolve(module, frames, 0)
+        if num_copies:
+            copies = expanded[:, :num_copies].unflatten(1, (num_segments, self.right_context))
+            # each segment's last frames, (B, segments, kernel_size - 1, D), stand before its copies
+            ends = frames.unfold(1, self.history, self.segment)[:, 1:].transpose(2, 3)
+            copies = torch.cat((ends, copies), dim=2).flatten(0, 1)
+            copies = convolution.convolve(module, copies, 0).reshape(x.size(0), num_copies, -1)
+            convolved = torch.cat((copies, convolved), dim=1)
+        return x + convolution.project(module, convolved), frames[:, -self.history :]
 
     def _newest(self, cached: Tensor) -> Tensor:
         """The next left context of keys [left context, right context, segment]."""

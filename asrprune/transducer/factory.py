@@ -13,7 +13,7 @@ _SIMPLE = {"int": int, "float": float, "str": str, "bool": bool}
 def load_factory(name: str) -> Callable[..., Any]:
     """The callable ``package.module:callable``; UserError if there is none."""
     module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
+    if not (colon and attribute and all(x.isidentifier() for x in module_name.split("."))):
         raise UserError(f"{name!r} is not of the form package.module:callable")
     try:
         module = importlib.import_module(module_name)
@@ -34,10 +34,12 @@ def build(what: str, name: str, argument: int, options: Mapping[str, Any]) -> An
     """Call the factory ``name`` with one positional argument and ``options``.
 
     ``what`` is the part's name in messages. UserError for an unknown option (it names the nearest
-    one), a missing one, or a number, text, boolean or list where the signature says another.
+    one), a missing one, or a number, text, boolean or list where the signature says another. Of a
+    factory that passes options on (``**options``), a TypeError counts as its word on them.
     """
     factory = load_factory(name)
-    parameters = list(inspect.signature(factory).parameters.values())
+    signature = inspect.signature(factory)
+    parameters = list(signature.parameters.values())
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     known = {
         p.name: p for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
@@ -53,7 +55,21 @@ def build(what: str, name: str, argument: int, options: Mapping[str, Any]) -> An
     missing = [key for key, p in known.items() if p.default is p.empty and key not in options]
     if missing:
         raise UserError(f"{what}_options: {name} needs {', '.join(missing)}")
-    return factory(argument, **options)
+    try:
+        signature.bind(argument, **options)
+    except TypeError as error:
+        raise UserError(
+            f"{what}: {name} cannot be called with one argument and {what}_options: {error}"
+        ) from error
+    passed_on = [key for key in options if key not in known]
+    try:
+        return factory(argument, **options)
+    except TypeError as error:
+        if not passed_on:  # then it is no matter of options
+            raise
+        raise UserError(
+            f"{what}_options: {name} passes on {', '.join(passed_on)}, and fails: {error}"
+        ) from error
 
 
 def _check_type(option: str, value: Any, annotation: Any) -> None:

@@ -10,15 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from asrprune.errors import UserError, nearest
+from asrprune.errors import UserError
+from asrprune.options import check
 from asrprune.transducer import k2_backend
 from asrprune.transducer.options import LossOptions
 from asrprune.transducer.prune_ranges import prune_ranges
 from asrprune.transducer.pruned_loss import joined_band, pruned_loss
 from asrprune.transducer.simple_loss import simple_loss
-
-BACKENDS = ("auto", "torch", "k2")
-TOPOLOGIES = ("regular", "modified")
 
 
 class TransducerLoss(NamedTuple):
@@ -57,7 +55,7 @@ def transducer_loss(
     :param y_lens: (B,) int64 symbols of each utterance.
     :raises UserError: an option has no meaning, or k2 is asked for and absent.
     """
-    check_options(options)
+    check(options, "loss.")
     backend = resolve_backend(options.backend)
     num_frames, num_symbols = int(t_lens.max()), int(y_lens.max())
     am, a = (_without_padding(x, t_lens, num_frames) for x in (am, a))
@@ -77,30 +75,6 @@ def transducer_loss(
     logits = joined_band(a, b, joiner, ranges)
     with torch.autocast(am.device.type, enabled=False):
         return TransducerLoss(simple, lattice(logits, y, ranges, t_lens, y_lens, options))
-
-
-def check_options(options: LossOptions) -> None:
-    """Refuse options without a meaning.
-
-    :raises UserError: naming the option.
-    """
-    for name, value, known in (
-        ("backend", options.backend, BACKENDS),
-        ("topology", options.topology, TOPOLOGIES),
-    ):
-        if value not in known:
-            raise UserError(
-                f"loss.{name} is {value!r}; it can be {', '.join(known)}{nearest(value, known)}"
-            )
-    if options.prune_range < 1:
-        raise UserError(f"loss.prune_range is {options.prune_range}; it must be at least 1")
-    if min(options.lm_scale, options.am_scale) < 0 or options.lm_scale + options.am_scale > 1:
-        raise UserError(
-            f"loss.lm_scale is {options.lm_scale} and loss.am_scale is {options.am_scale}; "
-            "neither may be negative, nor their sum more than 1"
-        )
-    if options.delay_penalty < 0:
-        raise UserError(f"loss.delay_penalty is {options.delay_penalty}; it must not be negative")
 
 
 def resolve_backend(name: str) -> str:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from asrprune.errors import UserError
 from asrprune.options import RESUMABLE, option
+
+BACKENDS = ("auto", "torch", "k2")
 
 
 @dataclass
@@ -23,7 +26,7 @@ class LossOptions:
     """The pruned transducer loss (Kuang et al. 2022)."""
 
     # auto: k2 if its functions are there, else torch
-    backend: str = option("auto", change=RESUMABLE, choices=("auto", "torch", "k2"))
+    backend: str = option("auto", change=RESUMABLE, choices=BACKENDS)
     prune_range: int = option(5, minimum=1)
     lm_scale: float = option(0.25, minimum=0, maximum=1)  # smooths the simple loss: predictor alone
     am_scale: float = option(0.0, minimum=0, maximum=1)  # and encoder alone
@@ -32,3 +35,14 @@ class LossOptions:
     delay_penalty: float = option(0.0, minimum=0)  # per frame; > 0 emits symbols earlier
     simple_scale: float = option(0.5, minimum=0)  # weight of the simple loss after warm-up
     warmup_steps: int = option(2000, minimum=0)  # simple: 1 -> simple_scale, pruned: 0.1 -> 1
+
+    def check(self, prefix: str) -> None:
+        """What the two scales leave of 1 is that of both networks together: it is not negative.
+
+        :raises UserError: it is.
+        """
+        if self.lm_scale + self.am_scale > 1:
+            raise UserError(
+                f"{prefix}lm_scale={self.lm_scale} and {prefix}am_scale={self.am_scale}: their sum "
+                "must be at most 1"
+            )

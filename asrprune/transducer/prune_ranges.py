@@ -43,11 +43,6 @@ def prune_ranges(
     return PruneRanges(_without_gaps(starts, growth[:, None]), widths)
 
 
-def full_range(t_lens: Tensor, y_lens: Tensor, num_frames: int) -> PruneRanges:
-    """The band that keeps everything: the pruned loss is then the full transducer loss."""
-    return PruneRanges(t_lens.new_zeros(len(t_lens), num_frames), y_lens + 1)
-
-
 def range_widths(t_lens: Tensor, y_lens: Tensor, prune_range: int) -> Tensor:
     """(B,) positions kept per frame: ``prune_range``, less for short transcripts, more where the
     band would not reach the end in time (``(R - 1) * T_b + 1 >= S_b + 1``). Each utterance has its

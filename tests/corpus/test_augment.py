@@ -7,6 +7,7 @@ import pytest
 import torch
 from lhotse import CutSet
 
+from asrprune.cli import main
 from asrprune.corpus.augment import KeyedNoise, KeyedSpecAugment
 from asrprune.corpus.batches import open_cuts, training_dataset
 from asrprune.corpus.options import DataOptions, NoiseOptions, SpecAugmentOptions
@@ -31,6 +32,7 @@ def test_noise_keeps_name_and_length(tiny_corpus, speech):
         for cut in speech:
             mixed = noise(cut, epoch)
             assert mixed.id == cut.id and mixed.duration == cut.duration
+            assert mixed.tracks[1].cut.id in {cut.id for cut in noise.cuts}  # also of a stretch
             clean, features = cut.load_features(), mixed.load_features()
             assert features.shape == clean.shape
             assert np.isfinite(features).all() and not np.array_equal(features, clean)
@@ -84,6 +86,37 @@ def test_missing_or_empty_noise_is_named(tmp_path):
     CutSet.from_cuts([]).to_file(tmp_path / "empty.jsonl.gz")
     with pytest.raises(UserError, match="holds no cuts"):
         KeyedNoise(NoiseOptions(cuts=str(tmp_path / "empty.jsonl.gz")), 0)
+
+
+def test_noise_of_another_kind_is_named(tiny_corpus, speech, tmp_path):
+    (noise,) = CutSet.from_file(tiny_corpus.noise).subset(first=1)
+    noise.features.num_features = 40
+    CutSet.from_cuts([noise]).to_file(tmp_path / "narrow.jsonl.gz")
+    options = NoiseOptions(cuts=str(tmp_path / "narrow.jsonl.gz"), probability=1.0)
+    with pytest.raises(
+        UserError, match=f"{noise.id} of data.noise.cuts=.* into cut {speech[0].id}"
+    ):
+        KeyedNoise(options, 0)(speech[0], 1)
+
+
+@pytest.mark.parametrize("low, high", [(20.0, 10.0), (float("nan"), 10.0)])
+def test_an_empty_range_of_ratios_is_refused(low, high, tmp_path, capsys):
+    """Also by a dry run, and where each of the two would be right without the other."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data: {{noise: {{snr_low: {str(low).replace('nan', '.nan')}}}}}\n")
+    words = ["--exp-dir", tmp_path, "--manifest-dir", tmp_path, "--lang-dir", tmp_path]
+    words = [
+        "train",
+        "--config",
+        config,
+        *words,
+        "--dry-run",
+        "true",
+        f"data.noise.snr_high={high}",
+    ]
+    assert main([str(word) for word in words]) == 1
+    message = f"data.noise.snr_low={low}: must not be above data.noise.snr_high={high}"
+    assert message in capsys.readouterr().err
 
 
 def test_masks_are_decided_by_their_key_alone():

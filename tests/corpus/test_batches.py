@@ -1,10 +1,16 @@
 """Batches are a pure function of (seed, epoch, index): no worker, rank or restart changes them."""
 
+import dataclasses
+import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +19,8 @@ from lhotse import CutSet, MonoCut, SupervisionSegment
 
 from asrprune.corpus.batches import (
     SpeechDataset,
+    alignable,
+    dev_loader,
     epoch_loader,
     make_sampler,
     open_cuts,
@@ -42,9 +50,15 @@ class Draw:
 
     def names(self, epoch=1, skip=0) -> list[list[str]]:
         """The cuts of each batch, without loading any features."""
-        plain = SpeechDataset(self.dataset.tokenizer)
-        loader = epoch_loader(self.sampler, plain, epoch, skip, self.options)
-        return [[cut.id for cut in cuts] for cuts in loader.sampler]
+        options = dataclasses.replace(self.options, num_workers=0)
+        return list(epoch_loader(self.sampler, Names(), epoch, skip, options))
+
+
+class Names:
+    """A dataset whose batches are the names of their cuts."""
+
+    def __getitem__(self, cuts: CutSet) -> list[str]:
+        return [cut.id for cut in cuts]
 
 
 def by_cut(batches: list[dict]) -> dict[str, torch.Tensor]:
@@ -160,7 +174,7 @@ def test_augmentation_does_not_know_the_batch(off, share, tiny_corpus):
 def test_the_loader_draws_nothing_from_the_global_generators(tiny_corpus):
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     Draw(tiny_corpus).batches()
-    next(iter(epoch_loader(*_loader_arguments(Draw(tiny_corpus, num_workers=1)))))
+    next(epoch_loader(*_loader_arguments(Draw(tiny_corpus, num_workers=1))))
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
 
@@ -209,9 +223,10 @@ def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch
     """Ctrl-C and SIGTERM reach a whole process group, and the trainer still needs a batch."""
     monkeypatch.setattr("asrprune.corpus.batches._GRACE", 2)
     draw = Draw(tiny_corpus, num_workers=2, max_duration=3.0)
-    batches = iter(epoch_loader(*_loader_arguments(draw)))
+    batches = epoch_loader(*_loader_arguments(draw))
     found = [next(batches), next(batches)]  # one of each worker: both are up
-    workers = list(batches._workers)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
     for worker in workers:
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(worker.pid, number)
@@ -222,6 +237,80 @@ def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch
         assert worker.exitcode == 0
 
 
+def test_workers_end_with_their_iterator(tiny_corpus):
+    batches = epoch_loader(*_loader_arguments(Draw(tiny_corpus, num_workers=2, max_duration=3.0)))
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    del batches
+    assert not multiprocessing.active_children()
+
+
+@pytest.fixture
+def own_features(tiny_corpus, tmp_path) -> Callable[..., SimpleNamespace]:
+    """A function: the tiny corpus with archives of its own, one of them changed after stage 3."""
+
+    def change(split: str, edit: Callable[[Path], None]) -> SimpleNamespace:
+        valid, noise = tmp_path / "valid", tmp_path / "noise.jsonl.gz"
+        valid.mkdir()
+        shutil.copy(tiny_corpus.manifests / "tones_statistics.json", valid)
+        shutil.copytree(tiny_corpus.root / "fbank", tmp_path / "fbank")
+
+        def moved(cut: MonoCut) -> MonoCut:
+            archive = Path(cut.features.storage_path).relative_to(tiny_corpus.root)
+            cut.features.storage_path = str(tmp_path / archive)
+            return cut
+
+        train = open_cuts(tiny_corpus.manifests, "tones", "train")
+        train.map(moved).to_file(valid / "tones_cuts_train.jsonl.gz")
+        CutSet.from_file(tiny_corpus.noise).map(moved).to_file(noise)
+        (archive,) = (tmp_path / "fbank" / f"tones_feats_{split}").glob("*.lca")
+        edit(archive)
+        return SimpleNamespace(manifests=valid, lang=tiny_corpus.lang, noise=noise, archive=archive)
+
+    return change
+
+
+def cut_off(archive: Path) -> None:
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("edit", [Path.unlink, cut_off])
+@pytest.mark.parametrize("split", ["train", "noise"])
+def test_features_lost_after_validation_are_one_message(workers, edit, split, own_features):
+    corpus = own_features(split, edit)
+    noise = {"cuts": str(corpus.noise), "probability": 1.0}
+    draw = Draw(corpus, num_workers=workers, noise=noise)
+    assert draw.names()
+    with pytest.raises(UserError) as caught:
+        draw.batches()
+    message = str(caught.value)
+    blamed = re.match(rf"cut {split}-\d+: its features cannot be read from (.*?) \(", message)
+    assert blamed and blamed[1] == str(corpus.archive)
+    assert "features stage (2), which makes only what is missing" in message
+    assert "\n" not in message and len(message) < 500
+    assert not multiprocessing.active_children()
+
+
+def test_what_comes_before_lost_features_is_drawn(tiny_corpus):
+    """The error is raised when its batch is due, however far the workers have run ahead."""
+    whole = Draw(tiny_corpus, max_duration=3.0).batches()
+    draw = Draw(tiny_corpus, max_duration=3.0, num_workers=2)
+    lost = set(whole[4]["cut_ids"])
+
+    class Losing(SpeechDataset):
+        def __getitem__(self, cuts):
+            if lost & {cut.id for cut in cuts}:
+                raise UserError("lost")
+            return super().__getitem__(cuts)
+
+    draw.dataset = Losing(draw.dataset.tokenizer, draw.dataset.augment, draw.dataset.noise)
+    batches = epoch_loader(*_loader_arguments(draw))
+    assert_same_batches([next(batches) for _ in range(4)], whole[:4])
+    with pytest.raises(UserError, match="lost"):
+        next(batches)
+
+
 def test_what_is_missing_is_named(tiny_corpus):
     with pytest.raises(UserError, match="data.corpus is not set"):
         open_cuts(tiny_corpus.manifests, "", "train")
@@ -230,3 +319,38 @@ def test_what_is_missing_is_named(tiny_corpus):
     ):
         open_cuts(tiny_corpus.manifests, "birds", "train")
     assert isinstance(open_cuts(tiny_corpus.manifests, "tones", "dev"), CutSet)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_cuts_with_more_tokens_than_encoder_frames_are_left_out(tiny_corpus, lazy, caplog):
+    cuts = open_cuts(tiny_corpus.manifests, "tones", "train", lazy)
+    tokenizer = load_tokenizer(tiny_corpus.lang)
+    tokens = {cut.id: len(tokenizer.encode(transcript(cut))) for cut in cuts}
+    # an encoder that makes so few frames that some cuts have too few, some just enough
+    frames = {cut.id: cut.num_frames for cut in cuts}
+    few = sorted(frames[name] / count for name, count in tokens.items())[len(tokens) // 2]
+    kept = alignable(cuts, tokenizer, lambda lens: (lens.double() / few + 1e-6).long())
+    expected = [name for name, count in tokens.items() if frames[name] / few + 1e-6 >= count]
+    assert [cut.id for cut in kept] == expected
+    assert 0 < len(expected) < len(tokens)
+    assert kept.is_lazy == lazy
+    left_out = [name for name in tokens if name not in expected]
+    if not lazy:
+        assert f"left out {len(left_out)} of {len(tokens)} training cuts" in caplog.text
+        assert left_out[0] in caplog.text
+    caplog.clear()
+    assert len(list(alignable(cuts, tokenizer, lambda lens: lens))) == len(tokens)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_share_a_dev_set(tiny_corpus, workers):
+    draw = Draw(tiny_corpus, num_workers=workers, max_duration=4.0)
+    cuts = open_cuts(tiny_corpus.manifests, "tones", "dev")
+    shares = [
+        [batch["cut_ids"] for batch in dev_loader(cuts, draw.dataset.tokenizer, draw.options, r, 3)]
+        for r in range(3)
+    ]
+    names = [name for share in shares for batch in share for name in batch]
+    assert sorted(names) == sorted(cut.id for cut in cuts)
+    assert len(shares[0]) - len(shares[2]) in (0, 1)

@@ -123,6 +123,39 @@ def test_the_verb_counts_copies_once_and_replaces_another_kind(tmp_path, monkeyp
         run_verb("--manifest", "silent.jsonl.gz", "--out-dir", "lang")
 
 
+def test_the_verb_takes_a_model_that_is_there(folders, tmp_path, monkeypatch, caplog):
+    import io
+
+    import sentencepiece
+
+    monkeypatch.chdir(tmp_path)
+    with write_lines("cuts.jsonl.gz") as file:
+        file.write(to_line({"id": "a", "supervisions": [{"text": "ABÆØ"}]}))
+    words = ("--manifest", "cuts.jsonl.gz", "--out-dir", "lang", "--bpe-model")
+    given_model = folders["bpe"] / "bpe.model"
+    run_verb(*words, str(given_model))
+    assert Path("lang/bpe.model").read_bytes() == given_model.read_bytes()
+    assert load_tokenizer("lang").digest == load_tokenizer(folders["bpe"]).digest
+    assert f"{given_model} cannot spell Æ Ø" in caplog.text
+    other = io.BytesIO()  # with sentencepiece's own special pieces
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS), model_writer=other, vocab_size=40, model_type="bpe",
+        minloglevel=2,
+    )  # fmt: skip
+    Path("other.model").write_bytes(other.getvalue())
+    Path("no.model").write_bytes(b"nothing of the kind")
+    for name, message in (
+        ("absent.model", "--bpe-model absent.model does not exist"),
+        ("no.model", "no.model is no sentencepiece model"),
+        ("other.model", "its first pieces are <unk> <s> </s>, where a transducer needs <blk>"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            run_verb(*words, name)
+    with pytest.raises(UserError, match="--type asks for char"):
+        run_verb(*words, str(given_model), "--type", "char")
+    assert load_tokenizer("lang").digest == load_tokenizer(folders["bpe"]).digest
+
+
 def test_missing_damaged_and_mismatched_files_are_explained(folders, tmp_path):
     with pytest.raises(UserError, match=r"tokens.txt does not exist; stage 4 \(tokenizer\)"):
         load_tokenizer(tmp_path)

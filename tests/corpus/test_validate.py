@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
 from lhotse.dataset import DynamicBucketingSampler
 from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 
@@ -17,7 +18,7 @@ from asrprune.corpus import fbank, validate
 from asrprune.corpus.checks import DEFECTS
 from asrprune.corpus.fbank import FbankOptions, compute_split
 from asrprune.corpus.manifests import read_lines, to_line, write_lines
-from asrprune.corpus.statistics import corpus_digest, duration_bins
+from asrprune.corpus.statistics import CutStatistics, duration_bins
 from asrprune.errors import UserError
 
 TEXTS = ["ONE TWO", "TWO", "THREE FOUR", "FIVE", "SIX ONE", "SEVEN", "EIGHT", "NINE NINE", "TEN"]
@@ -83,9 +84,7 @@ def test_statistics_are_those_of_brute_force(corpus):
     for quantile, value in found["train"]["quantiles"].items():
         assert value == pytest.approx(np.quantile(durations, float(quantile)), abs=1e-4)
     assert found["train"]["duration_bins"] == estimate_duration_buckets(train, 4)
-    assert found["train"]["digest"] == corpus_digest(
-        (cut.id, cut.duration, cut.supervisions[0].text) for cut in train[::-1]
-    )
+    assert found["train"]["digest"] == digest_of(train) != digest_of(train[::-1])
     assert found["train"]["splits"] == ["train"]
     assert found["eval"]["test"]["cuts"] == 3
     assert found["rejected"] == 0
@@ -94,6 +93,26 @@ def test_statistics_are_those_of_brute_force(corpus):
     table = Path("valid/noise_statistics.txt").read_text().splitlines()
     assert table[0].split() == ["train", "test"]
     assert table[1].split() == ["cuts", "27", "3"]
+
+
+def digest_of(cuts: list[MonoCut]) -> str:
+    statistics = CutStatistics()
+    for cut in cuts:
+        statistics.add(cut.id, cut.duration, cut.supervisions[0].text, "")
+    return statistics.digest()
+
+
+@pytest.mark.parametrize("other", [("b", 1.0, "X"), ("a", 1.5, "X"), ("a", 1.0, "Y")])
+def test_the_digest_names_a_sequence(other):
+    def digest(*cuts: tuple[str, float, str], order: list[int] | None = None) -> str:
+        statistics = CutStatistics()
+        for cut in cuts:
+            statistics.add(*cut, speaker="")
+        return statistics.digest(order)
+
+    first, last = ("a", 1.0, "X"), ("c", 2.0, "Z")
+    assert digest(first, last) == digest(last, first, order=[1, 0]) != digest(last, first)
+    assert digest(first, last) != digest(other, last)
 
 
 def test_results_depend_on_seed_and_ids_only(corpus):
@@ -108,7 +127,8 @@ def test_results_depend_on_seed_and_ids_only(corpus):
     assert ids("train", "split") == ids("train")
     assert split["train"]["digest"] == first["train"]["digest"]
     np.testing.assert_allclose(split["feature_mean"], first["feature_mean"], rtol=1e-12)
-    run("--seed", "2", train=("b", "a"), out="other")
+    other = run("--seed", "2", train=("b", "a"), out="other")
+    assert other["train"]["digest"] != first["train"]["digest"]  # its batches are others
     assert ids("train", "other") != ids("train")
     assert sorted(ids("train", "other")) == sorted(ids("train"))
 
@@ -163,6 +183,19 @@ def test_each_defect_stops_the_run_and_is_left_out_when_allowed(corpus, reason):
     assert found["rejected"] == 1
     assert found["train"]["cuts"] == len(ids("train")) == 26
     assert ids("train").count(name) == (reason == "duplicate-id")
+
+
+def test_as_many_words_as_encoder_frames_are_enough(corpus):
+    """Encoders round up: 133 frames are 34 of 4 frames each."""
+    cuts = list(CutSet.from_file("fbank/noise_cuts_train.jsonl.gz"))
+    index = next(index for index, cut in enumerate(cuts) if cut.num_frames % 4)
+    most = math.ceil(cuts[index].num_frames / 4)
+    change(index, set_text("A " * most))
+    assert run()["rejected"] == 0
+    change(index, set_text("A " * (most + 1)))
+    with pytest.raises(UserError, match="too-few-frames: 1"):
+        run()
+    assert rejected()[0][3] == f"{most} encoder frames, {most + 1} words"
 
 
 def test_every_defect_is_known_to_these_tests():

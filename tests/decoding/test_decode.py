@@ -4,16 +4,15 @@ import dataclasses
 import json
 
 import pytest
-import torch
 
 from asrprune.cli import main
 from asrprune.config import Config
 from asrprune.corpus.options import DataOptions
 from asrprune.corpus.tokenizer import load_tokenizer, train_characters
-from asrprune.decoding.decode import decoding_options, result_suffix
+from asrprune.decoding.decode import result_suffix
 from asrprune.decoding.options import DecodingOptions
-from asrprune.errors import UserError
 from asrprune.scoring.files import read_recogs
+from asrprune.training.checkpoint import save_checkpoint
 
 from .conftest import OFFLINE, tiny_options
 
@@ -42,7 +41,7 @@ def experiment(tmp_path, tiny_model, make_cuts):
             "tokenizer_digest": tokenizer.digest,
         }
         (tmp_path / "exp").mkdir(exist_ok=True)
-        torch.save(content, tmp_path / "exp" / "averaged.pt")
+        save_checkpoint(content, tmp_path / "exp" / "averaged.pt")
         (tmp_path / "exp" / "averaged.json").write_text(json.dumps({"epoch": 3, "avg": 2}))
 
     def decode(*words, method="greedy_search", sets=("test",)):
@@ -106,6 +105,18 @@ def test_an_offline_encoder_does_not_stream(experiment, capsys):
         (("--device", "cuda:99"), {}, "--device cuda:99"),
         (("decoding.beam_sise=3",), {}, "did you mean 'beam_size'"),
         (("decoding.beam_size=0",), {}, "decoding.beam_size=0: must be at least 1"),
+        (("decoding.beam_size.x=1",), {}, "decoding.beam_size is one value and has no x"),
+        (("decoding=3",), {}, "decoding is a section of options"),
+        (("decoding.=1",), {}, "'decoding.=1' is not of the form key=value"),
+        (("data.dev=3",), {}, "data.dev is a list"),
+        (("model.joiner_dimm=3",), {}, "did you mean 'joiner_dim'"),
+        (("nonsense.x.y=1",), {}, "unknown key 'nonsense'"),
+        (
+            ("--beam-size", "3", "decoding.beam_size=4"),
+            {},
+            "--beam-size and decoding.beam_size=...",
+        ),
+        (("decoding.method=greedy_search",), {}, "--decoding-method and decoding.method=..."),
     ],
 )
 def test_what_is_wrong_is_said_before_decoding(experiment, capsys, words, options, message):
@@ -116,14 +127,18 @@ def test_what_is_wrong_is_said_before_decoding(experiment, capsys, words, option
     ]  # fmt: skip
 
 
-def test_overrides_reach_the_search_and_no_other_section():
-    config = Config()
-    found = decoding_options(config, ["decoding.beam_size=8", "training.epochs=3"])
-    assert found == DecodingOptions(beam_size=8)
-    assert config.decoding == DecodingOptions()
-    for word in ("decoding", "model.joiner_dimm=3", "nonsense.x.y=1"):
-        with pytest.raises(UserError):
-            decoding_options(config, [word])
+def test_words_reach_the_search_and_no_other_section(experiment):
+    assert experiment("decoding.beam_size=8", "model.joiner_dim=3", "training.epochs=3",
+                      method="modified_beam_search") == 0  # fmt: skip
+    (path,) = (experiment.folder / "modified_beam_search").glob("recogs-*")
+    assert path.name == "recogs-test-epoch-3-avg-2-beam_8.txt"
+
+
+def test_averages_of_two_kinds_do_not_share_a_name(tmp_path):
+    for kind, expected in ((True, "epoch-3-avg-2"), (False, "epoch-3-avg-2-last_steps")):
+        about = {"epoch": 3, "avg": 2, "use_averaged_model": kind}
+        (tmp_path / "m.json").write_text(json.dumps(about))
+        assert result_suffix(tmp_path / "m.pt", DecodingOptions()) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from asrprune.config import Config
 from asrprune.decoding.load import load_model
 from asrprune.errors import UserError
+from asrprune.training.checkpoint import save_checkpoint
 from asrprune.transducer.model import build_model
 
 from .conftest import tiny_options
@@ -25,7 +26,7 @@ def saved(tmp_path):
         "tokenizer_digest": "abc",
     }
     path = tmp_path / "averaged.pt"
-    torch.save(content, path)
+    save_checkpoint(content, path)
     return path, content, model, config
 
 
@@ -58,15 +59,19 @@ def test_a_damaged_file_is_named(saved, share):
 
 def test_a_file_that_runs_code_is_not_run(tmp_path):
     torch.save({"model": pytest.raises}, tmp_path / "m.pt")
-    with pytest.raises(UserError, match="m.pt is damaged or no model file"):
+    with pytest.raises(UserError, match="m.pt is damaged, no model file.*stage \\(6\\)"):
         load_model(tmp_path / "m.pt", "cpu")
 
 
 def test_files_of_another_kind(saved):
     path, content, _, _ = saved
-    torch.save([1, 2], path)
-    with pytest.raises(UserError, match="no 'model' in it"):
+    for other in ([1, 2], content, {**content, "format": 99}):  # bare weights, another version's
+        torch.save(other, path)
+        with pytest.raises(UserError, match="another version of asrprune; the average stage"):
+            load_model(path, "cpu")
+    save_checkpoint({"model": {}}, path)
+    with pytest.raises(UserError, match="no 'config' in it"):
         load_model(path, "cpu")
-    torch.save({**content, "vocab_size": 7}, path)
+    save_checkpoint({**content, "vocab_size": 7}, path)
     with pytest.raises(UserError, match="weights do not fit"):
         load_model(path, "cpu")

@@ -63,6 +63,12 @@ def spoil_missing_audio(chapter: Path) -> str:
     return "1-10-0001.flac does not exist, though "
 
 
+def spoil_link_to_audio(chapter: Path) -> str:
+    (chapter / "1-10-0001.flac").unlink()
+    (chapter / "1-10-0001.flac").symlink_to("elsewhere")
+    return "1-10-0001.flac does not exist, though "
+
+
 def spoil_empty_audio(chapter: Path) -> str:
     (chapter / "1-10-0001.flac").write_bytes(b"")
     return "1-10-0001.flac is empty"

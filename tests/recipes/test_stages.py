@@ -270,3 +270,17 @@ def test_data_is_not_rewritten_under_a_training(recipe):
     for process in (second, first):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def test_a_stage_may_come_after_one_that_is_not_right_before_it(make_recipe):
+    """As a training after noise that no other stage sees."""
+    late = "stage features data --part noise --options noise --makes data/noise -- "
+    late += "run make_file data/noise\n"
+    body = BODY.replace("stage train exp", f'{late}stage train exp --after "2 noise"')
+    recipe = make_recipe(f"{OPTIONS}noise=1 # its level\n", body)
+    (recipe.folder / "conf").write_text("lr: 1\n")
+    recipe.run()
+    assert commands(recipe) == [*ALL[:-1], "make_file data/noise", ALL[-1]]
+    changed = recipe.run("--noise", "2")
+    assert commands(recipe) == ["make_file data/noise", ALL[-1]]
+    assert "stage 2 (features, noise) has run with other options since" in changed.stderr

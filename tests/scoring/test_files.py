@@ -74,6 +74,13 @@ def test_what_is_wrong_is_named(tmp_path, content, message):
     assert str(path) in str(error.value)
 
 
+def test_bytes_that_are_no_text_are_not_scored(tmp_path):
+    path = tmp_path / "recogs-x.txt"
+    path.write_bytes("a:\tref=['CAF\u00c9']\na:\thyp=[]\n".encode("latin-1"))
+    with pytest.raises(UserError, match="recogs-x.txt is no UTF-8 text"):
+        read_recogs(path)
+
+
 def test_a_missing_file_names_its_stage(tmp_path):
     with pytest.raises(UserError, match="stage \\(8\\) makes it"):
         read_recogs(tmp_path / "none.txt")

@@ -44,7 +44,7 @@ def test_tables(tmp_path):
     write(exp, BAD)
     assert score(exp) == 0
     before = (exp / "results-greedy_search.json").read_bytes()
-    row = json.loads(before)["test"]
+    row = json.loads(before)["test epoch-3-avg-2"]
     assert (row["method"], row["model"]) == ("greedy_search", "conformer-s epoch-3-avg-2")
     assert row["file"] == "greedy_search/recogs-test-epoch-3-avg-2.txt"
     assert row["WER"]["counts"] == {
@@ -69,6 +69,29 @@ def test_another_set_adds_a_row(tmp_path):
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| test", "| test-other"]
 
 
+def test_settings_and_models_stand_side_by_side(tmp_path, capsys):
+    suffixes = ["epoch-3-avg-2", "epoch-3-avg-2-streaming", "epoch-9-avg-2", "model_x"]
+    for number, suffix in enumerate(suffixes):
+        path = write(tmp_path, BAD, suffix=suffix)
+        os.utime(path, ns=(number, number))
+        assert score(tmp_path) == 0
+    table = tmp_path / "results-greedy_search.json"
+    assert list(json.loads(table.read_text())) == [f"test {suffix}" for suffix in suffixes]
+    lines = (tmp_path / "results-greedy_search.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == ["| test"] * 4
+    assert [line.split()[-2] for line in lines] == suffixes
+
+    write(tmp_path, GOOD, suffix=suffixes[1])  # the same again, now the newest
+    assert score(tmp_path) == 0
+    rows = json.loads(table.read_text())
+    assert list(rows) == [f"test {suffix}" for suffix in suffixes]
+    errors = [sum(list(row["WER"]["counts"].values())[:3]) for row in rows.values()]
+    assert errors == [4, 1, 4, 4]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "%WER 11.11 [ 1 / 9, 0 ins, 1 del, 0 sub ] test greedy_search"
+    )
+
+
 def test_the_newest_result_counts(tmp_path, capsys):
     old = write(tmp_path, BAD, suffix="epoch-9-avg-1")
     os.utime(old, ns=(0, 0))
@@ -86,7 +109,7 @@ def test_against_another_experiment(tmp_path, capsys):
     assert lines[0].startswith("test: WER -22.22 [")  # 1 error less 3, over 9 words
     assert "3 common utterances, 1 in one only" in lines[0]
     assert lines[-1].startswith("%WER 11.11 ")
-    row = json.loads((ours / "results-greedy_search.json").read_text())["test"]
+    row = json.loads((ours / "results-greedy_search.json").read_text())["test epoch-3-avg-2"]
     assert row["against"]["rate"] == pytest.approx(-2 / 9)
     assert (row["against"]["utterances"], row["against"]["left_out"]) == (3, 1)
     assert score(ours, against=ours) == 0
@@ -121,7 +144,5 @@ def test_words_recognised_where_none_were_said(tmp_path, capsys):
     write(tmp_path, {"c": "UH"})
     assert score(tmp_path) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("%WER inf [ 1 / 0, 1 ins")
-    assert (
-        json.loads((tmp_path / "results-greedy_search.json").read_text())["test"]["WER"]["rate"]
-        is None
-    )
+    (row,) = json.loads((tmp_path / "results-greedy_search.json").read_text()).values()
+    assert row["WER"]["rate"] is None

@@ -10,7 +10,8 @@ import torch.multiprocessing as mp
 
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks, stop_ranks
-from asrprune.training.train import build_trainer, resume
+from asrprune.training.resume import resume
+from asrprune.training.train import build_trainer
 from tests.conftest import tiny_config
 from tests.training.command import assert_same
 

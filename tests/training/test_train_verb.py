@@ -33,7 +33,7 @@ DRY_RUN = """
 import sys
 from asrprune import cli
 assert cli.main(sys.argv[1:]) == 0
-heavy = {"torch", "lhotse", "numpy", "sentencepiece"} & set(sys.modules)
+heavy = {"lhotse", "sentencepiece"} & set(sys.modules)
 assert not heavy, heavy
 """
 
@@ -55,7 +55,7 @@ def visible(folder) -> list[tuple[str, bytes]]:
 
 def start_over_from(command, source, *names: str) -> None:
     """Give a command the files ``names`` of another one's folder."""
-    command.exp.mkdir()
+    command.exp.mkdir(exist_ok=True)
     for name in names:
         shutil.copy(source.exp / name, command.exp)
 
@@ -162,8 +162,8 @@ def test_more_epochs_mean_a_higher_rate_from_where_it_stood(train_command, tmp_p
         lines = (folder / "log" / "metrics.jsonl").read_text().splitlines()
         lines = [json.loads(line) for line in lines]
         rates[epochs] = [e["lr"] for e in lines if e["kind"] == "train" and e["step"] > step]
-    assert rates[2][0] == pytest.approx(rates[4][0]) and first > 0
-    assert all(more > less for more, less in zip(rates[4][1:], rates[2][1:], strict=False))
+    assert first > 0
+    assert all(more > less for more, less in zip(rates[4], rates[2], strict=False))
 
 
 IDENTITY = [
@@ -334,7 +334,6 @@ def test_killed_at_once(tiny_corpus, tmp_path, whole_run):
     done = command.killed(signal.SIGKILL, 7)
     assert done.returncode == -signal.SIGKILL
     assert command.names("checkpoint") == ["checkpoint-4.pt", "checkpoint-6.pt"]
-    (command.exp / ".tmp-123-checkpoint-8.pt").write_bytes(b"half")
     assert metrics_of(command)["train"][-1] == 7
     assert command() == 0
     assert_same_training(command.last(), whole_run.last())
@@ -359,10 +358,56 @@ def test_full_disk(train_command, whole_run):
     assert_same_training(train_command.last(), whole_run.last())
 
 
-def test_dry_run_is_light_and_checks_the_config(train_command, capsys):
+def test_a_dry_run_reads_no_data_and_lays_out_the_model(train_command, capsys):
     done = run_python("-c", DRY_RUN, *train_command.words("--dry-run", "true", "--world-size", 2))
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{train_command.config}: ok\n"
+    for word, message in (
+        ("training.epochz=3", "unknown key 'training.epochz' (did you mean 'epochs'?)"),
+        (
+            "model.encoder_options.dmi=8",
+            "encoder_options.dmi: unknown option (did you mean 'dim'?)",
+        ),
+        ("loss.lm_scale=1 loss.am_scale=1", "their sum must be at most 1"),
+    ):
+        assert train_command("--dry-run", "true", *word.split()) == 1
+        assert message in capsys.readouterr().err
     assert not train_command.exp.exists()
-    assert train_command("--dry-run", "true", "training.epochz=3") == 1
-    assert "unknown key 'training.epochz' (did you mean 'epochs'?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("start_epoch", [1, 2])
+def test_an_epoch_is_trained_again(start_epoch, train_command, whole_run, capsys):
+    start_over_from(train_command, whole_run, *whole_run.names("epoch"))
+    words = ("--start-epoch", start_epoch, "training.optimizer.lr=7e-3")
+    if start_epoch > 1:  # the rest of a training keeps to its identity
+        assert train_command(*words) == 1
+        assert "belongs to another training; changed: training.optimizer.lr" in (
+            capsys.readouterr().err
+        )
+        words = words[:2]
+    whole = whole_run.last()["position"]["step"]
+    assert interrupted(train_command, (start_epoch - 1) * whole // 2 + 3, *words) < whole
+    kept = train_command.names("epoch") + [path.name for path in train_command.exp.glob("*.old")]
+    assert {"epoch-1.pt", "epoch-2.pt"} <= {name.removesuffix(".old") for name in kept}
+    # the same command goes on, and does not go back once more
+    reached = train_command.last()["position"]["step"]
+    assert train_command(*words) == 0
+    log = (train_command.exp / "log" / "train.log").read_text()
+    assert f"going on from {train_command.exp}/checkpoint-{reached}.pt" in log
+    again = train_command.last()
+    if start_epoch > 1:
+        assert_same_training({**again, "start_epoch": 0}, whole_run.last())
+    else:
+        assert again["config"]["training"]["optimizer"]["lr"] == 7e-3
+    steps = metrics_of(train_command)["train"]
+    assert steps == list(range(steps[0], again["position"]["step"] + 1))
+
+
+def test_an_epoch_that_cannot_be_gone_back_to(train_command, whole_run, capsys):
+    assert train_command("--start-epoch", 2) == 1
+    assert "--start-epoch 2: there is no checkpoint in" in capsys.readouterr().err
+    start_over_from(train_command, whole_run, "epoch-1.pt", "epoch-2.pt")
+    before = visible(train_command.exp)
+    assert train_command("--start-epoch", 4) == 1
+    assert "epoch-3.pt does not exist; there are: epoch-1, epoch-2" in capsys.readouterr().err
+    assert [file for file in visible(train_command.exp) if file[0].endswith(".pt")] == before

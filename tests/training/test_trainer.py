@@ -1,6 +1,9 @@
 """The trainer's arithmetic against a few lines of plain torch, and what it does when stopped."""
 
+import copy
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -8,8 +11,9 @@ import torch
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
+from asrprune.training.resume import resume
 from asrprune.training.schedule import loss_weights, rate_factor
-from asrprune.training.train import build_trainer, resume, scan_memory
+from asrprune.training.train import build_trainer, scan_memory
 from asrprune.training.trainer import PRECISION, Meter
 from tests.conftest import tiny_config
 from tests.training.command import assert_same, shake
@@ -103,9 +107,8 @@ def test_rate_and_average_over_a_run(make_trainer):
     step = trainer.step
 
     def spy(batches, meter, stop):
-        at = trainer.elapsed()
         result = step(batches, meter, stop)
-        rates.append((at, trainer.optimizer.param_groups[1]["lr"]))
+        rates.append((trainer.elapsed(), trainer.optimizer.param_groups[1]["lr"]))
         models.append({k: v.detach().double() for k, v in trainer.model.named_parameters()})
         models[-1] = {name: value.clone() for name, value in models[-1].items()}
         return result
@@ -113,7 +116,7 @@ def test_rate_and_average_over_a_run(make_trainer):
     trainer.step = spy
     assert trainer.run() == 0
     options = trainer.options.optimizer
-    assert rates[0][0] == 0 and 2 < rates[-1][0] < 3
+    assert 0 < rates[0][0] < 1 and rates[-1][0] == pytest.approx(3)
     for elapsed, rate in rates:
         assert rate == pytest.approx(options.lr * rate_factor(elapsed / 3, options))
     period = trainer.options.average_period
@@ -127,8 +130,8 @@ def test_rate_and_average_over_a_run(make_trainer):
 def test_audio_of_an_epoch_adds_up(make_trainer):
     trainer = make_trainer(training__epochs=1)
     ends = []
-    finish = trainer._finish_epoch
-    trainer._finish_epoch = lambda metrics: (ends.append(trainer.elapsed()), finish(metrics))
+    end = trainer._end_epoch
+    trainer._end_epoch = lambda *args: ends.append(trainer.elapsed()) or end(*args)
     trainer.run()
     assert ends == [pytest.approx(1.0, abs=1e-3)]
 
@@ -244,7 +247,7 @@ def stop_at(trainer, step: int) -> None:
 def test_nothing_is_updated_when_a_number_is_none(where, make_trainer):
     trainer = make_trainer(**PLAIN)
     trainer.step(first_batches(trainer, 1), Meter(ALONE), False)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    before = copy.deepcopy(trainer.model.state_dict())
     batches = first_batches(trainer, 2)[1:]
     if where == "loss":
         batches[0]["features"][1, 2:5] = float("nan")
@@ -271,12 +274,56 @@ def test_half_precision_is_close_and_trains(precision, make_trainer):
     assert set(PRECISION) == {"float32", "bfloat16", "float16"}
 
 
+def test_a_step_that_float16_cannot_hold_is_left_out(make_trainer):
+    trainer = make_trainer(training__precision="float16", training__log_interval=1, **PLAIN)
+    batches, meter = first_batches(trainer, 2), Meter(ALONE)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)  # too much for any gradient
+    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.step(batches[:1], meter, False)
+    numbers = meter.read()
+    assert numbers["skipped_steps"] == 1 and numbers["gradient_norm"] == 0
+    assert_same(trainer.model.state_dict(), before)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    trainer.step(batches[1:], meter, False)
+    numbers = meter.read()
+    assert "skipped_steps" not in numbers and 0 < numbers["gradient_norm"] < float("inf")
+
+
+def test_a_ctrl_c_during_the_validation_is_answered(make_trainer, tmp_path, monkeypatch):
+    whole, stopped = (make_trainer(tmp_path / name, training__epochs=2) for name in ("a", "b"))
+    whole.run()
+    forward, validating = stopped.forward, []
+
+    def interrupted(batch):
+        if not torch.is_grad_enabled() and not validating:
+            validating.append(batch)
+            os.kill(os.getpid(), signal.SIGINT)
+        return forward(batch)
+
+    monkeypatch.setattr(stopped, "forward", interrupted)
+    assert stopped.run() == signal.SIGINT
+    assert len(validating) == 1 and not numbered(stopped.folder, "epoch")
+    again = make_trainer(tmp_path / "b", training__epochs=2)
+    resume(again)
+    assert again.position.epoch == 1
+    assert again.run() == 0
+    first = [load_checkpoint(numbered(t.folder, "epoch")[-1]) for t in (whole, again)]
+    assert_same(*first)
+
+
+def test_a_dead_worker_is_one_message(make_trainer, monkeypatch):
+    trainer = make_trainer(data__num_workers=1)
+    monkeypatch.setattr(type(trainer.data.dataset), "__getitem__", lambda *_: os._exit(9))
+    with pytest.raises(UserError, match=r"a process that loads data died \(.*lower data.num_work"):
+        trainer.run()
+
+
 def test_a_scan_of_memory_changes_nothing(make_trainer, tiny_corpus, monkeypatch):
     one, other = make_trainer(training__epochs=1), make_trainer(training__epochs=1)
     scanned = []
     forward = other.forward
     monkeypatch.setattr(other, "forward", lambda batch: scanned.append(batch) or forward(batch))
-    scan_memory(other, tiny_corpus.manifests)
+    scan_memory(other)
     epoch = [sorted(cut.id for cut in cuts) for cuts in iter_epoch(other)]
     assert scanned and all(sorted(batch["cut_ids"]) in epoch for batch in scanned)
     monkeypatch.setattr(other, "forward", forward)
@@ -294,7 +341,7 @@ def test_no_memory_in_a_scan_names_the_way_out(make_trainer, tiny_corpus, monkey
 
     monkeypatch.setattr(trainer, "forward", full)
     with pytest.raises(UserError, match="out of memory on a batch of .* Lower --max-duration"):
-        scan_memory(trainer, tiny_corpus.manifests)
+        scan_memory(trainer)
 
 
 def test_a_restarted_epoch_does_not_turn_the_schedule_back(make_trainer):

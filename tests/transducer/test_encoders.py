@@ -36,6 +36,13 @@ MAKERS = {
     "conformer": small_conformer,
     "emformer": small_emformer,
     "emformer-wide-lookahead": lambda: small_emformer(segment_length=2, right_context_length=3),
+    "emformer-convolution": lambda: small_emformer(kernel_size=5, segment_length=3),
+    "emformer-convolution-only": lambda: small_emformer(
+        kernel_size=7, segment_length=2, right_context_length=0, left_context_length=0
+    ),
+    "emformer-convolution-ahead": lambda: small_emformer(
+        kernel_size=3, segment_length=2, right_context_length=3
+    ),
     "emformer-no-positions": lambda: small_emformer(rotary=False),
     "emformer-no-context": lambda: small_emformer(right_context_length=0, left_context_length=0),
 }

@@ -5,7 +5,7 @@ import torch
 
 from asrprune.transducer import pruned_loss as pruned_loss_module
 from asrprune.transducer.options import LossOptions
-from asrprune.transducer.prune_ranges import PruneRanges, full_range
+from asrprune.transducer.prune_ranges import PruneRanges
 from asrprune.transducer.pruned_loss import joined_band, pruned_loss
 from tests.transducer.loss_cases import SmallJoiner, brute_force, random_batch
 
@@ -25,7 +25,8 @@ def loss_over(batch, ranges, joiner, options=None):
 
 
 def full_loss(batch, joiner, options=None):
-    ranges = full_range(batch.t_lens, batch.y_lens, batch.a.shape[1])
+    # the band that keeps everything
+    ranges = PruneRanges(torch.zeros(batch.a.shape[:2], dtype=torch.int64), batch.y_lens + 1)
     return loss_over(batch, ranges, joiner, options)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrprune.transducer.lattice import Occupations, lattice_loss
-from asrprune.transducer.prune_ranges import full_range, prune_ranges, range_widths
+from asrprune.transducer.prune_ranges import PruneRanges, prune_ranges, range_widths
 from tests.transducer.loss_cases import random_arcs
 
 
@@ -104,7 +104,6 @@ def test_widths(frames, symbols, prune_range, width):
     assert range_widths(*lengths, prune_range).tolist() == [width]
 
 
-def test_positions_and_full_range():
-    ranges = full_range(torch.tensor([3, 2]), torch.tensor([2, 0]), num_frames=3)
-    assert ranges.widths.tolist() == [3, 1]
-    assert ranges.positions().tolist() == [[[0, 1, 2]] * 3] * 2
+def test_positions_are_as_many_as_the_widest_band_has():
+    ranges = PruneRanges(torch.tensor([[0, 1], [0, 0]]), torch.tensor([3, 1]))
+    assert ranges.positions().tolist() == [[[0, 1, 2], [1, 2, 3]], [[0, 1, 2], [0, 1, 2]]]

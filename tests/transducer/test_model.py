@@ -200,6 +200,14 @@ def test_functional_call_sees_only_the_given_weights():
         ("tiny_encoder:Skipper", {"scale": "big"}, ("scale", "float")),
         ("tiny_encoder:Skipper", {"num_features": 3}, ("num_features", "width, scale")),
         ("tiny_encoder:no_encoder", {}, ("tiny_encoder:no_encoder", "output_dim")),
+        (
+            "tiny_encoder:passing_on",
+            {"wdith": 4},
+            ("encoder_options", "tiny_encoder:passing_on", "unexpected keyword argument 'wdith'"),
+        ),
+        ("tiny_encoder:passing_on", {"num_features": 4}, ("encoder_options", "multiple values")),
+        ("tiny_encoder:without_arguments", {}, ("tiny_encoder:without_arguments", "positional")),
+        (".tiny_encoder:Skipper", {}, ("package.module:callable",)),
     ],
 )
 def test_a_bad_encoder_is_named_with_the_way_out(encoder, options, words):
@@ -207,6 +215,18 @@ def test_a_bad_encoder_is_named_with_the_way_out(encoder, options, words):
         make(encoder, options)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_defect_inside_a_factory_is_shown_as_it_is():
+    """A TypeError that no option can have caused keeps its traceback; else it is the cause."""
+    with pytest.raises(TypeError, match="defect"):
+        make("tiny_encoder:defective", {})
+    with pytest.raises(
+        UserError, match="tiny_encoder:defective passes on a, b, .*defect"
+    ) as caught:
+        make("tiny_encoder:defective", {"a": 1, "b": 2})
+    assert isinstance(caught.value.__cause__, TypeError)
+    make("tiny_encoder:passing_on", {"width": 4})
 
 
 def test_a_missing_import_inside_a_user_s_module_is_shown_as_it_is(tmp_path, monkeypatch):

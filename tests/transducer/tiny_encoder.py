@@ -22,3 +22,15 @@ class Skipper(nn.Module):
 
 def no_encoder(num_features: int):
     return nn.Linear(num_features, 3)
+
+
+def passing_on(num_features: int, **options):
+    return Skipper(num_features, **options)
+
+
+def without_arguments():
+    return Skipper(10)
+
+
+def defective(num_features: int, **options):
+    raise TypeError("a defect")

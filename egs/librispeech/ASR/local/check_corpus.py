@@ -74,7 +74,9 @@ def folders_in(folder: Path) -> list[Path]:
 def check_chapter(folder: Path) -> list[str]:
     """The problems of one chapter, each a sentence that starts with a file and ends with advice."""
     with os.scandir(folder) as entries:
-        sizes = {e.name: e.stat().st_size for e in entries if e.name.endswith((".flac", ".txt"))}
+        # is_file: a link whose target is gone is no file
+        files = [e for e in entries if e.name.endswith((".flac", ".txt")) and e.is_file()]
+        sizes = {e.name: e.stat().st_size for e in files}
     prefix = f"{folder.parent.name}-{folder.name}"
     table = folder / f"{prefix}.trans.txt"
     audio = {name.removesuffix(".flac") for name in sizes if name.endswith(".flac")}

@@ -7,8 +7,15 @@ it did not unpack itself.
 """
 
 import argparse
+import gzip
 import sys
+import tarfile
+import zlib
+from http.client import HTTPException
 from pathlib import Path
+
+# what Python raises where an archive ends too soon or holds something else
+DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def main() -> int:
@@ -20,25 +27,51 @@ def main() -> int:
     missing = [part for part in args.parts if not is_there(args.folder, part)]
     for part in missing:
         sys.stderr.write(f"download: {part} into {args.folder}\n")
+        archive = args.folder / archive_name(part)
         try:
             fetch(args.folder, part)
-        except (OSError, ValueError) as error:
-            target, archive = place(args.folder, part), args.folder / f"{part}.tar.gz"
+            continue
+        except DAMAGED as error:
+            problem = describe_damage(archive, place(args.folder, part), error)
+        except (OSError, HTTPException) as error:
             if archive.exists() and not archive.stat().st_size:
                 archive.unlink()  # beside it, a copy of the user's would look half unpacked
-            first = f"remove {archive} and " if archive.exists() else ""
-            sys.stderr.write(
-                f"download: error: {part} could not be downloaded: {error}. Run the same command "
-                f"again to go on, or {first}provide {target} yourself (a link to your copy will "
-                "do)\n"
-            )
-            return 1
+            problem = describe_failure(archive, place(args.folder, part), error)
+        except ValueError as error:
+            problem = f"{part}: {error}"
+        sys.stderr.write(f"download: error: {problem}\n")
+        return 1
     return 0
+
+
+def describe_damage(archive: Path, target: Path, error: Exception) -> str:
+    """What to do about an archive that cannot be unpacked: cut off, or not what it should be."""
+    # without the archive beside it, what is half unpacked would look like the user's own
+    remove = f"{archive} and {target}" if target.exists() else str(archive)
+    reason = str(error).partition("\n")[0].rstrip(":")  # tarfile lists every kind that it tried
+    return (
+        f"{archive} is cut off or damaged ({reason}). Run the same command again to fetch what is "
+        f"missing at its end; if that does not mend it, remove {remove} first to start anew"
+    )
+
+
+def describe_failure(archive: Path, target: Path, error: Exception) -> str:
+    """What to do when the network or the disk failed."""
+    first = f"remove {archive} and " if archive.exists() else ""
+    return (
+        f"{target.name} could not be downloaded: {error}. Run the same command again to go on, or "
+        f"{first}provide {target} yourself (a link to your copy will do)"
+    )
 
 
 def place(folder: Path, part: str) -> Path:
     """Where a part lies."""
     return folder / part if part == "musan" else folder / "LibriSpeech" / part
+
+
+def archive_name(part: str) -> str:
+    """Under which lhotse downloads a part; it stays after unpacking."""
+    return f"{part}.tar.gz"
 
 
 def is_there(folder: Path, part: str) -> bool:
@@ -48,7 +81,7 @@ def is_there(folder: Path, part: str) -> bool:
     """
     target = place(folder, part)
     mark = folder / ".musan_completed" if part == "musan" else target / ".completed"
-    own = not (folder / f"{part}.tar.gz").exists() or target.is_symlink()
+    own = not (folder / archive_name(part)).exists() or target.is_symlink()
     return target.is_dir() and (mark.exists() or own or target.parent.is_symlink())
 
 
