@@ -28,19 +28,36 @@ milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
 echo "$work/whole: undisturbed"
 declare -A took
+total=0
 for stage in "${stages[@]}"; do
   start=$(milliseconds)
   (rehearse whole --stop-stage "$stage" "$@") ||
     { tail -n 5 "$work/whole/log" && exit 1; } >&2
   took[$stage]=$(($(milliseconds) - start))
+  total=$((total + took[$stage]))
   echo "  $stage: ${took[$stage]} ms"
 done
 
 echo "$work/killed: killed $kills times"
-# about equally many in each stage, at a moment drawn over the time that the stage took above
+# once in each stage, and then as the stages share the time; each stage's moments are drawn so that
+# together they take about as long as it did above
+plan=()
 for ((n = 0; n < kills; n++)); do
-  stage=${stages[n * ${#stages[@]} / kills]}
-  after=$((RANDOM * took[$stage] / 32768))
+  if [[ $n -lt ${#stages[@]} ]]; then
+    plan+=("$n")
+    continue
+  fi
+  moment=$((total * (2 * (n - ${#stages[@]}) + 1) / (2 * (kills - ${#stages[@]})))) index=0
+  while [[ $moment -ge ${took[${stages[index]}]} ]]; do
+    moment=$((moment - took[${stages[index]}])) index=$((index + 1))
+  done
+  plan+=("$index")
+done
+declare -A times=()
+for index in "${plan[@]}"; do times[$index]=$((${times[$index]:-0} + 1)); done
+for index in $(printf '%s\n' "${plan[@]}" | sort -n); do
+  stage=${stages[index]}
+  after=$((RANDOM * (2 * took[$stage] / (times[$index] + 1)) / 32768))
   (rehearse killed --stop-stage "$stage" "$@") &
   child=$!
   sleep "$((after / 1000)).$(printf %03d $((after % 1000)))"

@@ -55,16 +55,18 @@ def main(args: argparse.Namespace) -> int:
     if args.start_epoch < 0:
         raise UserError(f"--start-epoch {args.start_epoch}: at least 1, or 0 for none")
     if args.dry_run:
-        _lay_out(config)
-        sys.stdout.write(f"{args.config}: ok\n")
+        millions = _lay_out(config) / 1e6
+        sys.stdout.write(f"{args.config}: ok, {millions:.1f} M parameters for 500 symbols\n")
         return 0
     if args.world_size > 1 and "RANK" not in os.environ:
         return _launch_ranks(args.world_size)
     return _train(config, args)
 
 
-def _lay_out(config: Config) -> None:
+def _lay_out(config: Config) -> int:
     """Make the model without its weights: what would stop it later stops it now.
+
+    Returns the number of its parameters, for 500 symbols (there is no tokenizer yet).
 
     :raises UserError: see `asrprune.transducer.model.build_model`.
     """
@@ -73,9 +75,8 @@ def _lay_out(config: Config) -> None:
     from asrprune.transducer.model import build_model
 
     with torch.device("meta"):
-        build_model(
-            config.model, config.loss, vocab_size=500
-        )  # any size: no tokenizer is there yet
+        model = build_model(config.model, config.loss, vocab_size=500)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _launch_ranks(world_size: int) -> int:

@@ -51,6 +51,25 @@ def conformer(
     Raises:
         UserError: sizes that do not fit each other.
     """
+    check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
+    return Conformer(
+        ConvSubsampling(num_features, dim, subsampling_channels, dropout),
+        nn.ModuleList(
+            Layer(dim, ffn_dim, num_heads, kernel_size, dropout, attention_dropout)
+            for _ in range(num_layers)
+        ),
+    )
+
+
+def check_sizes(
+    dim: int,
+    num_layers: int,
+    num_heads: int,
+    ffn_dim: int,
+    kernel_size: int,
+    subsampling_channels: Sequence[int],
+) -> None:
+    """:raises UserError: sizes that do not fit each other."""
     if min(dim, num_layers, num_heads, ffn_dim, kernel_size) < 1:
         raise UserError("dim, num_layers, num_heads, ffn_dim and kernel_size: at least 1 each")
     if kernel_size % 2 == 0:
@@ -61,13 +80,6 @@ def conformer(
         raise UserError(
             f"subsampling_channels={list(subsampling_channels)}: two numbers, one a convolution"
         )
-    return Conformer(
-        ConvSubsampling(num_features, dim, subsampling_channels, dropout),
-        nn.ModuleList(
-            Layer(dim, ffn_dim, num_heads, kernel_size, dropout, attention_dropout)
-            for _ in range(num_layers)
-        ),
-    )
 
 
 class Conformer(nn.Module):
@@ -133,23 +145,26 @@ class Layer(ConformerLayer):
         look, ``rotation`` as from `rotary_table`. Outputs past the end are finite and meaningless.
         """
         x = x + 0.5 * self.ffn1(x)
-        x = x + self._attend(self.self_attn_layer_norm(x), keys, rotation)
+        x = x + self.attend(*self.project(x, rotation), keys)
         x = x + self._convolve(x, padding)
         return x + 0.5 * self.ffn2(x)
 
-    def _attend(self, x: Tensor, keys: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    def project(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of ``x`` (B, T, D), after the norm: (B, H, T, D / H) each."""
         attention = self.self_attn  # nn.MultiheadAttention: its parameters, not its computation
+        x = self.self_attn_layer_norm(x)
         x = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 D)
         x = x.unflatten(-1, (3, -1, self.head_dim))  # (B, T, 3, H, D / H)
-        q, k = rotate(x[:, :, :2], *rotation).transpose(1, 3).unbind(2)  # (B, H, T, D / H)
-        v = x[:, :, 2].transpose(1, 2)
+        q, k = rotate(x[:, :, :2], *rotation).transpose(1, 3).unbind(2)
+        return q, k, x[:, :, 2].transpose(1, 2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+        """Queries (B, H, T, D / H) over keys and values of any number -> (B, T, D)."""
         x = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=keys, dropout_p=self.attention_dropout if self.training else 0.0
+            q, k, v, attn_mask=visible, dropout_p=self.attention_dropout if self.training else 0.0
         )
-        x = F.linear(
-            x.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias
-        )
-        return self.self_attn_dropout(x)
+        out = self.self_attn.out_proj
+        return self.self_attn_dropout(F.linear(x.transpose(1, 2).flatten(2), out.weight, out.bias))
 
     def _convolve(self, x: Tensor, padding: Tensor) -> Tensor:
         module = self.conv_module

@@ -1,4 +1,4 @@
-"""Convolutional subsampling by 4 whose outputs do not depend on the padding."""
+"""Convolutional subsampling by 4, of whole utterances in any padding and of streams."""
 
 from collections.abc import Sequence
 
@@ -43,6 +43,26 @@ class ConvSubsampling(nn.Module):
         x = F.silu(self.conv2(x))  # (B, C2, T/4, F/4)
         x = self.out(x.transpose(1, 2).flatten(2))
         return self.dropout(self.norm(x)), self.output_lengths(x_lens)
+
+
+class StreamSubsampling(ConvSubsampling):
+    """The same over a piece of a stream: an output sees its 4 frames and the 3 that follow.
+
+    No frame of an earlier piece is needed, and no place has zeros of the convolutions' own.
+    """
+
+    lookahead = 3  # frames
+
+    def __init__(self, num_features: int, dim: int, channels: Sequence[int], dropout: float):
+        super().__init__(num_features, dim, channels, dropout)
+        self.conv1.padding = self.conv2.padding = (0, 1)  # of (time, mel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` (B, 4 n + 3, num_features) -> (B, n, dim)."""
+        x = F.silu(self.conv1(x.unsqueeze(1)))
+        x = F.silu(self.conv2(x))
+        x = self.out(x.transpose(1, 2).flatten(2))
+        return self.dropout(self.norm(x))
 
 
 def _half(length):

@@ -9,6 +9,7 @@ from asrprune.transducer.conformer import conformer
 from asrprune.transducer.emformer import emformer
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.rotary import rotary_table, rotate
+from asrprune.transducer.streaming_conformer import streaming_conformer
 
 NUM_FEATURES = 10
 LENGTHS = list(range(1, 41))
@@ -25,6 +26,12 @@ def small_emformer(**options):
     return stirred(emformer(NUM_FEATURES, **{**sizes, **options}))
 
 
+def small_streaming_conformer(**options):
+    sizes = {"dim": 16, "num_layers": 3, "num_heads": 2, "ffn_dim": 24, "kernel_size": 5}
+    sizes |= {"chunk_length": 3, "left_context_length": 7, "subsampling_channels": (2, 3)}
+    return stirred(streaming_conformer(NUM_FEATURES, **{**sizes, **options}))
+
+
 def stirred(model):
     """Move every parameter from its start: norms, biases, silent branches hide mistakes there."""
     for p in model.parameters():
@@ -34,6 +41,13 @@ def stirred(model):
 
 MAKERS = {
     "conformer": small_conformer,
+    "streaming-conformer": small_streaming_conformer,
+    "streaming-conformer-no-past": lambda: small_streaming_conformer(
+        left_context_length=0, kernel_size=1
+    ),
+    "streaming-conformer-long-kernel": lambda: small_streaming_conformer(
+        chunk_length=1, kernel_size=9, left_context_length=2
+    ),
     "emformer": small_emformer,
     "emformer-wide-lookahead": lambda: small_emformer(segment_length=2, right_context_length=3),
     "emformer-convolution": lambda: small_emformer(kernel_size=5, segment_length=3),
@@ -129,7 +143,7 @@ def test_state_dict_and_functional_call(encoder, utterances):
     assert not list(encoder.buffers())
 
 
-@pytest.mark.parametrize("maker", [small_conformer, small_emformer])
+@pytest.mark.parametrize("maker", [small_conformer, small_streaming_conformer, small_emformer])
 @torch.no_grad()
 def test_an_exporter_can_follow_with_any_batch_and_length(maker):
     encoder = maker(num_layers=1).eval()
@@ -143,7 +157,7 @@ def test_an_exporter_can_follow_with_any_batch_and_length(maker):
     torch.testing.assert_close(program.module()(*other), encoder(*other))
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name.startswith("emformer")])
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "conformer"])
 @torch.no_grad()
 def test_chunk_by_chunk_equals_the_whole(name, utterances):
     torch.manual_seed(3)
@@ -163,9 +177,10 @@ def test_chunk_by_chunk_equals_the_whole(name, utterances):
         torch.testing.assert_close(row[:length], expected[:length], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("maker", [small_streaming_conformer, small_emformer])
 @torch.no_grad()
-def test_streams_of_different_age_share_a_batch():
-    encoder = small_emformer().eval()
+def test_streams_of_different_age_share_a_batch(maker):
+    encoder = maker().eval()
     size = encoder.chunk_frames + encoder.lookahead_frames
     first, second = torch.randn(2, 5, 1, size, NUM_FEATURES)
     alone = []
@@ -242,6 +257,10 @@ def test_rotated_products_depend_on_distance_alone():
         (small_conformer, {"dim": 18}),
         (small_conformer, {"num_layers": 0}),
         (small_emformer, {"left_context_length": -1}),
+        (small_emformer, {"kernel_size": 4}),
+        (small_streaming_conformer, {"kernel_size": 4}),
+        (small_streaming_conformer, {"chunk_length": 0}),
+        (small_streaming_conformer, {"left_context_length": -1}),
         (small_conformer, {"subsampling_channels": (4,)}),
         (small_emformer, {"dim": 17}),
         (small_emformer, {"segment_length": 0}),

@@ -1,0 +1,182 @@
+"""Streaming Conformer: chunks that see themselves and some past, causal convolutions.
+
+The layers are those of `asrprune.transducer.conformer`. A frame attends to its chunk and to the
+frames before it, as in chunk-wise Conformers elsewhere (Zhang et al. 2020, arXiv 2012.05481), and
+the depthwise convolution sees the past alone. One function of a layer serves the whole utterance
+and a chunk of a stream, so that both give the same.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asrprune.errors import UserError
+from asrprune.transducer import convolution
+from asrprune.transducer.conformer import Layer, check_sizes
+from asrprune.transducer.encoder import zero_padding
+from asrprune.transducer.rotary import rotary_table
+from asrprune.transducer.subsampling import StreamSubsampling
+
+State = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def streaming_conformer(
+    num_features: int,
+    *,
+    dim: int = 256,
+    num_layers: int = 12,
+    num_heads: int = 4,
+    ffn_dim: int = 1024,
+    kernel_size: int = 15,
+    chunk_length: int = 8,
+    left_context_length: int = 64,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+    subsampling_channels: Sequence[int] = (8, 32),
+) -> "StreamingConformer":
+    """A Conformer encoder that hears an utterance chunk by chunk.
+
+    Lengths are in encoder frames of 40 ms: a chunk of 320 ms sees itself and 2.6 s before it, in
+    each layer. The latency of the model is a chunk and 30 ms, which the subsampling looks ahead.
+
+    Args:
+        num_features: mel bins.
+        dim: width of the layers, a multiple of ``2 * num_heads``.
+        kernel_size: frames that the depthwise convolution sees, the last one its own, odd.
+        chunk_length: frames that see each other.
+        left_context_length: frames before the chunk that attention sees.
+        dropout: probability after each module and inside the feed-forward layers.
+        attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
+        subsampling_channels: channels of the two convolutions that subsample.
+
+    Raises:
+        UserError: sizes that do not fit each other.
+    """
+    check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
+    if chunk_length < 1 or left_context_length < 0:
+        raise UserError("chunk_length: at least 1; left_context_length: at least 0")
+    return StreamingConformer(
+        StreamSubsampling(num_features, dim, subsampling_channels, dropout),
+        nn.ModuleList(
+            StreamingLayer(dim, ffn_dim, num_heads, kernel_size, dropout, attention_dropout)
+            for _ in range(num_layers)
+        ),
+        kernel_size - 1,
+        chunk_length,
+        left_context_length,
+    )
+
+
+class StreamingConformer(nn.Module):
+    """See `streaming_conformer`; an `asrprune.transducer.encoder.StreamingEncoder`."""
+
+    streaming = True
+
+    def __init__(
+        self,
+        subsampling: StreamSubsampling,
+        layers: nn.ModuleList,
+        history: int,
+        chunk_length: int,
+        left_context_length: int,
+    ):
+        super().__init__()
+        self.embed = subsampling
+        self.layers = layers
+        self.norm = nn.LayerNorm(subsampling.out.out_features)
+        self.output_dim = subsampling.out.out_features
+        self.subsampling = subsampling.factor
+        self.history = history  # frames of the past that a convolution sees
+        self.chunk = chunk_length
+        self.left_context = left_context_length
+        self.chunk_frames = chunk_length * subsampling.factor
+        self.lookahead_frames = subsampling.lookahead
+
+    def output_lengths(self, x_lens: Tensor) -> Tensor:
+        """``ceil(x_lens / 4)``: at least 1 for any utterance of at least one frame."""
+        return (x_lens + self.subsampling - 1) // self.subsampling
+
+    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,).
+
+        Equal to `forward_chunk` over an utterance that zeros follow.
+        """
+        lengths = self.output_lengths(x_lens)
+        num_outputs = -(-x.size(1) // self.subsampling)
+        num_chunks = -(-x.size(1) // self.chunk_frames)
+        size = num_chunks * self.chunk_frames + self.lookahead_frames
+        x = self.embed(F.pad(zero_padding(x, x_lens), (0, 0, 0, size - x.size(1))))
+        frames = torch.arange(num_chunks * self.chunk, device=x.device)
+        chunk = frames[:, None] // self.chunk  # of the frame that looks
+        visible = frames >= chunk * self.chunk - self.left_context
+        visible = visible & (frames < (chunk + 1) * self.chunk)
+        rotation = rotary_table(frames, self.layers[0].head_dim)
+        nothing = x.new_zeros(x.size(0), 0, x.size(2))
+        silence = x.new_zeros(x.size(0), self.history, x.size(2))
+        for layer in self.layers:
+            x, *_ = layer(x, visible, rotation, nothing, nothing, silence)
+        return zero_padding(self.norm(x[:, :num_outputs]), lengths), lengths
+
+    def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
+        """What is kept of the past, zeros at first.
+
+        Keys and values (B, layers, left context, dim), inputs of the convolutions
+        (B, layers, kernel_size - 1, dim), and encoder frames done (B,) int64.
+        """
+        keys, values, history = (
+            torch.zeros(
+                batch_size, len(self.layers), size, self.output_dim, device=device, dtype=dtype
+            )
+            for size in (self.left_context, self.left_context, self.history)
+        )
+        return keys, values, history, torch.zeros(batch_size, device=device, dtype=torch.int64)
+
+    def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """``x`` (B, chunk_frames + lookahead_frames, num_features) -> (B, chunk, dim), state.
+
+        The utterance's end is padded with zeros (`asrprune.transducer.encoder.windows` does it).
+        """
+        *pasts, done = state
+        x = self.embed(x)
+        frames = torch.arange(self.chunk, device=x.device)
+        rotation = rotary_table(done[:, None] + frames, self.layers[0].head_dim)
+        age = torch.arange(self.left_context, 0, -1, device=x.device)
+        left = age <= done[:, None]  # (B, left context); an older place has not been filled yet
+        visible = F.pad(left, (0, self.chunk), value=True)[:, None, None]
+        kept = []
+        for layer, *past in zip(self.layers, *(part.unbind(1) for part in pasts), strict=True):
+            x, *seen = layer(x, visible, rotation, *past)
+            kept.append([part[:, self.chunk :] for part in seen])
+        pasts = [torch.stack(parts, dim=1) for parts in zip(*kept, strict=True)]
+        return self.norm(x), (*pasts, done + self.chunk)
+
+
+class StreamingLayer(Layer):
+    """A Conformer layer over frames that come after others, of which something is kept."""
+
+    def forward(
+        self,
+        x: Tensor,
+        visible: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        keys: Tensor,
+        values: Tensor,
+        history: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``x`` (B, T, D) after the kept keys and values (B, L, D) and ``history`` (B, K - 1, D).
+
+        ``visible`` is True where one of T frames looks at one of L + T. Returns the outputs
+        (B, T, D), and keys, values and the convolution's inputs with those of ``x`` at their ends.
+        """
+        x = x + 0.5 * self.ffn1(x)
+        q, k, v = self.project(x, rotation)
+        keys = torch.cat((keys, k.transpose(1, 2).flatten(2)), dim=1)
+        values = torch.cat((values, v.transpose(1, 2).flatten(2)), dim=1)
+        k, v = (t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (keys, values))
+        x = x + self.attend(q, k, v, visible)
+        history = torch.cat((history, convolution.expand(self.conv_module, x)), dim=1)
+        convolved = convolution.convolve(self.conv_module, history, 0)
+        x = x + convolution.project(self.conv_module, convolved)
+        return x + 0.5 * self.ffn2(x), keys, values, history
