@@ -3,7 +3,7 @@
 # or bring it up to date. Takes no time when nothing changed; killed, the same command goes on.
 #
 #   tools/setup_env.sh
-#   PYTHON=/path/to/python3.12 tools/setup_env.sh       # another Python (3.10 or newer)
+#   PYTHON=/path/to/python3.12 tools/setup_env.sh       # another Python (3.10 to 3.14)
 #
 # Without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
 set -euo pipefail
@@ -16,13 +16,13 @@ fail() {
 
 find_python() {
   local name
-  for name in ${PYTHON:-python3.11 python3.12 python3.13 python3.10 python3}; do
-    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+  for name in ${PYTHON:-python3.11 python3.12 python3.13 python3.10 python3.14 python3}; do
+    if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null; then
       echo "$name"
       return
     fi
   done
-  fail "no Python 3.10 or newer found${PYTHON:+ (PYTHON=$PYTHON)}; install one, or name it:" \
+  fail "no Python from 3.10 to 3.14 found${PYTHON:+ (PYTHON=$PYTHON)}; install one, or name it:" \
     "PYTHON=/path/to/python3 $0"
 }
 
