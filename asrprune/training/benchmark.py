@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from asrprune.config import load_config
-from asrprune.corpus.batches import epoch_loader
 from asrprune.training.distributed import Ranks
+from asrprune.training.guards import Interrupt
 from asrprune.training.metrics import Metrics
 from asrprune.training.schedule import loss_weights
 from asrprune.training.train import build_trainer
-from asrprune.training.trainer import Batch, Meter, Position, Trainer, make_optimizer
+from asrprune.training.trainer import Batch, Position, Trainer, make_optimizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,9 +63,8 @@ def main(args: argparse.Namespace) -> None:
 
 def _timed(trainer: Trainer, loop, steps: int, metrics: Metrics) -> float:
     trainer.position = Position()
-    loader = epoch_loader(trainer.data.sampler, trainer.data.dataset, 1, 0, trainer.config.data)
     start = time.monotonic()
-    loop(trainer, iter(loader), steps, metrics)
+    loop(trainer, trainer.batches(), steps, metrics)
     if trainer.ranks.device.type == "cuda":
         torch.cuda.synchronize()
     return time.monotonic() - start
@@ -91,9 +90,6 @@ def _bare_loop(
 
 
 def _trainer_loop(trainer: Trainer, batches: Iterator[Batch], steps: int, metrics: Metrics) -> None:
-    """The trainer's step with all that surrounds it."""
-    meter = Meter(trainer.ranks)
-    for index, batch in zip(range(steps), batches, strict=False):
-        trainer.step([batch], meter, False)
-        if (index + 1) % trainer.options.log_interval == 0:
-            metrics.write("train", index, **meter.read())
+    """The trainer's own, with its guards, progress bar, metrics and checkpoints."""
+    with Interrupt() as interrupt:
+        trainer.train_on(islice(batches, steps), interrupt, metrics)

@@ -10,7 +10,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -132,24 +132,30 @@ class Trainer:
         try:
             with Interrupt() as interrupt, explain_dead_worker():
                 while self.position.epoch <= self.options.epochs and not stopped:
-                    stopped = self._epoch(interrupt, metrics) or self._end_epoch(interrupt, metrics)
+                    stopped = self.train_on(self.batches(), interrupt, metrics)
+                    stopped = stopped or self._end_epoch(interrupt, metrics)
         finally:
             if metrics:
                 metrics.close()
         # a rank that was not signalled itself stops because another one was
         return (interrupt.signal or signal.SIGTERM) if stopped else 0
 
-    def _epoch(self, interrupt: Interrupt, metrics: Metrics | None) -> bool:
-        """Train through (the rest of) an epoch; True when it was interrupted, after saving."""
-        at, options = self.position, self.options
-        batches = epoch_loader(
+    def batches(self) -> Iterator[Batch]:
+        """What is left of the present epoch."""
+        return epoch_loader(
             self.data.sampler,
             self.data.dataset,
-            at.epoch,
-            at.batches,
+            self.position.epoch,
+            self.position.batches,
             self.config.data,
             pin_memory=self.ranks.device.type == "cuda",
         )
+
+    def train_on(
+        self, batches: Iterator[Batch], interrupt: Interrupt, metrics: Metrics | None
+    ) -> bool:
+        """Train on batches of the present epoch; True when it was interrupted, after saving."""
+        at, options = self.position, self.options
         meter = Meter(self.ranks)
         with epoch_bar(
             at.epoch, options.epochs, self.data.seconds, at.seconds, self.ranks.first
