@@ -35,11 +35,11 @@ class BeamSearch(Search):
         device: torch.device,
         beam_size: int = 4,
         unk_id: int | None = None,
+        blank_penalty: float = 0.0,
     ):
-        super().__init__(model)
+        super().__init__(model, unk_id, blank_penalty)
         self._cursor = PredictorCursor(model, batch_size * beam_size, device)
         self._context_size = getattr(model.predictor, "context_size", 1)
-        self._unk_id = unk_id
         shape = (batch_size, beam_size)
         self._tokens = torch.zeros(*shape, 0, dtype=torch.int64, device=device)  # blank-padded
         self._frames = torch.zeros_like(self._tokens)
@@ -52,11 +52,9 @@ class BeamSearch(Search):
     def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:
         batch_size, beam_size = self._scores.shape
         predicted = self._cursor.output.unflatten(0, (batch_size, beam_size))
-        log_probs = self._joiner(a[:, None], predicted).float().log_softmax(dim=-1)  # (B, K, V)
-        if self._unk_id is not None:
-            unknown = log_probs[..., self._unk_id].clone()
-            log_probs[..., BLANK] = log_probs[..., BLANK].logaddexp(unknown)
-            log_probs[..., self._unk_id] = NEVER
+        log_probs = self._without_unknown(
+            self._log_probs(a[:, None], predicted), NEVER
+        )  # (B, K, V)
         candidates = self._merged(self._scores[..., None] + log_probs)
 
         scores, best = candidates.flatten(1).topk(beam_size)  # (B, K)

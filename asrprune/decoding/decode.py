@@ -134,6 +134,8 @@ def result_suffix(model: Path, options: DecodingOptions) -> str:
             f"beam_{options.fast_beam:g}-contexts_{options.max_contexts}-"
             f"states_{options.max_states}"
         )
+    if options.blank_penalty:
+        parts.append(f"blank-penalty-{options.blank_penalty:g}")
     if options.streaming:
         parts.append("streaming")
     return "-".join(parts)

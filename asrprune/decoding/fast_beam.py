@@ -63,7 +63,7 @@ class FastBeamSearch(Search):
         options: DecodingOptions,
         unk_id: int | None = None,
     ):
-        super().__init__(model)
+        super().__init__(model, unk_id, options.blank_penalty)
         self._k2 = load_k2()
         context_size = getattr(model.predictor, "context_size", None)
         if context_size is None:
@@ -72,7 +72,6 @@ class FastBeamSearch(Search):
                 f"{type(model.predictor).__name__} sees them all: use modified_beam_search"
             )
         self._predictor = model.predictor
-        self._unk_id = unk_id
         self._lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)
         config = self._k2.RnntDecodingConfig(
             vocab_size=model.vocab_size,
@@ -91,11 +90,8 @@ class FastBeamSearch(Search):
         predicted = self._joiner.project_predictor(
             self._predictor(mark_start(contexts.to(torch.int64)))[:, -1]
         )
-        log_probs = self._joiner(a[rows], predicted).float().log_softmax(dim=-1)
-        if self._unk_id is not None:
-            unknown = log_probs[:, self._unk_id].clone()
-            log_probs[:, BLANK] = log_probs[:, BLANK].logaddexp(unknown)
-            log_probs[:, self._unk_id] = torch.finfo(log_probs.dtype).min
+        log_probs = self._log_probs(a[rows], predicted)
+        log_probs = self._without_unknown(log_probs, torch.finfo(log_probs.dtype).min)
         self._streams.advance(log_probs)
         self._lengths += active
 

@@ -25,11 +25,11 @@ class GreedySearch(Search):
         device: torch.device,
         max_sym_per_frame: int = 1,
         unk_id: int | None = None,
+        blank_penalty: float = 0.0,
     ):
-        super().__init__(model)
+        super().__init__(model, BLANK if unk_id is None else unk_id, blank_penalty)
         self._cursor = PredictorCursor(model, batch_size, device)
         self._max_sym_per_frame = max_sym_per_frame
-        self._unk_id = BLANK if unk_id is None else unk_id
         self._scores = torch.zeros(batch_size, device=device)
         self._symbols: list[Tensor] = []  # (B,) each, blank where nothing was emitted
         self._frames: list[int] = []  # the frame of each entry of _symbols
@@ -38,8 +38,7 @@ class GreedySearch(Search):
         for count in range(self._max_sym_per_frame):
             if count and not active.any():
                 break
-            log_probs = self._joiner(a, self._cursor.output).float().log_softmax(dim=-1)
-            best, symbols = log_probs.max(dim=-1)
+            best, symbols = self._log_probs(a, self._cursor.output).max(dim=-1)
             emitted = active & (symbols != BLANK) & (symbols != self._unk_id)
             self._scores += torch.where(active, best, 0.0)
             self._symbols.append(torch.where(emitted, symbols, BLANK))

@@ -26,8 +26,10 @@ class Hypothesis:
 class Search(ABC):
     """A search over B utterances whose encoder frames come in one or several pieces."""
 
-    def __init__(self, model: Transducer):
+    def __init__(self, model: Transducer, unk_id: int | None, blank_penalty: float):
         self._joiner = model.joiner
+        self._unk_id = unk_id
+        self._blank_penalty = blank_penalty
         self._start = 0  # frames seen in earlier pieces
 
     def advance(self, h: Tensor, h_lens: Tensor) -> None:
@@ -39,6 +41,21 @@ class Search(ABC):
         for frame in range(int(h_lens.max())):
             self._advance_frame(projected[:, frame], frame < h_lens, self._start + frame)
         self._start += h.shape[1]
+
+    def _log_probs(self, a: Tensor, b: Tensor) -> Tensor:
+        """(..., V) float32 of projected frames and predictor outputs, blank's logit lowered."""
+        logits = self._joiner(a, b).float()
+        if self._blank_penalty:
+            logits[..., BLANK] -= self._blank_penalty
+        return logits.log_softmax(dim=-1)
+
+    def _without_unknown(self, log_probs: Tensor, never: float) -> Tensor:
+        """Give the probability of ``<unk>`` to blank, in place; ``never``: what it keeps."""
+        if self._unk_id is not None:
+            unknown = log_probs[..., self._unk_id].clone()
+            log_probs[..., BLANK] = log_probs[..., BLANK].logaddexp(unknown)
+            log_probs[..., self._unk_id] = never
+        return log_probs
 
     @abstractmethod
     def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:

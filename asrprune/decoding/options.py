@@ -17,6 +17,8 @@ class DecodingOptions:
     fast_beam: float = option(20.0, change=RESUMABLE, minimum=0)  # fast_beam_search: log-prob width
     max_contexts: int = option(8, change=RESUMABLE, minimum=1)  # fast_beam_search, a frame
     max_states: int = option(64, change=RESUMABLE, minimum=1)  # fast_beam_search, a frame
+    # taken from blank's logit: higher for a model that leaves words out (icefall's --blank-penalty)
+    blank_penalty: float = option(0.0, change=RESUMABLE, minimum=0)
     streaming: bool = option(False, change=RESUMABLE)  # chunk by chunk, as a live decoder would
     max_duration: float = option(300.0, change=RESUMABLE, minimum=0.1)  # seconds a batch
     num_workers: int = option(2, change=RESUMABLE, minimum=0)  # processes that load features

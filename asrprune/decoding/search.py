@@ -24,9 +24,13 @@ def make_search(
     :raises UserError: ``fast_beam_search`` without k2, or with a predictor it cannot use.
     """
     if options.method == "greedy_search":
-        return GreedySearch(model, batch_size, device, options.max_sym_per_frame, unk_id)
+        return GreedySearch(
+            model, batch_size, device, options.max_sym_per_frame, unk_id, options.blank_penalty
+        )
     if options.method == "modified_beam_search":
-        return BeamSearch(model, batch_size, device, options.beam_size, unk_id)
+        return BeamSearch(
+            model, batch_size, device, options.beam_size, unk_id, options.blank_penalty
+        )
     return FastBeamSearch(model, batch_size, device, options, unk_id)
 
 

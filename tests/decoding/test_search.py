@@ -58,3 +58,13 @@ def test_an_offline_encoder_does_not_stream(tiny_model, x):
     assert recognize(model, x, LENS.clamp(min=20), DecodingOptions())
     with pytest.raises(UserError, match="Conformer is offline"):
         recognize(model, x, LENS, DecodingOptions(streaming=True))
+
+
+@pytest.mark.parametrize("method", ["greedy_search", "modified_beam_search"])
+def test_a_blank_penalty_lowers_the_bias_of_blank(tiny_model, x, method):
+    model = tiny_model()
+    plainly = recognize(model, x, LENS, DecodingOptions(method=method))
+    found = recognize(model, x, LENS, DecodingOptions(method=method, blank_penalty=1.5))
+    assert sum(len(h.tokens) for h in found) > sum(len(h.tokens) for h in plainly)
+    model.joiner.output.bias[0] -= 1.5
+    assert plain(found) == plain(recognize(model, x, LENS, DecodingOptions(method=method)))
