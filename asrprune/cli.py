@@ -20,6 +20,8 @@ VERBS = {
     "average": ("asrprune.training.averaging", "average checkpoints into one model"),
     "decode": ("asrprune.decoding.decode", "decode cut sets and write result files"),
     "score": ("asrprune.scoring.score", "error rates with confidence intervals"),
+    "compare": ("asrprune.studies.compare", "train a grid of methods and compare them"),
+    "report": ("asrprune.data_pruning.report", "what a run's data pruning did"),
     "bench": ("asrprune.bench", "measure the loss and the training loop"),
 }
 

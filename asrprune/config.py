@@ -14,11 +14,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from asrprune.corpus.options import DataOptions
+from asrprune.data_pruning.options import DataPruningOptions, preset
 from asrprune.decoding.options import DecodingOptions
 from asrprune.errors import UserError, nearest
 from asrprune.options import IDENTITY, check, flatten, option
 from asrprune.training.options import TrainingOptions
 from asrprune.transducer.options import LossOptions, ModelOptions
+
+# a factory or policy, and the options that are its own
+OPTIONS_OF = {
+    "model.encoder": "model.encoder_options",
+    "model.predictor": "model.predictor_options",
+    "data_pruning.policy": "data_pruning.policy_options",
+}
 
 
 @dataclasses.dataclass
@@ -27,6 +35,7 @@ class Config:
 
     seed: int = option(42, minimum=0)
     data: DataOptions = option(factory=DataOptions)
+    data_pruning: DataPruningOptions = option(factory=DataPruningOptions)
     model: ModelOptions = option(factory=ModelOptions)
     loss: LossOptions = option(factory=LossOptions)
     training: TrainingOptions = option(factory=TrainingOptions)
@@ -38,7 +47,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     A word that names another ``model.encoder`` than the file drops the file's
     ``model.encoder_options``, which were the other one's: those given by words apply, and defaults
-    else. So it is with ``model.predictor``.
+    else. So it is with ``model.predictor`` and ``data_pruning.policy``. ``data_pruning`` may be the
+    name of a preset, in the file or as a word, and other words then change it.
 
     :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
@@ -51,7 +61,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path} is not valid YAML: {error}") from error
     if not OmegaConf.is_dict(content):
         raise UserError(f"config {path} holds no key: value pairs")
-    config = _fill(OmegaConf.structured(Config), content, f"config {path}")
+    config = OmegaConf.structured(Config)
+    _take_preset(config, content)
+    config = _fill(config, content, f"config {path}")
     return _finished(_apply(config, overrides))
 
 
@@ -87,17 +99,25 @@ def changes(old: Config, new: Config) -> Iterator[tuple[str, Any, Any, str]]:
 def _apply(config: Any, words: Sequence[str]) -> Any:
     """Fill a structured config from ``key=value`` words."""
     parsed = [_parse(word) for word in words]
-    before = OmegaConf.to_container(config)["model"]
-    after = dict(before)
     for values in parsed:
-        model = OmegaConf.to_container(values).get("model")
-        after.update(model if isinstance(model, dict) else {})
-    for part in ("encoder", "predictor"):
-        if after[part] != before[part]:
-            config.model[f"{part}_options"] = {}
+        _take_preset(config, values)
+    for key, options in OPTIONS_OF.items():
+        section, name = key.split(".")
+        given = [OmegaConf.to_container(values).get(section) for values in parsed]
+        named = [part[name] for part in given if isinstance(part, dict) and name in part]
+        if named and named[-1] != config[section][name]:
+            OmegaConf.update(config, options, {}, merge=False)
     for values in parsed:
         config = _fill(config, values, "command line")
     return config
+
+
+def _take_preset(config: Any, values: Any) -> None:
+    """Put the preset that ``data_pruning`` names in ``values``, if it does, into the config."""
+    if isinstance(values.get("data_pruning"), str):
+        options = OmegaConf.structured(DataPruningOptions)
+        config.data_pruning = OmegaConf.merge(options, preset(values.data_pruning))
+        del values["data_pruning"]
 
 
 def _parse(word: str) -> Any:

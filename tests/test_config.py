@@ -14,6 +14,7 @@ from asrprune.config import (
     override,
     save_config,
 )
+from asrprune.data_pruning.options import preset
 from asrprune.errors import UserError
 from asrprune.options import IDENTITY, REBATCH, RESUMABLE, check, flatten
 
@@ -178,3 +179,17 @@ def test_limits_hold_for_every_number(value):
     else:
         with pytest.raises(UserError, match="loss.lm_scale=.*between 0 and 1"):
             check(config)
+
+
+@pytest.mark.parametrize("where", ["file", "word"])
+def test_a_preset_of_data_pruning(where, load):
+    text = "data_pruning: recommended" if where == "file" else "data_pruning: {keep: 0.9}"
+    words = ["data_pruning=recommended"] if where == "word" else []
+    config = load(text, "data_pruning.time.rho=0.2", *words).data_pruning
+    assert dataclasses.asdict(config) == {
+        **preset("recommended"), "time": {**preset("recommended")["time"], "rho": 0.2},
+    }  # fmt: skip
+    other = load(text, *words, "data_pruning.policy=hard").data_pruning
+    assert (other.policy, other.policy_options, other.keep) == ("hard", {}, 0.7)
+    with pytest.raises(UserError, match=r"no such preset \(did you mean 'recommended'\?\)"):
+        load("", "data_pruning=recomended")

@@ -18,20 +18,32 @@ class KeyedSpecAugment:
 
     def __init__(self, options: SpecAugmentOptions, seed: int):
         self.seed = seed
-        self.transform = SpecAugment(
-            time_warp_factor=options.time_warp or None,
-            num_feature_masks=options.feature_masks,
-            features_mask_size=options.feature_mask_size,
-            num_frame_masks=options.frame_masks,
-            frames_mask_size=options.frame_mask_size,
-            max_frames_mask_fraction=options.frame_mask_share,
-            p=options.probability,
+        masks = {
+            "num_frame_masks": options.frame_masks,
+            "frames_mask_size": options.frame_mask_size,
+            "max_frames_mask_fraction": options.frame_mask_share,
+        }
+        # lhotse draws sizes below the given one, and fails where no frame may be masked
+        none = {"num_frame_masks": 1, "frames_mask_size": 1, "max_frames_mask_fraction": 1.0}
+        some = options.frame_masks and options.frame_mask_share
+        self.shortest = 1 / options.frame_mask_share if some else 0.0
+        self.transform, self.without_frame_masks = (
+            SpecAugment(
+                time_warp_factor=options.time_warp or None,
+                num_feature_masks=options.feature_masks,
+                features_mask_size=options.feature_mask_size,
+                p=options.probability,
+                **kind,
+            )
+            for kind in (masks if some else none, none)
         )
 
     def __call__(self, features: torch.Tensor, epoch: int, cut_id: str) -> torch.Tensor:
         """``(T, F)`` features of one cut to ``(T, F)``."""
+        short = len(features) < self.shortest
+        transform = self.without_frame_masks if short else self.transform
         with keyed_global_generators("spec-augment", self.seed, epoch, cut_id):
-            return self.transform(features.unsqueeze(0)).squeeze(0)
+            return transform(features.unsqueeze(0)).squeeze(0)
 
 
 class KeyedNoise:

@@ -17,12 +17,14 @@ import torch
 from lhotse import CutSet, load_manifest_lazy
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
+from lhotse.dataset.sampling.base import CutSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asrprune.corpus.augment import KeyedNoise, KeyedSpecAugment
-from asrprune.corpus.features import load_features
+from asrprune.corpus.features import compute_features, load_features
 from asrprune.corpus.options import DataOptions
 from asrprune.corpus.tokenizer import Tokenizer
+from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
 from asrprune.randomness import keyed_generator
 
@@ -111,8 +113,9 @@ class SpeechDataset(Dataset):
     """Map-style dataset whose index is a :class:`CutSet`: a batch as the sampler made it.
 
     A batch is a dict of ``features`` (B, T, F) float32 and ``feature_lens`` (B,), ``tokens``
-    (B, S) padded with 0 and ``token_lens`` (B,), ``cut_ids`` (B names) and ``seconds`` (total).
-    Padding frames are zero.
+    (B, S) padded with 0 and ``token_lens`` (B,), ``cut_ids`` (B names), ``seconds`` (total, before
+    any time dropping), ``seconds_left`` (after it) and ``clamped`` (cuts too short for their share
+    of it). Padding frames are zero.
     """
 
     def __init__(
@@ -120,21 +123,28 @@ class SpeechDataset(Dataset):
         tokenizer: Tokenizer,
         augment: KeyedSpecAugment | None = None,
         noise: KeyedNoise | None = None,
+        dropping: TimeDropping | None = None,
+        subsampling: int = 4,
     ):
         self.tokenizer = tokenizer
         self.augment = augment
         self.noise = noise
+        self.dropping = dropping
+        self.subsampling = subsampling
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        features, tokens, ids = [], [], []
+        features, tokens, ids, clamped, seconds_left = [], [], [], 0, 0.0
         for cut in cuts:
+            symbols = self.tokenizer.encode(transcript(cut))
             source = self.noise(cut, self.epoch) if self.noise else cut
-            frames = load_features(source)
+            frames, is_clamped = self._frames(source, cut.id, len(symbols))
+            clamped += is_clamped
+            seconds_left += cut.duration * self._share_left(cut, frames)
             if self.augment:
                 frames = self.augment(frames, self.epoch, cut.id)
             features.append(frames)
-            tokens.append(torch.tensor(self.tokenizer.encode(transcript(cut)), dtype=torch.int64))
+            tokens.append(torch.tensor(symbols, dtype=torch.int64))
             ids.append(cut.id)
         return {
             "features": torch.nn.utils.rnn.pad_sequence(features, batch_first=True),
@@ -143,7 +153,49 @@ class SpeechDataset(Dataset):
             "token_lens": torch.tensor([len(x) for x in tokens]),
             "cut_ids": ids,
             "seconds": float(sum(cut.duration for cut in cuts)),
+            "seconds_left": float(seconds_left),
+            "clamped": clamped,
         }
+
+    def frames_left(self, cut: Cut) -> int:
+        """Feature frames that a batch will hold of a cut, or the like of them."""
+        if not (self.dropping and self.dropping.active):
+            return cut.num_frames
+        symbols = len(self.tokenizer.encode(transcript(cut)))
+        if self.dropping.acts_on("encoder"):
+            length = -(-cut.num_frames // self.subsampling)
+            left = self.dropping.length_left(length, cut.id, max(symbols, 1))
+            return left * self.subsampling
+        return self.dropping.length_left(cut.num_frames, cut.id, self._least(symbols))
+
+    def _frames(self, cut: Cut, name: str, symbols: int) -> tuple[torch.Tensor, bool]:
+        """Features (T, F) after time dropping, and whether that was held back."""
+        if not self.dropping:
+            return load_features(cut), False
+        if self.dropping.acts_on("encoder"):  # the model does it; here it is foretold
+            length = -(-cut.num_frames // self.subsampling)
+            return load_features(cut), self.dropping.plan(length, name, symbols).clamped
+        least, clamped = self._least(symbols), False
+        if not self.dropping.acts_on("samples"):
+            return self.dropping.frames(load_features(cut), name, least)
+
+        def drop(samples: torch.Tensor, hop: int) -> torch.Tensor:
+            nonlocal clamped
+            samples, clamped = self.dropping.samples(samples, hop, name, least)
+            return samples
+
+        return compute_features(cut, drop), clamped
+
+    def _share_left(self, cut: Cut, frames: torch.Tensor) -> float:
+        """How much of a cut time dropping leaves; ``frames`` (T, F) are its features after it."""
+        if not (self.dropping and self.dropping.active):
+            return 1.0
+        left = self.frames_left(cut) if self.dropping.acts_on("encoder") else len(frames)
+        return min(1.0, left / cut.num_frames)
+
+    def _least(self, symbols: int) -> int:
+        """Feature frames that give an encoder frame to each symbol."""
+        return self.subsampling * max(symbols - 1, 0) + 1
 
 
 def transcript(cut: Any) -> str:
@@ -152,20 +204,28 @@ def transcript(cut: Any) -> str:
     return " ".join(segment.text for segment in spoken if segment.text)
 
 
-def training_dataset(tokenizer: Tokenizer, options: DataOptions, seed: int) -> SpeechDataset:
+def training_dataset(
+    tokenizer: Tokenizer,
+    options: DataOptions,
+    seed: int,
+    dropping: TimeDropping | None = None,
+    subsampling: int = 4,
+) -> SpeechDataset:
     """The dataset with the augmentation that the options ask for."""
     augment = options.spec_augment.probability > 0
     return SpeechDataset(
         tokenizer,
         KeyedSpecAugment(options.spec_augment, seed) if augment else None,
         KeyedNoise(options.noise, seed) if options.noise.cuts else None,
+        dropping,
+        subsampling,
     )
 
 
 class _From(Sampler):
     """The batches of one epoch from a given one on."""
 
-    def __init__(self, sampler: DynamicBucketingSampler, epoch: int, skip: int):
+    def __init__(self, sampler: CutSampler, epoch: int, skip: int):
         self.sampler = sampler
         self.epoch = epoch
         self.skip = skip
@@ -180,7 +240,7 @@ class _From(Sampler):
 
 
 def epoch_loader(
-    sampler: DynamicBucketingSampler,
+    sampler: CutSampler,
     dataset: SpeechDataset,
     epoch: int,
     skip: int,

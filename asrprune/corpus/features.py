@@ -1,8 +1,12 @@
-"""Stored features of a cut as a tensor, or one clear message when they cannot be read."""
+"""Features of a cut, stored or of its audio, or one clear message why there are none."""
+
+from collections.abc import Callable
 
 import torch
+from lhotse import Fbank, FbankConfig
 from lhotse.cut import Cut, MixedCut
 
+from asrprune.corpus.audio import FEATURES
 from asrprune.errors import UserError
 
 
@@ -29,3 +33,22 @@ def load_features(cut: Cut) -> torch.Tensor:
             f"({reason}). Delete that archive and the split's cut manifest beside its folder, and "
             "run the features stage (2), which makes only what is missing"
         ) from error
+
+
+def compute_features(
+    cut: Cut, change: Callable[[torch.Tensor, int], torch.Tensor], hop: float = 0.01
+) -> torch.Tensor:
+    """Features (T, F) of a cut's audio after ``change(samples (N,), samples a frame)``, float32.
+
+    :raises UserError: the audio cannot be read.
+    """
+    try:
+        samples = torch.from_numpy(cut.load_audio()[0])
+    except MemoryError:
+        raise
+    except Exception as error:  # each format has errors of its own
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"cut {cut.id}: its audio cannot be read ({reason})") from error
+    samples = change(samples, round(hop * cut.sampling_rate))
+    extractor = Fbank(FbankConfig(**FEATURES))
+    return torch.from_numpy(extractor.extract(samples.numpy(), cut.sampling_rate)).float()

@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True, help="whose layout")
     parser.add_argument("--out-dir", type=Path, required=True, help="where the corpus goes")
     parser.add_argument("--train-hours", type=float, default=1.0, help="hours to train on, about")
+    parser.add_argument(
+        "--test-hours", type=float, help="hours to test on; default: 0.3 for an hour of training"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of texts, voices and rooms")
     parser.add_argument(
         "--jobs", type=int, default=usable_cores(), help="processes; does not change the files"
@@ -51,12 +54,16 @@ def main(args: argparse.Namespace) -> None:
     """Write, or finish, a rehearsal corpus."""
     if not 0 < args.train_hours < math.inf:
         raise UserError(f"--train-hours must be above 0, not {args.train_hours}")
+    if args.test_hours is not None and not 0 < args.test_hours < math.inf:
+        raise UserError(f"--test-hours must be above 0, not {args.test_hours}")
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
-    LAYOUTS[args.layout](args.out_dir, args.train_hours, args.seed, args.jobs)
+    LAYOUTS[args.layout](args.out_dir, args.train_hours, args.seed, args.jobs, args.test_hours)
 
 
-def rehearse_librispeech(out_dir: Path, train_hours: float, seed: int, jobs: int) -> None:
+def rehearse_librispeech(
+    out_dir: Path, train_hours: float, seed: int, jobs: int, test_hours: float | None = None
+) -> None:
     """``out_dir/LibriSpeech`` with train-clean-100, dev-clean and test-clean.
 
     A larger corpus of the same seed holds the smaller one's utterances.
@@ -66,13 +73,16 @@ def rehearse_librispeech(out_dir: Path, train_hours: float, seed: int, jobs: int
     find_library()  # say what is missing before anything is written
     spell(0)
     corpus = out_dir / "LibriSpeech"
-    claim_folder(corpus, {"train_hours": train_hours, "seed": seed, "version": VERSION})
+    spec = {"train_hours": train_hours, "seed": seed, "version": VERSION}
+    claim_folder(corpus, spec | ({} if test_hours is None else {"test_hours": test_hours}))
+    if test_hours is None:
+        test_hours = TEST_HOURS * min(train_hours, 1.0)
     plan = [
         chapter
         for split, group, hours in (
             ("train-clean-100", "train", train_hours),
             ("dev-clean", "dev", DEV_HOURS * min(train_hours, 1.0)),
-            ("test-clean", "test", TEST_HOURS * min(train_hours, 1.0)),
+            ("test-clean", "test", test_hours),
         )
         for chapter in librispeech.chapters(split, group, num_chapters(hours))
     ]
@@ -93,7 +103,9 @@ def rehearse_librispeech(out_dir: Path, train_hours: float, seed: int, jobs: int
     log.info("%s is whole: synthetic speech, %d chapters", corpus, len(plan))
 
 
-LAYOUTS: dict[str, Callable[[Path, float, int, int], None]] = {"librispeech": rehearse_librispeech}
+LAYOUTS: dict[str, Callable[[Path, float, int, int, float | None], None]] = {
+    "librispeech": rehearse_librispeech
+}
 
 
 def num_chapters(hours: float) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from asrprune.arguments import true_or_false
 from asrprune.config import Config, load_config, save_config
+from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.errors import UserError
 
 if TYPE_CHECKING:  # a dry run loads the config without torch
@@ -99,6 +100,7 @@ def _launch_ranks(world_size: int) -> int:
 def _train(config: Config, args: argparse.Namespace) -> int:
     import torch
 
+    from asrprune.data_pruning.record import write_index
     from asrprune.environment import git_state, machine, versions
     from asrprune.training.distributed import start_ranks, stop_ranks
     from asrprune.training.metrics import log_to_file
@@ -122,6 +124,9 @@ def _train(config: Config, args: argparse.Namespace) -> int:
         trainer = build_trainer(config, ranks, args.exp_dir, args.manifest_dir, args.lang_dir)
         resume(trainer, args.start_epoch)
         if ranks.first:
+            if pruning := trainer.data.pruning:
+                manifest = args.manifest_dir / f"{config.data.corpus}_cuts_train.jsonl.gz"
+                write_index(args.exp_dir / "pruning", pruning.index, str(manifest))
             log.info("config:\n%s", save_config(config, args.exp_dir / "config.yaml").rstrip())
             _write_command(args.exp_dir)
         if config.training.oom_scan:
@@ -158,7 +163,9 @@ def build_trainer(
 
     from asrprune.corpus.batches import alignable, make_sampler, open_cuts, training_dataset
     from asrprune.corpus.tokenizer import load_tokenizer
+    from asrprune.data_pruning.time_dropping import TimeDropping
     from asrprune.environment import versions
+    from asrprune.training.pruning import check_can_drop, make_pruning_sampler
     from asrprune.training.trainer import Trainer, TrainingData
     from asrprune.transducer.loss import resolve_backend
     from asrprune.transducer.model import build_model
@@ -180,9 +187,19 @@ def build_trainer(
     ranks.broadcast(model.state_dict().values())
     if config.loss.topology == "modified":
         cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
+    dropping = None
+    if config.data_pruning.time.kind != "none":
+        dropping = TimeDropping(config.data_pruning.time, seed, model.encoder.subsampling)
+        check_can_drop(model.encoder, config.model.encoder, config.data_pruning.time)
+    dataset = training_dataset(tokenizer, data, seed, dropping, model.encoder.subsampling)
+    bins = about["train"]["duration_bins"]
+    if config.data_pruning == DataPruningOptions():
+        sampler = make_sampler(cuts, bins, data, seed, ranks.rank, ranks.world)
+    else:
+        sampler = make_pruning_sampler(cuts, bins, config, ranks, dataset)
     training_data = TrainingData(
-        make_sampler(cuts, about["train"]["duration_bins"], data, seed, ranks.rank, ranks.world),
-        training_dataset(tokenizer, data, seed),
+        sampler,
+        dataset,
         about["train"]["seconds"],
         {name: open_cuts(manifest_dir, data.corpus, name) for name in data.dev},
     )
@@ -215,8 +232,8 @@ def scan_memory(trainer: "Trainer") -> None:
     """Try the largest batches of the present epoch, found with a copy of the sampler."""
     from asrprune.training.guards import largest_batches
 
+    trainer.data.start_epoch(trainer.position.epoch)
     sampler = copy.copy(trainer.data.sampler)
-    sampler.set_epoch(trainer.position.epoch)
     largest = largest_batches(sampler)
     trainer.scan_memory(largest)
     log.info("the largest %d batches of the epoch fit into memory", len(largest))

@@ -21,6 +21,8 @@ from lhotse.dataset import DynamicBucketingSampler
 
 from asrprune.config import Config
 from asrprune.corpus.batches import SpeechDataset, dev_loader, epoch_loader
+from asrprune.data_pruning.record import write_cycle, write_end
+from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.errors import UserError
 from asrprune.randomness import key_to_seed
 from asrprune.training.averaging import RunningAverage
@@ -34,7 +36,9 @@ from asrprune.training.guards import (
     explain_no_memory,
 )
 from asrprune.training.metrics import Metrics, dev_bar, epoch_bar
+from asrprune.training.pruning import encoder_frames
 from asrprune.training.schedule import Progress, loss_weights, rate_factor
+from asrprune.transducer.encoder import FrameTransform
 from asrprune.transducer.model import Transducer
 
 log = logging.getLogger(__name__)
@@ -45,12 +49,29 @@ PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": to
 
 @dataclasses.dataclass
 class TrainingData:
-    """What a training draws from. ``seconds``: audio of an epoch, over all ranks."""
+    """What a training draws from. ``seconds``: audio of the whole set."""
 
-    sampler: DynamicBucketingSampler
+    sampler: DynamicBucketingSampler | PruningSampler
     dataset: SpeechDataset
     seconds: float
     dev: dict[str, CutSet]
+
+    @property
+    def pruning(self) -> PruningSampler | None:
+        """The sampler, if it is one that prunes."""
+        return self.sampler if isinstance(self.sampler, PruningSampler) else None
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Audio of the present epoch, over all ranks, before time dropping."""
+        return self.seconds * (self.pruning.plan.report["seconds"] if self.pruning else 1)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Plan the epoch's cycle, and drop time if it is a pruned one; all ranks must call this."""
+        self.sampler.set_epoch(epoch)
+        if self.pruning and self.dataset.dropping:
+            self.dataset.dropping.active = self.pruning.pruned
+            self.dataset.dropping.cycle = epoch
 
 
 @dataclasses.dataclass
@@ -61,6 +82,16 @@ class Position:
     batches: int = 0
     seconds: float = 0.0
     step: int = 0
+
+
+@dataclasses.dataclass
+class Seen:
+    """What a training saw from its start on, over all ranks; steps taken back do not count."""
+
+    cuts: int = 0  # visits
+    seconds: float = 0.0  # of audio, before time dropping
+    seconds_left: float = 0.0  # after it
+    clamped: int = 0  # visits of cuts too short for their share of time dropping
 
 
 class Trainer:
@@ -78,9 +109,12 @@ class Trainer:
         self.optimizer = make_optimizer(model, config)
         self.average = RunningAverage(model)
         self.position = Position()
+        self.seen = Seen()
         self.progress = Progress(self.options.epochs)
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
+        self._wants_errors = config.data_pruning.score == "el2n" and data.pruning is not None
+        self._logit_errors = torch.zeros(0)  # of the last batch, (B,)
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
 
@@ -92,12 +126,14 @@ class Trainer:
             "world_size": self.ranks.world,
             "threads": torch.get_num_threads(),
             "position": dataclasses.asdict(self.position),
+            "seen": dataclasses.asdict(self.seen),
             "start_epoch": self.start_epoch,
             "progress": self.progress.state_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "pruning": self.data.pruning.state_dict() if self.data.pruning else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -106,8 +142,12 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.data.pruning:
+            self.data.pruning.load_state_dict(state["pruning"])
+            self.data.pruning.allow_iter_to_reset_state()  # batches are skipped by the loader
         self.start_epoch = state["start_epoch"]
         self.position = Position(**state["position"])
+        self.seen = Seen(**state["seen"])
         progress = Progress(**state["progress"])
         self.progress = progress.with_epochs(self.options.epochs, self.elapsed())
 
@@ -119,10 +159,12 @@ class Trainer:
         elapsed = self.elapsed()
         self.progress = Progress(self.options.epochs, elapsed, self.progress.at(elapsed))
         self.position.batches, self.position.seconds = 0, 0.0
+        if self.data.pruning:
+            self.data.pruning.batches = 0
 
     def elapsed(self, seconds: float = 0.0) -> float:
         """Epochs behind us, the present one's share of audio and ``seconds`` more included."""
-        share = min(1.0, (self.position.seconds + seconds) / self.data.seconds)
+        share = min(1.0, (self.position.seconds + seconds) / self.data.epoch_seconds)
         return self.position.epoch - 1 + share
 
     def run(self) -> int:
@@ -132,13 +174,29 @@ class Trainer:
         try:
             with Interrupt() as interrupt, explain_dead_worker():
                 while self.position.epoch <= self.options.epochs and not stopped:
+                    self._start_epoch(metrics)
                     stopped = self.train_on(self.batches(), interrupt, metrics)
                     stopped = stopped or self._end_epoch(interrupt, metrics)
+            if (pruning := self.data.pruning) and not stopped:
+                pruning.end_cycle()
+                if metrics:
+                    folder, number = self.folder / "pruning", pruning.plan.cycle + 1
+                    write_end(folder, number, pruning.scores, pruning.history)
         finally:
             if metrics:
                 metrics.close()
         # a rank that was not signalled itself stops because another one was
         return (interrupt.signal or signal.SIGTERM) if stopped else 0
+
+    def _start_epoch(self, metrics: Metrics | None) -> None:
+        self.data.start_epoch(self.position.epoch)
+        pruning = self.data.pruning
+        if metrics and pruning and not self.position.batches:
+            report = {name: value for name, value in pruning.plan.report.items() if value}
+            log.info("epoch %d, cycle %d: %s", self.position.epoch, pruning.plan.cycle, report)
+            numbers = {k: v for k, v in pruning.plan.report.items() if isinstance(v, int | float)}
+            metrics.write("pruning", self.position.step, **numbers)
+            write_cycle(self.folder / "pruning", pruning.plan, pruning.scores, pruning.history)
 
     def batches(self) -> Iterator[Batch]:
         """What is left of the present epoch."""
@@ -158,7 +216,7 @@ class Trainer:
         at, options = self.position, self.options
         meter = Meter(self.ranks)
         with epoch_bar(
-            at.epoch, options.epochs, self.data.seconds, at.seconds, self.ranks.first
+            at.epoch, options.epochs, self.data.epoch_seconds, at.seconds, self.ranks.first
         ) as bar:
             while micro_batches := list(islice(batches, options.accumulate)):
                 seconds, stop = self.step(micro_batches, meter, bool(interrupt.signal))
@@ -184,7 +242,12 @@ class Trainer:
         at = self.position
         tokens = sum(int((batch["token_lens"] + 1).sum()) for batch in batches)
         own_seconds = sum(batch["seconds"] for batch in batches)
-        tokens, seconds, stops = self.ranks.total(tokens, own_seconds, stop)
+        own_left = sum(batch["seconds_left"] for batch in batches)
+        cuts = sum(len(batch["cut_ids"]) for batch in batches)
+        clamped = sum(batch["clamped"] for batch in batches)
+        tokens, seconds, left, cuts, clamped, stops = self.ranks.total(
+            tokens, own_seconds, own_left, cuts, clamped, stop
+        )
         torch.manual_seed(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
         # as of the step's end: at its start, the first one's rate would be zero
         factor = rate_factor(self.progress.at(self.elapsed(seconds)), self.options.optimizer)
@@ -193,7 +256,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for batch in batches:
             with explain_no_memory(batch):
-                self.scaler.scale(self.loss(batch, meter) / tokens).backward()
+                loss, losses = self.loss(batch, meter)
+                self.scaler.scale(loss / tokens).backward()
+            if self.data.pruning:
+                self._feed_back(self.data.pruning, batch, losses, tokens)
         self.ranks.reduce_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
         limit = self.options.optimizer.clip_norm or float("inf")
@@ -202,31 +268,77 @@ class Trainer:
         if not skipped:
             check_gradient(norm, batches)
             meter.add(norm=norm, steps=1)
-        self.scaler.step(
-            self.optimizer
-        )  # leaves such a step out, and the next line lowers its scale
+        self.scaler.step(self.optimizer)  # not if it is to be skipped; the scale is then lowered
         self.scaler.update()
         meter.add(skipped=int(skipped), seconds=own_seconds)
         at.step += 1
         at.batches += len(batches)
         at.seconds += seconds
+        self.seen.cuts += int(cuts)
+        self.seen.seconds += seconds
+        self.seen.seconds_left += left
+        self.seen.clamped += int(clamped)
         if at.step % self.options.average_period == 0:
             self.average.update(self.model)
         return seconds, stops > 0
 
-    def loss(self, batch: Batch, meter: "Meter") -> torch.Tensor:
-        """The weighted loss of a batch, summed over its utterances."""
+    def loss(self, batch: Batch, meter: "Meter") -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted loss of a batch, summed over its cuts, and their pruned losses (B,)."""
         simple, pruned = self.forward(batch)
         check_losses(simple + pruned, batch)
-        loss = self.config.loss
-        weights = loss_weights(self.position.step, loss.warmup_steps, loss.simple_scale)
-        total = (weights[0] * simple + weights[1] * pruned).sum()
+        weights = self._loss_weights()
+        losses = weights[0] * simple + weights[1] * pruned
+        factors = self.data.pruning and self.data.pruning.weights_of(batch["cut_ids"])
+        if factors is not None:
+            losses = losses * torch.from_numpy(factors).to(losses)
         meter.add(
             tokens=int((batch["token_lens"] + 1).sum()),
             simple=simple.detach().sum(),
             loss=pruned.detach().sum(),
         )
-        return total
+        return losses.sum(), pruned.detach()
+
+    def _loss_weights(self) -> tuple[float, float]:
+        """Of the simple and of the pruned loss, at this step."""
+        loss = self.config.loss
+        return loss_weights(self.position.step, loss.warmup_steps, loss.simple_scale)
+
+    def _feed_back(
+        self, pruning: PruningSampler, batch: Batch, losses: torch.Tensor, tokens: float
+    ) -> None:
+        """Tell the sampler what a batch's cuts scored; after the backward pass."""
+        more = {}
+        score, token_lens = self.config.data_pruning.score, batch["token_lens"]
+        if score == "loss_per_frame":
+            dropping = self.data.dataset.dropping
+            more["num_frames"] = encoder_frames(self.model.encoder, dropping, batch)
+        elif score == "el2n":
+            # the gradient of a cut's own loss, without what the step scales it by
+            scale = self.scaler.get_scale() * self._loss_weights()[1] / tokens
+            factors = pruning.weights_of(batch["cut_ids"])
+            errors = self._logit_errors.cpu() / scale
+            errors = errors if factors is None else errors / torch.from_numpy(factors)
+            more["el2n"] = errors / (token_lens + 1)
+        pruning.update(batch["cut_ids"], losses, token_lens, **more)
+
+    def _on_logits(self, logits: torch.Tensor) -> None:
+        """Remember the errors of the joiner's outputs, which the backward pass will find.
+
+        They are EL2N (Paul et al. 2021, arXiv 2107.07075), the norm of softmax minus target, at the
+        nodes of the pruned lattice, each weighted by its occupation; (B,) sums over the nodes.
+        """
+
+        def remember(gradient: torch.Tensor) -> None:
+            self._logit_errors = gradient.float().norm(dim=-1).sum(dim=(1, 2))
+
+        logits.register_hook(remember)
+
+    def _frame_transform(self, batch: Batch) -> FrameTransform | None:
+        """What drops encoder frames of a training batch, where data pruning asks for that."""
+        dropping = self.data.dataset.dropping
+        if not (dropping and self.model.training):
+            return None
+        return dropping.frame_transform(batch["cut_ids"], batch["token_lens"].tolist())
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Simple and pruned loss of each utterance, (B,) each, in the training's precision."""
@@ -237,7 +349,14 @@ class Trainer:
         )
         precision = PRECISION[self.options.precision]
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            simple, pruned = self.model(x, x_lens, y, y_lens)
+            simple, pruned = self.model(
+                x,
+                x_lens,
+                y,
+                y_lens,
+                self._frame_transform(batch),
+                self._on_logits if self._wants_errors and self.model.training else None,
+            )
         return simple, pruned
 
     def scan_memory(self, cut_sets: Iterable[CutSet]) -> None:
@@ -254,7 +373,7 @@ class Trainer:
         for cuts in cut_sets:
             batch = self.data.dataset[cuts]
             with explain_no_memory(batch):
-                self.loss(batch, meter).backward()
+                self.loss(batch, meter)[0].backward()
             self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
@@ -293,10 +412,11 @@ class Trainer:
         return None if stops else result
 
     def save_checkpoint(self) -> Path:
-        """Write ``checkpoint-<step>.pt`` and drop the oldest; every rank must call this."""
+        """Write ``checkpoint-<step>.pt`` and drop the oldest; all ranks must call this."""
         path = self.folder / f"checkpoint-{self.position.step}.pt"
+        state = self.state_dict()
         if self.ranks.first:
-            save_checkpoint(self.state_dict(), path)
+            save_checkpoint(state, path)
             remove_old_checkpoints(self.folder, self.options.keep_checkpoints)
         self.ranks.barrier()
         return path
@@ -310,7 +430,9 @@ class Trainer:
             self.save_checkpoint()
             return True
         at.epoch, at.batches, at.seconds = done + 1, 0, 0.0
+        state = self.state_dict()
         if metrics:
+            metrics.write("seen", at.step, epoch=done, **dataclasses.asdict(self.seen))
             if losses:
                 metrics.write("dev", at.step, **losses)
             shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
@@ -322,7 +444,7 @@ class Trainer:
                 shown or "not measured",
             )
             epoch_file = self.folder / f"epoch-{done}.pt"
-            save_checkpoint(self.state_dict(), epoch_file)
+            save_checkpoint(state, epoch_file)
             also_as(epoch_file, self.folder / f"checkpoint-{at.step}.pt")
             remove_old_checkpoints(self.folder, self.options.keep_checkpoints)
         self.ranks.barrier()
@@ -348,7 +470,7 @@ class Meter:
             self.sums[name] = self.sums[name] + value
 
     def read(self, **more: float) -> dict[str, float]:
-        """Means since the last reading, over all ranks; every rank must call this."""
+        """Means since the last reading, over all ranks; all ranks must call this."""
         spent = time.monotonic() - self.since
         loss, simple, tokens, seconds = self.ranks.total(
             *(float(self.sums[name]) for name in ("loss", "simple", "tokens", "seconds"))

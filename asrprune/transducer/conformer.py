@@ -21,7 +21,7 @@ from torchaudio.models.conformer import ConformerLayer
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
-from asrprune.transducer.encoder import padding_mask, start_silent
+from asrprune.transducer.encoder import FrameTransform, padding_mask, start_silent
 from asrprune.transducer.rotary import rotary_table, rotate
 from asrprune.transducer.subsampling import ConvSubsampling
 
@@ -99,9 +99,13 @@ class Conformer(nn.Module):
         """``ceil(ceil(x_lens / 2) / 2)``: at least 1 for any utterance of at least one frame."""
         return self.embed.output_lengths(x_lens)
 
-    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, x_lens: Tensor, frame_transform: FrameTransform | None = None
+    ) -> tuple[Tensor, Tensor]:
         """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,)."""
         x, lengths = self.embed(x, x_lens)
+        if frame_transform:
+            x, lengths = frame_transform(x, lengths)
         padding = padding_mask(lengths, x.size(1))
         # an utterance of no frames still needs one key, or its attention is 0 / 0
         keys = (~padding_mask(lengths.clamp(min=1), x.size(1)))[:, None, None, :]

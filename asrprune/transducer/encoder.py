@@ -4,12 +4,15 @@ An encoder is any ``nn.Module`` with the members of `Encoder`; nothing has to be
 somebody else's encoder fits after adding three attributes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# (B, T', D), (B,) -> fewer frames, after the subsampling of a training batch
+FrameTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Encoder(Protocol):
@@ -30,7 +33,8 @@ class Encoder(Protocol):
         """``x`` (B, T, num_features), ``x_lens`` (B,) int64 -> (B, T', D), (B,) int64.
 
         T' belongs to T, and so may exceed the longest output length; outputs past an utterance's
-        length are zero.
+        length are zero. An encoder may also take ``frame_transform``, a `FrameTransform` that it
+        calls after its subsampling; it is needed where data pruning drops encoder frames.
         """
 
 

@@ -36,6 +36,7 @@ def transducer_loss(
     t_lens: Tensor,
     y_lens: Tensor,
     options: LossOptions,
+    on_logits: Callable[[Tensor], None] | None = None,
 ) -> TransducerLoss:
     """Simple and pruned loss of each utterance.
 
@@ -53,6 +54,8 @@ def transducer_loss(
     :param y: (B, S) int64 symbols in 1 .. V - 1; anything past the lengths.
     :param t_lens: (B,) int64 frames of each utterance.
     :param y_lens: (B,) int64 symbols of each utterance.
+    :param on_logits: called with the joiner's logits (B, T, R, V) before the pruned loss, for who
+        wants to see their gradient.
     :raises UserError: an option has no meaning, or k2 is asked for and absent.
     """
     check(options, "loss.")
@@ -73,6 +76,8 @@ def transducer_loss(
             ranges = prune_ranges(occupations, t_lens, y_lens, options.prune_range, modified)
             lattice = pruned_loss
     logits = joined_band(a, b, joiner, ranges)
+    if on_logits:
+        on_logits(logits)
     with torch.autocast(am.device.type, enabled=False):
         return TransducerLoss(simple, lattice(logits, y, ranges, t_lens, y_lens, options))
 

@@ -1,6 +1,7 @@
 """The transducer: encoder, predictor, joiner, and the simple heads of the pruned loss."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from asrprune.errors import UserError
 from asrprune.transducer import factory
-from asrprune.transducer.encoder import zero_padding
+from asrprune.transducer.encoder import FrameTransform, zero_padding
 from asrprune.transducer.joiner import Joiner
 from asrprune.transducer.loss import TransducerLoss, transducer_loss
 from asrprune.transducer.options import LossOptions, ModelOptions
@@ -73,9 +74,15 @@ class Transducer(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(num_features))
         self.register_buffer("feature_std", torch.ones(num_features))
 
-    def encode(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, T', D), (B,) int64."""
-        return self.encoder(zero_padding(self._normalise(x), x_lens), x_lens)
+    def encode(
+        self, x: Tensor, x_lens: Tensor, frame_transform: FrameTransform | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features ``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, T', D), (B,) int64.
+
+        ``frame_transform`` is called after the encoder's subsampling, by encoders that can.
+        """
+        more = {"frame_transform": frame_transform} if frame_transform else {}
+        return self.encoder(zero_padding(self._normalise(x), x_lens), x_lens, **more)
 
     def encode_chunk(
         self, x: Tensor, state: Any, x_lens: Tensor | None = None
@@ -95,14 +102,24 @@ class Transducer(nn.Module):
             x = zero_padding(x, x_lens)
         return self.encoder.forward_chunk(x, state)
 
-    def forward(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> TransducerLoss:
+    def forward(
+        self,
+        x: Tensor,
+        x_lens: Tensor,
+        y: Tensor,
+        y_lens: Tensor,
+        frame_transform: FrameTransform | None = None,
+        on_logits: Callable[[Tensor], None] | None = None,
+    ) -> TransducerLoss:
         """The losses of each utterance, unscaled, (B,) float32 each.
 
         Args:
             x: features (B, T, num_features); ``x_lens`` (B,) int64.
             y: transcripts (B, S) int64, padded with 0; ``y_lens`` (B,) int64.
+            frame_transform: see `encode`.
+            on_logits: see `asrprune.transducer.loss.transducer_loss`.
         """
-        h, h_lens = self.encode(x, x_lens)
+        h, h_lens = self.encode(x, x_lens, frame_transform)
         g = self.predictor(y)
         return transducer_loss(
             self.simple_am(h),
@@ -114,6 +131,7 @@ class Transducer(nn.Module):
             h_lens,
             y_lens,
             self.loss_options,
+            on_logits,
         )
 
     def _normalise(self, x: Tensor) -> Tensor:

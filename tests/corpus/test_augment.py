@@ -163,3 +163,24 @@ def test_probability_zero_turns_it_off():
     features = torch.randn(100, 80, generator=torch.Generator().manual_seed(0))
     kept = [torch.equal(some(features, 1, str(index)), features) for index in range(100)]
     assert 30 < sum(kept) < 70
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"frame_masks": 0}, {"frame_mask_share": 0.0}, {"frame_mask_share": 0.5}]
+)
+def test_utterances_of_any_length_are_augmented(options, speech):
+    """Time dropping leaves few frames of a short utterance; lhotse fails where none may go."""
+    augment = KeyedSpecAugment(SpecAugmentOptions(probability=1.0, time_warp=0, **options), seed=3)
+    whole = torch.from_numpy(speech[0].load_features()) + 1e3  # no row is its mean
+    for count in (1, 2, 3, 6, 7, 8, 40):
+        changed_bins, changed_rows = 0, 0
+        for epoch in range(8):
+            found = augment(whole[:count].clone(), epoch, "cut")
+            assert found.shape == (count, 80)
+            changed = found != whole[:count]
+            changed_bins += int(changed.all(dim=0).sum())
+            changed_rows += int(changed.all(dim=1).sum())
+        assert changed_bins > 0 or count == 1
+        share = options.get("frame_mask_share", 0.15) * (options != {"frame_masks": 0})
+        assert changed_rows <= 8 * share * count
+        assert changed_rows > 0 or count < 40 or not share

@@ -28,6 +28,8 @@ from asrprune.corpus.batches import (
     transcript,
 )
 from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.data_pruning.options import TimeDroppingOptions
+from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
 from asrprune.files import read_json
 from tests.conftest import tiny_config
@@ -354,3 +356,41 @@ def test_ranks_share_a_dev_set(tiny_corpus, workers):
     names = [name for share in shares for batch in share for name in batch]
     assert sorted(names) == sorted(cut.id for cut in cuts)
     assert len(shares[0]) - len(shares[2]) in (0, 1)
+
+
+@pytest.mark.parametrize("noise", [NO_NOISE["noise"], {"probability": 1.0}])
+@pytest.mark.parametrize("kind", ["chunk", "span", "point"])
+@pytest.mark.parametrize("place", ["frames", "samples", "encoder"])
+def test_the_length_left_is_foretold(place, kind, noise, tiny_corpus):
+    """What a sampler fills its batches by is what the dataset, or the model, makes of a cut."""
+    noise = {"cuts": str(tiny_corpus.noise), **noise}
+    draw = Draw(tiny_corpus, noise=noise, spec_augment={"probability": 0.0})
+    dataset = draw.dataset
+    cuts = list(draw.cuts.values())[:12]
+    whole = dataset[CutSet.from_cuts(cuts)]
+    assert whole["feature_lens"].tolist() == [cut.num_frames for cut in cuts]
+    options = TimeDroppingOptions(kind, rho=0.5, chunk=10, place=place)
+    dropping = dataset.dropping = TimeDropping(options, 7, subsampling=4)
+    for active, cycle in ((False, 1), (True, 1), (True, 2)):
+        dropping.active, dropping.cycle = active, cycle
+        batch = dataset[CutSet.from_cuts(cuts)]
+        foretold = [dataset.frames_left(cut) for cut in cuts]
+        lengths = batch["feature_lens"]
+        if place == "encoder":
+            assert torch.equal(batch["features"], whole["features"])
+            if active:
+                h = torch.zeros(len(cuts), int(lengths.max() + 3) // 4, 1)
+                transform = dropping.frame_transform(batch["cut_ids"], batch["token_lens"].tolist())
+                lengths = transform(h, (lengths + 3) // 4)[1] * 4
+                assert transform.clamped == batch["clamped"]
+        assert foretold == lengths.tolist()
+        assert torch.equal(batch["tokens"], whole["tokens"])
+        assert batch["seconds"] == whole["seconds"]
+        share = batch["seconds_left"] / batch["seconds"]
+        if not active:
+            assert torch.equal(batch["features"], whole["features"]) and share == 1
+        else:
+            assert share == pytest.approx(
+                sum(foretold) / sum(map(int, whole["feature_lens"])), abs=0.02
+            )
+            assert 0.4 < share < 0.65

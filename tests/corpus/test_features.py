@@ -6,11 +6,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, Fbank, FbankConfig
 from lhotse.cut import MonoCut
 
+from asrprune.corpus.audio import FEATURES
 from asrprune.corpus.batches import open_cuts
-from asrprune.corpus.features import load_features
+from asrprune.corpus.features import compute_features, load_features
 from asrprune.errors import UserError
 
 
@@ -53,3 +54,50 @@ def test_the_cut_at_fault_is_named(speech, noise):
     for mixed in (speech.mix(lost, snr=10.0), lost.mix(speech, snr=10.0)):
         with pytest.raises(UserError, match=f"^cut {noise.id}: .* cannot be read from memory"):
             load_features(mixed)
+
+
+def as_it_is(samples: torch.Tensor, hop: int) -> torch.Tensor:
+    assert samples.dtype == torch.float32 and samples.ndim == 1 and hop == 160
+    return samples
+
+
+def test_computed_features_are_those_that_are_stored(tiny_corpus):
+    for cut in open_cuts(tiny_corpus.manifests, "tones", "train").subset(first=5):
+        found = compute_features(cut, as_it_is)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, load_features(cut), rtol=0, atol=0.1)  # lilcom's loss
+
+
+@pytest.mark.parametrize("change", ["speed", "part"])
+def test_computed_features_are_of_the_cut_not_of_its_file(speech, change):
+    bare = speech.drop_features()
+    cut = bare.perturb_speed(1.1) if change == "speed" else bare.truncate(offset=0.2, duration=0.3)
+    expected = torch.from_numpy(cut.compute_features(Fbank(FbankConfig(**FEATURES))))
+    torch.testing.assert_close(compute_features(cut, as_it_is), expected)
+    assert len(expected) == (cut.num_samples + 80) // 160 < speech.num_frames
+
+
+def test_computed_features_of_changed_samples(speech, noise):
+    """What is between the ends of a cut can go, and noise is mixed in before it does."""
+
+    def halved(samples: torch.Tensor, hop: int) -> torch.Tensor:
+        return samples[: len(samples) // hop // 2 * hop]
+
+    whole, half = compute_features(speech, as_it_is), compute_features(speech, halved)
+    assert len(half) == speech.num_frames // 2
+    torch.testing.assert_close(half[:-2], whole[: len(half) - 2])  # the last window is another
+    mixed = speech.mix(noise.truncate(duration=speech.duration), snr=10.0)
+    assert len(compute_features(mixed, as_it_is)) == speech.num_frames
+    noisy = compute_features(mixed, halved)
+    assert noisy.shape == half.shape and torch.isfinite(noisy).all()
+    assert not torch.allclose(noisy, half, atol=0.1)
+    assert compute_features(speech, lambda samples, hop: samples[:hop]).shape == (1, 80)
+
+
+def test_audio_that_cannot_be_read_is_one_message(speech):
+    sources = [dataclasses.replace(speech.recording.sources[0], source="gone.wav")]
+    recording = dataclasses.replace(speech.recording, sources=sources)
+    lost = dataclasses.replace(speech, recording=recording)
+    with pytest.raises(UserError, match=f"^cut {speech.id}: its audio cannot be read") as caught:
+        compute_features(lost, as_it_is)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500

@@ -87,18 +87,38 @@ def test_a_finished_corpus_is_left_alone_and_never_mixed(corpus):
     assert files(corpus) == before
 
 
+def test_more_hours_to_test_on_change_nothing_else(corpus, tmp_path):
+    rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=2, test_hours=0.03)
+    larger, smaller = files(tmp_path / "LibriSpeech"), files(corpus)
+    audio = {path for path in smaller if path.endswith(".flac")}
+    assert all(larger[path] == smaller[path] for path in audio)
+    more = {path for path in larger if path.endswith(".flac")} - audio
+    assert len(more) == librispeech.UTTERANCES_PER_CHAPTER
+    assert all(path.startswith("test-clean/") for path in more)
+    with pytest.raises(UserError, match="test_hours is 0.03 there and None here"):
+        rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=1)
+
+
 def test_a_real_corpus_is_never_touched(tmp_path):
     (tmp_path / "LibriSpeech" / "train-clean-100").mkdir(parents=True)
     with pytest.raises(UserError, match="no rehearsal corpus"):
         rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=1)
 
 
-@pytest.mark.parametrize("hours, jobs", [(0.0, 1), (float("nan"), 1), (float("inf"), 1), (1, 0)])
-def test_senseless_sizes_are_refused(tmp_path, hours, jobs):
+@pytest.mark.parametrize(
+    "hours, test, jobs",
+    [(0.0, None, 1), (float("nan"), 1, 1), (float("inf"), 1, 1), (1, 0.0, 1), (1, None, 0)],
+)
+def test_senseless_sizes_are_refused(tmp_path, hours, test, jobs):
     args = argparse.Namespace(
-        layout="librispeech", out_dir=tmp_path, train_hours=hours, seed=0, jobs=jobs
+        layout="librispeech",
+        out_dir=tmp_path,
+        train_hours=hours,
+        test_hours=test,
+        seed=0,
+        jobs=jobs,
     )
-    with pytest.raises(UserError, match="--train-hours|--jobs"):
+    with pytest.raises(UserError, match="--train-hours|--test-hours|--jobs"):
         rehearsal.main(args)
     assert not list(tmp_path.iterdir())
 

@@ -13,6 +13,7 @@ stop_stage=score      # last stage to run
 dry_run=false         # print the commands and load the configuration, run nothing
 rehearsal=false       # the same stages on a little synthetic speech, all below rehearsal/
 rehearsal_hours=1.0   # (number) how much of it to train on
+rehearsal_test_hours= # (number) how much of it to test on; empty: 0.3 for an hour of training
 mini=false            # mini LibriSpeech: train on train-clean-5, test on dev-clean-2
 train_splits="train-clean-100 train-clean-360 train-other-500" # what to train on
 dev_splits="dev-clean dev-other"     # sets whose loss is watched during the training
@@ -76,8 +77,8 @@ training=(--config "$config" --exp-dir "$exp_dir" --manifest-dir "$data_dir/vali
   ${epochs:+--epochs "$epochs"} --start-epoch "$start_epoch" "${training_words[@]}")
 preflight() { run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"; }
 
-stage download "$data_dir" --options rehearsal_hours download_dir --makes "${corpora[@]}" -- \
-  download
+stage download "$data_dir" --options rehearsal_hours rehearsal_test_hours download_dir \
+  --makes "${corpora[@]}" -- download
 stage manifests "$data_dir" --options download_dir --makes "${manifests[@]}" -- prepare
 for split in "${splits[@]}"; do features "$split"; done
 

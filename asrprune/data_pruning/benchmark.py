@@ -1,0 +1,172 @@
+"""What pruning costs: plans of a large simulated corpus, and the sampler against a stock one."""
+
+import argparse
+import gc
+import random
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse import CutSet, Features, MonoCut, SupervisionSegment, load_manifest_lazy
+from lhotse.dataset import DynamicBucketingSampler
+from tqdm import tqdm
+
+from asrprune.data_pruning.history import History
+from asrprune.data_pruning.index import CutIndex
+from asrprune.data_pruning.options import (
+    DYNAMIC_POLICIES,
+    STATIC_POLICIES,
+    DataPruningOptions,
+)
+from asrprune.data_pruning.plan import make_plan
+from asrprune.data_pruning.sampler import PruningSampler
+from asrprune.data_pruning.scores import ScoreTable
+
+MAX_DURATION = 300.0  # seconds a batch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune bench pruning``."""
+    parser.add_argument("--plan-cuts", type=float, default=1e7, help="cuts to plan; 0: none")
+    parser.add_argument("--sample-cuts", type=int, default=100_000, help="cuts to draw; 0: none")
+    parser.add_argument("--keep", type=float, default=0.5, help="share that is kept")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, the samplers in turn")
+    parser.add_argument(
+        "--policies", nargs="+", default=[*DYNAMIC_POLICIES, *STATIC_POLICIES], help="to plan"
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print a line for each policy, and one for each way to hold the cuts."""
+    if args.plan_cuts:
+        time_plans(int(args.plan_cuts), args.keep, args.policies)
+    if args.sample_cuts:
+        time_samplers(args.sample_cuts, args.keep, args.rounds)
+
+
+def time_plans(count: int, keep: float, policies: Iterable[str]) -> None:
+    """Seconds of a plan of simulated cuts, and the peak of all arrays in bytes a cut."""
+    rng = np.random.default_rng(0)
+    tracemalloc.start()
+    index = CutIndex(
+        rng.integers(0, 2**63, count, dtype=np.uint64),
+        rng.gamma(4.0, 3.0, count),
+        groups={"language": (rng.integers(0, 8, count).astype(np.uint8), list("abcdefgh"))},
+    )
+    scores, history = ScoreTable(count, detrend=False), History(count)
+    everything = np.arange(count)
+    for _ in range(2):  # forgetting needs a second score
+        scores.add(everything, rng.lognormal(0.0, 0.7, count))
+        scores.merge(scores.pending())
+    del everything
+    history.age[rng.random(count) < 0.25] = 5  # a quarter is due for its age
+    for policy in policies:
+        options = DataPruningOptions(
+            policy=policy, keep=keep, warmup_cycles=2, score="el2n" if policy == "el2n" else "loss"
+        )
+        plan = _planner(index, scores, options, history)
+        gc.collect()
+        tracemalloc.reset_peak()
+        plan()
+        peak = tracemalloc.get_traced_memory()[1] / count
+        tracemalloc.stop()  # tracing costs time
+        started = time.perf_counter()
+        plan()
+        seconds = time.perf_counter() - started
+        tracemalloc.start()
+        # what was allocated before tracing stopped is not counted any more
+        index, scores, history = _again(index, scores, history)
+        sys.stdout.write(
+            f"plan of {count:.0e} cuts, {policy}: {seconds:.2f} s, peak {peak:.0f} bytes a cut\n"
+        )
+        sys.stdout.flush()
+    tracemalloc.stop()
+
+
+def _planner(
+    index: CutIndex, scores: ScoreTable, options: DataPruningOptions, history: History
+) -> Callable[[], Any]:
+    return lambda: make_plan(index, scores, options, 1, 5, 20, history)
+
+
+def _again(
+    index: CutIndex, scores: ScoreTable, history: History
+) -> tuple[CutIndex, ScoreTable, History]:
+    """The same arrays, allocated anew."""
+    new_index = CutIndex(index.cut_hash.copy(), index.duration.copy(), groups=index.groups)
+    new_scores, new_history = ScoreTable(len(scores), detrend=False), History(len(index))
+    new_scores.load_state_dict(scores.state_dict())
+    new_history.load_state_dict(history.state_dict())
+    return new_index, new_scores, new_history
+
+
+def time_samplers(count: int, keep: float, rounds: int) -> None:
+    """The `PruningSampler`'s speed over that of a stock sampler over only the kept cuts."""
+    with tempfile.TemporaryDirectory() as folder:
+        full, kept = Path(folder) / "all.jsonl.gz", Path(folder) / "kept.jsonl.gz"
+        cuts = CutSet.from_cuts(tqdm(_cuts(count), total=count, desc="cuts", disable=None))
+        cuts.to_file(full)
+        index = CutIndex.from_cuts(cuts)
+        bins = np.quantile(index.duration, np.arange(1, 30) / 30).tolist()
+        options = DataPruningOptions(
+            policy="random", keep=keep, warmup_cycles=0, anneal=0.0, detrend=False
+        )
+
+        def pruning(cuts: CutSet) -> PruningSampler:
+            return PruningSampler(
+                cuts, index, options, epochs=10, duration_bins=bins, max_duration=MAX_DURATION,
+                rank=0, world_size=1,
+            )  # fmt: skip
+
+        def stock(cuts: CutSet) -> DynamicBucketingSampler:
+            return DynamicBucketingSampler(
+                cuts, max_duration=MAX_DURATION, duration_bins=bins, num_buckets=len(bins) + 1,
+                buffer_size=20000, shuffle=True, rank=0, world_size=1,
+            )  # fmt: skip
+
+        chosen = pruning(cuts).plan.keep
+        CutSet.from_cuts(cut for cut, is_kept in zip(cuts, chosen, strict=True) if is_kept).to_file(
+            kept
+        )
+        for name, load in (
+            ("in memory", lambda path: load_manifest_lazy(path).to_eager()),
+            ("lazy", load_manifest_lazy),
+        ):
+            samplers = {"stock": stock(load(kept)), "pruning": pruning(load(full))}
+            times: dict[str, list[float]] = {"stock": [], "pruning": []}
+            gc.collect()
+            gc.disable()  # as timeit does: its passes fall on either
+            for _ in range(rounds):
+                for which, sampler in samplers.items():
+                    started = time.process_time()  # one thread; others do not count
+                    drawn = sum(len(batch) for batch in sampler)
+                    times[which].append(time.process_time() - started)
+                    if drawn != np.count_nonzero(chosen):
+                        raise RuntimeError(f"{which}: {drawn} cuts drawn")
+            gc.enable()
+            best = {which: min(seconds) for which, seconds in times.items()}
+            sys.stdout.write(
+                f"{count} cuts {name}, {keep:g} kept: stock sampler over the kept ones "
+                f"{best['stock']:.3f} CPU s, PruningSampler {best['pruning']:.3f} s, "
+                f"speed {best['stock'] / best['pruning']:.3f} (best of {rounds})\n"
+            )
+
+
+def _cuts(count: int) -> Iterable[MonoCut]:
+    """Cuts as a features stage leaves them, without any features."""
+    rng = random.Random(0)
+    for number in range(count):
+        name, duration = f"speaker-{number % 1000}-{number:08d}", round(rng.uniform(1, 20), 2)
+        supervision = SupervisionSegment(
+            name, name, 0.0, duration, text="SOME WORDS OF A TRANSCRIPT " * 6, speaker=name[:12]
+        )
+        features = Features(
+            "kaldi-fbank", round(duration * 100), 80, 0.01, 16000, 0.0, duration, "lilcom_chunky",
+            "data/fbank/feats/part-00001.lca", f"{number},1,2,3", name, 0,
+        )  # fmt: skip
+        yield MonoCut(name, 0.0, duration, 0, supervisions=[supervision], features=features)

@@ -1,0 +1,305 @@
+"""The cuts of a training manifest as arrays: ids, durations, and what shares a score."""
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from asrprune.errors import UserError
+
+# Durations are multiples of 1/1024 s (1 ms), so that their sums are exact in any order.
+TICKS = 1024
+
+# What lhotse appends to the id of a copy: speed, tempo and volume perturbation, repetition.
+_COPY = re.compile(r"(_(sp|tp|vp)\d+(\.\d+)?(e-?\d+)?|_(repeat|dup)\d+)+$")
+
+_FIELDS = ("language", "speaker", "corpus")
+
+
+def utterance_id(cut_id: str) -> str:
+    """The id of the utterance that a cut is a copy of: ``a_sp0.9_repeat1`` is a copy of ``a``."""
+    return _COPY.sub("", cut_id) or cut_id
+
+
+class CutIndex:
+    """N cuts in manifest order, of U utterances in order of first appearance.
+
+    Copies of one utterance (speed perturbation) have one score and lines of their own.
+
+    - ``cut_hash`` (N,) uint64 and ``ids_hash`` (U,) uint64: hashes of the ids of cuts and
+      utterances; the ids themselves stay in the manifest
+    - ``utterance`` (N,) int32: cut -> utterance
+    - ``duration`` (N,) float32: seconds, in multiples of 1/1024
+    - ``groups``: name -> (codes (N,) of the smallest unsigned type, list of names), such as
+      "language", "speaker", "corpus"; what a cut does not say is named ""
+    - ``digest``: a name of the sequence of (id, duration)
+    """
+
+    def __init__(
+        self,
+        cut_hash: np.ndarray,
+        duration: np.ndarray,
+        utterance: np.ndarray | None = None,
+        ids_hash: np.ndarray | None = None,
+        groups: Mapping[str, tuple[np.ndarray, list[str]]] | None = None,
+        share_copies: bool = True,
+    ) -> None:
+        """
+        :param cut_hash: (N,) distinct hashes, as :func:`hash_id` makes them.
+        :param duration: (N,) seconds.
+        :param utterance: (N,) cut -> utterance; by default each cut is an utterance of its own.
+        :param ids_hash: (U,) hashes of the utterances; needed where ``utterance`` is given.
+        :param groups: name -> (codes (N,), names).
+        :raises UserError: there are no cuts.
+        """
+        if not len(cut_hash):
+            raise UserError("the training manifest holds no cuts")
+        self.cut_hash = np.ascontiguousarray(cut_hash, dtype=np.uint64)
+        ticks = np.rint(np.asarray(duration, dtype=np.float64) * TICKS)
+        self.duration = (np.maximum(ticks, 1) / TICKS).astype(np.float32)
+        if utterance is None:
+            utterance, ids_hash = np.arange(len(cut_hash), dtype=np.int32), self.cut_hash
+        self.utterance = np.ascontiguousarray(utterance, dtype=np.int32)
+        self.ids_hash = np.ascontiguousarray(ids_hash, dtype=np.uint64)
+        self.groups = {
+            name: (np.asarray(codes).astype(np.min_scalar_type(max(len(names) - 1, 0))), names)
+            for name, (codes, names) in (groups or {}).items()
+        }
+        self.share_copies = share_copies
+        self.digest = self._digest()
+        self._cut_order: np.ndarray | None = None
+        self._utterance_order: np.ndarray | None = None
+        self._strata: dict[int, np.ndarray] = {}
+        self._seconds: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.cut_hash)
+
+    @property
+    def num_utterances(self) -> int:
+        """U"""
+        return len(self.ids_hash)
+
+    @classmethod
+    def from_cuts(cls, cuts: Iterable[Any], share_copies: bool = True) -> "CutIndex":
+        """The index of lhotse cuts, in their order.
+
+        :raises UserError: no cuts, an id twice, a cut without duration.
+        """
+        return cls._build(map(_describe_cut, cuts), share_copies)
+
+    @classmethod
+    def from_manifest(cls, path: str | Path, share_copies: bool = True) -> "CutIndex":
+        """The index of a ``.jsonl`` or ``.jsonl.gz`` cut manifest, cut by line.
+
+        Lines are read as JSON only; no lhotse object is made. Empty lines are not counted.
+
+        :raises UserError: as :meth:`from_cuts`; the file is missing, damaged or no cut manifest.
+        """
+        return cls._build(_describe_lines(Path(path)), share_copies)
+
+    @classmethod
+    def _build(cls, cuts: Iterable["_Description"], share_copies: bool) -> "CutIndex":
+        cut_keys, utterance_keys, durations = array("Q"), array("Q"), array("d")
+        codes = {name: array("i") for name in _FIELDS}
+        numbers: dict[str, dict[str, int]] = {name: {} for name in _FIELDS}
+        for cut in tqdm(cuts, desc="index of cuts", unit="cut", delay=5, disable=None):
+            if not 0 < cut.duration < 1e6:
+                raise UserError(f"cut {cut.id!r}: a duration of {cut.duration} seconds")
+            cut_keys.extend(_keys(cut.id))
+            utterance_keys.extend(_keys(utterance_id(cut.id) if share_copies else cut.id))
+            durations.append(cut.duration)
+            for name in _FIELDS:
+                value = getattr(cut, name)
+                codes[name].append(numbers[name].setdefault(value, len(numbers[name])))
+        cut_key = np.frombuffer(cut_keys, np.uint64).reshape(-1, 2)
+        _check_distinct(cut_key)
+        ids_hash, utterance = _number(np.frombuffer(utterance_keys, np.uint64).reshape(-1, 2))
+        groups = {
+            name: (np.frombuffer(codes[name], np.int32), list(numbers[name]))
+            for name in _FIELDS
+            if list(numbers[name]) not in ([""], [])
+        }
+        durations_array = np.frombuffer(durations, np.float64)
+        return cls(cut_key[:, 0], durations_array, utterance, ids_hash, groups, share_copies)
+
+    def cuts_of(self, ids: Sequence[str]) -> np.ndarray:
+        """Lines (n,) int64 of the cuts of these ids.
+
+        :raises UserError: no such cut.
+        """
+        if self._cut_order is None:
+            self._cut_order = np.argsort(self.cut_hash).astype(np.int32)
+        return _find(ids, self.cut_hash, self._cut_order, lambda name: name)
+
+    def utterances_of(self, ids: Sequence[str]) -> np.ndarray:
+        """Utterances (n,) int64 of cuts of these ids, also of copies that were made on the fly.
+
+        :raises UserError: no such utterance.
+        """
+        if self._utterance_order is None:
+            self._utterance_order = np.argsort(self.ids_hash).astype(np.int32)
+        original = utterance_id if self.share_copies else str
+        return _find(ids, self.ids_hash, self._utterance_order, original)
+
+    def strata(self, count: int) -> np.ndarray:
+        """Duration strata (N,) uint8: ``count`` classes of about equally many cuts, 0 shortest.
+
+        Cuts of equal duration are in one stratum.
+        """
+        if count not in self._strata:
+            places = np.arange(1, count) * len(self) // count
+            edges = np.unique(np.partition(self.duration, places)[places])
+            codes = np.empty(len(self), np.uint8)
+            for part in chunks(len(self)):
+                codes[part] = np.searchsorted(edges, self.duration[part], side="right")
+            self._strata[count] = codes
+        return self._strata[count]
+
+    def stratum_seconds(self, count: int) -> np.ndarray:
+        """The seconds (count,) float64 of each stratum; of all, for a count of 1 or less."""
+        if count not in self._seconds:
+            seconds = np.zeros(max(count, 1))
+            for part in chunks(len(self)):
+                codes = self.strata(count)[part] if count > 1 else np.zeros(1, np.uint8)
+                codes = np.broadcast_to(codes, part.stop - part.start)
+                seconds += np.bincount(codes, self.duration[part], len(seconds))
+            self._seconds[count] = seconds
+        return self._seconds[count]
+
+    def check_digest(self, saved: str) -> None:
+        """:raises UserError: a saved state belongs to other cuts than these."""
+        if saved != self.digest:
+            raise UserError(
+                f"the saved scores and keep-sets belong to another training manifest (digest "
+                f"{saved}) than this one ({self.digest}): its cuts, their order or their durations "
+                "differ. Restore that manifest, or train in a new folder."
+            )
+
+    def _digest(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(self.cut_hash.astype("<u8", copy=False).data)
+        digest.update(self.duration.astype("<f4", copy=False).data)
+        digest.update(self.utterance.astype("<i4", copy=False).data)
+        return digest.hexdigest()
+
+
+def chunks(count: int, size: int = 1 << 17) -> Iterator[slice]:
+    """Slices whose temporary arrays are small, and stay in a processor's cache."""
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))
+
+
+def hash_id(name: str) -> int:
+    """The 64-bit hash of an id; equal on every machine."""
+    return _keys(name)[0]
+
+
+class _Description(NamedTuple):
+    id: str
+    duration: float
+    language: str = ""
+    speaker: str = ""
+    corpus: str = ""
+
+
+def _keys(name: str) -> tuple[int, int]:
+    """Two hashes of an id: equal first ones with different second ones are a collision."""
+    digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
+def _check_distinct(keys: np.ndarray) -> None:
+    order = np.argsort(keys[:, 0], kind="stable")
+    again = np.flatnonzero(np.diff(keys[order, 0].view(np.int64)) == 0)
+    if len(again):
+        first, second = sorted(order[again[0] : again[0] + 2].tolist())
+        raise UserError(
+            f"cuts {first + 1} and {second + 1} of the training manifest have one id: make the ids "
+            "of its cuts distinct"
+        )
+
+
+def _number(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes (U,) in order of first appearance, and the number (N,) of each key among them."""
+    hashes, first, inverse = np.unique(keys[:, 0], return_index=True, return_inverse=True)
+    if (keys[first, 1][inverse] != keys[:, 1]).any():
+        cut = int(np.flatnonzero(keys[first, 1][inverse] != keys[:, 1])[0])
+        raise UserError(
+            f"the id of cut {cut + 1} of the training manifest has the hash of another id: "
+            "rename that cut"
+        )
+    order = np.argsort(first)
+    number = np.empty(len(order), np.int32)
+    number[order] = np.arange(len(order), dtype=np.int32)
+    return hashes[order], number[inverse]
+
+
+def _find(
+    ids: Sequence[str], hashes: np.ndarray, order: np.ndarray, original: Callable[[str], str]
+) -> np.ndarray:
+    wanted = np.array([hash_id(original(name)) for name in ids], dtype=np.uint64)
+    place = np.searchsorted(hashes, wanted, sorter=order)
+    found = order[np.minimum(place, len(order) - 1)].astype(np.int64)
+    missing = np.flatnonzero(hashes[found] != wanted)
+    if len(missing):
+        raise UserError(
+            f"cut {ids[int(missing[0])]!r} is not in the training manifest that this index was "
+            "made of"
+        )
+    return found
+
+
+def _describe_cut(cut: Any) -> _Description:
+    """What the index holds of a lhotse cut."""
+    tracks = getattr(cut, "tracks", None)
+    custom = (tracks[0].cut if tracks else cut).custom
+    supervision = next(iter(cut.supervisions), None)
+    return _Description(
+        cut.id,
+        cut.duration,
+        (supervision and supervision.language) or "",
+        (supervision and supervision.speaker) or "",
+        str((custom or {}).get("corpus", "")),
+    )
+
+
+def _describe_lines(path: Path) -> Iterator[_Description]:
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        yield _describe_entry(json.loads(line))
+                    except (ValueError, TypeError, LookupError, AttributeError) as error:
+                        raise UserError(f"{path}, line {number}: no cut ({error!r})") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}); make it again") from error
+
+
+def _describe_entry(entry: dict[str, Any]) -> _Description:
+    """What the index holds of a manifest entry; a mixed cut has tracks of cuts."""
+    tracks = entry.get("tracks") or [{"cut": entry}]
+    parts = [track["cut"] for track in tracks]
+    duration = max(
+        track.get("offset", 0.0) + part["duration"]
+        for track, part in zip(tracks, parts, strict=True)
+    )
+    supervision = next((s for part in parts for s in part.get("supervisions") or []), {})
+    return _Description(
+        entry["id"],
+        round(duration, ndigits=8),
+        supervision.get("language") or "",
+        supervision.get("speaker") or "",
+        str((parts[0].get("custom") or {}).get("corpus", "")),
+    )

@@ -1,0 +1,367 @@
+"""The plan of a cycle: which cuts it keeps and how much each weighs, frozen until the next one.
+
+A pure function of the index, the scores, the history, the options and (seed, cycle). Group floors
+and cuts that are due for their age take their place inside the budget; where they need more than
+it has, they get it, and the report says so.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asrprune.data_pruning.context import Context, Ranking, Selection
+from asrprune.data_pruning.floors import (
+    Groups,
+    below_floor,
+    check_floors,
+    check_left,
+    first_of_groups,
+)
+from asrprune.data_pruning.history import History
+from asrprune.data_pruning.index import CutIndex
+from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.policies import Policy, load_policy
+from asrprune.data_pruning.scores import ScoreTable
+from asrprune.data_pruning.selection import select, totals
+from asrprune.errors import UserError
+from asrprune.options import check
+from asrprune.randomness import key_to_seed
+
+WARMUP, PRUNED, ANNEAL = "warmup", "pruned", "anneal"
+
+# The order of what a plan keeps; the tiers of the policy itself follow on the last one.
+_MUST, _UNKNOWN, _POLICY = range(3)
+
+
+@dataclass
+class Plan:
+    """What a cycle trains on.
+
+    ``report`` holds plain values: ``policy``, ``phase``, ``asked`` (share), ``unit``, ``cuts`` and
+    ``seconds`` (shares that are kept), ``turnover`` (share of them that the cycle before did not
+    keep), ``never_visited`` (share of cuts, after this cycle), ``forced`` (cuts kept for their
+    age), ``deferred`` (cuts as old that have to wait), ``unknown`` (cuts without a score),
+    ``floored`` (cuts kept for a floor) and ``notes`` (sentences on what could not be met).
+    """
+
+    cycle: int
+    phase: str
+    keep: np.ndarray  # (N,) bool
+    weights: np.ndarray | None  # (N,) float32, 0 where not kept; None: all 1
+    freeze: bool  # a static policy chose: `History.advance` is to remember it
+    report: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """A name of the keep-set and weights, to compare between ranks."""
+        digest = hashlib.blake2b(str(self.cycle).encode(), digest_size=16)
+        digest.update(np.packbits(self.keep).data)
+        if self.weights is not None:
+            digest.update(self.weights.astype("<f4", copy=False).data)
+        return digest.hexdigest()
+
+
+def cycle_phase(options: DataPruningOptions, cycle: int, cycles: int) -> str:
+    """``warmup`` and ``anneal`` cycles keep everything and drop no time; ``pruned`` ones do not."""
+    if cycle < options.warmup_cycles:
+        return WARMUP
+    return ANNEAL if cycle >= cycles - _anneal_cycles(options, cycles) else PRUNED
+
+
+def check_plan(index: CutIndex, options: DataPruningOptions) -> None:
+    """Find at the start of a training what would otherwise be found in its first pruned cycle.
+
+    :raises UserError: options out of range or not going together; an unknown policy or policy
+        option; floors of groups that the manifest does not have.
+    """
+    check(options, "data_pruning.")
+    policy = load_policy(options.policy, options.policy_options)
+    check_floors(index, options.floors)
+    if ":" not in options.policy and options.keep < 1:  # its own checks, on a few cuts
+        tiny = CutIndex(np.arange(64, dtype=np.uint64), np.linspace(1, 9, 64))
+        scores = ScoreTable(64, detrend=False)
+        for turn in (1, 2):
+            scores.add(np.arange(64), np.arange(64) * turn + 1.0)
+            scores.merge(scores.pending())
+        cycle = options.warmup_cycles
+        planner = _Planner(tiny, scores, options, policy, 0, cycle, cycle + 1, History(64), {})
+        policy.function(planner.context)
+
+
+def make_plan(
+    index: CutIndex,
+    scores: ScoreTable,
+    options: DataPruningOptions,
+    seed: int,
+    cycle: int,
+    cycles: int,
+    history: History,
+) -> Plan:
+    """Plan a cycle.
+
+    :param scores: merged; the same on all ranks.
+    :param cycle: counted from 0.
+    :param cycles: how many the whole training has.
+    :param history: as of the end of the cycle before.
+    :raises UserError: unknown scores where the policy needs some; nothing is left of the corpus, or
+        of a language; a policy's answer is malformed.
+    """
+    phase = cycle_phase(options, cycle, cycles)
+    policy = load_policy(options.policy, options.policy_options)
+    report: dict[str, Any] = {
+        "policy": options.policy, "phase": phase, "asked": options.keep, "unit": options.unit,
+        "forced": 0, "deferred": 0, "unknown": 0, "floored": 0, "notes": [],
+    }  # fmt: skip
+    weights, freeze = None, False
+    if phase != PRUNED or options.policy == "full" or options.keep == 1:
+        keep = np.ones(len(index), bool)
+        report["asked"] = 1.0
+    elif policy.static and history.frozen is not None:
+        keep = history.frozen.copy()
+    else:
+        planner = _Planner(index, scores, options, policy, seed, cycle, cycles, history, report)
+        keep, weights = planner.plan()
+        freeze = policy.static
+    report["cuts"] = float(np.count_nonzero(keep) / len(keep))
+    seconds = totals(index.duration, None, 1, keep)[0] / index.stratum_seconds(1)[0]
+    report["seconds"] = float(seconds)
+    again = int(np.count_nonzero(keep & (history.age == 0)))
+    report["turnover"] = 1 - again / max(int(np.count_nonzero(keep)), 1)
+    report["never_visited"] = float(np.count_nonzero((history.visits == 0) & ~keep) / len(keep))
+    check_left(index, options.floors, keep, cycle)
+    if options.rescale and weights is None and not keep.all():
+        weights = _inverse_share(index, _strata(index, options, policy), keep)
+    return Plan(cycle, phase, keep, weights, freeze, report)
+
+
+def _anneal_cycles(options: DataPruningOptions, cycles: int) -> int:
+    return math.floor(options.anneal * cycles + 0.5)
+
+
+class _Planner:
+    """The steps of a pruned cycle's plan, which share budgets and costs."""
+
+    def __init__(
+        self,
+        index: CutIndex,
+        scores: ScoreTable,
+        options: DataPruningOptions,
+        policy: Policy,
+        seed: int,
+        cycle: int,
+        cycles: int,
+        history: History,
+        report: dict[str, Any],
+    ) -> None:
+        self.index, self.options, self.policy, self.report = index, options, policy, report
+        self.history = history
+        self.rng = np.random.default_rng(key_to_seed("data_pruning", "plan", seed, cycle))
+        if options.unit == "seconds":
+            self.cost = index.duration
+        else:
+            self.cost = np.broadcast_to(np.float32(1), len(index))
+        self.strata, count = _strata(index, options, policy)
+        if options.unit == "seconds":
+            self.totals = index.stratum_seconds(count)
+        else:
+            self.totals = totals(self.cost, self.strata, count)
+        self.forced = self._old_ones()
+        pruned_cycle = cycle - options.warmup_cycles
+        last = cycles - _anneal_cycles(options, cycles) - options.warmup_cycles - 1
+        self.context = Context(
+            index=index,
+            scores=scores,
+            policy=options.policy,
+            keep=options.keep,
+            smooth=options.smooth,
+            cycle=cycle,
+            pruned_cycle=pruned_cycle,
+            progress=pruned_cycle / last if last > 0 else 0.0,
+            rng=np.random.default_rng(key_to_seed("data_pruning", "policy", seed, cycle)),
+            cost=self.cost,
+            strata=self.strata,
+            budgets=options.keep * self.totals,
+            visits=history.visits,
+            forced=self.forced,
+        )
+
+    def plan(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Keep-set (N,) and weights (N,) or None."""
+        answer = self.policy.function(self.context)
+        if isinstance(answer, Selection):
+            return self._take(_checked_selection(answer, self.options.policy, len(self.index)))
+        if not isinstance(answer, Ranking):
+            answer = Ranking(answer)
+        return self._fill(_checked_ranking(answer, self.options.policy, self.context)), None
+
+    def _old_ones(self) -> np.ndarray | None:
+        """Cuts (N,) bool that are kept for their age.
+
+        They are spread: of what a cycle can drop, 1 in ``max_age`` is forced in each of the next
+        ones, oldest first, ties by index. So none is passed over more than ``2 max_age - 1`` times
+        in a row, and it fits the budget if ``keep >= 1 / (max_age + 1)``.
+        """
+        limit = self.options.max_age
+        if self.policy.static or not limit:
+            return None
+        due = self.history.age >= limit
+        if not due.any():
+            return None
+        strata, dropped = self.strata, self.totals
+        if self.policy.emergent:
+            strata, dropped = None, np.array([dropped.sum()])
+        elif not self.options.floors and ":" not in self.options.policy:
+            # a plan may miss a stratum's budget by a cut or two
+            longest = float(self.index.duration.max()) if self.options.unit == "seconds" else 1.0
+            dropped = (1 - self.options.keep) * dropped + 2 * longest
+        budgets = dropped / limit
+        age = -self.history.age.astype(np.float32)
+        forced = select(age, self.cost, budgets, strata, candidates=due, cover=True)
+        self.report["forced"] = int(np.count_nonzero(forced))
+        self.report["deferred"] = int(np.count_nonzero(due)) - self.report["forced"]
+        return forced
+
+    def _fill(self, ranking: Ranking) -> np.ndarray:
+        """What a ranking keeps, with floors and ages inside its budget."""
+        ranking = self._urgent_first(ranking)
+        keep = self._within_budget(ranking, self.forced)
+        groups: Groups = {}
+        turn = 0
+        while lacking := below_floor(self.index, self.options.floors, self.cost, keep):
+            # a turn may take from groups that had enough; after a few, all get their own first
+            turn += 1
+            for name, below in lacking.items():
+                groups[name] = groups.get(name, False) | below | (turn > 5)
+            must = first_of_groups(self.index, self.options.floors, self.cost, groups, ranking)
+            self.report["floored"] = int(np.count_nonzero(must))
+            if self.forced is not None:
+                must |= self.forced
+            tier = np.where(must, np.uint8(_MUST), ranking.tier)
+            keep = self._within_budget(Ranking(ranking.priority, tier), must)
+        self._note_excess(keep)
+        return keep
+
+    def _note_excess(self, keep: np.ndarray) -> None:
+        """Say so where the budget could not be met to within a cut."""
+        kept, whole = float(totals(self.cost, None, 1, keep)[0]), float(self.totals.sum())
+        if kept - float(self.context.budgets.sum()) > float(self.cost.max()):
+            self.report["notes"].append(
+                f"kept {kept / whole:.4f} of the {self.options.unit} instead of "
+                f"{self.options.keep:.4f}: group floors ({self.report['floored']} cuts) and ages "
+                f"({self.report['forced']} cuts) ask for more"
+            )
+
+    def _urgent_first(self, ranking: Ranking) -> Ranking:
+        """Cuts that are due for their age come first, then unknown ones, in any order."""
+        unknown = self._unknown()
+        if self.forced is None and unknown is None and not self.options.floors:
+            return ranking
+        priority, tier = ranking
+        tier = np.full(len(priority), _POLICY, np.uint8) if tier is None else tier + _POLICY
+        if unknown is not None:
+            priority = np.where(unknown, self.rng.random(len(priority), np.float32), priority)
+            tier[unknown] = _UNKNOWN
+        if self.forced is not None:
+            tier[self.forced] = _MUST
+        return Ranking(priority, tier)
+
+    def _within_budget(self, ranking: Ranking, must: np.ndarray | None) -> np.ndarray:
+        """What comes first in each stratum; one that must keep more takes it from the others.
+
+        :param must: (N,) bool, the first tier, which is kept even over the budget.
+        """
+        budgets = self.context.budgets
+        if must is not None:
+            least = totals(self.cost, self.strata, len(budgets), must)
+            slack = np.maximum(budgets - least, 0)
+            left = max(float(budgets.sum() - least.sum()), 0.0)
+            if slack.sum() > left:
+                slack *= left / slack.sum()
+            budgets = least + slack
+        return select(ranking.priority, self.cost, budgets, self.strata, ranking.tier)
+
+    def _take(self, selection: Selection) -> tuple[np.ndarray, np.ndarray | None]:
+        """What an emergent rule keeps; unknown scores, ages and floors come on top, weighing 1."""
+        keep = selection.keep.copy()
+        for more in (self.forced, self._unknown()):
+            if more is not None:
+                keep |= more
+        floors = self.options.floors
+        if lacking := below_floor(self.index, floors, self.cost, keep):
+            draws = Ranking(self.rng.random(len(keep), np.float32), (~keep).view(np.uint8))
+            floored = first_of_groups(self.index, floors, self.cost, lacking, draws) & ~keep
+            self.report["floored"] = int(np.count_nonzero(floored))
+            keep |= floored
+        weights = selection.weights
+        if weights is not None:
+            weights = np.where(selection.keep, weights, keep.astype(np.float32))
+        return keep, weights
+
+    def _unknown(self) -> np.ndarray | None:
+        """Cuts (N,) bool without a score, where the policy looked at scores."""
+        if not self.context.used_scores:
+            return None
+        unknown = ~self.context.known
+        count = int(np.count_nonzero(unknown))
+        self.report["unknown"] = count
+        return unknown if count else None
+
+
+def _strata(
+    index: CutIndex, options: DataPruningOptions, policy: Policy
+) -> tuple[np.ndarray | None, int]:
+    """Codes (N,) uint8, and how many there are; None for one stratum."""
+    if policy.stratified and options.strata > 1:
+        return index.strata(options.strata), options.strata
+    return None, 1
+
+
+def _inverse_share(
+    index: CutIndex, strata: tuple[np.ndarray | None, int], keep: np.ndarray
+) -> np.ndarray:
+    """Weights (N,): cuts of the stratum over those that are kept, 0 for the others.
+
+    That share is a cut's chance to be kept under a random draw. The weights of a stratum with a
+    kept cut sum to its cuts.
+    """
+    codes, count = strata
+    ones = np.broadcast_to(np.float32(1), len(index))
+    kept = totals(ones, codes, count, keep)
+    factors = (totals(ones, codes, count) / np.maximum(kept, 1)).astype(np.float32)
+    weights = np.full(len(keep), factors[0]) if codes is None else factors[codes]
+    weights[~keep] = 0
+    return weights
+
+
+def _checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking:
+    """:raises UserError: not a number for each cut."""
+    priority, tier = np.asarray(ranking.priority), ranking.tier
+    fits = priority.shape == (len(context),) and priority.dtype.kind in "fiu"
+    if fits and tier is not None:
+        fits = tier.shape == priority.shape and tier.dtype == np.uint8
+    if not fits:
+        raise UserError(
+            f"data_pruning.policy={policy} must return a number for each of {len(context)} cuts "
+            "(and uint8 tiers), or a Selection"
+        )
+    wrong = np.isnan(priority)
+    if wrong.any() and (not context.used_scores or (wrong & context.known).any()):
+        raise UserError(f"data_pruning.policy={policy} returned NaN for cuts with known scores")
+    return Ranking(priority.astype(np.float32, copy=False), tier)
+
+
+def _checked_selection(selection: Selection, policy: str, count: int) -> Selection:
+    """:raises UserError: not a boolean for each cut, and a finite weight."""
+    keep, weights = selection
+    fits = keep.shape == (count,) and keep.dtype == bool
+    if fits and weights is not None:
+        fits = weights.shape == keep.shape and bool(np.isfinite(weights[keep]).all())
+    if not fits:
+        raise UserError(
+            f"data_pruning.policy={policy} must select with a boolean for each of {count} cuts, "
+            "and weigh what it keeps with finite numbers"
+        )
+    return selection

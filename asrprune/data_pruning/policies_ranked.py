@@ -1,0 +1,128 @@
+"""Policies with a fixed budget: each ranks the cuts, and the first ones are kept.
+
+Notation: N cuts, k the share to keep, s the score (its last value, or the running mean with
+``data_pruning.smooth``). Ranks and shares are those inside a duration stratum, and in units of
+``data_pruning.unit``. The same functions, called once after the warm-up, are the static policies.
+"""
+
+import numpy as np
+
+from asrprune.data_pruning.context import Context, Ranking, check_choice, check_range
+
+
+def random(context: Context, replacement: bool = True) -> Ranking:
+    """A uniform draw in each cycle: ``k N`` cuts.
+
+    With ``replacement`` cycles are independent (dynamic random). Without it the cuts visited least
+    come first, so that visits differ by one at most: training on full data under a shorter
+    schedule (RS2, Okanovic et al., ICLR 2024).
+    """
+    if replacement:
+        return Ranking(context.uniform())
+    ahead = context.visits - context.visits.min()
+    return Ranking(context.uniform(), np.minimum(ahead, 254).astype(np.uint8))
+
+
+def easy(context: Context) -> Ranking:
+    """The ``k N`` lowest scores (DDP-ASR, arXiv 2406.18373)."""
+    return Ranking(context.score)
+
+
+def hard(context: Context) -> Ranking:
+    """The ``k N`` highest scores (DDP-ASR, arXiv 2406.18373)."""
+    return Ranking(-context.score)
+
+
+def middle(context: Context) -> Ranking:
+    """Ranks ``[(1-k)/2 N, (1+k)/2 N)`` of ascending score: both ends are dropped."""
+    return _window(context, 0.5)
+
+
+def easy2hard(context: Context, mode: str = "window", switch: float = 0.5) -> Ranking:
+    """From easy to hard as progress p goes from 0 to 1 (DDP-ASR, arXiv 2406.18373).
+
+    - ``window``: ranks ``[p (1-k) N, p (1-k) N + k N)`` of ascending score
+    - ``quota``: the ``(1-p) k N`` easiest and the ``p k N`` hardest
+    - ``switch``: *easy* while ``p < switch``, then *hard*
+    """
+    check_choice("mode", mode, ("window", "quota", "switch"))
+    check_range("switch", switch, 0, 1)
+    if mode == "window":
+        return _window(context, context.progress)
+    if mode == "switch":
+        return easy(context) if context.progress < switch else hard(context)
+    score = context.score
+    easiest = context.first(score, (1 - context.progress) * context.keep)
+    return Ranking(np.where(easiest, score, -score), (~easiest).view(np.uint8))
+
+
+def epsilon_greedy(context: Context, epsilon: float = 0.1) -> Ranking:
+    """The ``(1-epsilon) k N`` highest running means, and ``epsilon k N`` of the others at random.
+
+    Raju et al. 2021, "Accelerating deep learning with dynamic data pruning", arXiv 2111.12621.
+    """
+    check_range("epsilon", epsilon, 0, 1)
+    priority = -context.mean
+    greedy = context.first(priority, (1 - epsilon) * context.keep)
+    return Ranking(np.where(greedy, priority, context.uniform()), (~greedy).view(np.uint8))
+
+
+def ucb(context: Context, c: float = 1.0) -> Ranking:
+    """The ``k N`` highest ``m + c sqrt(v)``, running mean and variance of the score.
+
+    Raju et al. 2021, arXiv 2111.12621.
+    """
+    check_range("c", c, 0, 1e6)
+    bound = np.sqrt(context.variance)
+    bound *= -np.float32(c)
+    bound -= context.mean
+    return Ranking(bound)
+
+
+def orderdp(context: Context, pool: float = 0.0) -> Ranking:
+    """The ``k N`` highest scores of a uniform pool of ``pool N`` cuts (OrderDP, ICLR 2026).
+
+    By default the pool leaves out 0.6 of what is dropped, as published: 0.85 N at ``k`` = 0.75.
+    """
+    if not pool:
+        pool = 1 - 0.6 * (1 - context.keep)
+    check_range("pool", pool, context.keep, 1)
+    outside = ~context.first(context.uniform(), pool)
+    return Ranking(-context.score, outside.view(np.uint8))
+
+
+def longest(context: Context) -> Ranking:
+    """The longest cuts up to ``k N``; over the whole corpus, not inside strata."""
+    return Ranking(-context.duration)
+
+
+def shortest(context: Context) -> Ranking:
+    """The shortest cuts up to ``k N``; over the whole corpus, not inside strata."""
+    return Ranking(context.duration)
+
+
+def el2n(context: Context) -> Ranking:
+    """The ``k N`` highest mean scores, which are EL2N with ``data_pruning.score=el2n``.
+
+    EL2N: norm of softmax minus one-hot (Paul et al., NeurIPS 2021), teacher forced, mean over the
+    tokens.
+    """
+    return Ranking(-context.mean)
+
+
+def forgetting(context: Context, magnitude: bool = True) -> Ranking:
+    """The ``k N`` cuts whose score got worse most, summed over the cycles of the warm-up.
+
+    Without ``magnitude`` the number of times counts (Toneva et al., ICLR 2019), which has many ties
+    where there are no classes to get right or wrong.
+    """
+    return Ranking(-(context.worse_sum if magnitude else context.worse_times))
+
+
+def _window(context: Context, place: float) -> Ranking:
+    """Ascending scores from rank ``place (1-k) N`` on; those below come last."""
+    score = context.score
+    if not place:
+        return Ranking(score)
+    below = context.first(score, place * (1 - context.keep))
+    return Ranking(score, below.view(np.uint8))

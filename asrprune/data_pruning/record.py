@@ -1,0 +1,137 @@
+"""What a run writes down of its pruning, cycle by cycle, for reports.
+
+``index.npz`` describes the N cuts of U utterances, ``cycle-NNN.npz`` what a cycle kept and what the
+scores were when it was planned. Nothing of it is needed to go on training.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from asrprune.data_pruning.history import History
+from asrprune.data_pruning.index import CutIndex
+from asrprune.data_pruning.plan import Plan
+from asrprune.data_pruning.scores import ScoreTable
+from asrprune.errors import UserError
+from asrprune.files import atomic_path
+
+END = "end"  # the phase after the last cycle
+
+
+@dataclass
+class Cycle:
+    """A planned cycle, or what was known at the end."""
+
+    cycle: int
+    phase: str
+    keep: np.ndarray  # (N,) bool
+    last: np.ndarray  # (U,) float32: last scores, NaN where unknown
+    mean: np.ndarray  # (U,) float32: their running means
+    visits: np.ndarray  # (N,) uint16: cycles that had kept a cut before
+    report: dict[str, Any]  # of the plan
+
+
+@dataclass
+class Record:
+    """All that a run has written."""
+
+    manifest: str
+    utterance: np.ndarray  # (N,) int32
+    duration: np.ndarray  # (N,) float32, seconds
+    groups: dict[str, tuple[np.ndarray, list[str]]]
+    cycles: list[Cycle]  # the last one may be the end of the training, which planned nothing
+
+    @property
+    def planned(self) -> list[Cycle]:
+        """The cycles that were planned."""
+        return [cycle for cycle in self.cycles if cycle.phase != END]
+
+    @property
+    def visits(self) -> np.ndarray:
+        """(N,) int64: cycles that kept a cut, the last one's plan included."""
+        last = self.cycles[-1]
+        return last.visits.astype(np.int64) + last.keep
+
+
+def write_index(folder: Path, index: CutIndex, manifest: str) -> None:
+    """Describe the cuts; ``manifest`` is where their lines are."""
+    groups = {}
+    for name, (codes, names) in index.groups.items():
+        groups[f"{name}_codes"], groups[f"{name}_names"] = codes, np.array(names, dtype=np.str_)
+    _write(
+        folder / "index.npz",
+        manifest=np.array(manifest),
+        utterance=index.utterance,
+        duration=index.duration,
+        **groups,
+    )
+
+
+def write_cycle(folder: Path, plan: Plan, scores: ScoreTable, history: History) -> None:
+    """Write down a plan, and what it was made from."""
+    known = scores.known
+    _write(
+        folder / f"cycle-{plan.cycle:03d}.npz",
+        phase=np.array(plan.phase),
+        keep=np.packbits(plan.keep),
+        last=np.where(known, scores.last, np.nan).astype(np.float16),
+        mean=np.where(known, scores.mean, np.nan).astype(np.float16),
+        visits=history.visits,
+        report=np.array(json.dumps(plan.report)),
+    )
+
+
+def write_end(folder: Path, cycle: int, scores: ScoreTable, history: History) -> None:
+    """Write down what is known after the last cycle; the next one's number is ``cycle``."""
+    nothing = np.zeros(len(history.age), bool)
+    write_cycle(folder, Plan(cycle, END, nothing, None, False, {}), scores, history)
+
+
+def read_record(folder: Path) -> Record:
+    """Read what a run has written.
+
+    :raises UserError: there is nothing, or a file is damaged.
+    """
+    index = _read(folder / "index.npz")
+    names = [name.removesuffix("_codes") for name in index if name.endswith("_codes")]
+    groups = {n: (index[f"{n}_codes"], index[f"{n}_names"].tolist()) for n in names}
+    count = len(index["utterance"])
+    cycles = []
+    for path in sorted(folder.glob("cycle-*.npz")):
+        content = _read(path)
+        cycles.append(
+            Cycle(
+                int(path.stem.rpartition("-")[2]),
+                str(content["phase"]),
+                np.unpackbits(content["keep"], count=count).view(bool),
+                content["last"].astype(np.float32),
+                content["mean"].astype(np.float32),
+                content["visits"],
+                json.loads(str(content["report"])),
+            )
+        )
+    cycles.sort(key=lambda cycle: cycle.cycle)
+    return Record(str(index["manifest"]), index["utterance"], index["duration"], groups, cycles)
+
+
+def _write(path: Path, **arrays: np.ndarray) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise UserError(
+            f"{path} does not exist: it was no training with data_pruning, or it has not begun"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return dict(content)
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete it, the report does without"
+        ) from error

@@ -1,0 +1,233 @@
+"""What a run's pruning did: who was kept, who was forgotten, and which cuts are the hardest.
+
+Writes ``report.md`` and pictures into the run's folder ``pruning/``. The hardest cuts are those of
+the highest mean score; they are usually label errors.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse.serialization import open_best
+
+from asrprune.data_pruning.record import Record, read_record
+from asrprune.errors import UserError
+from asrprune.files import atomic_path, write_text
+
+DURATIONS = 10  # classes of equally many cuts
+MOST_GROUPS = 20  # of speakers or languages in a table: those kept least
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune report``."""
+    parser.add_argument("exp_dir", type=Path, help="folder of a training, such as exp/conformer")
+    parser.add_argument("--hardest", type=int, default=20, help="how many cuts to list")
+    parser.add_argument("--plots", type=int, default=1, choices=(0, 1), help="1: draw pictures")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print the report, and write it beside its pictures."""
+    folder = args.exp_dir / "pruning"
+    record = read_record(folder)
+    if not record.cycles:
+        raise UserError(f"{folder} holds no cycle yet: the training has not come to its first step")
+    text = "\n\n".join(
+        [
+            f"# Data pruning of {args.exp_dir}",
+            _table(cycle_rows(record)),
+            *(
+                f"## Kept by {name}\n\n{_table(rows)}"
+                for name, rows in kept_by_group(record).items()
+            ),
+            f"## Visits\n\n{_table(visit_rows(record))}",
+            f"## The {args.hardest} hardest cuts\n\n{_table(hardest_rows(record, args.hardest))}",
+        ]
+    )
+    write_text(folder / "report.md", text + "\n")
+    sys.stdout.write(text + "\n")
+    if args.plots:
+        draw(record, folder / "report.png")
+        sys.stdout.write(f"\n{folder / 'report.md'}, {folder / 'report.png'}\n")
+
+
+def cycle_rows(record: Record) -> Iterator[dict[str, Any]]:
+    """A row a cycle: what its plan kept."""
+    for cycle in record.planned:
+        report = cycle.report
+        yield {
+            "cycle": cycle.cycle,
+            "phase": cycle.phase,
+            "cuts": _percent(report["cuts"]),
+            "seconds": _percent(report["seconds"]),
+            "new": _percent(report.get("turnover")),
+            "never visited before": _percent(report.get("never_visited")),
+            "forced by age": report["forced"],
+            "by floors": report["floored"],
+            "without score": report["unknown"],
+            "median score": _number(np.nanmedian(cycle.last) if _known(cycle.last) else None),
+            "notes": "; ".join(report["notes"]),
+        }
+
+
+def kept_by_group(record: Record) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the share of the pruned cycles' visits that each class got, of what it might have.
+
+    By duration, and by each group that the manifest knows (speaker, language, corpus).
+    """
+    pruned = [cycle for cycle in record.cycles if cycle.phase == "pruned"]
+    if not pruned:
+        return {}
+    kept = sum(cycle.keep.astype(np.float32) for cycle in pruned) / len(pruned)
+    edges = duration_edges(record)
+    by_duration = _shares(kept, np.searchsorted(edges, record.duration, side="right"))
+    bounds = [record.duration.min(), *edges, record.duration.max()]
+    result = {
+        "duration": [
+            {"seconds": f"{low:.1f}–{high:.1f}", "cuts": count, "kept": _percent(share)}
+            for (low, high), (_, count, share) in zip(
+                itertools.pairwise(bounds), by_duration, strict=False
+            )
+        ]
+    }
+    for name, (codes, names) in record.groups.items():
+        shares = sorted(_shares(kept, codes), key=lambda row: row[2])
+        title = name if len(shares) <= MOST_GROUPS else f"{name} (the {MOST_GROUPS} least kept)"
+        result[title] = [
+            {name: names[code], "cuts": count, "kept": _percent(share)}
+            for code, count, share in shares[:MOST_GROUPS]
+        ]
+    return result
+
+
+def visit_rows(record: Record) -> Iterator[dict[str, Any]]:
+    """How many cuts were kept how often, the last cycle's plan included."""
+    visits = record.visits
+    for number, count in enumerate(np.bincount(visits)):
+        if count:
+            yield {"cycles": number, "cuts": int(count), "share": _percent(count / len(visits))}
+
+
+def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
+    """The utterances of the highest mean score, and their transcripts."""
+    last = record.cycles[-1]
+    known = np.flatnonzero(np.isfinite(last.mean))
+    hardest = known[np.argsort(-last.mean[known], kind="stable")[:count]]
+    # the first cut of each utterance, which is the original where there are copies
+    lines = {int(np.flatnonzero(record.utterance == number)[0]): int(number) for number in hardest}
+    entries = _lines(record.manifest, set(lines))
+    visits = record.visits
+    for line, number in lines.items():
+        entry = entries[line]
+        text = " ".join(s.get("text") or "" for s in entry.get("supervisions") or [])
+        yield {
+            "score": _number(last.mean[number]),
+            "cut": entry["id"],
+            "seconds": f"{record.duration[line]:.2f}",
+            "visits": int(visits[line]),
+            "transcript": text,
+        }
+
+
+def duration_edges(record: Record) -> np.ndarray:
+    """Durations that part the cuts into classes of about equally many."""
+    return np.unique(np.quantile(record.duration, np.arange(1, DURATIONS) / DURATIONS))
+
+
+def draw(record: Record, path: Path) -> None:
+    """Four pictures: kept share by duration over the cycles, by group, visits, and scores."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(12, 9), layout="constrained")
+    classes = np.searchsorted(duration_edges(record), record.duration, side="right")
+    shares = np.array(
+        [[share for *_, share in _shares(cycle.keep, classes)] for cycle in record.planned]
+    )
+    image = axes[0, 0].imshow(
+        shares.T, aspect="auto", origin="lower", vmin=0, vmax=1, interpolation="nearest"
+    )
+    axes[0, 0].set(xlabel="cycle", ylabel="duration class", title="kept, by duration")
+    figure.colorbar(image, ax=axes[0, 0])
+    for name, (codes, names) in record.groups.items():
+        group = np.array([[s for *_, s in _shares(c.keep, codes)] for c in record.planned])
+        if len(names) <= MOST_GROUPS:
+            for column, label in enumerate(names):
+                axes[0, 1].plot(group[:, column], label=f"{name} {label}")
+        else:
+            for share in (0, 0.25, 0.5, 0.75, 1):
+                label = f"{name}, quantile {share:g}"
+                axes[0, 1].plot(np.quantile(group, share, axis=1), label=label)
+    axes[0, 1].set(xlabel="cycle", ylabel="kept share", title="kept, by group", ylim=(0, 1.02))
+    if record.groups:
+        axes[0, 1].legend(fontsize="small")
+    visits = np.bincount(record.visits)
+    axes[1, 0].bar(np.arange(len(visits)), visits)
+    axes[1, 0].set(xlabel="cycles that kept a cut", ylabel="cuts", title="visits")
+    scored = [cycle for cycle in record.cycles if _known(cycle.last)]
+    for share in (0.05, 0.25, 0.5, 0.75, 0.95):
+        axes[1, 1].plot(
+            [cycle.cycle for cycle in scored],
+            [np.nanquantile(cycle.last, share) for cycle in scored],
+            label=f"{share:.0%}",
+        )
+    axes[1, 1].set(xlabel="cycle", ylabel="last score", title="quantiles of the scores")
+    if scored:
+        axes[1, 1].legend(fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
+
+
+def _shares(kept: np.ndarray, codes: np.ndarray) -> list[tuple[int, int, float]]:
+    """(code, cuts, mean of ``kept`` over them) of each class that has cuts."""
+    counts = np.bincount(codes)
+    sums = np.bincount(codes, weights=kept)
+    return [(int(c), int(counts[c]), float(sums[c] / counts[c])) for c in np.flatnonzero(counts)]
+
+
+def _lines(manifest: str, wanted: set[int]) -> dict[int, dict[str, Any]]:
+    """Entries of a manifest by line, counted from 0."""
+    if not Path(manifest).is_file():
+        raise UserError(
+            f"{manifest}, which the training read, does not exist from here: run the report in the "
+            "folder that the training ran in, where its transcripts are"
+        )
+    found = {}
+    with open_best(manifest, "r") as file:
+        for number, line in enumerate(line for line in file if line.strip()):
+            if number in wanted:
+                found[number] = json.loads(line)
+                if len(found) == len(wanted):
+                    break
+    return found
+
+
+def _table(rows: Any) -> str:
+    """A Markdown table of dicts with the same keys; "none" without any."""
+    rows = list(rows)
+    if not rows:
+        return "none"
+    lines = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
+    for row in rows:
+        cells = " | ".join(str(value).replace("|", "/") for value in row.values())
+        lines.append(f"| {cells} |")
+    return "\n".join(lines)
+
+
+def _known(scores: np.ndarray) -> bool:
+    return bool(np.isfinite(scores).any())
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

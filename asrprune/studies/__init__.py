@@ -1,0 +1,1 @@
+"""What runs many trainings and says what they show."""

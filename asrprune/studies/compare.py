@@ -1,0 +1,130 @@
+"""Compare ways to train: a grid of methods, keep ratios and seeds, run cell by cell.
+
+A cell is a training with its average, decoding and score. The same command goes on where a run
+stopped, and runs what was added to the grid. Words of the form ``key=value`` change the config of
+all trainings.
+"""
+
+import argparse
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from tqdm import tqdm
+
+from asrprune.arguments import true_or_false
+from asrprune.errors import UserError
+from asrprune.studies.cell import commands_of, finished, folder_of, run_cell
+from asrprune.studies.children import Children
+from asrprune.studies.grid import Cell, cells_of
+from asrprune.studies.options import StudyOptions, load_study
+from asrprune.studies.plots import draw_plots
+from asrprune.studies.records import Record
+from asrprune.studies.report import read_records, save_records, write_report
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune compare``."""
+    parser.add_argument("study", type=Path, help="a YAML file, such as conf/compare.yaml")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
+    parser.add_argument(
+        "--dry-run", type=true_or_false, default=False, help="show the commands, run nothing"
+    )
+    parser.add_argument(
+        "--render-only",
+        type=true_or_false,
+        default=False,
+        help="make tables and plots of the records again, run nothing",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run what is left of the grid, then write records, tables and plots."""
+    if args.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, not {args.jobs}")
+    study = load_study(args.study)
+    cells = cells_of(study, args.overrides)
+    if args.dry_run:
+        for cell in cells:
+            for words in commands_of(study, cell).values():
+                sys.stdout.write(shlex.join(["asrprune", *words]) + "\n")
+        return 0
+    failed: dict[Cell, str] = {}
+    if not args.render_only:
+        failed = _run(study, cells, args.jobs)
+    records = read_records(study)
+    write_report(study, cells, records)
+    if records:
+        draw_plots(study, records)
+    log.info("wrote %s and %s", study.results, study.report)
+    for cell, reason in failed.items():
+        sys.stderr.write(f"{cell.name} failed: {reason}; see {_log_of(study, cell)}\n")
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(cells)} cells failed, and the others are kept. Once the cause "
+            "is removed, the same command goes on with them"
+        )
+    return 0
+
+
+def _run(study: StudyOptions, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
+    """Run the cells that are not finished; returns those that failed, and why."""
+    done = {cell: records for cell in cells if (records := finished(study, cell))}
+    left = [cell for cell in cells if cell not in done]
+    fresh: list[Record] = [record for records in done.values() for record in records]
+    save_records(study, cells, fresh)
+    log.info("%d cells, %d of them finished; %d at a time", len(cells), len(done), jobs)
+    failed: dict[Cell, str] = {}
+    if not left:
+        return failed
+    children = Children(study.threads)
+    with (
+        tqdm(total=len(cells), initial=len(done), desc="comparison", unit="cell") as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        waiting = {pool.submit(run_cell, study, cell, children): cell for cell in left}
+        try:
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    _take(future, waiting.pop(future), study, cells, failed)
+                    bar.update()
+        except BaseException:  # Ctrl-C above all
+            _stop(pool, children)
+            raise
+    return failed
+
+
+def _take(
+    future: Future,
+    cell: Cell,
+    study: StudyOptions,
+    cells: Sequence[Cell],
+    failed: dict[Cell, str],
+) -> None:
+    try:
+        save_records(study, cells, future.result())
+        log.info("%s is finished", cell.name)
+    except UserError as error:
+        failed[cell] = str(error)
+        log.error("%s failed: %s", cell.name, error)
+
+
+def _stop(pool: ThreadPoolExecutor, children: Children) -> None:
+    """Stop all children, and wait until they have saved; a second Ctrl-C ends them at once."""
+    log.warning("stopping; trainings save where they are, a second Ctrl-C ends them at once")
+    children.stop()
+    try:
+        pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        children.kill()
+        raise
+
+
+def _log_of(study: StudyOptions, cell: Cell) -> Path:
+    return folder_of(study, cell) / "compare.log"

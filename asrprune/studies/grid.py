@@ -1,0 +1,79 @@
+"""The cells of a comparison: which trainings it takes, and the words that make each of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asrprune.config import Config, load_config
+from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.plan import PRUNED, cycle_phase
+from asrprune.studies.options import COMPRESSED, CONTROLS, FULL, StudyOptions
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: ``words`` are the ``key=value`` words after the comparison's config."""
+
+    method: str
+    keep: float
+    seed: int
+    words: tuple[str, ...]
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        """``easy2hard-0.7-seed0``: the name of its folder."""
+        return f"{self.method}-{self.keep:g}-seed{self.seed}"
+
+    @property
+    def key(self) -> tuple[str, float, int]:
+        """What tells it from the others of its comparison."""
+        return self.method, self.keep, self.seed
+
+
+def cells_of(study: StudyOptions, more: Sequence[str] = ()) -> list[Cell]:
+    """The cells of a grid and the controls that belong to them, each once.
+
+    Those of one seed come one after another, the first seed first.
+
+    :param more: words for all trainings, after the comparison's own.
+    :raises UserError: words that the configuration refuses.
+    """
+    words = [*study.words, *more]
+    base = load_config(study.config, words)
+    places = {name: place for place, name in enumerate([*CONTROLS, *study.methods])}
+    wanted = {
+        (seed, 1.0 if method == FULL else keep, method)
+        for part in study.grid
+        for method in (*CONTROLS, *part.methods)
+        for keep in part.keep
+        for seed in part.seeds
+    }
+    cells = []
+    for seed, keep, method in sorted(wanted, key=lambda cell: (cell[0], -cell[1], places[cell[2]])):
+        own = [*words, f"seed={seed}", *(study.methods.get(method) or CONTROLS[method])]
+        if method == COMPRESSED:
+            own.append(f"training.epochs={compressed_epochs(base, keep)}")
+        elif method != FULL:
+            own.append(f"data_pruning.keep={keep:g}")
+        # a misspelt word is found here, before hours of training
+        epochs = load_config(study.config, own).training.epochs
+        cells.append(Cell(method, keep, seed, tuple(own), epochs))
+    return cells
+
+
+def compressed_epochs(config: Config, keep: float) -> int:
+    """Epochs of full data with the audio that a fixed-budget policy sees at ``keep``, nearly."""
+    share = audio_share(config.data_pruning, config.training.epochs, keep)
+    return max(1, math.floor(config.training.epochs * share + 0.5))
+
+
+def audio_share(options: DataPruningOptions, epochs: int, keep: float) -> float:
+    """How much of the audio is seen if pruned cycles keep ``keep`` of it, and the others all."""
+    return sum(keep if phase == PRUNED else 1.0 for phase in phases(options, epochs)) / epochs
+
+
+def phases(options: DataPruningOptions, epochs: int) -> list[str]:
+    """The phase of each epoch."""
+    cycles = -(-epochs // options.cycle)
+    return [cycle_phase(options, epoch // options.cycle, cycles) for epoch in range(epochs)]

@@ -1,0 +1,107 @@
+"""The record of a run comes back as it was written, and the report counts it right."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from asrprune import cli
+from asrprune.data_pruning import record, report
+from asrprune.data_pruning.history import History
+from asrprune.data_pruning.index import CutIndex
+from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.plan import make_plan
+from asrprune.data_pruning.scores import ScoreTable
+from asrprune.errors import UserError
+
+COUNT, CYCLES = 60, 5
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Five cycles of "hard" over 60 cuts, whose score is 1 + their number: folder, index, plans."""
+    manifest = tmp_path / "cuts.jsonl.gz"
+    with gzip.open(manifest, "wt") as file:
+        for number in range(COUNT):
+            supervision = {
+                "id": "s", "text": f"WORD {number} | AND MORE", "speaker": f"speaker{number % 3}",
+            }  # fmt: skip
+            cut = {"id": f"cut-{number}", "duration": 1.0 + number / 10}
+            file.write(json.dumps({**cut, "supervisions": [supervision]}) + "\n")
+    index = CutIndex.from_manifest(manifest)
+    options = DataPruningOptions(
+        policy="hard", keep=0.5, unit="utterances", strata=0, max_age=0, anneal=0.2, detrend=False
+    )
+    scores, history = ScoreTable(len(index), detrend=False), History(len(index))
+    folder = tmp_path / "exp" / "pruning"
+    record.write_index(folder, index, str(manifest))
+    plans = []
+    for cycle in range(CYCLES):
+        plan = make_plan(index, scores, options, 1, cycle, CYCLES, history)
+        record.write_cycle(folder, plan, scores, history)
+        seen = np.flatnonzero(plan.keep)
+        scores.add(seen, 1.0 + seen)
+        scores.merge(scores.pending())
+        history.advance(plan.keep, plan.freeze)
+        plans.append(plan)
+    record.write_end(folder, CYCLES, scores, history)
+    return folder.parent, index, plans, history
+
+
+def test_a_record_comes_back(run):
+    folder, index, plans, history = run
+    found = record.read_record(folder / "pruning")
+    assert [cycle.phase for cycle in found.cycles] == ["warmup", *["pruned"] * 3, "anneal", "end"]
+    assert [cycle.report for cycle in found.planned] == [plan.report for plan in plans]
+    for cycle, plan in zip(found.planned, plans, strict=True):
+        assert (cycle.keep == plan.keep).all()
+    assert (found.visits == history.visits).all()
+    assert found.groups["speaker"][1] == index.groups["speaker"][1]
+    assert np.isnan(found.cycles[0].last).all()
+    assert found.cycles[-1].mean == pytest.approx(1.0 + np.arange(COUNT))
+
+
+def test_the_report_counts(run):
+    folder, _, plans, history = run
+    found = record.read_record(folder / "pruning")
+    hardest = list(report.hardest_rows(found, 3))
+    assert [row["cut"] for row in hardest] == ["cut-59", "cut-58", "cut-57"]
+    assert hardest[0]["transcript"] == "WORD 59 | AND MORE" and hardest[0]["visits"] == CYCLES
+    assert [row["visits"] for row in report.hardest_rows(found, COUNT)][-1] == 2
+    visits = {row["cycles"]: row["cuts"] for row in report.visit_rows(found)}
+    assert visits == {2: COUNT // 2, CYCLES: COUNT // 2}  # of "hard": never the easier half
+    kept = report.kept_by_group(found)
+    assert [row["kept"] for row in kept["duration"]] == ["0.0 %"] * 5 + ["100.0 %"] * 5
+    assert sum(row["cuts"] for row in kept["duration"]) == COUNT
+    by_speaker = {row["speaker"]: row["kept"] for row in kept["speaker"]}
+    pruned = np.mean([plan.keep for plan in plans if plan.phase == "pruned"], axis=0)
+    for number in range(3):
+        assert by_speaker[f"speaker{number}"] == f"{100 * pruned[number::3].mean():.1f} %"
+    shares = [row["cuts"] for row in report.cycle_rows(found)]
+    assert shares == ["100.0 %", "50.0 %", "50.0 %", "50.0 %", "100.0 %"]
+
+
+def test_the_verb_writes_tables_and_pictures(run, capsys):
+    folder, *_ = run
+    assert cli.main(["report", str(folder), "--hardest", "2"]) == 0
+    out = capsys.readouterr().out
+    text = (folder / "pruning" / "report.md").read_text()
+    assert out.startswith(text)
+    assert (
+        "## The 2 hardest cuts" in text and "WORD 58 / AND MORE" in text and "WORD 57" not in text
+    )
+    assert (folder / "pruning" / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_missing_is_named(run, tmp_path, capsys):
+    folder, *_ = run
+    assert cli.main(["report", str(tmp_path / "nothing")]) == 1
+    assert "it was no training with data_pruning" in capsys.readouterr().err
+    (tmp_path / "cuts.jsonl.gz").rename(tmp_path / "elsewhere.jsonl.gz")
+    assert cli.main(["report", str(folder)]) == 1
+    assert "run the report in the folder that the training ran in" in capsys.readouterr().err
+    path = folder / "pruning" / "cycle-002.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="cycle-002.npz is damaged"):
+        record.read_record(folder / "pruning")

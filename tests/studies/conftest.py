@@ -1,0 +1,40 @@
+"""Comparisons on the tiny corpus, or on none."""
+
+import pytest
+
+from asrprune.config import save_config
+from asrprune.studies.options import study_from
+from tests.conftest import tiny_config
+
+
+def study_of(folder, corpus, **options):
+    """Options of a comparison below ``folder``; the corpus may be a stand-in."""
+    path = folder / "tiny.yaml"
+    save_config(tiny_config(corpus, training__threads=1, training__epochs=4), path)
+    return {
+        "config": str(path),
+        "manifest_dir": str(corpus.manifests),
+        "lang_dir": str(corpus.lang),
+        "test_sets": ["dev"],
+        "exp_dir": str(folder / "exp"),
+        "results": str(folder / "results" / "compare.json"),
+        "report": str(folder / "RESULTS.md"),
+        "methods": {"easy": ["data_pruning.policy=easy"]},
+        "grid": [{"methods": ["easy"], "keep": [0.5], "seeds": [0]}],
+        **options,
+    }
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A comparison of records that nobody runs."""
+    values = study_of(tmp_path, FakeCorpus(tmp_path), claims=[])
+    return lambda **options: study_from({**values, **options})
+
+
+class FakeCorpus:
+    """Where a corpus would be."""
+
+    def __init__(self, folder):
+        self.manifests, self.lang = folder / "valid", folder / "lang"
+        self.noise = folder / "noise.jsonl.gz"

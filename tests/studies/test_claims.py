@@ -1,0 +1,99 @@
+"""Verdicts on records whose truth is known."""
+
+import pytest
+
+from asrprune.studies.claims import judge
+from asrprune.studies.options import ClaimOptions
+from asrprune.studies.summary import Summary
+from tests.studies.example_records import records_of
+
+
+def summary(*groups):
+    return Summary([record for group in groups for record in group], "dev")
+
+
+FULL = records_of("full", 1.0, hours=20.0)
+
+
+def verdict(claim, *groups, margin=0.05):
+    return judge(claim, summary(FULL, *groups), margin)
+
+
+PARITY = ClaimOptions("as good", "parity", "easy", 0.7)
+
+
+@pytest.mark.parametrize(
+    "worse, spread, expected",
+    [
+        (0.0, 0.0005, "holds"),
+        (-0.02, 0.0005, "holds"),  # better is as good as well
+        (0.003, 0.0005, "holds"),  # of 10 %, a difference that does not count
+        (0.02, 0.0005, "contradicted"),
+        (0.0, 0.2, "inconclusive"),
+    ],
+)
+def test_parity(worse, spread, expected):
+    found = verdict(PARITY, records_of("easy", 0.7, worse, spread=spread))
+    assert found.verdict == expected, found
+    assert "against full data, 0.50 being as good as none" in found.found
+    assert 0 < float(found.could_show) < (0.5 if spread < 0.01 else 20)
+
+
+def test_of_one_seed_nothing_is_concluded():
+    for claim in (PARITY, ClaimOptions("better", "better", "easy", 0.7, ["full"])):
+        found = verdict(claim, records_of("easy", 0.7, 0.02, seeds=1), records_of("full", 0.7))
+        assert found.verdict == "inconclusive" and "(1 seed only)" in found.found
+
+
+@pytest.mark.parametrize(
+    "others, expected",
+    [((0.01, 0.02), "holds"), ((0.01, -0.01), "contradicted"), ((0.01, 0.0), "inconclusive")],
+)
+def test_better_than_each(others, expected):
+    claim = ClaimOptions("best", "better", "easy", 0.7, ["random", "hard"])
+    rivals = [records_of(name, 0.7, worse) for name, worse in zip(claim.than, others, strict=True)]
+    found = verdict(claim, records_of("easy", 0.7), *rivals)
+    assert found.verdict == expected, found
+    assert "against random; " in found.found and "against hard" in found.found
+
+
+@pytest.mark.parametrize(
+    "times, expected",
+    [
+        ([400, 405, 410], "holds"),  # of 720
+        ([500, 505, 510], "contradicted"),
+        ([300, 450, 700], "inconclusive"),
+    ],
+)
+def test_faster(times, expected):
+    claim = ClaimOptions("fast", "faster", "easy", 0.7, by=1.6)
+    ours = records_of("easy", 0.7)
+    for record, seconds in zip(ours, times, strict=True):
+        record["seconds"] = seconds
+    found = verdict(claim, ours)
+    assert found.verdict == expected, found
+    assert "ceiling of 2.00x" in found.found
+    ours[0]["attempts"] = 2  # its time is of a part only
+    found = verdict(claim, ours)
+    assert found.verdict == "inconclusive" and "(2 seeds)" in found.found
+    for record in ours:
+        record["attempts"] = 2
+    assert "undisturbed" in verdict(claim, ours).found
+
+
+def test_what_has_not_run():
+    for claim in (PARITY, ClaimOptions("x", "better", "full", 1.0, ["easy"])):
+        assert verdict(claim).found == "not run"
+    assert judge(PARITY, summary(records_of("easy", 0.7)), 0.05).found == "not run"
+
+
+def test_rows():
+    compressed = [records_of("full_compressed", keep, hours=20 * keep) for keep in (0.7, 0.5)]
+    pruned = records_of("easy", 0.7, hours=9.0, seeds=1)
+    found = summary(FULL, *compressed, records_of("random", 0.7), pruned)
+    row = found.rows["easy", 0.7]
+    assert found.compressed(row) is found.rows["full_compressed", 0.5]  # 10 h are nearer to 9
+    assert found.random(row) is found.rows["random", 0.7]
+    assert found.ceiling(row) == pytest.approx(20 / 9) == pytest.approx(found.speed_up(row))
+    assert found.difference(row, found.full)[1] == 1
+    assert found.difference(found.full, found.full) is None

@@ -1,0 +1,226 @@
+"""A comparison from end to end: what runs, what is skipped, and how it stops and goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from asrprune import cli
+from asrprune.files import read_json, write_json
+from asrprune.studies import compare
+from asrprune.studies.children import Children
+from asrprune.studies.options import load_study
+from asrprune.studies.report import written_part
+from tests.studies.conftest import FakeCorpus, study_of
+from tests.studies.fake_compare import put_in_place
+
+ROOT = Path(__file__).parents[2]
+CELLS = ["easy-0.5-seed0", "full-1-seed0", "full_compressed-0.5-seed0", "random-0.5-seed0"]
+STEPS = ["train", "average", "decode", "score"]
+
+
+class Command:
+    """``asrprune compare`` with stand-ins for the verbs that it calls."""
+
+    def __init__(self, folder, monkeypatch, capsys):
+        self.folder, self.path = folder, folder / "compare.yaml"
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+        self.values = study_of(folder, FakeCorpus(folder))
+        self.write()
+
+    def write(self, **options):
+        self.values |= options
+        OmegaConf.save(self.values, self.path)
+
+    def run(self, *words, code=0, **environment):
+        """Run it here; returns what it says."""
+        with self.monkeypatch.context() as patch:
+            put_in_place(patch.setattr)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            found = cli.main(["compare", str(self.path), *words])
+        said = "".join(self.capsys.readouterr())
+        assert found == code, said
+        return said
+
+    def start(self, *words, **environment):
+        """Start it in a process that can be killed."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.studies.fake_compare", "compare", self.path, *words],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def cell(self, name):
+        return self.folder / "exp" / name
+
+    def calls(self):
+        """Verbs by cell since the last call."""
+        paths = sorted(self.folder.glob("exp/*/calls"))
+        found = {path.parent.name: path.read_text().split() for path in paths}
+        for path in paths:
+            path.unlink()
+        return found
+
+    def wait_for(self, path):
+        deadline = time.monotonic() + 30
+        while not (path.exists() and path.read_text()):
+            assert time.monotonic() < deadline, f"no {path}"
+            time.sleep(0.02)
+        return path.read_text()
+
+    def records(self):
+        return read_json(self.values["results"])
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    return Command(tmp_path, monkeypatch, capsys)
+
+
+def test_a_finished_cell_is_skipped_and_a_new_one_runs(command):
+    command.run("--jobs", "2")
+    assert command.calls() == dict.fromkeys(CELLS, STEPS)
+    first = command.records()
+    assert [record["method"] for record in first] == ["full", "full_compressed", "random", "easy"]
+    command.run()
+    assert command.calls() == {} and command.records() == first
+    [part] = command.values["grid"]
+    command.write(grid=[part, {"methods": ["easy"], "keep": [0.5], "seeds": [1]}])
+    command.run()
+    assert set(command.calls()) == {name.replace("seed0", "seed1") for name in CELLS}
+    assert command.records()[:4] == first and len(command.records()) == 8
+
+
+def test_one_failed_cell_does_not_lose_the_others(command):
+    said = command.run("--jobs", "2", code=1, FAKE_FAIL="decode random-0.5-seed0")
+    assert "random-0.5-seed0 failed: decode ended with status 3: fake: told to fail; see" in said
+    assert "1 of 4 cells failed, and the others are kept" in said and "Traceback" not in said
+    assert len(command.records()) == 3
+    assert "1 of 4 cells are missing" in written_part(load_study(command.path))
+    assert command.calls()["random-0.5-seed0"] == STEPS[:3]
+    command.run()
+    assert command.calls() == {"random-0.5-seed0": STEPS[2:]}
+    assert len(command.records()) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_it_goes_on_from_there(number, command):
+    victim = command.cell("full-1-seed0")
+    process = command.start("--jobs", "2", FAKE_HANG="full-1-seed0")
+    child = int(command.wait_for(victim / "hangs"))
+    process.send_signal(number)
+    said = "".join(process.communicate(timeout=30))
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on from here" in said and "Traceback" not in said
+    deadline = time.monotonic() + 20  # without its parent, the training ends as well
+    while not (victim / "stopped").exists():
+        assert time.monotonic() < deadline, f"{child} goes on"
+        time.sleep(0.02)
+    assert (victim / "steps").read_text().split() == ["0", "1", "2"]
+    assert not (victim / "record.json").exists()
+    command.calls()
+    command.run("--jobs", "2")
+    assert command.calls()["full-1-seed0"] == STEPS
+    assert (victim / "steps").read_text().split() == [str(step) for step in range(6)]
+    attempts = {record["method"]: record["attempts"] for record in command.records()}
+    assert attempts.pop("full") == 2 and len(attempts) == 3
+
+
+def test_a_cell_of_other_options_is_not_taken_for_it(command):
+    command.run("--jobs", "2")
+    command.write(words=["training.epochs=3", "training.log_interval=9"], avg=2)
+    said = command.run(code=1)
+    assert "was made with other options: training.epochs (4 -> 3), avg (1 -> 2). Put" in said
+    assert "log_interval" not in said
+    command.write(words=[], avg=1)
+    record = command.cell("easy-0.5-seed0") / "record.json"
+    write_json(record, [{**read_json(record)[0], "data": "other"}])
+    assert "the training data ('other' -> 'digest')" in command.run(code=1)
+
+
+def test_render_only_and_dry_run_start_nothing(command):
+    lines = command.run("--dry-run", "true").splitlines()
+    assert [line.split()[1] for line in lines] == 4 * STEPS
+    assert not (command.folder / "exp").exists()
+    command.run("--render-only", "true")
+    assert command.calls() == {}
+    assert "Nothing has been run." in Path(command.values["report"]).read_text()
+    assert "--jobs must be at least 1" in command.run("--jobs", "0", code=1)
+
+
+def test_a_child_tells_what_it_used_and_ends_with_its_parent(tmp_path):
+    children = Children(1)
+    used = children.run(["score", "--help"], tmp_path / "log")
+    assert used["cpu_seconds"] > 0 and 0 < used["seconds"] < 60
+    assert "usage: asrprune score" in (tmp_path / "log").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+class OneThread(ThreadPoolExecutor):
+    """Runs what is submitted at once, in this thread, in which alone a training takes signals."""
+
+    def submit(self, function, *args):
+        future = Future()
+        future.set_result(function(*args))
+        return future
+
+
+class InProcess(Children):
+    """Runs verbs in this process."""
+
+    def run(self, words, log):
+        saved, sys.argv = sys.argv, ["asrprune", *words]
+        try:
+            assert cli.main(list(words)) == 0
+        finally:
+            sys.argv = saved
+        return {"seconds": 2.0, "cpu_seconds": 1.0}
+
+
+def test_real_trainings(tmp_path, tiny_corpus, monkeypatch, capsys):
+    """Everything but the processes, on the tiny corpus."""
+    monkeypatch.setattr(compare, "Children", InProcess)
+    monkeypatch.setattr(compare, "ThreadPoolExecutor", OneThread)
+    chunks = ["data_pruning.policy=easy2hard", "data_pruning.time.kind=chunk"]
+    values = study_of(
+        tmp_path, tiny_corpus,
+        methods={"easy": ["data_pruning.policy=easy"], "chunks": chunks},
+        grid=[{"methods": ["easy", "chunks"], "keep": [0.5], "seeds": [0]}],
+        words=["training.epochs=6", "training.checkpoint_interval=1000"],
+        claims=[{"claim": "as good", "method": "easy", "keep": 0.5}],
+    )  # fmt: skip
+    OmegaConf.save(values, tmp_path / "compare.yaml")
+    assert cli.main(["compare", str(tmp_path / "compare.yaml")]) == 0
+    records = {record["method"]: record for record in read_json(values["results"])}
+    full, random, chunked = (records[name] for name in ("full", "random", "chunks"))
+    assert (full["epochs"], full["visits"], full["visits_of_a_cut"]) == (6, 6 * 36, [6] * 5)
+    assert records["full_compressed"]["visits"] == records["full_compressed"]["epochs"] * 36
+    # 1 cycle of warm-up, 1 at the end, 4 of halves
+    assert random["hours"] == pytest.approx(full["hours"] * 4 / 6, rel=0.05)
+    assert chunked["hours"] < 0.95 * chunked["hours_before_dropping"]
+    assert chunked["hours_before_dropping"] == pytest.approx(random["hours"], rel=0.05)
+    assert full["turnover"] is None and 0 < random["turnover"] < 1
+    least, *_, most = random["visits_of_a_cut"]
+    assert 2 <= least <= most <= 6 and random["never_visited"] == 0
+    assert random["never_kept"] < 0.5 and full["never_kept"] == 0
+    for record in records.values():
+        assert set(record["speakers"]) == {"s0", "s1", "s2"}
+        assert sum(wrong for wrong, _ in record["speakers"].values()) == record["errors"]
+        assert record["words"] == full["words"] and record["policy"] and record["steps"]
+        assert record["command"].startswith("asrprune train --config ")
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "compare.json", "compare-hours.png", "compare-seconds.png",
+    }  # fmt: skip
+    assert "| as good | **inconclusive** |" in written_part(load_study(tmp_path / "compare.yaml"))

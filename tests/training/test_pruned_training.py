@@ -1,0 +1,401 @@
+"""Training with data pruning: exact resume, what is dropped and what never is, what is fed back."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from lhotse.dataset import DynamicBucketingSampler
+
+from asrprune.corpus.batches import open_cuts, transcript
+from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.data_pruning.sampler import PruningSampler
+from asrprune.errors import UserError
+from asrprune.training.checkpoint import load_checkpoint, numbered
+from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
+from asrprune.training.resume import resume
+from asrprune.training.train import build_trainer, scan_memory
+from asrprune.training.trainer import Meter, Trainer
+from tests.conftest import tiny_config
+from tests.training.command import assert_same
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+EPOCHS = 4  # one of warm-up, two pruned, one on everything
+POLICIES = {
+    "random": {"keep": 0.6, "rescale": True, "time": {"kind": "chunk"}},
+    "easy2hard": {"keep": 0.6, "strata": 2, "max_age": 2},
+    "infobatch": {"keep": 0.5},
+    "orderdp": {"keep": 0.6, "strata": 0, "time": {"kind": "point", "place": "encoder"}},
+}
+
+
+def pruned_config(corpus, policy: str = "random", **options):
+    """A config of `EPOCHS` epochs; ``options`` of data pruning, or dotted with ``__`` any."""
+    pruning = {"policy": policy, "anneal": 0.25}
+    pruning |= {key: options.pop(key) for key in list(options) if "__" not in key}
+    return tiny_config(
+        corpus,
+        **{
+            "data_pruning": pruning,
+            "data__max_duration": 20.0,
+            "training__epochs": EPOCHS,
+            "training__checkpoint_interval": 1,
+            "training__keep_checkpoints": 1000,
+            **options,
+        },
+    )
+
+
+@pytest.fixture
+def make_trainer(tiny_corpus, tmp_path):
+    """``make_trainer(folder, **options)``: a trainer at the start; options as `pruned_config`."""
+
+    def make(folder: str = "exp", **options) -> Trainer:
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        config = pruned_config(tiny_corpus, **options)
+        return build_trainer(config, ALONE, place, tiny_corpus.manifests, tiny_corpus.lang)
+
+    return make
+
+
+def train_to_next(trainer: Trainer, wanted: dict) -> None:
+    """Go on for one batch, or to the end of the epoch if ``wanted`` was saved there."""
+    if wanted["position"]["batches"]:
+        step = trainer.step
+        trainer.step = lambda *words: (step(*words)[0], True)
+    else:
+        end = trainer._end_epoch
+        trainer._end_epoch = lambda *words: end(*words) or True
+    trainer.run()
+
+
+def check_resume(ranks: Ranks, root: Path, corpus, policies, workers: int) -> None:
+    """From each checkpoint to the next one, and from one to the end: the same bits.
+
+    Those inside of the warm-up and of the last epoch are left out: tests/training/test_resume.py
+    has the like.
+    """
+    for policy in policies:
+        config = pruned_config(
+            corpus,
+            policy,
+            data__num_workers=workers,
+            data__dev=[],
+            **POLICIES[policy],
+        )
+
+        def build(folder: Path, config=config) -> Trainer:
+            folder.mkdir(exist_ok=True, parents=True)
+            return build_trainer(config, ranks, folder, corpus.manifests, corpus.lang)
+
+        whole = root / policy
+        trainer = build(whole)
+        assert trainer.run() == 0
+        assert trainer.data.pruning.batches == trainer.data.pruning.state_dict()["batches"] > 0
+        paths = numbered(whole, "checkpoint")
+        assert len(paths) >= 2 * EPOCHS
+        middle = len(paths) // 3  # in the first pruned epoch; goes on to the end
+        checked = set()
+        for number, (path, following) in enumerate(zip(paths, paths[1:], strict=False)):
+            at = load_checkpoint(path)["position"]
+            if at["batches"] and at["epoch"] not in (2, 3):
+                continue
+            checked.add((at["epoch"], at["batches"]))
+            part = root / f"{policy}-{path.stem}"
+            trainer = build(part)
+            if ranks.first:
+                shutil.copy(path, part)
+            ranks.barrier()
+            resume(trainer)
+            wanted = load_checkpoint(following)
+            if number == middle:
+                assert trainer.run() == 0
+                wanted = load_checkpoint(paths[-1])
+            else:
+                train_to_next(trainer, wanted)
+            assert_same(load_checkpoint(numbered(part, "checkpoint")[-1]), wanted)
+        assert {(2, 0), (2, 1), (3, 0), (3, 1), (4, 0)} <= checked
+
+
+@pytest.mark.parametrize(
+    "policies, workers", [(("random", "infobatch"), 0), (("easy2hard", "orderdp"), 2)]
+)
+def test_resume_after_every_batch(policies, workers, tiny_corpus, tmp_path):
+    check_resume(ALONE, tmp_path, tiny_corpus, policies, workers)
+
+
+def rank_main(rank: int, corpus, root: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
+    torch.set_num_threads(1)
+    # torchrun's ranks fork their loader workers; spawned ranks would spawn them, 4 s an epoch
+    mp.set_start_method("fork", force=True)
+    ranks = start_ranks("cpu", f"file://{root}/rendezvous")
+    check_resume(ranks, root, corpus, ("orderdp",), 0)
+    check_resume(ranks, root, corpus, ("random",), 2)
+    stop_ranks()
+
+
+def test_resume_after_every_batch_on_two_ranks(tiny_corpus, tmp_path):
+    mp.spawn(rank_main, (tiny_corpus, tmp_path), nprocs=2)
+
+
+def without_numbers(state: dict) -> dict:
+    """What must be equal whatever draws the same batches."""
+    return {name: state[name] for name in ("position", "model", "optimizer", "average", "progress")}
+
+
+def test_the_default_is_the_stock_sampler_and_full_is_the_same_training(make_trainer):
+    stock = make_trainer("stock", policy="full", anneal=0.125)
+    assert type(stock.data.sampler) is DynamicBucketingSampler and stock.data.pruning is None
+    assert stock.run() == 0
+    assert stock.state_dict()["pruning"] is None
+    for number, options in enumerate(
+        [{"policy": "full"}, {"policy": "easy2hard", "keep": 1.0}, {"data__lazy": True}]
+    ):
+        full = make_trainer(f"full{number}", **{"policy": "full", **options})
+        assert type(full.data.sampler) is PruningSampler
+        assert full.run() == 0
+        assert_same(without_numbers(full.state_dict()), without_numbers(stock.state_dict()))
+
+
+def recorded(trainer: Trainer) -> list[tuple]:
+    """What goes through the model from now on: (epoch, training, batch, encoder lengths)."""
+    calls, lengths = [], []
+    forward = trainer.forward
+
+    def spy(batch):
+        result = forward(batch)
+        calls.append((trainer.position.epoch, trainer.model.training, batch, lengths.pop()))
+        return result
+
+    def hook(module, words, result):
+        lengths.append(result[1].tolist())
+
+    trainer.forward = spy
+    trainer.model.encoder.register_forward_hook(hook)
+    return calls
+
+
+PLACES = [("frames", "chunk"), ("samples", "span"), ("encoder", "point"), ("frames", "point")]
+
+
+@pytest.mark.parametrize("topology", ["regular", "modified"])
+@pytest.mark.parametrize("place, kind", PLACES)
+def test_time_is_dropped_in_pruned_epochs_only(place, kind, topology, make_trainer, tiny_corpus):
+    time = {"place": place, "kind": kind, "rho": 0.4, "chunk": 8}
+    trainer = make_trainer(keep=0.7, time=time, loss__topology=topology)
+    tokenizer = load_tokenizer(tiny_corpus.lang)
+    cuts = {
+        cut.id: cut
+        for split in ("train", "dev")
+        for cut in open_cuts(tiny_corpus.manifests, "tones", split)
+    }
+    calls = recorded(trainer)
+    assert trainer.run() == 0
+    left: dict[bool, int] = {True: 0, False: 0}
+    whole = dict(left)
+    for epoch, training, batch, encoder_lens in calls:
+        pruned = training and epoch in (2, 3)
+        values = [batch[name].tolist() for name in ("feature_lens", "tokens", "token_lens")]
+        rows = zip(batch["cut_ids"], encoder_lens, *values, strict=True)
+        for name, encoder_frames, frames, tokens, count in rows:
+            assert tokens[:count] == tokenizer.encode(transcript(cuts[name]))
+            assert encoder_frames >= count
+            full = cuts[name].num_frames
+            if place == "encoder":
+                assert frames == full
+                full, frames = -(-full // 4), encoder_frames
+            else:
+                assert encoder_frames == -(-frames // 4)
+            left[pruned] += frames
+            whole[pruned] += full
+    assert {training for _, training, *_ in calls} == {True, False}
+    assert left[False] == whole[False] > 0
+    assert left[True] == pytest.approx(0.6 * whole[True], rel=0.08)
+
+
+def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer):
+    """As much audio left in a batch as without, so fewer steps; other frames in each epoch."""
+    time = {"kind": "chunk", "rho": 0.5, "chunk": 4}
+    trainer = make_trainer(policy="full", time=time, data__spec_augment={"probability": 0.0})
+    calls = recorded(trainer)
+    assert trainer.run() == 0
+    steps = [sum(training and epoch == n for epoch, training, *_ in calls) for n in range(1, 5)]
+    assert steps[0] == steps[3] and max(steps[1:3]) <= 0.75 * steps[0]
+    seen: dict[str, list[torch.Tensor]] = {}
+    for epoch, training, batch, _ in calls:
+        if training and epoch in (2, 3):
+            for name, x, frames in zip(
+                batch["cut_ids"], batch["features"], batch["feature_lens"].tolist(), strict=True
+            ):
+                seen.setdefault(name, []).append(x[:frames])
+    assert len(seen) == 36
+    assert not any(one.shape == other.shape and one.equal(other) for one, other in seen.values())
+
+
+@pytest.mark.parametrize("place", ["frames", "samples", "encoder"])
+@pytest.mark.parametrize("encoder", ["conformer", "emformer"])
+def test_short_cuts_keep_a_frame_for_each_token(place, encoder, make_trainer):
+    """However much is to go: the topology ``modified`` has no path else, and the loss no number."""
+    time = {"place": place, "kind": "chunk", "rho": 0.95, "chunk": 4}
+    options = {"time": time, "loss__topology": "modified", "keep": 0.7}
+    if encoder == "emformer":
+        small = {"dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 32}
+        name = "asrprune.transducer.emformer:emformer"
+        options |= {"model__encoder": name, "model__encoder_options": small}
+        if place == "encoder":
+            with pytest.raises(UserError, match="place=encoder: .*:emformer cannot drop frames"):
+                make_trainer(**options)
+            return
+    trainer = make_trainer(**options)
+    calls = recorded(trainer)
+    assert trainer.run() == 0
+    assert any(
+        frames == count
+        for epoch, training, batch, lengths in calls
+        if training and epoch in (2, 3)
+        for frames, count in zip(lengths, batch["token_lens"].tolist(), strict=True)
+    )
+    assert 0 < trainer.seen.clamped <= trainer.seen.cuts
+
+
+PLAIN = {  # nothing random in a step
+    "data__spec_augment": {"probability": 0.0},
+    "data__noise": {"cuts": ""},
+    "model__encoder_options__dropout": 0.0,
+}
+
+
+def in_cycle(trainer: Trainer, epoch: int) -> Trainer:
+    """Before the first batch of an epoch, with scores from a first one that was not trained on."""
+    pruning = trainer.data.pruning
+    trainer.data.start_epoch(1)
+    cuts = [cut for batch in pruning for cut in batch]
+    losses = np.random.default_rng(1).uniform(1, 9, len(cuts))
+    ones = [1] * len(cuts)
+    pruning.update([cut.id for cut in cuts], losses, ones, num_frames=ones)
+    for number in range(2, epoch + 1):
+        trainer.position.epoch = number
+        trainer.data.start_epoch(number)
+    return trainer
+
+
+@pytest.mark.parametrize("policy, options", [("random", {"rescale": True}), ("infobatch", {})])
+def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
+    trainer = in_cycle(make_trainer(policy=policy, keep=0.5, detrend=False, **options, **PLAIN), 2)
+    trainer.position.step = 100  # past the warm-up of the loss weights
+    pruning = trainer.data.pruning
+    [batch, *_] = trainer.batches()
+    weights = torch.from_numpy(pruning.weights_of(batch["cut_ids"]))
+    assert (weights > 1.3).any()
+    simple, pruned = trainer.forward(batch)
+    scale = trainer.config.loss.simple_scale
+    expected = (weights * (scale * simple + pruned)).sum()
+    loss, scores = trainer.loss(batch, Meter(ALONE))
+    torch.testing.assert_close(loss, expected)
+    assert torch.equal(scores, pruned.detach())
+    trainer.step([batch], Meter(ALONE), False)
+    found = pruning.scores.pending()["sum"][pruning.index.utterances_of(batch["cut_ids"])]
+    torch.testing.assert_close(
+        found, (pruned / (batch["token_lens"] + 1)).double().detach(), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("place", ["frames", "encoder"])
+def test_scores_per_frame_are_of_the_frames_that_are_left(place, make_trainer):
+    time = {"place": place, "kind": "chunk", "rho": 0.5, "chunk": 8}
+    options = {"score": "loss_per_frame", "detrend": False, "time": time, "keep": 0.6}
+    trainer = in_cycle(make_trainer(policy="hard", **options, **PLAIN), 2)
+    pruning, calls = trainer.data.pruning, recorded(trainer)
+    [batch, *_] = trainer.batches()
+    pruned = trainer.forward(batch)[1].detach()
+    trainer.step([batch], Meter(ALONE), False)
+    lengths = torch.tensor(calls[-1][3])
+    assert (4 * lengths < 0.8 * 100 * batch["seconds"] / len(lengths)).any()
+    found = pruning.scores.pending()["sum"][pruning.index.utterances_of(batch["cut_ids"])]
+    torch.testing.assert_close(found, (pruned / lengths).double(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("score", ["el2n", "loss_per_frame", "loss_sum"])
+def test_every_score_can_be_trained_with(score, make_trainer):
+    trainer = make_trainer(policy="el2n" if score == "el2n" else "hard", keep=0.6, score=score)
+    assert trainer.run() == 0
+    table = trainer.data.pruning.scores
+    assert table.known.all() and np.isfinite(table.last).all() and (table.last > 0).all()
+    assert len({*table.last.tolist()}) == len(table)
+
+
+def test_a_scan_of_memory_changes_nothing(make_trainer, tmp_path):
+    options = {"policy": "easy2hard", "keep": 0.6, "time": {"kind": "chunk", "place": "encoder"}}
+    one = make_trainer("one", **options)
+    assert one.run() == 0
+    expected = load_checkpoint(numbered(one.folder, "epoch")[-1])
+    paths = numbered(one.folder, "checkpoint")
+    per_epoch = len(paths) // EPOCHS
+    for number, path in enumerate([None, paths[per_epoch], paths[2 * per_epoch]]):
+        other = make_trainer(f"other{number}", **options)
+        if path:
+            shutil.copy(path, other.folder)
+            resume(other)
+        scan_memory(other)
+        assert other.run() == 0
+        assert_same(load_checkpoint(numbered(other.folder, "epoch")[-1]), expected)
+
+
+def test_other_batches_start_the_epoch_again(make_trainer, caplog):
+    """Scores and keep-set stay; each kept cut comes once in what is then a whole epoch."""
+    options = {"policy": "easy2hard", "keep": 0.6}
+    one = make_trainer("one", **options)
+    one.run()
+    states = map(load_checkpoint, numbered(one.folder, "checkpoint"))
+    state = next(s for s in states if s["position"]["epoch"] == 2 and s["position"]["batches"] > 1)
+    other = make_trainer("other", data__max_duration=9.0, **options)
+    torch.save(state, other.folder / f"checkpoint-{state['position']['step']}.pt")
+    resume(other)
+    pruning = other.data.pruning
+    assert other.position.batches == pruning.batches == 0
+    assert_same(pruning.state_dict()["plan"], state["pruning"]["plan"])
+    calls = recorded(other)
+    train_to_next(other, {"position": {"batches": 0}})
+    names = [name for _, training, batch, _ in calls if training for name in batch["cut_ids"]]
+    assert len(names) == len({*names}) == pruning.num_cuts
+    batches = load_checkpoint(numbered(other.folder, "checkpoint")[-1])["pruning"]["batches"]
+    assert batches == sum(training for _, training, *_ in calls)
+
+
+def test_epochs_are_of_what_is_kept(make_trainer):
+    """The schedule advances by the audio of an epoch, however much of it there is."""
+    trainer = make_trainer(keep=0.5)
+    ends, seconds = [], []
+    end = trainer._end_epoch
+
+    def spy(*words):
+        ends.append(trainer.elapsed())
+        seconds.append(trainer.position.seconds)
+        return end(*words)
+
+    trainer._end_epoch = spy
+    assert trainer.run() == 0
+    assert ends == pytest.approx([1, 2, 3, 4], abs=1e-3)
+    assert seconds[1] == pytest.approx(0.5 * seconds[0], rel=0.1)
+    assert seconds[3] == pytest.approx(seconds[0])
+
+
+def test_the_command_trains_with_a_preset(train_command, caplog, capsys):
+    words = ("data_pruning=recommended", "data_pruning.anneal=0.25", "training.epochs=4")
+    assert train_command(*words) == 0
+    lines = (train_command.exp / "log" / "metrics.jsonl").read_text()
+    assert lines.count('"kind": "pruning"') == 4
+    assert "epoch 2, cycle 1: {'policy': 'easy2hard', 'phase': 'pruned'" in caplog.text
+    state = train_command.last()
+    assert state["config"]["data_pruning"]["time"]["kind"] == "chunk"
+    assert state["seen"]["seconds_left"] < 0.9 * state["seen"]["seconds"]
+    assert state["seen"]["cuts"] < 4 * 36
+    assert train_command(*words, "data_pruning.keep=0.5") == 1
+    assert "data_pruning.keep (0.7 -> 0.5)" in capsys.readouterr().err
+    assert train_command(*words, "data_pruning.policy=easy3hard") == 1
+    assert "choose one of" in capsys.readouterr().err
