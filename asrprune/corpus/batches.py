@@ -7,7 +7,6 @@ seed and the epoch, and every random draw of the dataset is keyed, so nothing el
 import logging
 import os
 import signal
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from lhotse import CutSet, load_manifest_lazy
 from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
+from lhotse.dataset import SimpleCutSampler
 from lhotse.dataset.sampling.base import CutSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -81,32 +80,6 @@ def alignable(
             " ..." if len(left_out) > 8 else "",
         )
     return kept
-
-
-def make_sampler(
-    cuts: CutSet, duration_bins: list[float], options: DataOptions, seed: int, rank: int, world: int
-) -> DynamicBucketingSampler:
-    """Batches of cuts of similar duration; each rank takes every ``world``-th batch.
-
-    The bins are fixed ones from the validate stage: estimated anew from the first cuts of a sorted
-    manifest they would be badly wrong.
-    """
-    with warnings.catch_warnings():
-        # an eager CutSet is meant: small corpora stay in memory
-        warnings.filterwarnings("ignore", "You are using DynamicBucketingSampler with an eager")
-        return DynamicBucketingSampler(
-            cuts,
-            max_duration=options.max_duration,
-            max_cuts=options.max_cuts or None,
-            num_buckets=len(duration_bins) + 1,
-            duration_bins=duration_bins,
-            shuffle=True,
-            drop_last=False,
-            buffer_size=options.buffer_size,
-            seed=seed,
-            rank=rank,
-            world_size=world,
-        )
 
 
 class SpeechDataset(Dataset):

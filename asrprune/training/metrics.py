@@ -2,12 +2,15 @@
 
 import json
 import logging
+import time
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from asrprune.files import explain_full_disk, write_text
+from asrprune.training.distributed import Ranks
 
 
 class Metrics:
@@ -84,3 +87,40 @@ def epoch_bar(epoch: int, epochs: int, total: float, done: float, shown: bool) -
 def dev_bar(name: str, cuts: int, shown: bool) -> tqdm:
     """A progress bar over the cuts of a dev set; silent where there is no terminal."""
     return tqdm(desc=name, total=cuts, unit="cut", disable=None if shown else True, leave=False)
+
+
+class Meter:
+    """Sums between two log lines, kept on the device until they are read."""
+
+    def __init__(self, ranks: Ranks):
+        self.ranks = ranks
+        self._clear()
+
+    def _clear(self) -> None:
+        self.sums: dict[str, Any] = dict.fromkeys(
+            ("loss", "simple", "tokens", "norm", "steps", "skipped", "seconds"), 0.0
+        )
+        self.since = time.monotonic()
+
+    def add(self, **values: Any) -> None:
+        """Add to the sums."""
+        for name, value in values.items():
+            self.sums[name] = self.sums[name] + value
+
+    def read(self, **more: float) -> dict[str, float]:
+        """Means since the last reading, over all ranks; all ranks must call this."""
+        spent = time.monotonic() - self.since
+        loss, simple, tokens, seconds = self.ranks.total(
+            *(float(self.sums[name]) for name in ("loss", "simple", "tokens", "seconds"))
+        )
+        result = {
+            "loss": loss / tokens,
+            "simple_loss": simple / tokens,
+            "gradient_norm": self.sums["norm"] / max(self.sums["steps"], 1),
+            "audio_per_second": seconds / spent,
+            **more,
+        }
+        if self.sums["skipped"]:  # steps that float16 could not hold
+            result["skipped_steps"] = self.sums["skipped"]
+        self._clear()
+        return result

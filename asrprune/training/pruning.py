@@ -1,10 +1,13 @@
-"""Joins data pruning to a training: its sampler, where time is dropped, what is left of it."""
+"""Joins data pruning to a training: what it draws from, what is dropped, and what is fed back."""
 
+import dataclasses
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lhotse import CutSet
+from lhotse.lazy import LazyManifestIterator
 from torch import nn
 
 from asrprune.config import Config
@@ -17,6 +20,79 @@ from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 
 
+@dataclasses.dataclass
+class TrainingData:
+    """What a training draws from. ``seconds``: audio of the whole set."""
+
+    sampler: PruningSampler  # by default it keeps everything, and gathers scores all the same
+    dataset: SpeechDataset
+    seconds: float
+    dev: dict[str, CutSet]
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Audio of the present epoch, over all ranks, before time dropping."""
+        return self.seconds * self.sampler.plan.report["seconds"]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Plan the epoch's cycle, and drop time if it is a pruned one; all ranks must call this."""
+        self.sampler.set_epoch(epoch)
+        if self.dataset.dropping:
+            self.dataset.dropping.active = self.sampler.pruned
+            self.dataset.dropping.cycle = epoch
+
+
+@dataclasses.dataclass
+class Seen:
+    """What a training saw from its start on, over all ranks; steps taken back do not count."""
+
+    cuts: int = 0  # visits
+    seconds: float = 0.0  # of audio, before time dropping
+    seconds_left: float = 0.0  # after it
+    clamped: int = 0  # visits of cuts too short for their share of time dropping
+
+
+class Feedback:
+    """Tells the sampler what the cuts of a batch scored, after the backward pass."""
+
+    def __init__(self, sampler: PruningSampler, dropping: TimeDropping | None, encoder: nn.Module):
+        self.sampler = sampler
+        self.score = sampler.options.score
+        self.dropping = dropping
+        self.encoder = encoder
+        self._errors = torch.zeros(0)  # of the last batch, (B,)
+
+    @property
+    def on_logits(self) -> Callable[[torch.Tensor], None] | None:
+        """What is to be called with the logits of the pruned loss, if anything."""
+        return self._watch if self.score == "el2n" else None
+
+    def _watch(self, logits: torch.Tensor) -> None:
+        """Remember the errors of the joiner's outputs, which the backward pass will find.
+
+        They are EL2N (Paul et al. 2021, arXiv 2107.07075), the norm of softmax minus target, at the
+        nodes of the pruned lattice, each weighted by its occupation; (B,) sums over the nodes.
+        """
+
+        def remember(gradient: torch.Tensor) -> None:
+            self._errors = gradient.float().norm(dim=-1).sum(dim=(1, 2))
+
+        logits.register_hook(remember)
+
+    def __call__(self, batch: dict[str, Any], losses: torch.Tensor, scale: float) -> None:
+        """:param losses: (B,) pruned ones; :param scale: of their gradients, before weights."""
+        more = {}
+        if self.score == "loss_per_frame":
+            more["num_frames"] = encoder_frames(self.encoder, self.dropping, batch)
+        elif self.score == "el2n":
+            # the gradient of a cut's own loss, without what the step scales it by
+            factors = self.sampler.weights_of(batch["cut_ids"])
+            errors = self._errors.cpu() / scale
+            errors = errors if factors is None else errors / torch.from_numpy(factors)
+            more["el2n"] = errors / (batch["token_lens"] + 1)
+        self.sampler.update(batch["cut_ids"], losses, batch["token_lens"], **more)
+
+
 def make_pruning_sampler(
     cuts: CutSet, duration_bins: list[float], config: Config, ranks: Ranks, dataset: SpeechDataset
 ) -> PruningSampler:
@@ -27,7 +103,7 @@ def make_pruning_sampler(
     options, data = config.data_pruning, config.data
     sampler = PruningSampler(
         cuts,
-        CutIndex.from_cuts(cuts, options.share_copies),
+        _index_of(cuts, options.share_copies),
         options,
         epochs=config.training.epochs,
         duration_bins=duration_bins,
@@ -46,6 +122,12 @@ def make_pruning_sampler(
             1 - options.time.rho,
         )
     return sampler
+
+
+def _index_of(cuts: CutSet, share_copies: bool) -> CutIndex:
+    if isinstance(cuts.data, LazyManifestIterator):  # no lhotse object is made of a line
+        return CutIndex.from_manifest(cuts.data.path, share_copies)
+    return CutIndex.from_cuts(cuts, share_copies)
 
 
 def check_can_drop(encoder: nn.Module, name: str, options: TimeDroppingOptions) -> None:

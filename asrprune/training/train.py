@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from asrprune.arguments import true_or_false
 from asrprune.config import Config, load_config, save_config
-from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.errors import UserError
 
 if TYPE_CHECKING:  # a dry run loads the config without torch
@@ -124,9 +123,8 @@ def _train(config: Config, args: argparse.Namespace) -> int:
         trainer = build_trainer(config, ranks, args.exp_dir, args.manifest_dir, args.lang_dir)
         resume(trainer, args.start_epoch)
         if ranks.first:
-            if pruning := trainer.data.pruning:
-                manifest = args.manifest_dir / f"{config.data.corpus}_cuts_train.jsonl.gz"
-                write_index(args.exp_dir / "pruning", pruning.index, str(manifest))
+            manifest = args.manifest_dir / f"{config.data.corpus}_cuts_train.jsonl.gz"
+            write_index(args.exp_dir / "pruning", trainer.data.sampler.index, str(manifest))
             log.info("config:\n%s", save_config(config, args.exp_dir / "config.yaml").rstrip())
             _write_command(args.exp_dir)
         if config.training.oom_scan:
@@ -161,12 +159,12 @@ def build_trainer(
     """Model, data and trainer, at the start of a training."""
     import torch
 
-    from asrprune.corpus.batches import alignable, make_sampler, open_cuts, training_dataset
+    from asrprune.corpus.batches import alignable, open_cuts, training_dataset
     from asrprune.corpus.tokenizer import load_tokenizer
     from asrprune.data_pruning.time_dropping import TimeDropping
     from asrprune.environment import versions
-    from asrprune.training.pruning import check_can_drop, make_pruning_sampler
-    from asrprune.training.trainer import Trainer, TrainingData
+    from asrprune.training.pruning import TrainingData, check_can_drop, make_pruning_sampler
+    from asrprune.training.trainer import Trainer
     from asrprune.transducer.loss import resolve_backend
     from asrprune.transducer.model import build_model
 
@@ -193,12 +191,8 @@ def build_trainer(
         check_can_drop(model.encoder, config.model.encoder, config.data_pruning.time)
     dataset = training_dataset(tokenizer, data, seed, dropping, model.encoder.subsampling)
     bins = about["train"]["duration_bins"]
-    if config.data_pruning == DataPruningOptions():
-        sampler = make_sampler(cuts, bins, data, seed, ranks.rank, ranks.world)
-    else:
-        sampler = make_pruning_sampler(cuts, bins, config, ranks, dataset)
     training_data = TrainingData(
-        sampler,
+        make_pruning_sampler(cuts, bins, config, ranks, dataset),
         dataset,
         about["train"]["seconds"],
         {name: open_cuts(manifest_dir, data.corpus, name) for name in data.dev},

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import math
 import signal
-import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,12 +16,10 @@ from typing import Any
 
 import torch
 from lhotse import CutSet
-from lhotse.dataset import DynamicBucketingSampler
 
 from asrprune.config import Config
-from asrprune.corpus.batches import SpeechDataset, dev_loader, epoch_loader
+from asrprune.corpus.batches import dev_loader, epoch_loader
 from asrprune.data_pruning.record import write_cycle, write_end
-from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.errors import UserError
 from asrprune.randomness import key_to_seed
 from asrprune.training.averaging import RunningAverage
@@ -35,8 +32,8 @@ from asrprune.training.guards import (
     explain_dead_worker,
     explain_no_memory,
 )
-from asrprune.training.metrics import Metrics, dev_bar, epoch_bar
-from asrprune.training.pruning import encoder_frames
+from asrprune.training.metrics import Meter, Metrics, dev_bar, epoch_bar
+from asrprune.training.pruning import Feedback, Seen, TrainingData
 from asrprune.training.schedule import Progress, loss_weights, rate_factor
 from asrprune.transducer.encoder import FrameTransform
 from asrprune.transducer.model import Transducer
@@ -48,33 +45,6 @@ PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": to
 
 
 @dataclasses.dataclass
-class TrainingData:
-    """What a training draws from. ``seconds``: audio of the whole set."""
-
-    sampler: DynamicBucketingSampler | PruningSampler
-    dataset: SpeechDataset
-    seconds: float
-    dev: dict[str, CutSet]
-
-    @property
-    def pruning(self) -> PruningSampler | None:
-        """The sampler, if it is one that prunes."""
-        return self.sampler if isinstance(self.sampler, PruningSampler) else None
-
-    @property
-    def epoch_seconds(self) -> float:
-        """Audio of the present epoch, over all ranks, before time dropping."""
-        return self.seconds * (self.pruning.plan.report["seconds"] if self.pruning else 1)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Plan the epoch's cycle, and drop time if it is a pruned one; all ranks must call this."""
-        self.sampler.set_epoch(epoch)
-        if self.pruning and self.dataset.dropping:
-            self.dataset.dropping.active = self.pruning.pruned
-            self.dataset.dropping.cycle = epoch
-
-
-@dataclasses.dataclass
 class Position:
     """Where a training stands. ``seconds``: audio consumed in this epoch, over all ranks."""
 
@@ -82,16 +52,6 @@ class Position:
     batches: int = 0
     seconds: float = 0.0
     step: int = 0
-
-
-@dataclasses.dataclass
-class Seen:
-    """What a training saw from its start on, over all ranks; steps taken back do not count."""
-
-    cuts: int = 0  # visits
-    seconds: float = 0.0  # of audio, before time dropping
-    seconds_left: float = 0.0  # after it
-    clamped: int = 0  # visits of cuts too short for their share of time dropping
 
 
 class Trainer:
@@ -113,8 +73,7 @@ class Trainer:
         self.progress = Progress(self.options.epochs)
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
-        self._wants_errors = config.data_pruning.score == "el2n" and data.pruning is not None
-        self._logit_errors = torch.zeros(0)  # of the last batch, (B,)
+        self.feedback = Feedback(data.sampler, data.dataset.dropping, model.encoder)
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
 
@@ -133,7 +92,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "pruning": self.data.pruning.state_dict() if self.data.pruning else None,
+            "pruning": self.data.sampler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -142,9 +101,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.scaler.load_state_dict(state["scaler"])
-        if self.data.pruning:
-            self.data.pruning.load_state_dict(state["pruning"])
-            self.data.pruning.allow_iter_to_reset_state()  # batches are skipped by the loader
+        self.data.sampler.load_state_dict(state["pruning"])
+        self.data.sampler.allow_iter_to_reset_state()  # batches are skipped by the loader
         self.start_epoch = state["start_epoch"]
         self.position = Position(**state["position"])
         self.seen = Seen(**state["seen"])
@@ -159,8 +117,7 @@ class Trainer:
         elapsed = self.elapsed()
         self.progress = Progress(self.options.epochs, elapsed, self.progress.at(elapsed))
         self.position.batches, self.position.seconds = 0, 0.0
-        if self.data.pruning:
-            self.data.pruning.batches = 0
+        self.data.sampler.batches = 0
 
     def elapsed(self, seconds: float = 0.0) -> float:
         """Epochs behind us, the present one's share of audio and ``seconds`` more included."""
@@ -177,11 +134,12 @@ class Trainer:
                     self._start_epoch(metrics)
                     stopped = self.train_on(self.batches(), interrupt, metrics)
                     stopped = stopped or self._end_epoch(interrupt, metrics)
-            if (pruning := self.data.pruning) and not stopped:
-                pruning.end_cycle()
+            if not stopped:
+                sampler = self.data.sampler
+                sampler.end_cycle()
                 if metrics:
-                    folder, number = self.folder / "pruning", pruning.plan.cycle + 1
-                    write_end(folder, number, pruning.scores, pruning.history)
+                    folder, number = self.folder / "pruning", sampler.plan.cycle + 1
+                    write_end(folder, number, sampler.scores, sampler.history)
         finally:
             if metrics:
                 metrics.close()
@@ -190,13 +148,15 @@ class Trainer:
 
     def _start_epoch(self, metrics: Metrics | None) -> None:
         self.data.start_epoch(self.position.epoch)
-        pruning = self.data.pruning
-        if metrics and pruning and not self.position.batches:
-            report = {name: value for name, value in pruning.plan.report.items() if value}
-            log.info("epoch %d, cycle %d: %s", self.position.epoch, pruning.plan.cycle, report)
-            numbers = {k: v for k, v in pruning.plan.report.items() if isinstance(v, int | float)}
+        if metrics and not self.position.batches:
+            sampler = self.data.sampler
+            report = sampler.plan.report
+            if self.config.data_pruning.policy != "full":
+                told = {name: value for name, value in report.items() if value}
+                log.info("epoch %d, cycle %d: %s", self.position.epoch, sampler.plan.cycle, told)
+            numbers = {name: value for name, value in report.items() if type(value) in (int, float)}
             metrics.write("pruning", self.position.step, **numbers)
-            write_cycle(self.folder / "pruning", pruning.plan, pruning.scores, pruning.history)
+            write_cycle(self.folder / "pruning", sampler.plan, sampler.scores, sampler.history)
 
     def batches(self) -> Iterator[Batch]:
         """What is left of the present epoch."""
@@ -233,7 +193,7 @@ class Trainer:
                     self.save_checkpoint()
         return False
 
-    def step(self, batches: list[Batch], meter: "Meter", stop: bool) -> tuple[float, bool]:
+    def step(self, batches: list[Batch], meter: Meter, stop: bool) -> tuple[float, bool]:
         """One optimiser step on some micro-batches.
 
         The loss is ``sum_b loss_b / sum_b (S_b + 1)``, both sums over micro-batches and ranks.
@@ -258,8 +218,8 @@ class Trainer:
             with explain_no_memory(batch):
                 loss, losses = self.loss(batch, meter)
                 self.scaler.scale(loss / tokens).backward()
-            if self.data.pruning:
-                self._feed_back(self.data.pruning, batch, losses, tokens)
+            scale = self.scaler.get_scale() * self._loss_weights()[1] / tokens
+            self.feedback(batch, losses, scale)
         self.ranks.reduce_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
         limit = self.options.optimizer.clip_norm or float("inf")
@@ -282,13 +242,13 @@ class Trainer:
             self.average.update(self.model)
         return seconds, stops > 0
 
-    def loss(self, batch: Batch, meter: "Meter") -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, batch: Batch, meter: Meter) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted loss of a batch, summed over its cuts, and their pruned losses (B,)."""
         simple, pruned = self.forward(batch)
         check_losses(simple + pruned, batch)
         weights = self._loss_weights()
         losses = weights[0] * simple + weights[1] * pruned
-        factors = self.data.pruning and self.data.pruning.weights_of(batch["cut_ids"])
+        factors = self.data.sampler.weights_of(batch["cut_ids"])
         if factors is not None:
             losses = losses * torch.from_numpy(factors).to(losses)
         meter.add(
@@ -302,36 +262,6 @@ class Trainer:
         """Of the simple and of the pruned loss, at this step."""
         loss = self.config.loss
         return loss_weights(self.position.step, loss.warmup_steps, loss.simple_scale)
-
-    def _feed_back(
-        self, pruning: PruningSampler, batch: Batch, losses: torch.Tensor, tokens: float
-    ) -> None:
-        """Tell the sampler what a batch's cuts scored; after the backward pass."""
-        more = {}
-        score, token_lens = self.config.data_pruning.score, batch["token_lens"]
-        if score == "loss_per_frame":
-            dropping = self.data.dataset.dropping
-            more["num_frames"] = encoder_frames(self.model.encoder, dropping, batch)
-        elif score == "el2n":
-            # the gradient of a cut's own loss, without what the step scales it by
-            scale = self.scaler.get_scale() * self._loss_weights()[1] / tokens
-            factors = pruning.weights_of(batch["cut_ids"])
-            errors = self._logit_errors.cpu() / scale
-            errors = errors if factors is None else errors / torch.from_numpy(factors)
-            more["el2n"] = errors / (token_lens + 1)
-        pruning.update(batch["cut_ids"], losses, token_lens, **more)
-
-    def _on_logits(self, logits: torch.Tensor) -> None:
-        """Remember the errors of the joiner's outputs, which the backward pass will find.
-
-        They are EL2N (Paul et al. 2021, arXiv 2107.07075), the norm of softmax minus target, at the
-        nodes of the pruned lattice, each weighted by its occupation; (B,) sums over the nodes.
-        """
-
-        def remember(gradient: torch.Tensor) -> None:
-            self._logit_errors = gradient.float().norm(dim=-1).sum(dim=(1, 2))
-
-        logits.register_hook(remember)
 
     def _frame_transform(self, batch: Batch) -> FrameTransform | None:
         """What drops encoder frames of a training batch, where data pruning asks for that."""
@@ -355,7 +285,7 @@ class Trainer:
                 y,
                 y_lens,
                 self._frame_transform(batch),
-                self._on_logits if self._wants_errors and self.model.training else None,
+                self.feedback.on_logits if self.model.training else None,
             )
         return simple, pruned
 
@@ -449,43 +379,6 @@ class Trainer:
             remove_old_checkpoints(self.folder, self.options.keep_checkpoints)
         self.ranks.barrier()
         return False
-
-
-class Meter:
-    """Sums between two log lines, kept on the device until they are read."""
-
-    def __init__(self, ranks: Ranks):
-        self.ranks = ranks
-        self._clear()
-
-    def _clear(self) -> None:
-        self.sums: dict[str, Any] = dict.fromkeys(
-            ("loss", "simple", "tokens", "norm", "steps", "skipped", "seconds"), 0.0
-        )
-        self.since = time.monotonic()
-
-    def add(self, **values: Any) -> None:
-        """Add to the sums."""
-        for name, value in values.items():
-            self.sums[name] = self.sums[name] + value
-
-    def read(self, **more: float) -> dict[str, float]:
-        """Means since the last reading, over all ranks; all ranks must call this."""
-        spent = time.monotonic() - self.since
-        loss, simple, tokens, seconds = self.ranks.total(
-            *(float(self.sums[name]) for name in ("loss", "simple", "tokens", "seconds"))
-        )
-        result = {
-            "loss": loss / tokens,
-            "simple_loss": simple / tokens,
-            "gradient_norm": self.sums["norm"] / max(self.sums["steps"], 1),
-            "audio_per_second": seconds / spent,
-            **more,
-        }
-        if self.sums["skipped"]:  # steps that float16 could not hold
-            result["skipped_steps"] = self.sums["skipped"]
-        self._clear()
-        return result
 
 
 def make_optimizer(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:

@@ -22,7 +22,6 @@ from asrprune.corpus.batches import (
     alignable,
     dev_loader,
     epoch_loader,
-    make_sampler,
     open_cuts,
     training_dataset,
     transcript,
@@ -33,6 +32,7 @@ from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
 from asrprune.files import read_json
 from tests.conftest import tiny_config
+from tests.samplers import stock_sampler
 
 
 class Draw:
@@ -44,7 +44,7 @@ class Draw:
         cuts = open_cuts(corpus.manifests, "tones", "train", self.options.lazy)
         self.cuts = {cut.id: cut for cut in cuts}
         bins = read_json(corpus.manifests / "tones_statistics.json")["train"]["duration_bins"]
-        self.sampler = make_sampler(cuts, bins, self.options, seed, rank, world)
+        self.sampler = stock_sampler(cuts, bins, self.options, seed, rank, world)
         self.dataset = training_dataset(load_tokenizer(corpus.lang), self.options, seed)
 
     def batches(self, epoch=1, skip=0) -> list[dict]:

@@ -9,13 +9,15 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from asrprune.corpus.batches import make_sampler, open_cuts
+from asrprune.corpus.batches import open_cuts
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
+from asrprune.training.metrics import Meter
 from asrprune.training.train import build_trainer, read_statistics
-from asrprune.training.trainer import Meter, Position
+from asrprune.training.trainer import Position
 from tests.conftest import tiny_config
+from tests.samplers import stock_sampler
 from tests.training.command import assert_same, make_command, shake
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -91,7 +93,7 @@ def test_two_ranks_train_what_one_rank_accumulates(tiny_corpus, tmp_path):
     start = {name: value.clone() for name, value in shake(alone.model).state_dict().items()}
     cuts = open_cuts(tiny_corpus.manifests, "tones", "train")
     bins = read_statistics(tiny_corpus.manifests, "tones")["train"]["duration_bins"]
-    samplers = [make_sampler(cuts, bins, config.data, config.seed, rank, 2) for rank in (0, 1)]
+    samplers = [stock_sampler(cuts, bins, config.data, config.seed, rank, 2) for rank in (0, 1)]
     dev = []
     for epoch in (1, 2):
         alone.position = Position(epoch, step=alone.position.step)

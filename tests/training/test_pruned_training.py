@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from lhotse.dataset import DynamicBucketingSampler
 
 from asrprune.corpus.batches import open_cuts, transcript
 from asrprune.corpus.tokenizer import load_tokenizer
-from asrprune.data_pruning.sampler import PruningSampler
+from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
+from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.training.train import build_trainer, scan_memory
-from asrprune.training.trainer import Meter, Trainer
+from asrprune.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.training.command import assert_same
 
@@ -95,7 +95,7 @@ def check_resume(ranks: Ranks, root: Path, corpus, policies, workers: int) -> No
         whole = root / policy
         trainer = build(whole)
         assert trainer.run() == 0
-        assert trainer.data.pruning.batches == trainer.data.pruning.state_dict()["batches"] > 0
+        assert trainer.data.sampler.batches == trainer.data.sampler.state_dict()["batches"] > 0
         paths = numbered(whole, "checkpoint")
         assert len(paths) >= 2 * EPOCHS
         middle = len(paths) // 3  # in the first pruned epoch; goes on to the end
@@ -148,18 +148,16 @@ def without_numbers(state: dict) -> dict:
     return {name: state[name] for name in ("position", "model", "optimizer", "average", "progress")}
 
 
-def test_the_default_is_the_stock_sampler_and_full_is_the_same_training(make_trainer):
-    stock = make_trainer("stock", policy="full", anneal=0.125)
-    assert type(stock.data.sampler) is DynamicBucketingSampler and stock.data.pruning is None
-    assert stock.run() == 0
-    assert stock.state_dict()["pruning"] is None
+def test_pruning_nothing_is_one_training_however_it_is_asked_for(make_trainer):
+    default = make_trainer("default", policy="full", anneal=0.125)
+    assert default.config.data_pruning == DataPruningOptions()
+    assert default.run() == 0
     for number, options in enumerate(
         [{"policy": "full"}, {"policy": "easy2hard", "keep": 1.0}, {"data__lazy": True}]
     ):
         full = make_trainer(f"full{number}", **{"policy": "full", **options})
-        assert type(full.data.sampler) is PruningSampler
         assert full.run() == 0
-        assert_same(without_numbers(full.state_dict()), without_numbers(stock.state_dict()))
+        assert_same(without_numbers(full.state_dict()), without_numbers(default.state_dict()))
 
 
 def recorded(trainer: Trainer) -> list[tuple]:
@@ -272,7 +270,7 @@ PLAIN = {  # nothing random in a step
 
 def in_cycle(trainer: Trainer, epoch: int) -> Trainer:
     """Before the first batch of an epoch, with scores from a first one that was not trained on."""
-    pruning = trainer.data.pruning
+    pruning = trainer.data.sampler
     trainer.data.start_epoch(1)
     cuts = [cut for batch in pruning for cut in batch]
     losses = np.random.default_rng(1).uniform(1, 9, len(cuts))
@@ -288,7 +286,7 @@ def in_cycle(trainer: Trainer, epoch: int) -> Trainer:
 def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
     trainer = in_cycle(make_trainer(policy=policy, keep=0.5, detrend=False, **options, **PLAIN), 2)
     trainer.position.step = 100  # past the warm-up of the loss weights
-    pruning = trainer.data.pruning
+    pruning = trainer.data.sampler
     [batch, *_] = trainer.batches()
     weights = torch.from_numpy(pruning.weights_of(batch["cut_ids"]))
     assert (weights > 1.3).any()
@@ -310,7 +308,7 @@ def test_scores_per_frame_are_of_the_frames_that_are_left(place, make_trainer):
     time = {"place": place, "kind": "chunk", "rho": 0.5, "chunk": 8}
     options = {"score": "loss_per_frame", "detrend": False, "time": time, "keep": 0.6}
     trainer = in_cycle(make_trainer(policy="hard", **options, **PLAIN), 2)
-    pruning, calls = trainer.data.pruning, recorded(trainer)
+    pruning, calls = trainer.data.sampler, recorded(trainer)
     [batch, *_] = trainer.batches()
     pruned = trainer.forward(batch)[1].detach()
     trainer.step([batch], Meter(ALONE), False)
@@ -324,7 +322,7 @@ def test_scores_per_frame_are_of_the_frames_that_are_left(place, make_trainer):
 def test_every_score_can_be_trained_with(score, make_trainer):
     trainer = make_trainer(policy="el2n" if score == "el2n" else "hard", keep=0.6, score=score)
     assert trainer.run() == 0
-    table = trainer.data.pruning.scores
+    table = trainer.data.sampler.scores
     assert table.known.all() and np.isfinite(table.last).all() and (table.last > 0).all()
     assert len({*table.last.tolist()}) == len(table)
 
@@ -356,7 +354,7 @@ def test_other_batches_start_the_epoch_again(make_trainer, caplog):
     other = make_trainer("other", data__max_duration=9.0, **options)
     torch.save(state, other.folder / f"checkpoint-{state['position']['step']}.pt")
     resume(other)
-    pruning = other.data.pruning
+    pruning = other.data.sampler
     assert other.position.batches == pruning.batches == 0
     assert_same(pruning.state_dict()["plan"], state["pruning"]["plan"])
     calls = recorded(other)

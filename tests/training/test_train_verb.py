@@ -86,6 +86,7 @@ def test_what_a_training_leaves(whole_run):
     ]
     assert load_checkpoint(whole_run.exp / "epoch-1.pt")["position"]["step"] == per_epoch
     assert metrics_of(whole_run) == {
+        "pruning": [0, per_epoch],
         "train": list(range(1, steps + 1)),
         "seen": [per_epoch, steps],
         "dev": [per_epoch, steps],

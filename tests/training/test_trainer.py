@@ -11,10 +11,11 @@ import torch
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
+from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.training.schedule import loss_weights, rate_factor
 from asrprune.training.train import build_trainer, scan_memory
-from asrprune.training.trainer import PRECISION, Meter
+from asrprune.training.trainer import PRECISION
 from tests.conftest import tiny_config
 from tests.training.command import assert_same, shake
 
