@@ -1,6 +1,7 @@
 """A tiny corpus that went through the real stages: tones for speech, a letter for each pitch."""
 
 import argparse
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,13 @@ import torch
 
 LETTERS = "abcdefgh"
 RATE = 16000
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible():
+    """Started in the background of a script, Python ignores Ctrl-C, and so would what it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
