@@ -98,7 +98,7 @@ class Meter:
 
     def _clear(self) -> None:
         self.sums: dict[str, Any] = dict.fromkeys(
-            ("loss", "simple", "tokens", "norm", "steps", "skipped", "seconds"), 0.0
+            ("loss", "simple", "tokens", "norm", "steps", "skipped", "seconds", "pruning"), 0.0
         )
         self.since = time.monotonic()
 
@@ -118,6 +118,7 @@ class Meter:
             "simple_loss": simple / tokens,
             "gradient_norm": self.sums["norm"] / max(self.sums["steps"], 1),
             "audio_per_second": seconds / spent,
+            "pruning_share": self.sums["pruning"] / spent,  # of the time: feeding scores back
             **more,
         }
         if self.sums["skipped"]:  # steps that float16 could not hold

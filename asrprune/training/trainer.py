@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import math
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -147,7 +148,9 @@ class Trainer:
         return (interrupt.signal or signal.SIGTERM) if stopped else 0
 
     def _start_epoch(self, metrics: Metrics | None) -> None:
+        started = time.perf_counter()
         self.data.start_epoch(self.position.epoch)
+        planning = time.perf_counter() - started
         if metrics and not self.position.batches:
             sampler = self.data.sampler
             report = sampler.plan.report
@@ -155,7 +158,7 @@ class Trainer:
                 told = {name: value for name, value in report.items() if value}
                 log.info("epoch %d, cycle %d: %s", self.position.epoch, sampler.plan.cycle, told)
             numbers = {name: value for name, value in report.items() if type(value) in (int, float)}
-            metrics.write("pruning", self.position.step, **numbers)
+            metrics.write("pruning", self.position.step, **numbers, planning_seconds=planning)
             write_cycle(self.folder / "pruning", sampler.plan, sampler.scores, sampler.history)
 
     def batches(self) -> Iterator[Batch]:
@@ -219,7 +222,9 @@ class Trainer:
                 loss, losses = self.loss(batch, meter)
                 self.scaler.scale(loss / tokens).backward()
             scale = self.scaler.get_scale() * self._loss_weights()[1] / tokens
+            started = time.perf_counter()
             self.feedback(batch, losses, scale)
+            meter.add(pruning=time.perf_counter() - started)
         self.ranks.reduce_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
         limit = self.options.optimizer.clip_norm or float("inf")
