@@ -37,7 +37,11 @@ find_stage() { # find_stage OPTION WORD: "number" of a stage that is given by nu
     "$((${#stage_names[@]} - 1)), by name: ${stage_names[*]}"
 }
 
-has_stage() { grep -Eqs "^ *stage ${stage_names[$1]}( |\$)" "./${0##*/}" local/*.sh; }
+has_stage() { # in the files of the recipe, or in what recipes share, where it sources that
+  local -a files=("./${0##*/}" local/*.sh)
+  ! grep -q '^\. transducer\.sh' "./${0##*/}" || files+=("${BASH_SOURCE[0]%/*}/transducer.sh")
+  grep -Eqs "^ *stage ${stage_names[$1]}( |\$)" "${files[@]}"
+}
 
 : "${stage:?} ${stop_stage:?} ${dry_run:?}"
 find_stage --stage "$stage" && first_stage=$number

@@ -60,61 +60,16 @@ stem=${config##*/} && stem=${stem%.*}
 [[ $rehearsal != true || $stem == rehearsal* ]] || stem=rehearsal-$stem
 [[ $rehearsal != true ]] || default exp_dir "rehearsal/exp/${tag:-$stem}"
 exp_dir=${exp_dir:-exp/${tag:-$stem}}
-[[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
-[[ $jobs -gt 0 ]] || jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+corpus=librispeech added_words=()
+[[ $musan != true ]] || added_words+=("data.noise.cuts=$data_dir/fbank/musan_cuts.jsonl.gz")
 . stages.sh
-. local/corpus.sh # stages 0 to 2, and the names of what all stages make of the splits
-
-lang_dir=$data_dir/lang_$token_type
-[[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
-training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]") decoding_words=() scores=()
-[[ $musan != true ]] || training_words+=("data.noise.cuts=$data_dir/fbank/musan_cuts.jsonl.gz")
-for word in "${overrides[@]}"; do
-  [[ $word == decoding.* ]] && decoding_words+=("$word") || training_words+=("$word")
-done
-training=(--config "$config" --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid"
-  --lang-dir "$lang_dir" --world-size "$world_size" ${max_duration:+--max-duration "$max_duration"}
-  ${epochs:+--epochs "$epochs"} --start-epoch "$start_epoch" "${training_words[@]}")
-preflight() { run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"; }
+. transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
+. local/corpus.sh # stages 0 and 1, and musan
 
 stage download "$data_dir" --options rehearsal_hours rehearsal_test_hours download_dir \
-  --makes "${corpora[@]}" -- download
+  --makes "${splits[@]/#/$download_dir/LibriSpeech/}" -- download
 stage manifests "$data_dir" --options download_dir --makes "${manifests[@]}" -- prepare
 for split in "${splits[@]}"; do features "$split"; done
-
-stage validate "$data_dir" --options train_splits dev_splits test_splits allow_rejected \
-  --needs "${cuts[@]}" --makes "${valid[@]}" "$data_dir/valid/librispeech_statistics.json" -- \
-  run asrprune validate --corpus librispeech --manifest-dir "$data_dir/fbank" \
-  --out-dir "$data_dir/valid" --train "${train[@]}" --eval "${evaluation[@]}" \
-  --allow-rejected "$allow_rejected" --jobs "$jobs"
-
-stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model --needs "${valid[0]}" \
-  --makes "$lang_dir/tokens.txt" -- \
-  run asrprune tokenizer --manifest "${valid[0]}" --type "$token_type" --vocab-size "$vocab_size" \
-  ${bpe_model:+--bpe-model "$bpe_model"} --out-dir "$lang_dir"
-
+data_stages
 [[ $musan != true ]] || noise_features # stage 2 musan; only the training depends on it
-
-stage train "$exp_dir" --options config max_duration epochs start_epoch training_words \
-  --after "2 musan" --texts "$config" --needs "${valid[@]}" "$lang_dir/tokens.txt" \
-  --makes "$exp_dir/epoch-${epochs:-*}.pt" -- \
-  run asrprune train "${training[@]}"
-
-stage average "$exp_dir" --options epoch avg use_averaged_model \
-  --needs "$exp_dir/epoch-*.pt" --makes "$exp_dir/averaged.pt" -- \
-  run asrprune average --exp-dir "$exp_dir" --epoch "$epoch" --avg "$avg" \
-  --use-averaged-model "$use_averaged_model"
-
-for method in $decoding_method; do
-  results=$exp_dir/$method && scores+=("$results/score.txt")
-  recogs=("${test[@]/%/-*.txt}") && recogs=("${recogs[@]/#/$results/recogs-}")
-  stage decode "$results" --part "$method" --options test_splits streaming decoding_words \
-    --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" --makes "${recogs[@]}" -- \
-    run asrprune decode --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" \
-    --lang-dir "$lang_dir" --test-sets "${test[@]}" --decoding-method "$method" \
-    ${streaming:+--streaming "$streaming"} "${decoding_words[@]}"
-  stage score "$results" --part "$method" --options test_splits --needs "${recogs[@]}" \
-    --makes "$results/score.txt" -- run_to "$results/score.txt" \
-    asrprune score --exp-dir "$exp_dir" --decoding-method "$method" --test-sets "${test[@]}"
-done
-finish "${scores[@]}"
+model_stages

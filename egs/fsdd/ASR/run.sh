@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Connected digits, real speech of six speakers: ./run.sh [--option value ...] [key=value ...]
+#
+# Stages: 0 download (you link your copy), 1 manifests, 2 features, 3 validate, 4 tokenizer,
+# 5 train, 6 average, 8 decode, 9 score. A stage that is done is skipped; one whose options changed
+# runs again, as do those after it. Whatever stopped a run, the same command goes on from there.
+# Words of the form key=value, such as training.epochs=3, change the configuration.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+stage=download        # first stage to run, a name or a number
+stop_stage=score      # last stage to run
+dry_run=false         # print the commands and load the configuration, run nothing
+train_hours=1.0       # (number) how much to train on; one use of each take makes 0.4 h
+test_uses=10          # how often each test take is used, each time in another sequence
+download_dir=download # holds fsdd/, the corpus or a link to your copy
+data_dir=data         # what stages 1 to 4 make
+config=conf/digits.yaml # model and training
+tag=                  # name of the experiment; empty: the stem of --config
+exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
+speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
+bad_audio=error       # (error|skip) stop at audio that cannot be read, or leave it out and list it
+allow_rejected=0      # (number) share of a set's cuts, 0 to 1, that may be defective and left out
+token_type=char       # (bpe|char) what the model predicts
+vocab_size=40         # symbols of the bpe tokenizer
+bpe_model=            # take this sentencepiece model instead of training one
+world_size=1          # training processes, one a GPU
+max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
+epochs=               # (integer) how long to train; empty: as in the configuration
+start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
+epoch=0               # last epoch to average; 0: the newest
+avg=2                 # how many epochs to average
+use_averaged_model=true # average over all steps of these epochs, not only over their last ones
+decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
+streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
+jobs=0                # processes for data preparation; 0: one a core
+
+. ./path.sh
+. parse_options.sh "$@"
+stem=${config##*/} && stem=${stem%.*}
+exp_dir=${exp_dir:-exp/${tag:-$stem}}
+corpus=fsdd train_splits=train dev_splits=dev test_splits=test added_words=()
+. stages.sh
+. transducer.sh # stages 2 to 9, and the names of what all stages make
+
+stage download "$data_dir" --options download_dir --makes "$download_dir/fsdd" -- \
+  run python3 local/takes.py "$download_dir/fsdd"
+stage manifests "$data_dir" --options download_dir train_hours test_uses \
+  --makes "${manifests[@]}" "$data_dir/audio" -- \
+  run_into "$data_dir/manifests" python3 local/connect.py --audio-dir "$data_dir/audio" \
+  --train-hours "$train_hours" --test-uses "$test_uses" "$download_dir/fsdd"
+for split in "${splits[@]}"; do features "$split"; done
+data_stages
+model_stages

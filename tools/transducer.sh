@@ -1,0 +1,94 @@
+# shellcheck shell=bash disable=SC2154 # the options of run.sh
+# What the recipes for transducers share: the names of what their stages make, and stages 2 to 9.
+# run.sh sources this file after stages.sh. It then calls "features SPLIT" for each of the splits,
+# "data_stages" and "model_stages"; stages 0 and 1 are its own. What it sets before, beside its
+# options:
+#
+#   corpus       the first word of the manifests' names
+#   train_splits, dev_splits, test_splits, where they are no options
+#   added_words  an array: key=value words that come before those of the command line
+
+[[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
+[[ $jobs -gt 0 ]] || jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+
+read -ra train <<<"$train_splits"
+read -ra dev <<<"$dev_splits"
+read -ra test <<<"$test_splits"
+splits=() evaluation=() manifests=() cuts=()
+valid=("$data_dir/valid/${corpus}_cuts_train.jsonl.gz")
+for split in "${dev[@]}" "${test[@]}"; do
+  [[ " ${evaluation[*]} " != *" $split "* ]] || continue # a set may be for both
+  evaluation+=("$split")
+  valid+=("$data_dir/valid/${corpus}_cuts_$split.jsonl.gz")
+done
+for split in "${train[@]}" "${evaluation[@]}"; do
+  [[ " ${splits[*]} " != *" $split "* ]] || continue
+  splits+=("$split")
+  manifests+=("$data_dir/manifests/${corpus}_supervisions_$split.jsonl.gz")
+  cuts+=("$data_dir/fbank/${corpus}_cuts_$split.jsonl.gz")
+done
+
+lang_dir=$data_dir/lang_$token_type
+[[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
+training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") decoding_words=()
+for word in "${overrides[@]}"; do
+  [[ $word == decoding.* ]] && decoding_words+=("$word") || training_words+=("$word")
+done
+training=(--config "$config" --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid"
+  --lang-dir "$lang_dir" --world-size "$world_size" ${max_duration:+--max-duration "$max_duration"}
+  ${epochs:+--epochs "$epochs"} --start-epoch "$start_epoch" "${training_words[@]}")
+preflight() { run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"; }
+
+features() { # features SPLIT; the speed of development and test sets is never changed
+  local split=$1 speed_perturb=$speed_perturb
+  [[ " $train_splits " == *" $split "* ]] || speed_perturb=false
+  stage features "$data_dir" --part "$split" --options speed_perturb bad_audio \
+    --needs "$data_dir/manifests/${corpus}_supervisions_$split.jsonl.gz" \
+    --makes "$data_dir/fbank/${corpus}_cuts_$split.jsonl.gz" \
+    "$data_dir/fbank/${corpus}_feats_$split" -- \
+    run asrprune fbank --corpus "$corpus" --splits "$split" \
+    --manifest-dir "$data_dir/manifests" --out-dir "$data_dir/fbank" \
+    --speed-perturb "$speed_perturb" --bad-audio "$bad_audio" --jobs "$jobs"
+}
+
+data_stages() { # stages 3 and 4
+  stage validate "$data_dir" --options train_splits dev_splits test_splits allow_rejected \
+    --needs "${cuts[@]}" --makes "${valid[@]}" "$data_dir/valid/${corpus}_statistics.json" -- \
+    run asrprune validate --corpus "$corpus" --manifest-dir "$data_dir/fbank" \
+    --out-dir "$data_dir/valid" --train "${train[@]}" --eval "${evaluation[@]}" \
+    --allow-rejected "$allow_rejected" --jobs "$jobs"
+
+  stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model --needs "${valid[0]}" \
+    --makes "$lang_dir/tokens.txt" -- \
+    run asrprune tokenizer --manifest "${valid[0]}" --type "$token_type" \
+    --vocab-size "$vocab_size" ${bpe_model:+--bpe-model "$bpe_model"} --out-dir "$lang_dir"
+}
+
+model_stages() { # stages 5 to 9, and the end; features of noise, if any, are of stage 2 musan
+  local method results
+  local -a scores=() recogs
+  stage train "$exp_dir" --options config max_duration epochs start_epoch training_words \
+    --after "2 musan" --texts "$config" --needs "${valid[@]}" "$lang_dir/tokens.txt" \
+    --makes "$exp_dir/epoch-${epochs:-*}.pt" -- \
+    run asrprune train "${training[@]}"
+
+  stage average "$exp_dir" --options epoch avg use_averaged_model \
+    --needs "$exp_dir/epoch-*.pt" --makes "$exp_dir/averaged.pt" -- \
+    run asrprune average --exp-dir "$exp_dir" --epoch "$epoch" --avg "$avg" \
+    --use-averaged-model "$use_averaged_model"
+
+  for method in $decoding_method; do
+    results=$exp_dir/$method && scores+=("$results/score.txt")
+    recogs=("${test[@]/%/-*.txt}") && recogs=("${recogs[@]/#/$results/recogs-}")
+    stage decode "$results" --part "$method" --options test_splits streaming decoding_words \
+      --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
+      --makes "${recogs[@]}" -- \
+      run asrprune decode --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" \
+      --lang-dir "$lang_dir" --test-sets "${test[@]}" --decoding-method "$method" \
+      ${streaming:+--streaming "$streaming"} "${decoding_words[@]}"
+    stage score "$results" --part "$method" --options test_splits --needs "${recogs[@]}" \
+      --makes "$results/score.txt" -- run_to "$results/score.txt" \
+      asrprune score --exp-dir "$exp_dir" --decoding-method "$method" --test-sets "${test[@]}"
+  done
+  finish "${scores[@]}"
+}
