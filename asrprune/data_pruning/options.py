@@ -22,12 +22,22 @@ UNSCORED_POLICIES = ("full", "random", "static_random", "longest", "shortest")
 
 @dataclass
 class TimeDroppingOptions:
-    """Which parts inside of an utterance are removed, so that its sequence gets shorter."""
+    """Which parts inside of an utterance are removed, so that its sequence gets shorter.
 
-    kind: str = option("none", choices=("none", "chunk", "span", "point"))
+    Two kinds are rivals to compare with: ``mask`` overwrites the chunks with the mean and saves
+    nothing, ``speed`` plays all of the audio faster and saves as much.
+    """
+
+    kind: str = option("none", choices=("none", "chunk", "span", "point", "mask", "speed"))
     rho: float = option(0.3, minimum=0, maximum=0.95)  # share that is removed
     chunk: int = option(20, minimum=1)  # frames of a chunk, 10 ms each
     place: str = option("frames", choices=("samples", "frames", "encoder"))
+
+    def check(self, prefix: str) -> None:
+        """:raises UserError: a kind at a place where it cannot be."""
+        needed = {"mask": "frames", "speed": "samples"}.get(self.kind, self.place)
+        if self.place != needed:
+            raise UserError(f"{prefix}kind={self.kind} works at {prefix}place={needed} alone")
 
 
 @dataclass

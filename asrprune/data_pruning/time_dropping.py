@@ -226,7 +226,10 @@ class TimeDropping:
         return self._on() and self.options.place == place
 
     def plan(self, length: int, cut_id: str, least: int = 1) -> Drop:
-        """The plan of this cut in this cycle; keeps all while inactive."""
+        """The plan of this cut in this cycle; keeps all while inactive.
+
+        For the kind ``mask`` it says what is not overwritten; ``speed`` has none.
+        """
         if not self._on():
             return Drop(torch.ones(length, dtype=torch.bool), False)
         return plan_drop(length, **self._arguments(cut_id, least))
@@ -234,9 +237,14 @@ class TimeDropping:
     def length_left(self, length: int, cut_id: str, least: int = 1) -> int:
         """The length that `plan` leaves; ``length`` while inactive. For batching.
 
-        Lengths are feature frames, or encoder frames for the place ``encoder``.
+        Lengths are feature frames, or encoder frames for the place ``encoder``; of the kind
+        ``speed`` to a frame.
         """
-        return length_left(length, **self._arguments(cut_id, least)) if self._on() else length
+        if not self._on() or self.options.kind == "mask":
+            return length
+        if self.options.kind == "speed":
+            return max(1, math.ceil(length * float(speed_ratio(self.options.rho, length, least))))
+        return length_left(length, **self._arguments(cut_id, least))
 
     def samples(
         self, samples: Tensor, hop: int, cut_id: str, least: int = 1
@@ -247,6 +255,12 @@ class TimeDropping:
         """
         if not self.acts_on("samples"):
             return samples, False
+        if self.options.kind == "speed":
+            length = frames_of(samples.size(-1), hop)
+            clamped = speed_ratio(self.options.rho, length, least) > speed_ratio(
+                self.options.rho, length
+            )
+            return speed_up(samples, self.options.rho, hop, least), clamped
         keep, clamped = self.plan(frames_of(samples.size(-1), hop), cut_id, least)
         return drop_samples(samples, keep, hop), clamped
 
@@ -258,6 +272,8 @@ class TimeDropping:
         if not self.acts_on("frames"):
             return features, False
         keep, clamped = self.plan(len(features), cut_id, least)
+        if self.options.kind == "mask":
+            return mask_frames(features, keep), clamped
         return drop_frames(features, keep), clamped
 
     def frame_transform(self, cut_ids: Sequence[str], least: Sequence[int]) -> DropFrames | None:
@@ -274,7 +290,7 @@ class TimeDropping:
         return {
             "rho": self.options.rho,
             "key": (self.seed, self.cycle, cut_id),
-            "kind": self.options.kind,
+            "kind": "chunk" if self.options.kind == "mask" else self.options.kind,
             "chunk": self.chunk,
             "least": least,
         }
@@ -344,11 +360,16 @@ def speed_up(samples: Tensor, rho: float, hop: int = 160, least: int = 1) -> Ten
     Raises:
         UserError: ``rho`` is no share.
     """
-    share = max(1 / equal_speed(rho), least * hop / max(1, samples.size(-1)))
-    hundredths = math.ceil(100 * share - 1e-9)  # of 0.07, which is a little more in floats: 7
-    if hundredths >= 100:
+    ratio = speed_ratio(rho, samples.size(-1) / hop, least)
+    if ratio == 1:
         return samples
     from torchaudio.functional import resample  # a broken torchaudio must not break the room
 
-    ratio = Fraction(hundredths, 100)
     return resample(samples, orig_freq=ratio.denominator, new_freq=ratio.numerator)
+
+
+def speed_ratio(rho: float, length: float, least: int = 1) -> Fraction:
+    """The share of ``length`` frames that `speed_up` leaves, in hundredths; 1 at most."""
+    share = max(1 / equal_speed(rho), least / max(1e-9, length))
+    hundredths = math.ceil(100 * share - 1e-9)  # of 0.07, which is a little more in floats: 7
+    return Fraction(min(hundredths, 100), 100)

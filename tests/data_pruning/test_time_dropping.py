@@ -463,3 +463,37 @@ def test_faster_speech_leaves_what_is_needed():
     assert speed_up(audio, 0.3, 160, 100) is audio
     with pytest.raises(UserError, match="rho=1"):
         speed_up(audio, 1)
+
+
+def test_masking_is_a_kind_that_saves_nothing():
+    masking = TimeDropping(TimeDroppingOptions(kind="mask", rho=0.4), 3)
+    dropping = TimeDropping(TimeDroppingOptions(kind="chunk", rho=0.4), 3)
+    masking.active = dropping.active = True
+    features = torch.randn(200, 4)
+    masked, _ = masking.frames(features, "cut")
+    keep = dropping.plan(200, "cut").keep
+    assert masked.shape == features.shape and masking.length_left(200, "cut") == 200
+    torch.testing.assert_close(masked[keep], dropping.frames(features, "cut")[0])
+    torch.testing.assert_close(masked[~keep], features.mean(0).expand(int((~keep).sum()), 4))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0, 7.77])
+@pytest.mark.parametrize("least", [1, 45])
+def test_speed_is_a_kind_that_saves_alike(seconds, least):
+    speeding = TimeDropping(TimeDroppingOptions(kind="speed", rho=0.3, place="samples"), 3)
+    speeding.active = True
+    samples = torch.randn(round(16000 * seconds))
+    length = frames_of(len(samples), 160)
+    faster, clamped = speeding.samples(samples, 160, "cut", least)
+    found = frames_of(len(faster), 160)
+    assert abs(found - speeding.length_left(length, "cut", least)) <= 1
+    assert found >= min(least, length) and clamped == (0.7 * length < least)
+    assert clamped or abs(found - 0.7 * length) <= 1
+    speeding.active = False
+    assert speeding.samples(samples, 160, "cut", least)[0] is samples
+
+
+@pytest.mark.parametrize(("kind", "place"), [("mask", "encoder"), ("speed", "frames")])
+def test_rivals_have_one_place(kind, place):
+    with pytest.raises(UserError, match=f"data_pruning.time.kind={kind} works at .*alone"):
+        TimeDropping(TimeDroppingOptions(kind=kind, place=place), 1)
