@@ -91,7 +91,7 @@ def find_takes(folder: Path) -> list[Take]:
 
 
 def audio_files(folder: Path) -> Iterator[Path]:
-    """Every ``.wav`` and ``.flac`` file, behind links too; hidden ones are no part of the corpus."""
+    """Every ``.wav`` and ``.flac`` file, behind links too; hidden ones are no takes."""
     for place, _, names in os.walk(folder, followlinks=True):
         for name in names:
             if name.endswith((".wav", ".flac")) and not name.startswith("."):
