@@ -8,6 +8,7 @@ all trainings.
 import argparse
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -89,6 +90,8 @@ def _run(study: StudyOptions, cells: Sequence[Cell], jobs: int) -> dict[Cell, st
         ThreadPoolExecutor(jobs) as pool,
     ):
         waiting = {pool.submit(run_cell, study, cell, children): cell for cell in left}
+        # a batch system's or a service's way to stop is answered like Ctrl-C
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -97,6 +100,8 @@ def _run(study: StudyOptions, cells: Sequence[Cell], jobs: int) -> dict[Cell, st
         except BaseException:  # Ctrl-C above all
             _stop(pool, children)
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     return failed
 
 
