@@ -5,6 +5,7 @@ is above 1 and ``seconds`` is of the last one only: tables leave such times out.
 """
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def make_records(
         "other_seconds": round(others, 1),
         "synthetic": study.synthetic,
         "git": git_state(),
-        "machine": {name: value for name, value in machine().items() if name != "host"},
+        "machine": {"system": platform.system(), "cores": machine()["cores"]},
     }
     return [
         {"set": name, **_errors(study, config, folder, name), **about} for name in study.test_sets
