@@ -117,11 +117,11 @@ def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
     last = record.cycles[-1]
     known = np.flatnonzero(np.isfinite(last.mean))
     hardest = known[np.argsort(-last.mean[known], kind="stable")[:count]]
-    # the first cut of each utterance, which is the original where there are copies
-    lines = {int(np.flatnonzero(record.utterance == number)[0]): int(number) for number in hardest}
-    entries = _lines(record.manifest, set(lines))
+    lines = {int(n): np.flatnonzero(record.utterance == n).tolist() for n in hardest}
+    entries = _lines(record.manifest, {line for some in lines.values() for line in some})
     visits = record.visits
-    for line, number in lines.items():
+    for number, copies in lines.items():
+        line = min(copies, key=lambda copy: len(entries[copy]["id"]))  # of copies, the original
         entry = entries[line]
         text = " ".join(s.get("text") or "" for s in entry.get("supervisions") or [])
         yield {
