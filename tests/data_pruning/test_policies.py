@@ -222,7 +222,8 @@ def test_duration_matched(seed, keep, like):
     for code in range(20):
         part = index.strata(20) == code
         seconds = [float(index.duration[part & p.keep].sum()) for p in (model, plan)]
-        assert abs(seconds[0] - seconds[1]) <= 2 * float(index.duration[part].max())
+        # a cut by which the class is missed, and three by which its stratum and the next class are
+        assert abs(seconds[0] - seconds[1]) <= 4 * float(index.duration[part].max())
 
 
 @law
