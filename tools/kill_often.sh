@@ -39,35 +39,43 @@ for stage in "${stages[@]}"; do
 done
 
 echo "$work/killed: killed $kills times"
-# once in each stage, and then as the stages share the time; each stage's moments are drawn so that
-# together they take about as long as it did above
-plan=()
+# once in each stage, and then as the stages share the time
+declare -A times=()
 for ((n = 0; n < kills; n++)); do
   if [[ $n -lt ${#stages[@]} ]]; then
-    plan+=("$n")
+    times[$n]=1
     continue
   fi
   moment=$((total * (2 * (n - ${#stages[@]}) + 1) / (2 * (kills - ${#stages[@]})))) index=0
   while [[ $moment -ge ${took[${stages[index]}]} ]]; do
     moment=$((moment - took[${stages[index]}])) index=$((index + 1))
   done
-  plan+=("$index")
+  times[$index]=$((times[$index] + 1))
 done
-declare -A times=()
-for index in "${plan[@]}"; do times[$index]=$((${times[$index]:-0} + 1)); done
-for index in $(printf '%s\n' "${plan[@]}" | sort -n); do
+landed=0 due=0
+for index in "${!stages[@]}"; do
   stage=${stages[index]}
-  after=$((RANDOM * (2 * took[$stage] / (times[$index] + 1)) / 32768))
-  (rehearse killed --stop-stage "$stage" "$@") &
-  child=$!
-  sleep "$((after / 1000)).$(printf %03d $((after % 1000)))"
-  if kill -KILL -- "-$child" 2>/dev/null; then
-    echo "  killed after $after ms of $stage"
-  else
-    echo "  $stage had ended before $after ms"
-  fi
-  wait "$child" 2>/dev/null || true
+  due=$((due + ${times[$index]:-0}))
+  # moments that together take about as long as the stage did above, and none near its end
+  span=$((2 * took[$stage] / (due + 1) < 3 * took[$stage] / 4 ?
+    2 * took[$stage] / (due + 1) : 3 * took[$stage] / 4))
+  while [[ $due -gt 0 ]]; do
+    after=$((RANDOM * span / 32768))
+    (rehearse killed --stop-stage "$stage" "$@") &
+    child=$!
+    sleep "$((after / 1000)).$(printf %03d $((after % 1000)))"
+    if kill -KILL -- "-$child" 2>/dev/null; then
+      echo "  killed after $after ms of $stage"
+      landed=$((landed + 1)) due=$((due - 1))
+      wait "$child" 2>/dev/null || true
+    else
+      wait "$child" || { tail -n 5 "$work/killed/log" && exit 1; } >&2
+      echo "  $stage had ended before $after ms: $due to come in later stages"
+      break
+    fi
+  done
 done
+echo "$landed of $kills kills hit"
 (rehearse killed "$@") || { tail -n 5 "$work/killed/log" && exit 1; } >&2
 
 "$root/.venv/bin/python" - "$work"/{whole,killed}/exp/averaged.pt <<'PYTHON'

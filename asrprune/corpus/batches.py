@@ -5,8 +5,6 @@ seed and the epoch, and every random draw of the dataset is keyed, so nothing el
 """
 
 import logging
-import os
-import signal
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,20 +15,19 @@ from lhotse import CutSet, load_manifest_lazy
 from lhotse.cut import Cut
 from lhotse.dataset import SimpleCutSampler
 from lhotse.dataset.sampling.base import CutSampler
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from asrprune.corpus.augment import KeyedNoise, KeyedSpecAugment
 from asrprune.corpus.features import compute_features, load_features
+from asrprune.corpus.loader import load_batches
 from asrprune.corpus.options import DataOptions
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
-from asrprune.randomness import keyed_generator
 
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
-_GRACE = 30  # seconds that a worker goes on after a SIGTERM
 
 
 def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = False) -> CutSet:
@@ -227,17 +224,8 @@ def epoch_loader(
     :raises UserError: features cannot be read; raised by the iterator, when it comes to the batch.
     """
     dataset.epoch = epoch
-    loader = DataLoader(
-        _ErrorsAsItems(dataset),
-        sampler=_From(sampler, epoch, skip),
-        batch_size=None,
-        num_workers=options.num_workers,
-        # its own generator: iter(DataLoader) would otherwise draw from the global one
-        generator=keyed_generator("loader", epoch),
-        worker_init_fn=_leave_signals_to_the_trainer,
-        pin_memory=pin_memory,
-    )
-    return _raise_errors(loader)
+    batches = _From(sampler, epoch, skip)
+    return load_batches(dataset, batches, options.num_workers, epoch, pin_memory)
 
 
 def dev_loader(
@@ -250,15 +238,8 @@ def dev_loader(
         world_size=1,
         rank=0,
     )
-    loader = DataLoader(
-        _ErrorsAsItems(SpeechDataset(tokenizer)),
-        sampler=_Every(sampler, rank, world),
-        batch_size=None,
-        num_workers=options.num_workers,
-        generator=keyed_generator("loader", 0),
-        worker_init_fn=_leave_signals_to_the_trainer,
-    )
-    return _raise_errors(loader)
+    batches = _Every(sampler, rank, world)
+    return load_batches(SpeechDataset(tokenizer), batches, options.num_workers)
 
 
 class _Every(Sampler):
@@ -271,35 +252,3 @@ class _Every(Sampler):
 
     def __iter__(self) -> Iterator[CutSet]:
         return islice(self.sampler, self.rank, None, self.world)
-
-
-class _ErrorsAsItems(Dataset):
-    """A dataset whose errors for the user are items: a worker would wrap them in its traceback."""
-
-    def __init__(self, dataset: SpeechDataset):
-        self.dataset = dataset
-
-    def __getitem__(self, cuts: CutSet) -> Batch | UserError:
-        try:
-            return self.dataset[cuts]
-        except UserError as error:
-            return error
-
-
-def _raise_errors(loader: DataLoader) -> Iterator[Batch]:
-    """The items of a loader.
-
-    :raises UserError: an item is one.
-    """
-    for item in loader:
-        if isinstance(item, UserError):
-            raise item
-        yield item
-
-
-def _leave_signals_to_the_trainer(_: int) -> None:
-    # Ctrl-C, and SIGTERM from torchrun or a batch system, reach the whole process group. The
-    # trainer finishes its step with these workers and then ends them; one left behind ends itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))

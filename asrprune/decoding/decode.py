@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 from lhotse import CutSet
 from lhotse.dataset import SimpleCutSampler
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from asrprune.arguments import true_or_false
 from asrprune.config import override
 from asrprune.corpus.batches import open_cuts, transcript
 from asrprune.corpus.features import load_features
+from asrprune.corpus.loader import load_batches
 from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
 from asrprune.decoding.hypothesis import Hypothesis
 from asrprune.decoding.load import load_model
@@ -195,27 +196,15 @@ def hypotheses_of(
         world_size=1,
         rank=0,
     )
-    loader = DataLoader(
-        _Features(), sampler=sampler, batch_size=None, num_workers=options.num_workers
-    )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        ids, features, lengths = batch
+    for ids, features, lengths in load_batches(_Features(), sampler, options.num_workers):
         yield ids, recognize(model, features.to(device), lengths.to(device), options, unk_id)
 
 
 class _Features(Dataset):
-    """A batch of cuts to ids, features (B, T, F) padded with zeros, and lengths (B,).
+    """A batch of cuts to ids, features (B, T, F) padded with zeros, and lengths (B,)."""
 
-    Or to an error, which a worker would else raise wrapped in its traceback.
-    """
-
-    def __getitem__(self, cuts: CutSet) -> tuple[list[str], torch.Tensor, torch.Tensor] | UserError:
-        try:
-            frames = [load_features(cut) for cut in cuts]
-        except UserError as error:
-            return error
+    def __getitem__(self, cuts: CutSet) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+        frames = [load_features(cut) for cut in cuts]
         lengths = torch.tensor([len(x) for x in frames])
         padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
         return [cut.id for cut in cuts], padded, lengths

@@ -223,7 +223,7 @@ def test_transcript_is_in_order_of_time():
 
 def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch):
     """Ctrl-C and SIGTERM reach a whole process group, and the trainer still needs a batch."""
-    monkeypatch.setattr("asrprune.corpus.batches._GRACE", 2)
+    monkeypatch.setattr("asrprune.corpus.loader._GRACE", 2)
     draw = Draw(tiny_corpus, num_workers=2, max_duration=3.0)
     batches = epoch_loader(*_loader_arguments(draw))
     found = [next(batches), next(batches)]  # one of each worker: both are up
@@ -237,6 +237,18 @@ def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch
     for worker in workers:
         worker.join(20)
         assert worker.exitcode == 0
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_workers_are_not_forked_from_a_process_with_threads(tiny_corpus):
+    batches = epoch_loader(*_loader_arguments(Draw(tiny_corpus, num_workers=2, max_duration=3.0)))
+    next(batches)
+    first, second = (parent_of(worker.pid) for worker in multiprocessing.active_children())
+    assert first == second != os.getpid()
+    assert parent_of(first) == os.getpid()
 
 
 def test_workers_end_with_their_iterator(tiny_corpus):
@@ -294,19 +306,21 @@ def test_features_lost_after_validation_are_one_message(workers, edit, split, ow
     assert not multiprocessing.active_children()
 
 
+class Losing(SpeechDataset):
+    """Fails at the batches that hold one of the cuts ``lost``."""
+
+    def __getitem__(self, cuts):
+        if self.lost & {cut.id for cut in cuts}:
+            raise UserError("lost")
+        return super().__getitem__(cuts)
+
+
 def test_what_comes_before_lost_features_is_drawn(tiny_corpus):
     """The error is raised when its batch is due, however far the workers have run ahead."""
     whole = Draw(tiny_corpus, max_duration=3.0).batches()
     draw = Draw(tiny_corpus, max_duration=3.0, num_workers=2)
-    lost = set(whole[4]["cut_ids"])
-
-    class Losing(SpeechDataset):
-        def __getitem__(self, cuts):
-            if lost & {cut.id for cut in cuts}:
-                raise UserError("lost")
-            return super().__getitem__(cuts)
-
     draw.dataset = Losing(draw.dataset.tokenizer, draw.dataset.augment, draw.dataset.noise)
+    draw.dataset.lost = set(whole[4]["cut_ids"])
     batches = epoch_loader(*_loader_arguments(draw))
     assert_same_batches([next(batches) for _ in range(4)], whole[:4])
     with pytest.raises(UserError, match="lost"):

@@ -37,8 +37,6 @@ def rank_main(rank: int, world: int, corpus, root: Path, workers: tuple[int, ...
     """One rank: trains without a break, then resumes from each of its checkpoints."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK="0")
     torch.set_num_threads(1)
-    # torchrun's ranks fork their loader workers; spawned ranks would spawn them, 4 s an epoch
-    mp.set_start_method("fork", force=True)
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     for count in workers:
         config = tiny_config(

@@ -8,6 +8,7 @@ import signal
 import pytest
 import torch
 
+from asrprune.corpus.batches import SpeechDataset
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
@@ -312,9 +313,16 @@ def test_a_ctrl_c_during_the_validation_is_answered(make_trainer, tmp_path, monk
     assert_same(*first)
 
 
-def test_a_dead_worker_is_one_message(make_trainer, monkeypatch):
+class Dying(SpeechDataset):
+    """Takes the worker with it."""
+
+    def __getitem__(self, cuts):
+        os._exit(9)
+
+
+def test_a_dead_worker_is_one_message(make_trainer):
     trainer = make_trainer(data__num_workers=1)
-    monkeypatch.setattr(type(trainer.data.dataset), "__getitem__", lambda *_: os._exit(9))
+    trainer.data.dataset.__class__ = Dying
     with pytest.raises(UserError, match=r"a process that loads data died \(.*lower data.num_work"):
         trainer.run()
 
