@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from functools import partial
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -53,6 +53,7 @@ def _server(module: str) -> BaseContext:
     """
     forkserver.set_forkserver_preload(["__main__", module])
     # as workers, it must outlive a SIGTERM to the whole process group; it ends with its parent
+    resource_tracker.ensure_running()  # the server would start it, which unblocks SIGTERM
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         forkserver.ensure_running()

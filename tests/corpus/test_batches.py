@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -221,6 +222,10 @@ def test_transcript_is_in_order_of_time():
     assert transcript(cut) == "FIRST PART SECOND PART"
 
 
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch):
     """Ctrl-C and SIGTERM reach a whole process group, and the trainer still needs a batch."""
     monkeypatch.setattr("asrprune.corpus.loader._GRACE", 2)
@@ -229,18 +234,15 @@ def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch
     found = [next(batches), next(batches)]  # one of each worker: both are up
     workers = multiprocessing.active_children()
     assert len(workers) == 2
-    for worker in workers:
+    for process in (parent_of(workers[0].pid), *(worker.pid for worker in workers)):
         for number in (signal.SIGINT, signal.SIGTERM):
-            os.kill(worker.pid, number)
+            os.kill(process, number)
+    time.sleep(0.5)
     found.append(next(batches))
     assert_same_batches(found, Draw(tiny_corpus, max_duration=3.0).batches()[:3])
     for worker in workers:
         worker.join(20)
         assert worker.exitcode == 0
-
-
-def parent_of(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_workers_are_not_forked_from_a_process_with_threads(tiny_corpus):
