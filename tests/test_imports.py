@@ -13,13 +13,13 @@ PACKAGE = ROOT / "asrprune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in FILES}
 
-FOUNDATIONS = {"errors", "files", "options", "randomness", "arguments", "environment"}
+FOUNDATIONS = {"errors", "factory", "files", "options", "randomness", "arguments", "environment"}
 # room -> what it may import of asrprune, besides itself
 MAY_IMPORT = {
-    "transducer": {"errors", "randomness", "options"},
+    "transducer": {"errors", "factory", "randomness", "options"},
     "scoring": FOUNDATIONS,
     # works alone, with torch, numpy and lhotse
-    "data_pruning": {"errors", "files", "options", "randomness"},
+    "data_pruning": {"errors", "factory", "files", "options", "randomness"},
     # of data pruning: what drops time inside of a cut
     "corpus": FOUNDATIONS | {"data_pruning"},
     "training": FOUNDATIONS | {"config", "corpus", "data_pruning", "transducer"},

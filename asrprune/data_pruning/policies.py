@@ -1,7 +1,5 @@
 """The policies by name, and the user's own; how options reach them."""
 
-import importlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +12,7 @@ from asrprune.data_pruning import policies_ranked as ranked
 from asrprune.data_pruning.context import Context, Ranking, Selection, check_range
 from asrprune.data_pruning.selection import select, totals
 from asrprune.errors import UserError, nearest
+from asrprune.factory import check_options, load_callable
 
 Answer = np.ndarray | Ranking | Selection
 
@@ -90,66 +89,10 @@ def load_policy(name: str, options: Mapping[str, Any]) -> Policy:
     if name in POLICIES:
         policy = POLICIES[name]
     elif ":" in name:
-        policy = Policy(_import(name))
+        policy = Policy(load_callable("data_pruning.policy", name))
     else:
         raise UserError(f"data_pruning.policy={name}: no such policy{nearest(name, POLICIES)}")
-    _check_options(name, policy.function, options)
+    check_options("data_pruning.policy", name, policy.function, options)
     return Policy(
         partial(policy.function, **options), policy.static, policy.stratified, policy.emergent
     )
-
-
-def _import(name: str) -> Callable[..., Answer]:
-    module_name, _, attribute = name.partition(":")
-    if not (attribute and all(part.isidentifier() for part in module_name.split("."))):
-        raise UserError(f"data_pruning.policy={name}: not of the form package.module:callable")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not (module_name + ".").startswith(error.name + "."):
-            raise  # the module is there, and imports something that is not
-        raise UserError(
-            f"data_pruning.policy={name}: there is no module {error.name!r} on the Python path"
-        ) from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        public = [key for key, value in vars(module).items() if callable(value)]
-        raise UserError(
-            f"data_pruning.policy={name}: {module_name} has no {attribute!r}"
-            f"{nearest(attribute, public)}"
-        )
-    return function
-
-
-def _check_options(name: str, function: Callable[..., Answer], options: Mapping[str, Any]) -> None:
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    fixed = function.keywords if isinstance(function, partial) else {}
-    known = {
-        parameter.name: parameter
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and parameter.name not in fixed
-    }
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    for key, value in options.items():
-        place = f"data_pruning.policy_options.{key}"
-        if key in known:
-            wanted = {"int": int, "float": float, "str": str, "bool": bool}.get(
-                getattr(known[key].annotation, "__name__", known[key].annotation)
-            )
-            if wanted and not _fits(value, wanted):
-                raise UserError(f"{place}={value!r}: expected {wanted.__name__}")
-        elif not takes_any:
-            raise UserError(
-                f"{place}: unknown option{nearest(key, known)}; policy {name} takes "
-                f"{', '.join(known) or 'no options'}"
-            )
-    missing = [key for key, p in known.items() if p.default is p.empty and key not in options]
-    if missing:
-        raise UserError(f"data_pruning.policy_options: {name} needs {', '.join(missing)}")
-
-
-def _fits(value: Any, wanted: type) -> bool:
-    if isinstance(value, bool) or wanted is bool:
-        return isinstance(value, bool) and wanted is bool
-    return isinstance(value, (int, float) if wanted is float else wanted)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from asrprune.errors import UserError
-from asrprune.transducer import factory
+from asrprune.factory import build
 from asrprune.transducer.encoder import FrameTransform, zero_padding
 from asrprune.transducer.joiner import Joiner
 from asrprune.transducer.loss import TransducerLoss, transducer_loss
@@ -23,10 +23,10 @@ def build_model(model: ModelOptions, loss: LossOptions, vocab_size: int) -> "Tra
 
     Raises:
         UserError: a factory that cannot be imported, an option it does not know or that has the
-            wrong type (see `asrprune.transducer.factory`), or a part that is no encoder.
+            wrong type (see `asrprune.factory`), or a part that is no encoder.
     """
-    encoder = factory.build("encoder", model.encoder, model.num_features, model.encoder_options)
-    predictor = factory.build("predictor", model.predictor, vocab_size, model.predictor_options)
+    encoder = build("model.encoder", model.encoder, model.num_features, model.encoder_options)
+    predictor = build("model.predictor", model.predictor, vocab_size, model.predictor_options)
     for part, name, members in (
         (encoder, model.encoder, ("output_dim", "subsampling", "output_lengths")),
         (predictor, model.predictor, ("output_dim", "initial_state", "step", "select")),

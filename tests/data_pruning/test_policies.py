@@ -315,7 +315,7 @@ def test_own_policies(own):
 WRONG = [
     ("easy2hurd", {}, "no such policy (did you mean 'easy2hard'?)"),
     ("easy2hard", {"mood": "window"}, "policy_options.mood: unknown option (did you mean 'mode'?)"),
-    ("easy", {"x": 1}, "policy easy takes no options"),
+    ("easy", {"x": 1}, "easy takes no options"),
     ("ucb", {"c": "one"}, "policy_options.c='one': expected float"),
     ("ucb", {"c": True}, "policy_options.c=True: expected float"),
     ("seta", {"groups": 2.5}, "policy_options.groups=2.5: expected int"),
