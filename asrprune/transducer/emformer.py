@@ -22,8 +22,7 @@ from asrprune.errors import UserError
 from asrprune.transducer import convolution
 from asrprune.transducer.encoder import start_silent, zero_padding
 from asrprune.transducer.rotary import rotary_table, rotate
-
-State = tuple[Tensor, Tensor, Tensor, Tensor]
+from asrprune.transducer.streaming import State, no_past, visible_past
 
 
 def emformer(
@@ -160,17 +159,10 @@ class Emformer(nn.Module):
         return zero_padding(x, lengths), lengths
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
-        """What is kept of the past, zeros at first.
-
-        Keys and values (B, layers, left context, dim), inputs of the convolutions
-        (B, layers, kernel_size - 1, dim), and encoder frames done (B,) int64.
-        """
+        """What is kept of the past before the first chunk."""
         num_layers = len(self.emformer.emformer_layers)
-        keys, values, history = (
-            torch.zeros(batch_size, num_layers, size, self.output_dim, device=device, dtype=dtype)
-            for size in (self.left_context, self.left_context, self.history)
-        )
-        return keys, values, history, torch.zeros(batch_size, device=device, dtype=torch.int64)
+        sizes = num_layers, self.left_context, self.history, self.output_dim
+        return no_past(batch_size, *sizes, device, dtype)
 
     def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """``x`` (B, chunk_frames + lookahead_frames, num_features) -> (B, segment, dim), state.
@@ -184,9 +176,7 @@ class Emformer(nn.Module):
         positions = done[:, None] + window.roll(self.right_context)
         rotation = rotary_table(positions, self.output_dim // self.num_heads)
         x = torch.cat((x[:, self.segment :], x[:, : self.segment]), dim=1)
-        age = torch.arange(self.left_context, 0, -1, device=x.device)
-        left = age <= done[:, None]  # (B, left context); an older place has not been filled yet
-        visible = F.pad(left, (0, x.size(1)), value=True)[:, None, None]
+        visible = visible_past(done, self.left_context, x.size(1))
         new_keys, new_values, new_history = [], [], []
         for index, layer in enumerate(self.emformer.emformer_layers):
             q, k, v = self._project(layer, x, rotation)

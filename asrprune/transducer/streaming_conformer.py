@@ -17,9 +17,8 @@ from asrprune.transducer import convolution
 from asrprune.transducer.conformer import Layer, check_sizes
 from asrprune.transducer.encoder import zero_padding
 from asrprune.transducer.rotary import rotary_table
+from asrprune.transducer.streaming import State, no_past, visible_past
 from asrprune.transducer.subsampling import StreamSubsampling
-
-State = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def streaming_conformer(
@@ -120,18 +119,9 @@ class StreamingConformer(nn.Module):
         return zero_padding(self.norm(x[:, :num_outputs]), lengths), lengths
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
-        """What is kept of the past, zeros at first.
-
-        Keys and values (B, layers, left context, dim), inputs of the convolutions
-        (B, layers, kernel_size - 1, dim), and encoder frames done (B,) int64.
-        """
-        keys, values, history = (
-            torch.zeros(
-                batch_size, len(self.layers), size, self.output_dim, device=device, dtype=dtype
-            )
-            for size in (self.left_context, self.left_context, self.history)
-        )
-        return keys, values, history, torch.zeros(batch_size, device=device, dtype=torch.int64)
+        """What is kept of the past before the first chunk."""
+        sizes = len(self.layers), self.left_context, self.history, self.output_dim
+        return no_past(batch_size, *sizes, device, dtype)
 
     def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """``x`` (B, chunk_frames + lookahead_frames, num_features) -> (B, chunk, dim), state.
@@ -142,9 +132,7 @@ class StreamingConformer(nn.Module):
         x = self.embed(x)
         frames = torch.arange(self.chunk, device=x.device)
         rotation = rotary_table(done[:, None] + frames, self.layers[0].head_dim)
-        age = torch.arange(self.left_context, 0, -1, device=x.device)
-        left = age <= done[:, None]  # (B, left context); an older place has not been filled yet
-        visible = F.pad(left, (0, self.chunk), value=True)[:, None, None]
+        visible = visible_past(done, self.left_context, self.chunk)
         kept = []
         for layer, *past in zip(self.layers, *(part.unbind(1) for part in pasts), strict=True):
             x, *seen = layer(x, visible, rotation, *past)
