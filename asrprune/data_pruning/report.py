@@ -19,8 +19,10 @@ from asrprune.data_pruning.record import Record, read_record
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, write_text
 
+DURATION = "duration"
 DURATIONS = 10  # classes of equally many cuts
 MOST_GROUPS = 20  # of speakers or languages in a table: those kept least
+QUANTILES = (0, 0.25, 0.5, 0.75, 1)  # over more of them, in a picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +89,7 @@ def kept_by_group(record: Record) -> dict[str, list[dict[str, Any]]]:
     by_duration = _shares(kept, np.searchsorted(edges, record.duration, side="right"))
     bounds = [record.duration.min(), *edges, record.duration.max()]
     result = {
-        "duration": [
+        DURATION: [
             {"seconds": f"{low:.1f}–{high:.1f}", "cuts": count, "kept": _percent(share)}
             for (low, high), (_, count, share) in zip(
                 itertools.pairwise(bounds), by_duration, strict=False
@@ -138,6 +140,29 @@ def duration_edges(record: Record) -> np.ndarray:
     return np.unique(np.quantile(record.duration, np.arange(1, DURATIONS) / DURATIONS))
 
 
+def kept_over_time(record: Record) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Labels of classes, and (planned cycles, classes) which share of each a cycle kept.
+
+    By duration (labelled with the shortest), and by each group that the manifest knows. Of a group
+    with more than `MOST_GROUPS` names it is quantiles over them.
+    """
+    edges = duration_edges(record)
+    labels = [f"{low:.1f} s" for low in (record.duration.min(), *edges)]
+    classes = np.searchsorted(edges, record.duration, side="right")
+    result = {DURATION: (labels, _shares_over_time(record, classes))}
+    for name, (codes, names) in record.groups.items():
+        labels, shares = list(names), _shares_over_time(record, codes)
+        if len(names) > MOST_GROUPS:
+            labels = [f"quantile {share:g}" for share in QUANTILES]
+            shares = np.quantile(shares, QUANTILES, axis=1).T
+        result[name] = labels, shares
+    return result
+
+
+def _shares_over_time(record: Record, codes: np.ndarray) -> np.ndarray:
+    return np.array([[share for *_, share in _shares(c.keep, codes)] for c in record.planned])
+
+
 def draw(record: Record, path: Path) -> None:
     """Four pictures: kept share by duration over the cycles, by group, visits, and scores."""
     import matplotlib
@@ -146,24 +171,16 @@ def draw(record: Record, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 9), layout="constrained")
-    classes = np.searchsorted(duration_edges(record), record.duration, side="right")
-    shares = np.array(
-        [[share for *_, share in _shares(cycle.keep, classes)] for cycle in record.planned]
-    )
+    by_class = kept_over_time(record)
+    _, shares = by_class.pop(DURATION)
     image = axes[0, 0].imshow(
         shares.T, aspect="auto", origin="lower", vmin=0, vmax=1, interpolation="nearest"
     )
     axes[0, 0].set(xlabel="cycle", ylabel="duration class", title="kept, by duration")
     figure.colorbar(image, ax=axes[0, 0])
-    for name, (codes, names) in record.groups.items():
-        group = np.array([[s for *_, s in _shares(c.keep, codes)] for c in record.planned])
-        if len(names) <= MOST_GROUPS:
-            for column, label in enumerate(names):
-                axes[0, 1].plot(group[:, column], label=f"{name} {label}")
-        else:
-            for share in (0, 0.25, 0.5, 0.75, 1):
-                label = f"{name}, quantile {share:g}"
-                axes[0, 1].plot(np.quantile(group, share, axis=1), label=label)
+    for name, (labels, shares) in by_class.items():
+        for label, values in zip(labels, shares.T, strict=True):
+            axes[0, 1].plot(values, label=f"{name} {label}")
     axes[0, 1].set(xlabel="cycle", ylabel="kept share", title="kept, by group", ylim=(0, 1.02))
     if record.groups:
         axes[0, 1].legend(fontsize="small")

@@ -1,37 +1,47 @@
-"""Plots of a comparison: error rate against audio seen, and against the time of the training."""
+"""Plots of a comparison: error rate against audio and time, and who was kept over the cycles."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from asrprune.data_pruning.report import DURATION
 from asrprune.files import atomic_path
-from asrprune.studies.options import StudyOptions
+from asrprune.studies.options import FULL, StudyOptions
 from asrprune.studies.records import Record
 from asrprune.studies.summary import Row, Summary
 
 # axis -> in words
-PLOTS = {
+AXES = {
     "hours": "WER against hours of audio seen",
     "seconds": "WER against wall-clock seconds of training",
 }
+KEPT = "kept"
+PLOTS = {**AXES, KEPT: "Who is kept: by duration and by group, cycle by cycle"}
 _MARKS = "osDv^<>pPX*hd8"
 
 
-def plot_path(study: StudyOptions, axis: str) -> Path:
+def plot_path(study: StudyOptions, plot: str) -> Path:
     """Beside the records: ``results/compare-hours.png``."""
     results = Path(study.results)
-    return results.with_name(f"{results.stem}-{axis}.png")
+    return results.with_name(f"{results.stem}-{plot}.png")
 
 
 def draw_plots(study: StudyOptions, records: Sequence[Record]) -> None:
-    """Write both, for the first test set; equal records give equal files."""
+    """Write all, for the first test set; equal records give equal files."""
+    _draw_rates(study, records)
+    _draw_kept(study, records)
+
+
+def _draw_rates(study: StudyOptions, records: Sequence[Record]) -> None:
     from matplotlib.figure import Figure
 
     summary = Summary(records, study.test_sets[0])
     highest: dict[str, float] = {}  # keep ratio of a method
     for method, keep in summary.rows:
         highest[method] = max(keep, highest.get(method, 0.0))
-    for axis, text in PLOTS.items():
+    for axis, text in AXES.items():
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.subplots()
         for row in summary.rows.values():
@@ -45,8 +55,50 @@ def draw_plots(study: StudyOptions, records: Sequence[Record]) -> None:
         axes.grid(alpha=0.3)
         if axes.has_data():
             axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
-        with atomic_path(plot_path(study, axis)) as path:
-            figure.savefig(path, dpi=120, metadata={"Software": None})
+        _save(figure, plot_path(study, axis))
+
+
+def _draw_kept(study: StudyOptions, records: Sequence[Record]) -> None:
+    """A column a method, of its highest keep ratio and first seed; a row a kind of class."""
+    from matplotlib.figure import Figure
+
+    shown: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: (-record["keep"], record["seed"])):
+        if record["policy"] != FULL:
+            shown.setdefault(record["method"], record)
+    methods = [name for name in dict.fromkeys(r["method"] for r in records) if name in shown]
+    if not methods:
+        return
+    some = shown[methods[0]]["kept"]
+    kinds = [kind for kind in some if len(some[kind]["labels"]) > 1]  # one class shows nothing
+    size = (2 + 1.6 * len(methods), 1 + 2 * len(kinds))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(kinds), len(methods), squeeze=False, sharey="row", sharex=True)
+    for column, method in zip(grid.T, methods, strict=True):
+        record = shown[method]
+        column[0].set_title(f"{method}, {record['keep']:g}", fontsize="small")
+        column[-1].set_xlabel("cycle", fontsize="small")
+        for axes, kind in zip(column, kinds, strict=True):
+            shares = np.array(record["kept"][kind]["shares"]).T  # (classes, cycles)
+            if kind == DURATION:
+                axes.imshow(shares, aspect="auto", origin="lower", vmin=0, vmax=1, cmap="gray")
+            else:
+                for label, values in zip(record["kept"][kind]["labels"], shares, strict=True):
+                    axes.plot(values, linewidth=1, label=label)
+                axes.set_ylim(0, 1.03)
+    for axes, kind in zip(grid[:, 0], kinds, strict=True):
+        if kind == DURATION:
+            axes.set_yticks(range(len(some[kind]["labels"])), some[kind]["labels"])
+            axes.set_ylabel("duration from; white: all kept")
+        else:
+            axes.set_ylabel(f"share kept, by {kind}")
+            axes.legend(fontsize="xx-small", loc="lower left", ncols=2)
+    _save(figure, plot_path(study, KEPT))
+
+
+def _save(figure: Any, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={"Software": None})
 
 
 def _draw(axes: Any, row: Row, x: float, place: int, filled: bool) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from asrprune.config import Config
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.plan import PRUNED
+from asrprune.data_pruning.record import read_record
+from asrprune.data_pruning.report import kept_over_time
 from asrprune.environment import git_state, machine
 from asrprune.errors import UserError
 from asrprune.scoring.files import read_recogs
@@ -51,6 +53,7 @@ def make_records(
         "avg": min(study.avg, cell.epochs),
         "decoding_method": study.decoding_method,
         **what_it_saw(folder, config),
+        "kept": who_was_kept(folder),
         "attempts": train["attempts"],
         "seconds": round(train["seconds"], 1),
         "cpu_seconds": round(train["cpu_seconds"], 1),
@@ -102,6 +105,14 @@ def _by_speaker(
         sums[0] += count.errors
         sums[1] += count.words
     return dict(sorted(found.items()))
+
+
+def who_was_kept(folder: Path) -> dict[str, dict[str, Any]]:
+    """Class -> its ``labels``, and ``shares``: a row a cycle, what it kept of each."""
+    return {
+        name: {"labels": labels, "shares": shares.round(3).tolist()}
+        for name, (labels, shares) in kept_over_time(read_record(folder / "pruning")).items()
+    }
 
 
 def what_it_saw(folder: Path, config: Config) -> Record:

@@ -82,6 +82,25 @@ def test_the_report_counts(run):
     assert shares == ["100.0 %", "50.0 %", "50.0 %", "50.0 %", "100.0 %"]
 
 
+@pytest.mark.parametrize("most", [report.MOST_GROUPS, 2])
+def test_who_is_kept_over_time(run, most, monkeypatch):
+    monkeypatch.setattr(report, "MOST_GROUPS", most)
+    folder, _, plans, _ = run
+    kept = report.kept_over_time(record.read_record(folder / "pruning"))
+    keep = np.array([plan.keep for plan in plans], dtype=float)  # (cycles, cuts)
+    labels, shares = kept["duration"]  # ten classes of six cuts
+    assert labels[0] == "1.0 s" and len(labels) == 10
+    np.testing.assert_allclose(shares, keep.reshape(CYCLES, 10, 6).mean(2))
+    by_speaker = keep.reshape(CYCLES, COUNT // 3, 3).mean(1)
+    labels, shares = kept["speaker"]
+    if most >= 3:
+        assert labels == [f"speaker{number}" for number in range(3)]
+        np.testing.assert_allclose(shares, by_speaker)
+    else:
+        assert labels[2] == "quantile 0.5"
+        np.testing.assert_allclose(shares[:, [0, 2, 4]], np.sort(by_speaker, axis=1))
+
+
 def test_the_verb_writes_tables_and_pictures(run, capsys):
     folder, *_ = run
     assert cli.main(["report", str(folder), "--hardest", "2"]) == 0

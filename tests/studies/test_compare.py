@@ -8,6 +8,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -212,6 +213,9 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch, capsys):
     assert chunked["hours"] < 0.95 * chunked["hours_before_dropping"]
     assert chunked["hours_before_dropping"] == pytest.approx(random["hours"], rel=0.05)
     assert full["turnover"] == 0 < random["turnover"] < 1
+    shares = np.array(random["kept"]["duration"]["shares"])
+    assert len(shares) == random["epochs"] and (shares[0] == 1).all() and shares.min() < 1
+    assert np.array(full["kept"]["duration"]["shares"]).min() == 1
     least, *_, most = random["visits_of_a_cut"]
     assert 2 <= least <= most <= 6 and random["never_visited"] == 0
     assert random["never_kept"] < 0.5 and full["never_kept"] == 0
@@ -221,6 +225,6 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch, capsys):
         assert record["words"] == full["words"] and record["policy"] and record["steps"]
         assert record["command"].startswith("asrprune train --config ")
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
-        "compare.json", "compare-hours.png", "compare-seconds.png",
+        "compare.json", "compare-hours.png", "compare-kept.png", "compare-seconds.png",
     }  # fmt: skip
     assert "| as good | **inconclusive** |" in written_part(load_study(tmp_path / "compare.yaml"))

@@ -9,7 +9,7 @@ from asrprune.errors import UserError
 from asrprune.files import read_json
 from asrprune.studies.grid import cells_of
 from asrprune.studies.options import load_study
-from asrprune.studies.plots import draw_plots, plot_path
+from asrprune.studies.plots import PLOTS, draw_plots, plot_path
 from asrprune.studies.report import marks, read_records, save_records, write_report, written_part
 from asrprune.studies.tables import markdown
 from tests.studies.example_records import records_of
@@ -89,7 +89,7 @@ def test_records_are_in_the_order_of_the_grid_and_replaced(done):
 def test_plots(done):
     study, _, records = done
     draw_plots(study, records)
-    paths = [plot_path(study, axis) for axis in ("hours", "seconds")]
+    paths = [plot_path(study, plot) for plot in PLOTS]
     before = [path.read_bytes() for path in paths]
     assert all(content.startswith(b"\x89PNG") for content in before)
     draw_plots(study, records)
@@ -111,8 +111,8 @@ def test_what_is_committed_is_what_the_records_say(path, monkeypatch):
         return
     assert written_part(study) == markdown(study, cells, records)
     assert not {record["synthetic"] for record in records} ^ {study.synthetic}
-    for axis in ("hours", "seconds"):
-        assert os.path.getsize(plot_path(study, axis))
+    for plot in PLOTS:
+        assert os.path.getsize(plot_path(study, plot))
     for record in records:
         sums = [sum(column) for column in zip(*record["speakers"].values(), strict=True)]
         assert sums == [record["errors"], record["words"]]
