@@ -1,5 +1,7 @@
 """What ranks tell each other about pruning, through torch.distributed where it runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -7,6 +9,21 @@ import torch.distributed as dist
 from torch import Tensor
 
 from asrprune.errors import UserError
+
+
+@contextmanager
+def explain_lost_rank() -> Iterator[None]:
+    """One rank says what went wrong; the others should not bury it under tracebacks.
+
+    :raises UserError: a collective inside of the block failed.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"another rank has ended, and its message says why ({reason})") from error
 
 
 def sum_over_ranks(tensors: dict[str, Tensor], world_size: int) -> dict[str, Tensor]:
@@ -23,7 +40,8 @@ def gather_from_ranks(tensors: dict[str, Tensor], world_size: int) -> list[dict[
     parts: list[dict[str, Tensor]] = [{} for _ in range(world_size)]
     for name, tensor in tensors.items():
         gathered = [torch.empty_like(tensor, device=_device()) for _ in range(world_size)]
-        dist.all_gather(gathered, tensor.to(_device()))
+        with explain_lost_rank():
+            dist.all_gather(gathered, tensor.to(_device()))
         for part, values in zip(parts, gathered, strict=True):
             part[name] = values.cpu()
     return parts
@@ -51,7 +69,8 @@ def check_equal(what: str, digest: str, world_size: int, **numbers: Any) -> None
 
 def _all_reduced(tensor: Tensor) -> Tensor:
     moved = tensor.to(_device(), copy=True)
-    dist.all_reduce(moved)
+    with explain_lost_rank():
+        dist.all_reduce(moved)
     return moved.cpu()
 
 

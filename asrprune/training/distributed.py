@@ -7,14 +7,14 @@ gradient on some rank is no special case, and accumulated micro-batches need no 
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
+from asrprune.data_pruning.ranks import explain_lost_rank
 from asrprune.errors import UserError
 
 
@@ -34,7 +34,7 @@ class Ranks:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all ranks, in place."""
         if self.world > 1:
-            with _explain_lost_rank():
+            with explain_lost_rank():
                 dist.all_reduce(values)
         return values
 
@@ -63,27 +63,15 @@ class Ranks:
     def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every rank the first one's values, in place."""
         if self.world > 1:
-            with _explain_lost_rank():
+            with explain_lost_rank():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world > 1:
-            with _explain_lost_rank():
+            with explain_lost_rank():
                 dist.barrier()
-
-
-@contextmanager
-def _explain_lost_rank() -> Iterator[None]:
-    """One rank says what went wrong; the others should not bury it under tracebacks."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"another rank has ended, and its message says why ({reason})") from error
 
 
 def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:

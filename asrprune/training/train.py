@@ -49,8 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Train, or resume."""
-    short = {"data.max_duration": args.max_duration, "training.epochs": args.epochs}
-    overrides = [f"{key}={value}" for key, value in short.items() if value is not None]
+    overrides = []
+    for key, name in (("data.max_duration", "max_duration"), ("training.epochs", "epochs")):
+        if (value := getattr(args, name)) is None:
+            continue
+        if any(word.startswith(f"{key}=") for word in args.overrides):
+            option = "--" + name.replace("_", "-")
+            raise UserError(f"{option} and {key}= say the same: leave one of them out")
+        overrides.append(f"{key}={value}")
     config = load_config(args.config, [*overrides, *args.overrides])
     if args.start_epoch < 0:
         raise UserError(f"--start-epoch {args.start_epoch}: at least 1, or 0 for none")

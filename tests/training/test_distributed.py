@@ -10,6 +10,7 @@ import torch
 import torch.multiprocessing as mp
 
 from asrprune.corpus.batches import open_cuts
+from asrprune.data_pruning.ranks import gather_from_ranks, sum_over_ranks
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
@@ -123,20 +124,34 @@ def test_an_unused_parameter_is_treated_alike_on_one_rank():
     assert weight.grad is not None and not weight.grad.any()
 
 
-@pytest.mark.parametrize("operation", ["all_reduce", "broadcast", "barrier"])
+@pytest.mark.parametrize("operation", ["all_reduce", "all_gather", "broadcast", "barrier"])
 def test_a_lost_rank_is_no_riddle(operation, monkeypatch):
     """The rank that failed has said why; the others must not bury it under their tracebacks."""
 
     def lost(*_):
         raise RuntimeError("[pair.cc:547] Connection closed by peer\nmore")
 
-    for name in ("all_reduce", "broadcast", "barrier"):
+    for name in ("all_reduce", "all_gather", "broadcast", "barrier"):
         monkeypatch.setattr(torch.distributed, name, lost if name == operation else lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
     ranks = Ranks(1, 2, torch.device("cpu"))
     with pytest.raises(UserError, match=r"another rank has ended.* \(.*closed by peer\)$"):
+        gather_from_ranks({"losses": torch.ones(2)}, 2)
         ranks.total(1)
         ranks.broadcast([torch.zeros(1)])
         ranks.barrier()
+
+
+def test_a_lost_rank_is_no_riddle_to_a_sampler(monkeypatch):
+    def lost(*_):
+        raise RuntimeError("[pair.cc:547] Connection closed by peer\nmore")
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", lost)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    with pytest.raises(UserError, match=r"another rank has ended.* \(.*closed by peer\)$"):
+        sum_over_ranks({"losses": torch.ones(2)}, 2)
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):

@@ -275,6 +275,7 @@ def test_two_trainings_in_one_folder(train_command, capsys):
 def test_bad_options_are_refused_before_anything_is_written(train_command, capsys):
     cases = {
         "training.epoch=3": "did you mean 'epochs'",
+        ("--epochs", 2, "training.epochs=3"): "--epochs and training.epochs= say the same: leave",
         "training.epochs=many": "training.epochs",
         "model.encoder_options.dimm=3": "did you mean 'dim'",
         "data.corpus=birds": "birds_cuts_train.jsonl.gz does not exist; the validate stage (3)",
@@ -284,7 +285,7 @@ def test_bad_options_are_refused_before_anything_is_written(train_command, capsy
         "data.dev=[nowhere]": "tones_cuts_nowhere.jsonl.gz does not exist",
     }
     for word, text in cases.items():
-        assert train_command(word) == 1
+        assert train_command(*([word] if isinstance(word, str) else word)) == 1
         error = capsys.readouterr().err
         assert text in error and "Traceback" not in error, error
         assert not train_command.exp.exists() or not visible(train_command.exp)
