@@ -20,6 +20,7 @@ from asrprune.errors import UserError, nearest
 from asrprune.options import IDENTITY, check, flatten, option
 from asrprune.training.options import TrainingOptions
 from asrprune.transducer.options import LossOptions, ModelOptions
+from asrprune.weight_pruning.options import WeightPruningOptions
 
 # a factory or policy, and the options that are its own
 OPTIONS_OF = {
@@ -36,6 +37,7 @@ class Config:
     seed: int = option(42, minimum=0)
     data: DataOptions = option(factory=DataOptions)
     data_pruning: DataPruningOptions = option(factory=DataPruningOptions)
+    weight_pruning: WeightPruningOptions = option(factory=WeightPruningOptions)
     model: ModelOptions = option(factory=ModelOptions)
     loss: LossOptions = option(factory=LossOptions)
     training: TrainingOptions = option(factory=TrainingOptions)

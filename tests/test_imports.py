@@ -20,9 +20,11 @@ MAY_IMPORT = {
     "scoring": FOUNDATIONS,
     # works alone, with torch, numpy and lhotse
     "data_pruning": {"errors", "factory", "files", "options", "randomness"},
+    # works alone, with torch and numpy
+    "weight_pruning": {"errors", "factory", "files", "options", "randomness"},
     # of data pruning: what drops time inside of a cut
     "corpus": FOUNDATIONS | {"data_pruning"},
-    "training": FOUNDATIONS | {"config", "corpus", "data_pruning", "transducer"},
+    "training": FOUNDATIONS | {"config", "corpus", "data_pruning", "transducer", "weight_pruning"},
     # of training: how a model file is read
     "decoding": FOUNDATIONS | {"config", "corpus", "transducer", "scoring", "training"},
     "studies": FOUNDATIONS

@@ -15,9 +15,10 @@ from asrprune.config import load_config
 from asrprune.training.distributed import Ranks
 from asrprune.training.guards import Interrupt
 from asrprune.training.metrics import Metrics
+from asrprune.training.optimizer import make_optimizer
 from asrprune.training.schedule import loss_weights
 from asrprune.training.train import build_trainer
-from asrprune.training.trainer import Batch, Position, Trainer, make_optimizer
+from asrprune.training.trainer import Batch, Position, Trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from lhotse import CutSet
 from asrprune.config import Config
 from asrprune.corpus.batches import dev_loader, epoch_loader
 from asrprune.data_pruning.record import write_cycle, write_end
-from asrprune.errors import UserError
 from asrprune.randomness import key_to_seed
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
@@ -33,7 +33,9 @@ from asrprune.training.guards import (
     explain_dead_worker,
     explain_no_memory,
 )
+from asrprune.training.masking import make_masking
 from asrprune.training.metrics import Meter, Metrics, dev_bar, epoch_bar
+from asrprune.training.optimizer import make_optimizer
 from asrprune.training.pruning import Feedback, Seen, TrainingData
 from asrprune.training.schedule import Progress, loss_weights, rate_factor
 from asrprune.transducer.encoder import FrameTransform
@@ -68,6 +70,9 @@ class Trainer:
         self.ranks = ranks
         self.folder = folder
         self.optimizer = make_optimizer(model, config)
+        self.masking = make_masking(model, self.optimizer, config, ranks)
+        if self.masking:
+            self.optimizer = self.masking.optimizer
         self.average = RunningAverage(model)
         self.position = Position()
         self.seen = Seen()
@@ -91,6 +96,7 @@ class Trainer:
             "progress": self.progress.state_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "masking": self.masking.state_dict() if self.masking else None,
             "average": self.average.state_dict(),
             "scaler": self.scaler.state_dict(),
             "pruning": self.data.sampler.state_dict(),
@@ -100,6 +106,8 @@ class Trainer:
         """The inverse of :meth:`state_dict`, strict; another number of epochs is allowed."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.masking:
+            self.masking.load_state_dict(state["masking"])
         self.average.load_state_dict(state["average"])
         self.scaler.load_state_dict(state["scaler"])
         self.data.sampler.load_state_dict(state["pruning"])
@@ -213,27 +221,32 @@ class Trainer:
         )
         torch.manual_seed(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
         # as of the step's end: at its start, the first one's rate would be zero
-        factor = rate_factor(self.progress.at(self.elapsed(seconds)), self.options.optimizer)
+        progress = self.progress.at(self.elapsed(seconds))
+        factor = rate_factor(progress, self.options.optimizer)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.optimizer.lr * factor
         self.optimizer.zero_grad(set_to_none=True)
-        for batch in batches:
+        if self.masking:
+            self.masking.start_step(at.step, progress)
+        for number, batch in enumerate(batches):
             with explain_no_memory(batch):
-                loss, losses = self.loss(batch, meter)
-                self.scaler.scale(loss / tokens).backward()
-            scale = self.scaler.get_scale() * self._loss_weights()[1] / tokens
+                losses, scale = self._backward(batch, number, tokens, meter)
             started = time.perf_counter()
             self.feedback(batch, losses, scale)
             meter.add(pruning=time.perf_counter() - started)
         self.ranks.reduce_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
+        gate = self.masking.gate(at.step, len(batches)) if self.masking else None
+        if gate is not None:
+            self.optimizer.gate_gradients(gate)
         limit = self.options.optimizer.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
         skipped = self.scaler.is_enabled() and not math.isfinite(norm)
         if not skipped:
             check_gradient(norm, batches)
             meter.add(norm=norm, steps=1)
-        self.scaler.step(self.optimizer)  # not if it is to be skipped; the scale is then lowered
+        words = () if gate is None else (gate,)
+        self.scaler.step(self.optimizer, *words)  # not if it is to be skipped; the scale is lowered
         self.scaler.update()
         meter.add(skipped=int(skipped), seconds=own_seconds)
         at.step += 1
@@ -246,6 +259,21 @@ class Trainer:
         if at.step % self.options.average_period == 0:
             self.average.update(self.model)
         return seconds, stops > 0
+
+    def _backward(
+        self, batch: Batch, number: int, tokens: float, meter: Meter
+    ) -> tuple[torch.Tensor, float]:
+        """Gradients of a micro-batch, their mean over its sub-networks.
+
+        Returns the pruned losses (B,) of the last sub-network, in a sandwich the dense one, and
+        what the gradients of these were scaled by.
+        """
+        networks = self.masking.networks(self.position.step, number) if self.masking else [None]
+        for network in networks:
+            with self.masking.applied(network) if network else nullcontext():
+                loss, losses = self.loss(batch, meter)
+                self.scaler.scale(loss / (tokens * len(networks))).backward()
+        return losses, self.scaler.get_scale() * self._loss_weights()[1] / (tokens * len(networks))
 
     def loss(self, batch: Batch, meter: Meter) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted loss of a batch, summed over its cuts, and their pruned losses (B,)."""
@@ -315,10 +343,22 @@ class Trainer:
     def validate(self, stop: Callable[[], bool] = bool) -> dict[str, float] | None:
         """The pruned loss per token of each dev set, over the utterances that have one.
 
-        The ranks share the batches among them. None if ``stop`` said so meanwhile on one of them.
+        Of a supernet, that of its sparsest sub-network too. The ranks share the batches among them.
+        None if ``stop`` said so meanwhile on one of them.
         """
-        result, stops = {}, 0.0
+        result: dict[str, float] = {}
         self.model.eval()
+        for suffix, network in (self.masking.tested() if self.masking else {"": None}).items():
+            with self.masking.applied(network) if network else nullcontext():
+                losses = self._dev_losses(stop)
+            if losses is None:
+                break
+            result |= {f"{name}{suffix}": loss for name, loss in losses.items()}
+        self.model.train()
+        return None if losses is None else result
+
+    def _dev_losses(self, stop: Callable[[], bool]) -> dict[str, float] | None:
+        result = {}
         for name, cuts in self.data.dev.items():
             loss = tokens = 0.0
             batches = dev_loader(
@@ -341,10 +381,9 @@ class Trainer:
                     bar.update(len(losses) * self.ranks.world)
             loss, tokens, stops = self.ranks.total(loss, tokens, stop())
             if stops:
-                break
+                return None
             result[name] = loss / max(tokens, 1)
-        self.model.train()
-        return None if stops else result
+        return result
 
     def save_checkpoint(self) -> Path:
         """Write ``checkpoint-<step>.pt`` and drop the oldest; all ranks must call this."""
@@ -384,23 +423,3 @@ class Trainer:
             remove_old_checkpoints(self.folder, self.options.keep_checkpoints)
         self.ranks.barrier()
         return False
-
-
-def make_optimizer(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:
-    """AdamW; vectors (biases, norms) are not decayed.
-
-    :raises UserError: options that AdamW refuses.
-    """
-    options = config.training.optimizer
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": options.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    try:
-        return torch.optim.AdamW(
-            groups, lr=options.lr, betas=tuple(options.betas), eps=options.eps, fused=True
-        )
-    except (ValueError, IndexError) as error:  # betas out of range, or only one of them
-        raise UserError(f"training.optimizer: {error}") from error

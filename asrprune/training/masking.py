@@ -1,0 +1,117 @@
+"""Joins weight pruning to a training: which sub-networks a step trains, and which weights it moves.
+
+The masks of all ranks follow from the seed, the step and levels that are equal on all ranks, so
+each rank knows the gate of a step, the union of all masks that take part in it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from asrprune.config import Config
+from asrprune.training.distributed import Ranks
+from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.dropout import scaled_dropout
+from asrprune.weight_pruning.gated import GatedOptimizer
+from asrprune.weight_pruning.options import WeightPruningOptions, parse_block
+from asrprune.weight_pruning.prunable import find_layers
+from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
+from asrprune.weight_pruning.supernet import Sparsities, densest, sub_networks
+
+
+class Masking:
+    """The masks of a training.
+
+    A step calls `start_step`; for each of its micro-batches, `networks`, and for each of these a
+    forward and a backward pass inside of `applied`; then `gate` gives what the optimiser needs.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
+        """:raises UserError: options that do not fit to the model."""
+        self.options: WeightPruningOptions = config.weight_pruning
+        options, block = self.options, parse_block(self.options.block)
+        layers = find_layers(
+            model, block, options.include, options.exclude, options.recurrent, options.ragged
+        )
+        self.bank = MaskBank(model, layers, block, options.criterion, options.scope)
+        parameters = self.bank.parameters()
+        self.optimizer = GatedOptimizer(
+            optimizer, {layer.name: (parameters[layer.name], layer) for layer in layers}, block
+        )
+        self.sparsity = 0.0  # of the sparsest sub-network at present
+        self._model = model
+        self._ranks = ranks
+        self._seed = config.seed
+        self._weights = {layer.name: layer.rows * layer.columns for layer in layers}
+
+    def start_step(self, step: int, progress: float) -> None:
+        """Rank the blocks anew when it is time, and follow the schedule."""
+        self.sparsity = sparsity_at(progress, self.options.schedule)
+        if needs_refresh(step, progress, self.options.schedule):
+            self.bank.refresh()
+
+    def networks(self, step: int, number: int, rank: int | None = None) -> list[Sparsities]:
+        """The sub-networks of a micro-batch, which comes ``number``-th in its step (from 0)."""
+        names = list(self._weights)
+        if self.options.method == "gradual":
+            return [dict.fromkeys(names, self.sparsity)]
+        rank = self._ranks.rank if rank is None else rank
+        return sub_networks(
+            names, self.options.supernet, self.sparsity, self._seed, step, rank, number
+        )
+
+    @contextmanager
+    def applied(self, network: Sparsities) -> Iterator[None]:
+        """Inside of it the model computes as a sub-network; forward and backward belong here."""
+        if not any(network.values()):
+            yield
+            return
+        factor = 1.0
+        if self.options.method == "supernet" and self.options.supernet.dropout == "scaled":
+            total = sum(self._weights.values())
+            factor -= sum(network[name] * size for name, size in self._weights.items()) / total
+        with self.bank.apply(network), scaled_dropout(self._model, factor):
+            yield
+
+    def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
+        """The blocks that a step of so many micro-batches a rank moves; None: all of them."""
+        union = densest(
+            [
+                network
+                for rank in range(self._ranks.world)
+                for number in range(batches)
+                for network in self.networks(step, number, rank)
+            ]
+        )
+        return self.bank.blocks(union) if any(union.values()) else None
+
+    def tested(self) -> dict[str, Sparsities]:
+        """What is added to a dev set's name -> the sub-network whose loss on it is of interest."""
+        network = dict.fromkeys(self._weights, self.sparsity)
+        if self.options.method == "gradual" or not self.sparsity:
+            return {"": network}
+        return {"": dict.fromkeys(self._weights, 0.0), f"@{self.sparsity:.2f}": network}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the masks; the optimiser has its own."""
+        return {"sparsity": self.sparsity, "bank": self.bank.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`.
+
+        :raises UserError: the masks are of another model or of other blocks.
+        """
+        self.bank.load_state_dict(state["bank"])
+        self.sparsity = state["sparsity"]
+
+
+def make_masking(
+    model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks
+) -> Masking | None:
+    """What the config asks for; None where no weights are pruned."""
+    if config.weight_pruning.method == "none":
+        return None
+    return Masking(model, optimizer, config, ranks)

@@ -1,0 +1,350 @@
+"""The mask bank: all masks over a module's prunable weights, kept apart from the module.
+
+It holds a byte a block, the level at which the block drops, from which the masks of all sparsities
+come, nested; and named masks, a bit a block, such as one for each language. Weights are ranked only
+by :meth:`MaskBank.refresh`; between two refreshes the masks stand still, however weights move. The
+module's parameters, their names and their values are never changed: a mask works on them inside of
+:meth:`MaskBank.apply` only, or on copies.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asrprune.errors import UserError, nearest
+from asrprune.weight_pruning.bits import pack_bits, packed_size, unpack_bits
+from asrprune.weight_pruning.blocks import Block, block_scores, drop_levels, expand, grid_of, kept
+from asrprune.weight_pruning.blocks import masked as mask_matrix
+from asrprune.weight_pruning.prunable import Layer, as_matrix
+from asrprune.weight_pruning.sizes import Sizes, elements, model_sizes
+from asrprune.weight_pruning.swap import SWAPS, swapped
+
+Choice = float | str | Mapping[str, float | Tensor]
+"""A sub-network: one sparsity for all layers; a named mask; or for each layer, by its name, a
+sparsity or its kept blocks (blocks,) bool. Sparsities are from 0 to 1, on the grid of 0.004."""
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Masked weights that are made once, for switching by :meth:`MaskBank.apply`."""
+
+    values: dict[str, Tensor]
+    made_of: dict[str, tuple[int, int]]  # where the weights were, and their version
+
+
+class MaskBank:
+    """The masks of some layers of a module.
+
+    Tensors of a choice are given by layer name, on the devices of the parameters.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: Sequence[Layer],
+        block: Block,
+        criterion: str = "mean_square",
+        scope: str = "layer",
+    ) -> None:
+        """
+        :param layers: as :func:`asrprune.weight_pruning.prunable.find_layers` finds them.
+        :param criterion: how blocks are scored, see :mod:`asrprune.weight_pruning.blocks`.
+        :param scope: "layer": blocks are ranked within their layer; "global": over all layers.
+        :raises UserError: as :meth:`refresh`, which gives the first levels.
+        """
+        self.layers = list(layers)
+        self.block = block
+        self.criterion = criterion
+        self.scope = scope
+        self._module = module
+        self._levels: dict[str, Tensor] = {}  # (blocks,) uint8
+        self._named: dict[str, dict[str, Tensor]] = {}  # packed bits
+        self._applied = False
+        self._swaps = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Rank the blocks by the present weights, masked ones included. Named masks stay.
+
+        :raises UserError: a layer has NaN or infinite weights; the levels are left as they were.
+        """
+        self._refuse_inside("refresh")
+        scores = []
+        for layer, parameter in self._pairs():
+            matrix = as_matrix(parameter.detach())
+            scores.append(block_scores(matrix, self.block, self.criterion))
+            if not torch.isfinite(scores[-1]).all():
+                raise UserError(
+                    f"cannot rank the weights of {layer.name}: some are NaN, infinite or beyond "
+                    "1e19. Training has diverged; go on from an earlier checkpoint."
+                )
+        levels = drop_levels(scores, self.block, self.scope)
+        self._levels = {layer.name: level for layer, level in zip(self.layers, levels, strict=True)}
+
+    def blocks(self, choice: Choice) -> dict[str, Tensor]:
+        """The kept blocks (blocks,) bool of each layer.
+
+        :raises UserError: the choice is none: an unknown name or layer, no sparsity of 0 to 1.
+        """
+        if isinstance(choice, str):
+            named = self._get(choice)
+            return {
+                layer.name: unpack_bits(named[layer.name].to(parameter.device), self._count(layer))
+                for layer, parameter in self._pairs()
+            }
+        if isinstance(choice, Mapping):
+            names = [layer.name for layer in self.layers]
+            for name in choice:
+                if name not in names:
+                    raise UserError(f"no pruned layer is named {name!r}{nearest(name, names)}")
+            missing = [name for name in names if name not in choice]
+            if missing:
+                raise UserError(
+                    f"the choice says nothing of {len(missing)} layers, such as {missing[0]}; "
+                    "give each layer its sparsity (0 keeps all)"
+                )
+            return {layer.name: self._kept(layer, choice[layer.name]) for layer in self.layers}
+        return {layer.name: self._kept(layer, choice) for layer in self.layers}
+
+    def masks(self, choice: Choice) -> dict[str, Tensor]:
+        """The kept weights, bool of the parameter's own shape, of each layer."""
+        blocks = self.blocks(choice)
+        return {
+            layer.name: expand(blocks[layer.name], layer.shape, self.block).view(parameter.shape)
+            for layer, parameter in self._pairs()
+        }
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The parameter of each layer, looked up anew: loading or moving may have replaced it."""
+        return {layer.name: self._module.get_parameter(layer.name) for layer in self.layers}
+
+    def tied(self) -> dict[str, str]:
+        """The further names that the module has for parameters of layers, with the layer's name."""
+        names = {id(parameter): name for name, parameter in self.parameters().items()}
+        return {
+            name: names[id(parameter)]
+            for name, parameter in self._module.named_parameters(remove_duplicate=False)
+            if id(parameter) in names and name != names[id(parameter)]
+        }
+
+    # named masks
+
+    @property
+    def names(self) -> list[str]:
+        """Of the named masks, in the order in which they were first named."""
+        return list(self._named)
+
+    def name(self, name: str, choice: Choice) -> None:
+        """Keep the blocks that ``choice`` keeps now under a name, new or not."""
+        self._named[name] = {layer: pack_bits(kept) for layer, kept in self.blocks(choice).items()}
+
+    def delete(self, name: str) -> None:
+        """Forget a named mask.
+
+        :raises UserError: there is none of this name.
+        """
+        self._get(name)
+        del self._named[name]
+
+    # sets of masks
+
+    def union(self, first: Choice, *others: Choice) -> dict[str, Tensor]:
+        """The blocks (blocks,) bool of each layer that any of the choices keeps: a choice too.
+
+        It gates an optimizer's step, where the choices are all that gave gradients to it.
+        """
+        return reduce(_either, map(self.blocks, others), self.blocks(first))
+
+    def overlap(self, a: Choice, b: Choice) -> float:
+        """Weights that both keep over weights that either keeps (Jaccard); 1 where none is kept."""
+        one, other = self.blocks(a), self.blocks(b)
+        either = self._elements(_either(one, other))
+        both = self._elements({name: kept & other[name] for name, kept in one.items()})
+        return both / either if either else 1.0
+
+    def density(self, choice: Choice) -> float:
+        """The share of the layers' weights that is kept."""
+        total = sum(layer.rows * layer.columns for layer in self.layers)
+        return self._elements(self.blocks(choice)) / total
+
+    def sizes(self, choice: Choice) -> Sizes:
+        """Effective parameters and bytes of the whole module."""
+        return model_sizes(self._module, self.layers, self.block, self.blocks(choice))
+
+    # masked weights
+
+    @contextmanager
+    def apply(self, choice: Choice | Cached) -> Iterator[None]:
+        """Inside of it the module computes with masked weights; forward *and* backward belong here.
+
+        The parameters hold masked copies meanwhile, and after it their own tensors, also where an
+        exception passes. Gradients are those of all entries, masked ones included: gate them where
+        the optimizer steps. Costs a copy of the layers.
+
+        :raises UserError: a mask is applied already; a cached choice is of former weights; at the
+            end: a parameter was changed inside, as an optimizer does; the change is lost.
+        """
+        self._refuse_inside("apply another mask")
+        if isinstance(choice, Cached):
+            if choice.made_of != self._whereabouts():
+                raise UserError("the weights have changed since this sub-network was cached")
+            values = choice.values
+        else:
+            values = self._values(choice)
+        self._applied = True
+        self._swaps += SWAPS
+        try:
+            with swapped(self.parameters(), values):
+                yield
+        finally:
+            self._applied = False
+
+    def cached(self, choice: Choice) -> Cached:
+        """The masked weights of a choice, for :meth:`apply` to switch to as often as needed.
+
+        Costs a copy of the layers as long as it is held; it holds as long as the weights stay.
+        """
+        self._refuse_inside("cache a sub-network")
+        return Cached(self._values(choice), self._whereabouts())
+
+    def masked(self, choice: Choice) -> dict[str, Tensor]:
+        """Masked weights for ``torch.func.functional_call``; gradients reach the kept ones only."""
+        self._refuse_inside("mask the weights again")
+        return self._mask(choice, self.parameters())
+
+    # state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Levels, named masks and what they belong to; ``torch.load(weights_only=True)`` reads it.
+
+        On the CPU, of all layers in order: ``levels`` (blocks,) uint8, a byte a block; ``named``,
+        by name (bytes,) uint8, a bit a block, each layer beginning with a new byte.
+        """
+        return {
+            **self._fingerprint(),
+            "levels": self._joined(self._levels),
+            "named": {name: self._joined(masks) for name, masks in self._named.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over levels and named masks; what was named before is forgotten.
+
+        :raises UserError: they are of other layers, blocks, another criterion or scope; nothing is
+            changed then.
+        """
+        mine = self._fingerprint()
+        for key in ("block", "criterion", "scope"):
+            if state[key] != mine[key]:
+                raise UserError(
+                    f"the saved masks are of {key} {state[key]!r}, and this model is pruned with "
+                    f"{mine[key]!r}; set weight_pruning.{key}={state[key]} or start anew"
+                )
+        for index in range(max(len(state["layers"]), len(mine["layers"]))):
+            saved, own = (
+                "{} of {}x{}".format(*layers[index]) if index < len(layers) else "none"
+                for layers in (state["layers"], mine["layers"])
+            )
+            if saved != own:
+                raise UserError(
+                    f"the saved masks are of another model: pruned layer {index + 1} is {saved} "
+                    f"there and {own} here"
+                )
+        counts = [self._count(layer) for layer in self.layers]
+        self._levels = self._parted(state["levels"], counts)
+        sizes = [packed_size(count) for count in counts]
+        self._named = {name: self._parted(bits, sizes) for name, bits in state["named"].items()}
+
+    def digest(self) -> str:
+        """Equal for equal levels and named masks (by name) of equal layers, as all ranks' are."""
+        code = hashlib.blake2b(repr(self._fingerprint()).encode(), digest_size=16)
+        code.update(self._joined(self._levels).numpy().data)
+        for name in sorted(self._named):
+            code.update(f"{name!r}".encode())
+            code.update(self._joined(self._named[name]).numpy().data)
+        return code.hexdigest()
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return {
+            "block": str(self.block),
+            "criterion": self.criterion,
+            "scope": self.scope,
+            "layers": [(layer.name, layer.rows, layer.columns) for layer in self.layers],
+        }
+
+    def _pairs(self) -> Iterator[tuple[Layer, nn.Parameter]]:
+        return zip(self.layers, self.parameters().values(), strict=True)
+
+    def _whereabouts(self) -> dict[str, tuple[int, int]]:
+        """Changes when a parameter does, but not by this bank's own swaps."""
+        return {
+            name: (parameter.data_ptr(), parameter._version - self._swaps)
+            for name, parameter in self.parameters().items()
+        }
+
+    def _refuse_inside(self, what: str) -> None:
+        if self._applied:
+            raise UserError(f"cannot {what} while a mask is applied: the weights are masked ones")
+
+    def _joined(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The layers' tensors as one, a new one, on the CPU."""
+        return torch.cat([tensors[layer.name].cpu() for layer in self.layers])
+
+    def _parted(self, joined: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
+        """Of each layer so many entries of :meth:`_joined`, new ones, on its parameter's device."""
+        parts = zip(self._pairs(), joined.split(list(sizes)), strict=True)
+        return {
+            layer.name: part.to(parameter.device, copy=True) for (layer, parameter), part in parts
+        }
+
+    def _get(self, name: str) -> dict[str, Tensor]:
+        if name not in self._named:
+            known = f"known: {', '.join(self._named)}" if self._named else "there are none yet"
+            raise UserError(f"no mask is named {name!r}{nearest(name, self._named)}; {known}")
+        return self._named[name]
+
+    def _count(self, layer: Layer) -> int:
+        rows, columns = grid_of(layer.shape, self.block)
+        return rows * columns
+
+    def _kept(self, layer: Layer, choice: float | Tensor) -> Tensor:
+        device = self._module.get_parameter(layer.name).device
+        if isinstance(choice, Tensor):
+            if choice.dtype != torch.bool or choice.shape != (self._count(layer),):
+                raise UserError(
+                    f"the kept blocks of {layer.name} are {choice.dtype} of shape "
+                    f"{tuple(choice.shape)}; they have to be bool of ({self._count(layer)},)"
+                )
+            return choice.to(device)
+        if isinstance(choice, bool) or not 0 <= choice <= 1:  # so is NaN
+            raise UserError(f"{choice!r} is no sparsity of {layer.name}: give one from 0 to 1")
+        level = self._levels[layer.name] = self._levels[layer.name].to(device)
+        return kept(level, choice)
+
+    def _elements(self, blocks: Mapping[str, Tensor]) -> int:
+        return sum(elements(blocks[layer.name], layer.shape, self.block) for layer in self.layers)
+
+    def _mask(self, choice: Choice, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies of the weights with exact zeros where they are masked."""
+        blocks = self.blocks(choice)
+        return {
+            layer.name: mask_matrix(
+                as_matrix(weights[layer.name]), blocks[layer.name], self.block
+            ).view(weights[layer.name].shape)
+            for layer in self.layers
+        }
+
+    def _values(self, choice: Choice) -> dict[str, Tensor]:
+        # never inference tensors: they could not be put into parameters that are trained
+        with torch.inference_mode(False), torch.no_grad():
+            weights = {name: parameter.data for name, parameter in self.parameters().items()}
+            return self._mask(choice, weights)
+
+
+def _either(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: kept | b[name] for name, kept in a.items()}

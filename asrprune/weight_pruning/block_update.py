@@ -1,0 +1,280 @@
+"""One step of a torch optimiser on a matrix of which only some blocks move, each at its own age.
+
+A torch optimiser counts the steps of a parameter. Here each block counts its own, as if it had an
+optimiser to itself. The optimiser's own kernel still does the work, on slabs of rows: it updates
+all of a slab, and the inactive blocks get back the weights and moments they had. Where active
+blocks are of different ages and that matters, the kernel runs at a rate of 0, which moves moments
+alone, and the weights are moved by block. So wherever age does not matter the result has torch's
+own bits, of whichever implementation was asked for (one tensor at a time, ``foreach`` or
+``fused``), and temporaries are as small as a slab.
+"""
+
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from asrprune.errors import UserError
+from asrprune.weight_pruning.blocks import Block, expand
+from asrprune.weight_pruning.prunable import Layer, as_matrix
+
+# Elements of a slab: on a CPU its tensors stay in cache, while a GPU wants few and large kernels.
+SLAB_ON_CPU = 1 << 17
+SLAB_ON_GPU = 1 << 22
+# A slab begins at a whole cache line of its matrix, where fused kernels begin a vector: a scalar
+# at the end of a vectorised loop is rounded otherwise.
+LINE = 64
+
+Group = dict[str, Any]  # one of an optimiser's param_groups
+
+
+@dataclass(frozen=True)
+class Ages:
+    """How many steps the blocks of a layer have taken, the present one included."""
+
+    all_active: bool
+    youngest: int  # of the active blocks; 0: no block is active
+    oldest: int  # of the active blocks
+    maximum: int  # of all blocks
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Views of some rows, whose moments have taken a step and whose weights have not.
+
+    All are (rows, columns), or (bands, rows of a block, columns); see :func:`slabs`.
+    """
+
+    weights: Tensor
+    gradient: Tensor
+    moments: dict[str, Tensor]
+    counts: Tensor  # (blocks,) int32
+    spread: Callable[[Tensor], Tensor]  # a value of each block (blocks,) for its elements
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a class of optimisers does that depends on the number of steps."""
+
+    depends: Callable[[Group, Ages], bool]  # on the ages of blocks, in this step
+    move: Callable[[Slab, Group, Ages], None]  # the weights of a slab, each block by its age
+
+
+def _move_adam(slab: Slab, group: Group, ages: Ages) -> None:
+    """With each block's own bias correction: torch's operations, in torch's order."""
+    beta1, beta2 = (float(beta) for beta in group["betas"])
+    lr, decay = float(group["lr"]), group["weight_decay"]
+    weights, first = slab.weights, slab.moments["exp_avg"]
+    second = slab.moments.get("max_exp_avg_sq", slab.moments["exp_avg_sq"])
+    if decay and group["decoupled_weight_decay"]:
+        weights.mul_(1 - lr * decay)
+    precise = torch.promote_types(second.dtype, torch.float32)
+    last = (1 << max(10, ages.oldest.bit_length())) - 1  # few different ones, to be cached
+    rates, roots = _rates(beta1, beta2, lr, last, precise, weights.device)
+    scaled = first * slab.spread(rates.index_select(0, slab.counts))
+    root = slab.spread(roots.index_select(0, slab.counts))
+    denominator = second.sqrt().div(root).to(second.dtype).add_(group["eps"])
+    if weights.dtype == precise:
+        weights.addcdiv_(scaled, denominator)
+    else:  # rounded once, as torch does
+        weights.copy_(scaled.div_(denominator).add_(weights))
+
+
+@lru_cache(maxsize=4)
+def _rates(
+    beta1: float, beta2: float, lr: float, last: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """``-lr / (1 - beta1^n)`` and ``sqrt(1 - beta2^n)`` for n = 0..last, of which 0 is not used."""
+    first, root = _bias_corrections(beta1, beta2, last)
+    return (-lr / first).to(device, dtype), root.to(device, dtype)
+
+
+@lru_cache(maxsize=4)
+def _bias_corrections(beta1: float, beta2: float, last: int) -> Tensor:
+    """``1 - beta1^n`` and ``sqrt(1 - beta2^n)``, (2, last + 1) float64; Python's power, as torch's.
+
+    For n = 0 both are 1.
+    """
+    first = [1.0, *(1 - beta1**count for count in range(1, last + 1))]
+    root = [1.0, *((1 - beta2**count) ** 0.5 for count in range(1, last + 1))]
+    return torch.tensor([first, root], dtype=torch.float64)
+
+
+def _move_sgd(slab: Slab, group: Group, ages: Ages) -> None:
+    """With a momentum that begins as the gradient, which is not dampened in a first step."""
+    gradient = -slab.gradient if group["maximize"] else slab.gradient
+    if group["weight_decay"]:
+        gradient = gradient.add(slab.weights, alpha=group["weight_decay"])
+    momentum = slab.moments["momentum_buffer"]
+    momentum.copy_(torch.where(slab.spread(slab.counts == 1), gradient, momentum))
+    slab.weights.add_(momentum, alpha=-float(group["lr"]))
+
+
+_ADAM = Kind(lambda group, ages: ages.youngest != ages.oldest, _move_adam)
+_SGD = Kind(
+    lambda group, ages: bool(group["momentum"] and group["dampening"] and ages.youngest == 1),
+    _move_sgd,
+)
+_RMSPROP = Kind(lambda group, ages: False, lambda slab, group, ages: None)
+KINDS: dict[type[Optimizer], Kind] = {AdamW: _ADAM, Adam: _ADAM, SGD: _SGD, RMSprop: _RMSPROP}
+
+
+class BlockUpdate:
+    """Steps of an optimiser's parameters, one matrix at a time and by block.
+
+    It works on the optimiser's own state: moments there are those of the blocks, and ``step`` is
+    the greatest of their counts. Hooks and schedulers of the optimiser do not see these steps.
+
+    :raises UserError: the optimiser's class is not known exactly, for its state could be anything;
+        or it has a flag that asks for a step without decisions on the CPU.
+    """
+
+    def __init__(self, optimizer: Optimizer, block: Block):
+        if type(optimizer) not in KINDS:
+            raise UserError(
+                f"GatedOptimizer: what {type(optimizer).__name__} keeps of each weight is not "
+                f"known here; take one of torch's own {', '.join(kind.__name__ for kind in KINDS)}"
+            )
+        for flag in ("capturable", "differentiable"):
+            if any(group.get(flag) for group in optimizer.param_groups):
+                raise UserError(
+                    f"GatedOptimizer: {type(optimizer).__name__} with {flag}=True cannot be gated, "
+                    "for which blocks move is decided outside of its graph; leave the flag out"
+                )
+        self.optimizer = optimizer
+        self.block = block
+        self.kind = KINDS[type(optimizer)]
+        self.twin = copy.copy(optimizer)  # takes the steps; torch does not copy hooks
+        self.twin.state = defaultdict(dict)
+
+    def steps_taken(self, parameter: Tensor) -> int:
+        """How many steps the optimiser has taken on a parameter; 1 for some, if it does not count.
+
+        Only SGD does not, and there the first step alone is another.
+        """
+        state = self.optimizer.state.get(parameter) or {}
+        if "step" in state:
+            return int(state["step"])
+        return int(any(moment is not None for moment in state.values()))
+
+    def __call__(
+        self,
+        parameter: Tensor,
+        layer: Layer,
+        group: Group,
+        active: Tensor,
+        counts: Tensor,
+        ages: Ages,
+    ) -> None:
+        """Take a step on the active blocks of a parameter that has a gradient.
+
+        :param group: the options of the parameter.
+        :param active: (blocks,) bool.
+        :param counts: (blocks,) int32, the steps of each block, this one included where active.
+        """
+        state = self._state(parameter, group)
+        step = state.get("step")
+        by_age = self.kind.depends(group, ages)
+        options = {**group, "lr": 0.0} if by_age else group
+        matrices = {name: moment for name, moment in state.items() if name != "step"}
+        matrices |= {"weights": parameter.detach(), "gradient": parameter.grad}
+        for views, blocks, spread in slabs(matrices, layer, self.block):
+            weights, gradient = views.pop("weights"), views.pop("gradient")
+            keep = spread(bits_of(active[blocks], weights.dtype))
+            tensors = [as_bits(view) for view in (weights, *views.values())]
+            drop = ~keep
+            inactive = [tensor.bitwise_and(drop) for tensor in tensors]
+            now = {} if step is None else {"step": step.clone().fill_(ages.youngest - 1)}
+            self._step(weights, gradient, {**views, **now}, options)
+            if by_age:
+                slab = Slab(weights, gradient, views, counts[blocks], spread)
+                self.kind.move(slab, group, ages)
+            for tensor, kept in zip(tensors, inactive, strict=True):
+                tensor.bitwise_and_(keep).bitwise_or_(kept)
+        if step is not None:
+            step.fill_(ages.maximum)
+
+    def _step(self, weights: Tensor, gradient: Tensor, state: dict, group: Group) -> dict:
+        """One step of torch's on a tensor and its state. Returns the state."""
+        weights.grad = gradient
+        self.twin.param_groups = [{**group, "params": [weights]}]
+        self.twin.state[weights] = state
+        self.twin.step()
+        return self.twin.state.pop(weights)
+
+    def _state(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
+        """The optimiser's state of a parameter; zeros, if it took no step yet.
+
+        What is in it, torch says itself, by a step on nothing.
+        """
+        state = self.optimizer.state.get(parameter)
+        if state:
+            return state
+        nothing = parameter.detach()[:0]
+        layout = self._step(nothing, parameter.grad[:0], {}, group)
+        state = {
+            name: torch.zeros_like(parameter if value.shape == nothing.shape else value)
+            for name, value in layout.items()
+        }
+        if state:
+            self.optimizer.state[parameter] = state
+        return state
+
+
+def slabs(
+    matrices: Mapping[str, Tensor], layer: Layer, block: Block
+) -> Iterator[tuple[dict[str, Tensor], slice, Callable[[Tensor], Tensor]]]:
+    """Walk over matrices of one layer, some rows at a time.
+
+    Blocks of one column get a dimension for the rows of a block, (bands, rows of a block, columns).
+    So their values need not be copied for each element.
+
+    :param matrices: (R, C) or (R, C, 1...), all of the layer's shape.
+    :returns: views of the rows of each; which blocks these are; and what spreads a value of each of
+        these blocks over its elements, to a shape that broadcasts to that of the views.
+    """
+    flat = {name: as_matrix(matrix) for name, matrix in matrices.items()}
+    on_cpu = next(iter(flat.values())).device.type == "cpu"
+    unit = math.lcm(block.rows, LINE)
+    count = max(1, (SLAB_ON_CPU if on_cpu else SLAB_ON_GPU) // (unit * layer.columns)) * unit
+    across = -(-layer.columns // block.columns)
+    for start in range(0, layer.rows, count):
+        stop = min(start + count, layer.rows)
+        blocks = slice(start // block.rows * across, -(-stop // block.rows) * across)
+        shape: tuple[int, ...] = (stop - start, layer.columns)
+        if block.columns == 1 and (stop - start) % block.rows == 0:
+            bands = (stop - start) // block.rows
+            shape = (bands, block.rows, layer.columns)
+            spread = partial(_as_bands, bands)
+        else:
+            spread = partial(expand, shape=shape, block=block)
+        yield (
+            {name: matrix[start:stop].view(shape) for name, matrix in flat.items()},
+            blocks,
+            spread,
+        )
+
+
+def _as_bands(bands: int, values: Tensor) -> Tensor:
+    return values.view(bands, 1, -1)
+
+
+# Bits are chosen faster than numbers are by `where`; and NaN, infinity and -0 stay what they are.
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def as_bits(tensor: Tensor) -> Tensor:
+    """A view of a tensor as integers of its width."""
+    return tensor.view(_INTEGERS[tensor.element_size()])
+
+
+def bits_of(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as integers as wide as ``dtype``: all bits set, or none."""
+    return mask.to(_INTEGERS[dtype.itemsize]).sub_(1).bitwise_not_()

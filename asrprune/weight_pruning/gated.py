@@ -1,0 +1,215 @@
+"""An optimiser whose step is gated by block: what is inactive stays as it is, bit by bit.
+
+Masked weights have a gradient of zero, and decay and momentum move them all the same. Here a block
+behaves as under its own optimiser, which steps only when the block is active: no decay, no update,
+no change of its moments while it is not, and bias correction by the number of its own steps. So a
+block that is first admitted late begins with zero moments, and not with a jump.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from asrprune.errors import UserError
+from asrprune.weight_pruning.block_update import Ages, BlockUpdate, as_bits, bits_of, slabs
+from asrprune.weight_pruning.blocks import Block, grid_of
+from asrprune.weight_pruning.prunable import Layer
+
+Gates = Mapping[str, Tensor]  # layer's name -> (blocks,) bool: which blocks are active
+_NEVER = 2**31 - 1  # more steps than any block has
+
+
+class GatedOptimizer:
+    """torch's AdamW, Adam, SGD or RMSprop, with a gate for each block of the given layers.
+
+    The gate of a step is the union of all masks that took part in it: of all ranks, sub-networks
+    and micro-batches. Parameters outside of the layers take the optimiser's own step. With all
+    gates open, or with a mask that stays, active weights have the bits of the plain optimiser.
+
+    Schedulers and hooks are those of the wrapped optimiser (``gated.optimizer``), whose ``step``
+    runs once a step; a ``GradScaler`` takes this one: ``scaler.step(gated, gates)``. Wrapped later,
+    an optimiser goes on: all blocks are as old as their parameter.
+
+    :param optimizer: its state is shared, not copied.
+    :param layers: parameter's name -> the parameter and the layer it is.
+    :raises UserError: an optimiser of another class, or with a flag that cannot be gated; a layer
+        that it does not train; a parameter under two names.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        layers: Mapping[str, tuple[torch.nn.Parameter, Layer]],
+        block: Block,
+    ):
+        self.optimizer = optimizer
+        self.layers = dict(layers)
+        self.block = block
+        self._update = BlockUpdate(optimizer, block)
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        names: dict[int, str] = {}
+        self.counts: dict[str, Tensor] = {}  # layer's name -> steps of each block, (blocks,) int32
+        for name, (parameter, layer) in self.layers.items():
+            if id(parameter) not in trained:
+                raise UserError(f"GatedOptimizer: the optimiser does not train {name}")
+            if id(parameter) in names:
+                raise UserError(
+                    f"GatedOptimizer: {names[id(parameter)]} and {name} are one parameter; leave "
+                    "one of them out"
+                )
+            names[id(parameter)] = name
+            rows, columns = grid_of(layer.shape, block)
+            self.counts[name] = torch.full(
+                (rows * columns,),
+                self._update.steps_taken(parameter),
+                dtype=torch.int32,
+                device=parameter.device,
+            )
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of the wrapped optimiser: what is set here counts from the next step on."""
+        return self.optimizer.param_groups
+
+    @property
+    def state(self) -> dict[Tensor, Any]:
+        """That of the wrapped optimiser; ``step`` of a layer is its blocks' greatest count."""
+        return self.optimizer.state
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all parameters."""
+        self.optimizer.zero_grad(set_to_none)
+
+    @torch.no_grad()
+    def gate_gradients(self, gates: Gates | None) -> None:
+        """Zero the gradients of inactive blocks in place, be they NaN: for norms and clipping.
+
+        :param gates: as for :meth:`step`, which does not need this.
+        :raises UserError: as there.
+        """
+        for name, active in self._checked(gates).items():
+            parameter, layer = self.layers[name]
+            if active is None or parameter.grad is None:
+                continue
+            for views, blocks, spread in slabs({"": parameter.grad}, layer, self.block):
+                as_bits(views[""]).bitwise_and_(spread(bits_of(active[blocks], views[""].dtype)))
+
+    @torch.no_grad()
+    def step(self, gates: Gates | None = None) -> None:
+        """One step of the active blocks, and of all parameters outside of the layers.
+
+        A parameter without a gradient takes no step, as everywhere in torch.
+
+        :param gates: of every layer (blocks,) bool, row by row of its grid; None: all are active.
+        :raises UserError: a layer is missing or unknown, or a gate does not fit to its layer.
+        """
+        moving = {
+            name: active
+            for name, active in self._checked(gates).items()
+            if self.layers[name][0].grad is not None
+        }
+        for name, active in moving.items():
+            self.counts[name] += 1 if active is None else active
+        ages = self._ages(moving)
+        # the others are left to the optimiser's own step
+        gated = {name: age for name, age in ages.items() if not _is_plain(age)}
+        gradients = {name: self.layers[name][0].grad for name in gated}
+        try:
+            for name in gated:
+                self.layers[name][0].grad = None
+            self.optimizer.step()
+        finally:
+            for name, gradient in gradients.items():
+                self.layers[name][0].grad = gradient
+        groups = {id(p): group for group in self.param_groups for p in group["params"]}
+        for name, age in gated.items():
+            if age.youngest:
+                parameter, layer = self.layers[name]
+                counts, active = self.counts[name], moving[name]
+                active = torch.ones_like(counts, dtype=torch.bool) if active is None else active
+                self._update(parameter, layer, groups[id(parameter)], active, counts, age)
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the wrapped optimiser, and the steps of each block. Like torch's: no copies."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "block": [self.block.rows, self.block.columns],
+            "counts": dict(self.counts),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`.
+
+        :raises UserError: it is of other layers or blocks, or of an optimiser without gates; names
+            the first difference. Nothing is changed then.
+        """
+        if "counts" not in state:
+            raise UserError(
+                "GatedOptimizer: this is the state of an optimiser without gates; load it into "
+                "that one, then wrap it"
+            )
+        saved = state["counts"]
+        for name in [*self.counts, *saved]:
+            if name not in saved or name not in self.counts:
+                whose = "not in this state" if name in self.counts else "only in this state"
+                raise UserError(f"GatedOptimizer: layer {name} is {whose}")
+        rows, columns = state["block"]
+        if (rows, columns) != (self.block.rows, self.block.columns):
+            raise UserError(
+                f"GatedOptimizer: this state is of {rows}x{columns} blocks, not of {self.block}"
+            )
+        for name, counts in self.counts.items():
+            if len(saved[name]) != len(counts):
+                raise UserError(
+                    f"GatedOptimizer: layer {name} has {len(counts)} blocks, and "
+                    f"{len(saved[name])} in this state"
+                )
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, counts in self.counts.items():
+            counts.copy_(saved[name])
+
+    def _checked(self, gates: Gates | None) -> dict[str, Tensor | None]:
+        """Each layer's gate, or None for all open, on the device of its counts."""
+        if gates is None:
+            return dict.fromkeys(self.layers)
+        for name in [*self.layers, *gates]:
+            if name not in gates:
+                raise UserError(f"GatedOptimizer: layer {name} has no gate")
+            if name not in self.layers:
+                raise UserError(f"GatedOptimizer: there is a gate for {name}, which is no layer")
+            gate, counts = gates[name], self.counts[name]
+            if gate.dtype != torch.bool or gate.shape != counts.shape:
+                raise UserError(
+                    f"GatedOptimizer: the gate of {name} is {tuple(gate.shape)} of {gate.dtype}, "
+                    f"and should be ({len(counts)},) of torch.bool, one for each {self.block} block"
+                )
+        return {name: gates[name].to(counts.device) for name, counts in self.counts.items()}
+
+    def _ages(self, gates: Mapping[str, Tensor | None]) -> dict[str, Ages]:
+        """How old the blocks of each layer are: read from the device all at once."""
+        rows = []
+        for name, active in gates.items():
+            counts = self.counts[name]
+            if active is None:
+                youngest, oldest = counts.aminmax()
+                rows.append(torch.stack([torch.ones_like(oldest), youngest, oldest, oldest]))
+                continue
+            # inactive blocks are 0 in both: below every count, and above every one less _NEVER
+            oldest = counts.mul(active).amax()
+            youngest = counts.sub(_NEVER).mul_(active).amin() + _NEVER
+            rows.append(torch.stack([active.all().int(), youngest, oldest, counts.amax()]))
+        if not rows:
+            return {}
+        table = torch.stack([row.to(rows[0].device) for row in rows]).tolist()
+        return {
+            name: Ages(bool(row[0]), row[1] if row[2] else 0, *row[2:])
+            for name, row in zip(gates, table, strict=True)
+        }
+
+
+def _is_plain(ages: Ages) -> bool:
+    """Whether a step is that of the whole parameter."""
+    return ages.all_active and ages.youngest == ages.oldest

@@ -1,0 +1,122 @@
+"""Options of weight pruning, and how the shape of a block is written (standard library only)."""
+
+import re
+from dataclasses import dataclass
+
+from asrprune.errors import UserError
+from asrprune.options import option
+
+LARGEST_GROUP = 64  # of N:M: levels tell apart no more than 250 blocks, and arithmetic is of int16
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is dropped as one: ``rows`` x ``columns`` entries of a layer's matrix.
+
+    With a ``group``, blocks are single entries which compete inside of ``group`` consecutive
+    columns of a row, of which ``kept_of_group`` are meant to be kept: the pattern N:M.
+    """
+
+    rows: int
+    columns: int
+    group: int = 0  # M of N:M, else 0
+    kept_of_group: int = 0  # N of N:M, else 0
+
+    def __str__(self) -> str:
+        return f"{self.kept_of_group}:{self.group}" if self.group else f"{self.rows}x{self.columns}"
+
+    @property
+    def sparsity(self) -> float | None:
+        """The sparsity 1 - N/M that N:M is written for; None of other blocks."""
+        return 1 - self.kept_of_group / self.group if self.group else None
+
+
+def parse_block(text: str, key: str = "weight_pruning.block") -> Block:
+    """A block as it is written: ``8x1`` (rows x columns), or ``2:4`` (2 are kept of each 4 inputs).
+
+    :raises UserError: it is neither, with ``key`` for the option's name.
+    """
+    if match := re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text):
+        rows, columns = map(int, match.groups())
+        if rows and columns:
+            return Block(rows, columns)
+    elif match := re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6})", text):
+        kept, group = map(int, match.groups())
+        if 0 < kept < group <= LARGEST_GROUP:
+            return Block(1, 1, group, kept)
+    raise UserError(
+        f"{key}={text}: must be rows x columns of a block, such as 8x1, or how many of consecutive "
+        f"inputs are kept, such as 2:4 (of {LARGEST_GROUP} at most)"
+    )
+
+
+@dataclass
+class ScheduleOptions:
+    """How sparsity rises, and how often masks follow the weights, over the progress 0..1."""
+
+    kind: str = option("cubic", choices=("constant", "linear", "cubic"))
+    initial: float = option(0.0, minimum=0, maximum=0.99)  # sparsity until `start`
+    final: float = option(0.7, minimum=0, maximum=0.99)  # sparsity from `end` on
+    start: float = option(0.0, minimum=0, maximum=1)
+    end: float = option(0.4, minimum=0, maximum=1)  # a constant one is final from `start` on
+    # from here on blocks are ranked no more: masks change with sparsity alone; 0: never again
+    freeze: float = option(0.75, minimum=0, maximum=1)
+    refresh_interval: int = option(200, minimum=1)  # optimiser steps between two rankings
+
+    def check(self, prefix: str) -> None:
+        """:raises UserError: shares of progress that are not in order."""
+        if self.kind != "constant" and self.start > self.end:
+            raise UserError(
+                f"{prefix}start={self.start}: must not come after {prefix}end={self.end}"
+            )
+
+
+@dataclass
+class SupernetOptions:
+    """Which sub-networks a step trains; the sparsest has the schedule's sparsity in all layers."""
+
+    # single: one a rank and micro-batch; sandwich: the densest, the sparsest and some at random
+    sampling: str = option("single", choices=("single", "sandwich"))
+    dense: float = option(0.25, minimum=0, maximum=1)  # probability of the dense one, if single
+    sparsest: float = option(0.25, minimum=0, maximum=1)  # of the sparsest one
+    random: int = option(1, minimum=0)  # drawn ones of a sandwich
+    # mean: about a common sparsity that is drawn first; uniform: each layer for itself
+    space: str = option("mean", choices=("mean", "uniform"))
+    jitter: float = option(0.2, minimum=0, maximum=1)  # how far a layer is from the common one
+    # scaled: a layer's dropout is less, as its sub-network is: p (1 - sparsity)
+    dropout: str = option("scaled", choices=("scaled", "constant"))
+
+    def check(self, prefix: str) -> None:
+        """:raises UserError: probabilities of more than 1."""
+        if self.dense + self.sparsest > 1:
+            raise UserError(
+                f"{prefix}dense={self.dense} and {prefix}sparsest={self.sparsest}: together at "
+                "most 1, the rest is for drawn ones"
+            )
+
+
+@dataclass
+class WeightPruningOptions:
+    """Which weights are pruned, in what blocks, by what score, and when."""
+
+    # gradual: one mask, which follows the schedule; supernet: sub-networks of every size
+    method: str = option("none", choices=("none", "gradual", "supernet"))
+    block: str = "8x1"  # rows x columns, or N:M
+    criterion: str = option("mean_square", choices=("mean_square", "l1"))  # of a block's entries
+    scope: str = option("layer", choices=("layer", "global"))  # of ranks
+    # patterns of parameters' names, none: all; input and output layers of an encoder stay dense
+    include: list[str] = option(factory=lambda: ["encoder.*layers.*"])
+    exclude: list[str] = option(factory=list)
+    recurrent: bool = False  # prune weights of LSTM and GRU too
+    ragged: str = option("refuse", choices=("refuse", "pad"))  # a block that does not divide
+    schedule: ScheduleOptions = option(factory=ScheduleOptions)
+    supernet: SupernetOptions = option(factory=SupernetOptions)
+
+    def check(self, prefix: str) -> None:
+        """:raises UserError: options that do not go together."""
+        block = parse_block(self.block, f"{prefix}block")
+        if block.group and self.scope == "global":
+            raise UserError(
+                f"{prefix}block={self.block} ranks inside of each {block.group} inputs: set "
+                f"{prefix}scope=layer"
+            )

@@ -1,0 +1,228 @@
+"""Which parameters of a module are pruned: decided for each parameter, by where it is used.
+
+Weights hide: attention's ``in_proj_weight`` is no Linear's, and a convolution of kernel 1 is a
+matrix. Prunable are weights of Linear, the projections of MultiheadAttention, those convolutions,
+and, by option, recurrent weights; never embeddings, norms, biases, or larger, grouped and depthwise
+convolutions. A parameter with several names counts once, by its first, and only if all allow it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from asrprune.errors import UserError, nearest
+from asrprune.weight_pruning.options import Block
+
+LINEAR, ATTENTION, CONVOLUTION, RECURRENT = "linear", "attention", "convolution", "recurrent"
+_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+_SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A prunable parameter as a matrix of outputs (rows) x inputs (columns)."""
+
+    name: str  # of the parameter, as in `named_parameters`
+    rows: int
+    columns: int
+    kind: str  # linear, attention, convolution or recurrent
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.rows, self.columns
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.rows} x {self.columns})"
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What a parameter is: a kind of layer, or why it is none."""
+
+    kind: str | None
+    reason: str = ""
+
+
+def find_layers(
+    module: nn.Module,
+    block: Block,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    recurrent: bool = False,
+    ragged: str = "refuse",
+) -> list[Layer]:
+    """The layers of a module, in the order of its parameters.
+
+    :param include: patterns, such as ``encoder.*``, of names to choose from; none: all.
+    :param exclude: patterns of names to leave out.
+    :param recurrent: take the weights of LSTM, GRU and plain RNN too.
+    :param ragged: what to do where a block does not divide a layer: ``refuse``, or ``pad``, with
+        smaller blocks at the edges. N:M must divide the columns in any case.
+    :raises UserError: a pattern that matches nothing, or, included, nothing that can be pruned; a
+        block that does not divide some layers; no layer at all; a lazy module without shapes.
+    """
+    verdicts = _verdicts(module)
+    kinds = {name: verdict.kind for name, verdict in verdicts.items() if verdict.kind}
+    _check_patterns("include", include, verdicts)
+    _check_patterns("exclude", exclude, verdicts)
+    chosen = {
+        name: kind
+        for name, kind in kinds.items()
+        if (recurrent or kind != RECURRENT)
+        and (not include or _matches(name, include))
+        and not _matches(name, exclude)
+    }
+    if not chosen:
+        raise UserError(_nothing_left(module, kinds, recurrent))
+    layers = []
+    for name, kind in chosen.items():
+        rows, columns = as_matrix(module.get_parameter(name)).shape
+        layers.append(Layer(name, rows, columns, kind))
+    _check_division(layers, block, ragged)
+    return layers
+
+
+def as_matrix(parameter: Tensor) -> Tensor:
+    """A layer's parameter (R, C) or (R, C, 1...) as its matrix (R, C)."""
+    return parameter.flatten(1)
+
+
+def table(module: nn.Module, layers: Sequence[Layer]) -> str:
+    """A Markdown table of all parameters of two dimensions and more: what is pruned, or why not.
+
+    :param layers: those of the module that :func:`find_layers` chose.
+    """
+    kinds = {layer.name: layer.kind for layer in layers}
+    verdicts = _verdicts(module)
+    lines = ["| parameter | shape | elements | pruned as |", "|---|---|--:|---|"]
+    total = pruned = 0
+    for name, parameter in module.named_parameters():
+        total += parameter.numel()
+        if name in kinds:
+            pruned += parameter.numel()
+        if parameter.ndim < 2:
+            continue
+        what = kinds.get(name) or f"no: {verdicts[name].reason or 'left out by option'}"
+        shape = " x ".join(map(str, parameter.shape))
+        lines.append(f"| {name} | {shape} | {parameter.numel():,} | {what} |")
+    share = pruned / max(total, 1)
+    lines.append(f"| pruned: {len(kinds)} layers | | {pruned:,} | {share:.1%} of all |")
+    lines.append(f"| all parameters, biases and norms too | | {total:,} | |")
+    return "\n".join(lines) + "\n"
+
+
+def _verdicts(module: nn.Module) -> dict[str, _Verdict]:
+    """The verdict on each parameter, by its first name."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    verdicts: dict[str, _Verdict] = {}
+    for path, part in module.named_modules():
+        for key, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
+            name = names[id(parameter)]
+            if nn.parameter.is_lazy(parameter):
+                raise UserError(
+                    f"weight_pruning: {name} has no shape yet: run a batch through the module first"
+                )
+            here = _verdict(part, key, parameter)
+            before = verdicts.get(name)
+            if before is None:
+                verdicts[name] = here
+            elif before.kind and not here.kind:
+                shared = f"{path}.{key}" if path else key
+                verdicts[name] = _Verdict(None, f"shared with {shared}: {here.reason}")
+    return {name: verdicts[name] for name in names.values()}
+
+
+def _verdict(part: nn.Module, key: str, parameter: nn.Parameter) -> _Verdict:
+    """What a parameter is to the module that holds it as its attribute ``key``."""
+    if key.startswith("bias") or key.endswith("bias"):
+        return _Verdict(None, "bias")
+    if parameter.ndim < 2 or not parameter.numel():
+        return _Verdict(None, "no matrix")
+    if not parameter.is_floating_point():
+        return _Verdict(None, f"of {str(parameter.dtype).removeprefix('torch.')}")
+    if isinstance(part, nn.Linear) and key == "weight":
+        return _Verdict(LINEAR)
+    if isinstance(part, nn.MultiheadAttention) and key in _ATTENTION_WEIGHTS:
+        return _Verdict(ATTENTION)
+    if isinstance(part, nn.RNNBase | nn.RNNCellBase) and key.startswith("weight_"):
+        return _Verdict(RECURRENT, "recurrent, which is pruned by option alone")
+    if isinstance(part, nn.modules.conv._ConvNd) and key == "weight":
+        return _verdict_on_convolution(part)
+    if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+        return _Verdict(None, "embedding")
+    if isinstance(part, _NORMS):
+        return _Verdict(None, "normalisation")
+    return _Verdict(None, f"{key} of {type(part).__name__}, which has no rule")
+
+
+def _verdict_on_convolution(part: nn.modules.conv._ConvNd) -> _Verdict:
+    if part.transposed:
+        return _Verdict(None, "transposed convolution")
+    if part.groups > 1:
+        depthwise = part.groups == part.in_channels
+        return _Verdict(None, f"{'depthwise' if depthwise else 'grouped'} convolution")
+    if set(part.kernel_size) != {1} or not isinstance(part, _CONVOLUTIONS):
+        return _Verdict(None, f"convolution of {' x '.join(map(str, part.kernel_size))}")
+    return _Verdict(CONVOLUTION)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_patterns(option: str, patterns: Sequence[str], verdicts: dict[str, _Verdict]) -> None:
+    for pattern in patterns:
+        matched = [name for name in verdicts if fnmatchcase(name, pattern)]
+        if not matched:
+            raise UserError(
+                f"weight_pruning.{option}={pattern}: no parameter has such a name"
+                f"{nearest(pattern, _names_and_patterns(verdicts))}"
+            )
+        if option == "include" and not any(verdicts[name].kind for name in matched):
+            raise UserError(
+                f"weight_pruning.include={pattern}: nothing of that can be pruned: "
+                f"{_listed([f'{name} ({verdicts[name].reason})' for name in matched])}"
+            )
+
+
+def _names_and_patterns(names: Iterable[str]) -> set[str]:
+    """Names, and all of the form ``encoder.*``."""
+    parts = {name: name.split(".") for name in names}
+    return set(parts) | {
+        ".".join([*path[:depth], "*"]) for path in parts.values() for depth in range(1, len(path))
+    }
+
+
+def _nothing_left(module: nn.Module, kinds: dict[str, str], recurrent: bool) -> str:
+    if not kinds:
+        return f"weight_pruning: {type(module).__name__} has no parameter that can be pruned"
+    ways = "loosen weight_pruning.include and exclude"
+    if RECURRENT in kinds.values() and not recurrent:
+        ways = f"set weight_pruning.recurrent=true, or {ways}"
+    return f"weight_pruning: no layer is left of {_listed(list(kinds))}; {ways}"
+
+
+def _check_division(layers: Sequence[Layer], block: Block, ragged: str) -> None:
+    if block.group:
+        uneven = [layer for layer in layers if layer.columns % block.group]
+        way = ""
+    else:
+        uneven = [
+            layer for layer in layers if layer.rows % block.rows or layer.columns % block.columns
+        ]
+        way = "set weight_pruning.ragged=pad, for smaller blocks at the edges, or "
+    if uneven and (block.group or ragged == "refuse"):
+        raise UserError(
+            f"weight_pruning.block={block} does not divide {_listed(list(map(str, uneven)))}; {way}"
+            "choose another block, or leave layers out by weight_pruning.exclude"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,27 @@
+"""Spearman's rank correlation: does one measure order sub-networks as another one does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's coefficient, -1 to 1: Pearson's of the ranks, equal values sharing their mean one.
+
+    NaN where there is none: fewer than two pairs, a constant, or a NaN among the values.
+
+    :raises ValueError: the lengths differ.
+    """
+    values = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if values[0].shape != values[1].shape or values[0].ndim != 1:
+        raise ValueError(f"{len(a)} values and {len(b)}: not pairs")
+    if any(np.isnan(x).any() or len(np.unique(x)) < 2 for x in values):
+        return float("nan")
+    return float(np.corrcoef(_ranks(values[0]), _ranks(values[1]))[0, 1].clip(-1, 1))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks (n,) from 1; of equal values the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    return (last - (counts - 1) / 2)[inverse]

@@ -1,0 +1,221 @@
+"""Evolutionary search for the best sub-networks within budgets.
+
+It knows no model: names of layers, a cost and a fitness come in. As in the search of Omni-sparsity
+DNN (arXiv 2110.08352) there is no training after it. The scheme is the usual one (half mutation,
+half crossover of the best so far), with two measured changes: children are moved to the budget
+instead of drawn again until they happen to be within it, and mutations step to a near sparsity.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asrprune.errors import UserError
+from asrprune.options import check
+from asrprune.randomness import key_to_seed
+from asrprune.weight_pruning.evaluations import EvaluationLog, Fitness
+from asrprune.weight_pruning.search_options import SearchOptions
+from asrprune.weight_pruning.search_space import Cost, SearchSpace
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]  # evaluations so far, and at most
+_FILLED = 0.75  # share of children that use up their budget
+_ATTEMPTS = 20  # to find a child that is new; then as many draws from all of the space
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A sub-network, and what it was found to be."""
+
+    choice: dict[str, float]  # layer -> sparsity
+    cost: float
+    fitness: float  # lower is better
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best sub-network within a budget, among all that were evaluated."""
+
+    budget: float
+    best: Evaluated
+    uniform: Evaluated | None  # the best of one sparsity for all layers, where one is within it
+    # after each generation that brought new ones: evaluations so far, fitness of the best
+    history: list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search leaves."""
+
+    found: list[Found]  # in the order of the budgets
+    evaluated: list[Evaluated]  # in the order of evaluation, no two alike
+    seconds: float = field(compare=False)  # that their fitness took, in earlier runs too
+
+
+def search(
+    layers: Sequence[str],
+    options: SearchOptions,
+    cost: Cost,
+    budgets: Sequence[float],
+    fitness: Fitness,
+    *,
+    log_path: str | Path | None = None,
+    identity: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Find the sub-network of the least fitness within each budget.
+
+    The budgets' searches share all evaluations: parents and winners of a budget are the best of all
+    that is within it, so a larger budget's winner is never worse. The first population holds the
+    uniform sub-networks. Nothing is evaluated twice; where no new child can be found, there are
+    fewer. The result is a pure function of the arguments, ``log_path`` and ``progress`` aside.
+
+    :param cost: see :data:`~asrprune.weight_pruning.search_space.Cost`, in the budgets' unit.
+    :param fitness: of a dictionary of layers and sparsities; what is not finite is the worst.
+    :param log_path: where each evaluation is written down at once. With the same file a killed
+        search goes on, as does one with other options or budgets.
+    :param identity: plain values of what the fitness depends on, to be held against the file's.
+    :param progress: called after each evaluation.
+    :raises UserError: options out of their limits; a budget that is below the smallest
+        sub-network; a log that is of something else; nothing within a budget has a finite fitness.
+    """
+    check(options, "search.")
+    if not layers or not budgets:
+        raise UserError("a search needs at least one layer and one budget")
+    space = SearchSpace(len(layers), options.choices, cost)
+    for budget in budgets:
+        space.require(budget)
+    with EvaluationLog(log_path, layers, fitness, identity) as evaluations:
+        return _Search(space, options, sorted(set(budgets)), evaluations, progress).run(budgets)
+
+
+class _Search:
+    """All that was evaluated, and how more of it comes to be."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        options: SearchOptions,
+        budgets: list[float],
+        evaluations: EvaluationLog,
+        progress: Progress | None,
+    ) -> None:
+        self.space, self.options, self.budgets = space, options, budgets
+        self.evaluations, self.progress = evaluations, progress
+        self.places: dict[bytes, int] = {}  # row -> its place in the lists
+        self.rows: list[np.ndarray] = []
+        self.costs: list[float] = []
+        self.fitness: list[float] = []
+        self.seconds = 0.0
+
+    def run(self, budgets: Sequence[float]) -> SearchResult:
+        """Evaluate generation by generation, and pick the winners of the budgets."""
+        uniform = self.space.uniform
+        for row in uniform[self.space.fits(self.space.costs(uniform), self.budgets[-1])]:
+            self._add(row)
+        history: dict[float, list[tuple[int, float]]] = {budget: [] for budget in self.budgets}
+        for generation in range(self.options.generations + 1):
+            before = len(self.rows)
+            self._breed(generation)
+            if generation and len(self.rows) == before:
+                break  # a space so small that all of it is known
+            for budget, steps in history.items():
+                steps.append((len(self.rows), self.fitness[self._best(budget, 1)[0]]))
+            bests = (
+                f"{steps[-1][1]:.6g} within {budget:,.12g}" for budget, steps in history.items()
+            )
+            log.info(
+                "generation %d: %d evaluations, %s", generation, len(self.rows), ", ".join(bests)
+            )
+        return SearchResult(
+            [self._found(budget, history[budget]) for budget in budgets],
+            [self._evaluated(place) for place in range(len(self.rows))],
+            self.seconds,
+        )
+
+    def _breed(self, generation: int) -> None:
+        """Evaluate a generation; its draws are keyed by its number and by the place in it."""
+        options, count = self.options, len(self.budgets)
+        parents: list[np.ndarray] | None = None
+        if generation and options.method == "evolution":
+            most = max(2, round(options.parents * options.population))
+            best = [self._best(budget, most) for budget in self.budgets]
+            parents = [np.stack([self.rows[place] for place in places]) for places in best]
+        # the uniform ones are part of the first population
+        for place in range(0 if generation else len(self.rows), options.population * count):
+            key = key_to_seed("sub-network search", options.seed, generation, place)
+            rng, number = np.random.default_rng(key), place % count
+            child = self._child(self.budgets[number], parents and parents[number], rng)
+            if child is not None:
+                self._add(child)
+
+    def _child(
+        self, budget: float, parents: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """A row within the budget that was never evaluated; None where none was met with."""
+        for attempt in range(2 * _ATTEMPTS):
+            fill = rng.random() < _FILLED
+            if attempt >= _ATTEMPTS:
+                row = self.space.anywhere(rng)
+            elif parents is None:
+                row = self.space.near_uniform(budget, rng)
+            else:
+                row = self._vary(parents, rng)
+            row = self.space.into(row, budget, fill, rng)
+            if row.tobytes() not in self.places:
+                return row
+        return None
+
+    def _vary(self, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A mutation of one parent, or a crossover of two, layer by layer."""
+        first, second = parents[rng.integers(len(parents), size=2)]
+        layers = self.space.layers
+        if rng.random() < 0.5:
+            return np.where(rng.random(layers) < 0.5, first, second)
+        moved = rng.random(layers) < self.options.mutation
+        moved[rng.integers(layers)] = True  # else it may well be the parent
+        steps = rng.choice((-2, -1, 1, 2), layers)
+        return self.space.clip(first + moved * steps)
+
+    def _add(self, row: np.ndarray) -> None:
+        """Evaluate a new row."""
+        fitness, seconds = self.evaluations.evaluate(self.space.choices[row])
+        self.places[row.tobytes()] = len(self.rows)
+        self.rows.append(row)
+        self.costs.append(float(self.space.costs(row[None])[0]))
+        self.fitness.append(fitness)
+        self.seconds += seconds
+        if self.progress is not None:
+            self.progress(len(self.rows), self.options.evaluations(len(self.budgets)))
+
+    def _best(self, budget: float, most: int) -> np.ndarray:
+        """Places of the best within a budget, best first; of equals the cheaper, then earlier."""
+        costs, fitness = np.array(self.costs), np.array(self.fitness)
+        within = np.flatnonzero(self.space.fits(costs, budget))
+        return within[np.lexsort((costs[within], fitness[within]))][:most]
+
+    def _evaluated(self, place: int) -> Evaluated:
+        sparsities = self.space.choices[self.rows[place]].tolist()
+        choice = dict(zip(self.evaluations.layers, sparsities, strict=True))
+        return Evaluated(choice, self.costs[place], self.fitness[place])
+
+    def _found(self, budget: float, history: list[tuple[int, float]]) -> Found:
+        places = self._best(budget, len(self.rows)).tolist()
+        if not np.isfinite(self.fitness[places[0]]):
+            raise UserError(
+                f"none of the {len(places)} sub-networks within budget={budget:,.12g} has a finite "
+                "fitness: is the model a trained one?"
+            )
+        known = {self.places.get(row.tobytes()) for row in self.space.uniform}
+        uniform = next((place for place in places if place in known), None)
+        return Found(
+            budget,
+            self._evaluated(places[0]),
+            None if uniform is None else self._evaluated(uniform),
+            history,
+        )

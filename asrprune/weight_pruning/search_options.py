@@ -1,0 +1,46 @@
+"""Options of the search for sub-networks (standard library only)."""
+
+from dataclasses import dataclass
+
+from asrprune.errors import UserError
+from asrprune.options import RESUMABLE, option
+
+
+@dataclass
+class SearchOptions:
+    """How many sub-networks are tried, and how new ones come from good ones.
+
+    A search needs ``population * (generations + 1)`` evaluations for each budget. All options may
+    change from run to run: no training depends on them, and what was evaluated stays valid.
+
+    A small population for many generations beats a large one for few generations (measured on toy
+    problems of 60 layers, at some 500 evaluations).
+    """
+
+    # random: all are drawn as the first population is, for comparison at equal evaluations
+    method: str = option("evolution", choices=("evolution", "random"), change=RESUMABLE)
+    # sparsities that a layer may have, ascending
+    choices: list[float] = option(factory=lambda: [s / 10 for s in range(10)], change=RESUMABLE)
+    population: int = option(16, minimum=1, change=RESUMABLE)  # sub-networks of a generation
+    generations: int = option(30, minimum=0, change=RESUMABLE)  # after the first population
+    # share of the population: the best of all seen so far, from which the next ones come
+    parents: float = option(0.25, minimum=0, maximum=1, change=RESUMABLE)
+    mutation: float = option(0.1, minimum=0, maximum=1, change=RESUMABLE)  # of a layer, its chance
+    seed: int = option(0, minimum=0, change=RESUMABLE)
+
+    def check(self, prefix: str) -> None:
+        """:raises UserError: choices that are none, or more than a population has room for."""
+        choices = list(self.choices)
+        if not choices or sorted(set(choices)) != choices or not 0 <= choices[0] <= choices[-1] < 1:
+            raise UserError(
+                f"{prefix}choices={choices}: must be ascending sparsities, at least 0 and below 1"
+            )
+        if self.population < len(choices):
+            raise UserError(
+                f"{prefix}population={self.population}: must be at least {len(choices)}, for the "
+                f"first one holds a uniform sub-network of each of {prefix}choices"
+            )
+
+    def evaluations(self, budgets: int = 1) -> int:
+        """How often the fitness is computed at most, for so many budgets."""
+        return self.population * (self.generations + 1) * budgets

@@ -1,0 +1,69 @@
+"""Which sub-networks of a supernet a step trains: a pure function of (seed, step, rank, number).
+
+So all ranks know what each of them trains without a word between them, and a resumed training goes
+on with the same ones (Omni-sparsity DNN, arXiv 2110.08352, trains all of them jointly).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from asrprune.randomness import key_to_seed
+from asrprune.weight_pruning.options import SupernetOptions
+
+GRID = 10  # tenths of sparsity
+Sparsities = dict[str, float]  # layer's name -> its sparsity
+
+
+def sub_networks(
+    layers: Sequence[str],
+    options: SupernetOptions,
+    sparsest: float,
+    seed: int,
+    step: int,
+    rank: int = 0,
+    number: int = 0,
+) -> list[Sparsities]:
+    """The sub-networks that one micro-batch trains, each by a forward and a backward pass.
+
+    ``single``: the dense one, the sparsest one or one drawn at random, with the probabilities that
+    the options say. ``sandwich``: the densest, the sparsest, and some at random (Yu and Huang 2019,
+    arXiv 1903.05134); the dense one comes last.
+
+    :param sparsest: the sparsity of all layers that none exceeds, 0 to 1.
+    :param number: of the micro-batch within the step.
+    """
+    random = np.random.default_rng(key_to_seed("supernet", seed, step, rank, number))
+    dense, least = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, sparsest)
+    if options.sampling == "sandwich":
+        drawn = [_draw(layers, options, sparsest, random) for _ in range(options.random)]
+        return [*drawn, least, dense]
+    place = random.random()
+    if place < options.dense:
+        return [dense]
+    if place < options.dense + options.sparsest:
+        return [least]
+    return [_draw(layers, options, sparsest, random)]
+
+
+def densest(networks: Sequence[Sparsities]) -> Sparsities:
+    """The union of the masks of some sub-networks, which are nested within each layer."""
+    return {name: min(network[name] for network in networks) for name in networks[0]}
+
+
+def _draw(
+    layers: Sequence[str], options: SupernetOptions, sparsest: float, random: np.random.Generator
+) -> Sparsities:
+    """Sparsities in tenths: all alike at random, or about a common mean that is drawn first.
+
+    Independent draws for many layers have nearly the same mean each time, so the mean comes first:
+    every size is then trained.
+    """
+    most = int(GRID * sparsest + 1e-6)
+    if options.space == "uniform":
+        tenths = random.integers(0, most + 1, len(layers))
+    else:
+        spread = GRID * options.jitter
+        middle = random.uniform(0, most)
+        tenths = np.rint(middle + random.uniform(-spread, spread, len(layers))).clip(0, most)
+    return dict(zip(layers, (tenths / GRID).tolist(), strict=True))

@@ -1,0 +1,53 @@
+"""Other values in parameters for a while, by pointer: the parameter objects and names stay.
+
+Backward has to run where forward ran. Autograd keeps the parameter, not its values, so a backward
+on the other side of a swap would multiply by the wrong weights; it raises torch's "modified by an
+inplace operation" instead, as each swap counts as a change in place.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+
+from asrprune.errors import UserError
+
+SWAPS = 2  # changes of a parameter's version by one use of `swapped`
+
+
+@contextmanager
+def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside of it the parameters hold ``values``; after it, their very tensors, in any case.
+
+    :param values: of the parameters' shapes, types and devices, by the same names.
+    :raises UserError: at the end, where a parameter was changed inside: the change is lost.
+    """
+    originals = {name: parameter.data for name, parameter in parameters.items()}
+    changed: list[str] = []
+    _point(parameters, values)
+    versions = {name: parameter._version for name, parameter in parameters.items()}
+    try:
+        yield
+        changed = [
+            name
+            for name, parameter in parameters.items()
+            if parameter._version != versions[name]
+            or parameter.data_ptr() != values[name].data_ptr()
+        ]
+    finally:
+        _point(parameters, originals)
+    if changed:
+        raise UserError(
+            f"{changed[0]} ({len(changed)} of {len(parameters)} pruned parameters) was changed "
+            "while a mask was applied, and the change is lost. Only forward and backward belong "
+            "inside; step the optimizer, load and move the model outside."
+        )
+
+
+def _point(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.data = values[name]
+        increment_version(parameter)
+    torch.clear_autocast_cache()  # autocast would go on using its copies of the former values

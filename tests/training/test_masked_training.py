@@ -1,0 +1,181 @@
+"""Training with masks: exact resume, equal bits on all ranks, and weights that do not move."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from asrprune.errors import UserError
+from asrprune.training.checkpoint import load_checkpoint, numbered
+from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
+from asrprune.training.metrics import Meter
+from asrprune.training.resume import resume
+from asrprune.training.train import build_trainer
+from asrprune.weight_pruning.pack import pack, unpack
+from tests.conftest import tiny_config
+from tests.training.command import assert_same
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+SCHEDULE = {"final": 0.8, "start": 0.1, "end": 0.6, "freeze": 0.7, "refresh_interval": 3}
+SUPERNET = {"method": "supernet", "schedule": SCHEDULE}
+METHODS = {
+    "gradual": {"method": "gradual", "schedule": SCHEDULE},
+    "supernet": SUPERNET,
+    "sandwich": {**SUPERNET, "supernet": {"sampling": "sandwich"}},
+}
+
+
+def masked_config(corpus, masking, **options):
+    """Two epochs of some ten steps; ``masking`` are options of weight pruning."""
+    return tiny_config(
+        corpus,
+        **{
+            "weight_pruning": masking,
+            "data__max_duration": 9.0,
+            "data__num_workers": 0,
+            "training__checkpoint_interval": 1,
+            "training__keep_checkpoints": 1000,
+            "model__encoder_options__dropout": 0.1,
+            **options,
+        },
+    )
+
+
+def trainer_of(config, corpus, folder: Path, ranks: Ranks = ALONE):
+    folder.mkdir(exist_ok=True, parents=True)
+    return build_trainer(config, ranks, folder, corpus.manifests, corpus.lang)
+
+
+@pytest.fixture
+def make_trainer(tiny_corpus, tmp_path):
+    """``make_trainer(folder, masking, **options)``."""
+
+    def make(folder, masking, **options):
+        config = masked_config(tiny_corpus, masking, **options)
+        return trainer_of(config, tiny_corpus, tmp_path / folder)
+
+    return make
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resume_after_every_step(method, make_trainer):
+    """With data pruning on: both hearts in one run."""
+    pruning = {"data_pruning": {"policy": "random", "keep": 0.6, "anneal": 0.34}}
+    options = {"training__epochs": 3, **pruning}
+    trainer = make_trainer("whole", METHODS[method], **options)
+    assert trainer.run() == 0
+    last, *earlier = reversed(numbered(trainer.folder, "checkpoint"))
+    assert len(earlier) >= 8
+    expected = load_checkpoint(last)
+    assert expected["masking"]["sparsity"] == 0.8
+    for path in earlier:
+        part = make_trainer(path.stem, METHODS[method], **options)
+        torch.save(load_checkpoint(path), part.folder / path.name)
+        resume(part)
+        assert part.run() == 0
+        assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), expected)
+
+
+@pytest.mark.parametrize("method", ["gradual", "supernet"])
+def test_nothing_pruned_is_no_masks(method, make_trainer):
+    plain = make_trainer("plain", {})
+    plain.run()
+    masked = make_trainer("masked", {"method": method, "schedule": {"final": 0.0}})
+    masked.run()
+    assert_same(masked.model.state_dict(), plain.model.state_dict())
+    assert_same(masked.average.state_dict(), plain.average.state_dict())
+
+
+def test_masked_weights_stand_still_and_others_move(make_trainer):
+    schedule = {"kind": "constant", "final": 0.7, "refresh_interval": 10**6}
+    trainer = make_trainer("exp", {"method": "gradual", "schedule": schedule})
+    masks = trainer.masking.bank.masks(0.7)
+    parameters = trainer.masking.bank.parameters()
+    before = {name: weight.detach().clone() for name, weight in parameters.items()}
+    names = list(trainer.model.state_dict())
+    trainer.run()
+    assert list(trainer.model.state_dict()) == names
+    for name, weight in trainer.masking.bank.parameters().items():
+        assert weight is parameters[name]
+        same = weight == before[name]
+        assert same[~masks[name]].all() and 0.2 < masks[name].float().mean() < 0.4
+        assert (~same[masks[name]]).float().mean() > 0.9, name
+
+
+def test_a_step_moves_the_union_of_what_it_trained(make_trainer):
+    """Micro-batches of other sub-networks: no weight moves that none of them held."""
+    schedule = {"kind": "constant", "final": 0.9, "refresh_interval": 10**6}
+    supernet = {"dense": 0.0, "sparsest": 0.3}
+    trainer = make_trainer(
+        "exp", {"method": "supernet", "schedule": schedule, "supernet": supernet}
+    )
+    trainer.data.start_epoch(1)
+    batches = list(trainer.batches())
+    moved = 0
+    for step in range(4):
+        before = {n: p.detach().clone() for n, p in trainer.masking.bank.parameters().items()}
+        trainer.step(batches[2 * step : 2 * step + 2], Meter(ALONE), False)
+        networks = [trainer.masking.networks(step, number)[0] for number in range(2)]
+        for name, weight in trainer.masking.bank.parameters().items():
+            held = [trainer.masking.bank.masks(network)[name] for network in networks]
+            changed = weight != before[name]
+            assert not changed[~(held[0] | held[1])].any()
+            moved += int(changed.sum())
+    assert moved
+
+
+def rank_main(rank: int, corpus, root: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
+    torch.set_num_threads(1)
+    ranks = start_ranks("cpu", f"file://{root}/rendezvous")
+    for method in ("supernet", "sandwich"):
+        config = masked_config(corpus, METHODS[method], data__max_duration=6.0, data__dev=[])
+        folder = root / method
+        folder.mkdir(exist_ok=True)
+        trainer = trainer_of(config, corpus, folder, ranks)
+        networks = [trainer.masking.networks(step, 0, one) for step in (5, 6) for one in (0, 1)]
+        assert trainer.run() == 0 and trainer.position.step >= 10
+        torch.save(trainer.model.state_dict(), root / f"{method}-{rank}.pt")
+        (root / f"{method}-{rank}.txt").write_text(f"{trainer.masking.bank.digest()} {networks}")
+        if ranks.first:  # and from the middle on
+            part = root / f"{method}-again"
+            part.mkdir()
+            path = numbered(folder, "checkpoint")[5]
+            torch.save(load_checkpoint(path), part / path.name)
+        ranks.barrier()
+        again = trainer_of(config, corpus, root / f"{method}-again", ranks)
+        resume(again)
+        assert again.run() == 0
+        assert_same(again.model.state_dict(), trainer.model.state_dict())
+    stop_ranks()
+
+
+def test_ranks_with_other_sub_networks_hold_equal_bits(tiny_corpus, tmp_path):
+    mp.spawn(rank_main, (tiny_corpus, tmp_path), nprocs=2)
+    for method in ("supernet", "sandwich"):
+        states = [torch.load(tmp_path / f"{method}-{r}.pt", weights_only=True) for r in (0, 1)]
+        assert_same(*states)
+        one, other = ((tmp_path / f"{method}-{rank}.txt").read_text() for rank in (0, 1))
+        assert one == other  # digests, and what each thinks that the other one trains
+
+
+def test_the_sparsest_is_validated_as_well(make_trainer):
+    trainer = make_trainer("exp", SUPERNET)
+    trainer.run()
+    losses = trainer.validate()
+    assert list(losses) == ["dev", "dev@0.80"] and losses["dev"] != losses["dev@0.80"]
+    state = trainer.model.state_dict()
+    zeroed = unpack(pack(state, trainer.masking.bank, 0.8))
+    trainer.model.load_state_dict(zeroed)
+    masking, trainer.masking = trainer.masking, None
+    assert trainer.validate()["dev"] == pytest.approx(losses["dev@0.80"], rel=1e-5)
+    assert masking.bank.density(0.8) == pytest.approx(0.2, abs=0.02)
+
+
+def test_what_does_not_fit_is_named(make_trainer):
+    with pytest.raises(UserError, match="15x1"):
+        make_trainer("exp", {"method": "gradual", "block": "15x1"})
+    with pytest.raises(UserError, match="decoder"):
+        make_trainer("exp", {"method": "gradual", "include": ["decoder.*"]})

@@ -1,0 +1,94 @@
+"""Sub-networks of a step: pure, of the sizes that were asked for, known to all ranks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asrprune.errors import UserError
+from asrprune.options import check
+from asrprune.weight_pruning.dropout import scaled_dropout
+from asrprune.weight_pruning.options import SupernetOptions
+from asrprune.weight_pruning.supernet import densest, sub_networks
+
+LAYERS = [f"layer{number}" for number in range(12)]
+SPARSITIES = st.sampled_from([0.0, 0.3, 0.55, 0.7, 0.9])
+
+
+def drawn(options, sparsest, steps=400, **key):
+    return [sub_networks(LAYERS, options, sparsest, 1, step, **key)[0] for step in range(steps)]
+
+
+@given(SPARSITIES, st.sampled_from(["mean", "uniform"]), st.integers(0, 10**6), st.integers(0, 7))
+def test_pure_and_within_bounds(sparsest, space, step, rank):
+    options = SupernetOptions(dense=0.1, sparsest=0.1, space=space)
+    [network] = sub_networks(LAYERS, options, sparsest, 5, step, rank)
+    assert [network] == sub_networks(LAYERS, options, sparsest, 5, step, rank)
+    assert list(network) == LAYERS
+    assert all(0 <= value <= sparsest for value in network.values())
+    tenths = 10 * np.array(list(network.values()))
+    assert np.allclose(tenths, tenths.round()) or set(network.values()) == {sparsest}
+
+
+def test_ranks_steps_and_micro_batches_differ():
+    options = SupernetOptions(dense=0.0, sparsest=0.0)
+    base = drawn(options, 0.9, 50)
+    assert len({tuple(network.values()) for network in base}) > 40
+    for key in ({"rank": 1}, {"number": 1}):
+        others = drawn(options, 0.9, 50, **key)
+        assert sum(a != b for a, b in zip(base, others, strict=True)) > 40
+
+
+def test_the_ends_have_their_probabilities():
+    networks = drawn(SupernetOptions(dense=0.3, sparsest=0.2, jitter=0.4), 0.9, 2000)
+    values = np.array([list(network.values()) for network in networks])
+    dense, sparsest = (values == 0).all(1).mean(), (values == 0.9).all(1).mean()
+    # five standard deviations of 2000 draws, and the few drawn ones that happen to be an end
+    assert dense == pytest.approx(0.3, abs=0.06) and sparsest == pytest.approx(0.2, abs=0.06)
+
+
+@pytest.mark.parametrize("space, spread", [("mean", True), ("uniform", False)])
+def test_a_common_mean_trains_every_size(space, spread):
+    """Independent draws for twelve layers have nearly the same mean each time."""
+    networks = drawn(SupernetOptions(dense=0, sparsest=0, space=space), 0.9)
+    means = [np.mean(list(network.values())) for network in networks]
+    assert (np.std(means) > 0.2) == spread
+    assert np.std([list(network.values()) for network in networks], axis=1).mean() > 0.05
+
+
+def test_a_sandwich_ends_with_the_dense_one():
+    options = SupernetOptions(sampling="sandwich", random=2)
+    networks = sub_networks(LAYERS, options, 0.8, 1, 3)
+    assert len(networks) == 4
+    assert set(networks[-1].values()) == {0.0} and set(networks[-2].values()) == {0.8}
+    assert networks[0] != networks[1]
+
+
+def test_the_densest_is_the_least_sparsity_of_each_layer():
+    networks = [{"a": 0.3, "b": 0.9}, {"a": 0.5, "b": 0.1}]
+    assert densest(networks) == {"a": 0.3, "b": 0.1}
+
+
+def test_probabilities_of_more_than_one():
+    with pytest.raises(UserError, match="supernet.dense=0.8 and supernet.sparsest=0.3: together"):
+        check(SupernetOptions(dense=0.8, sparsest=0.3), "supernet.")
+
+
+def test_dropout_is_scaled_and_comes_back():
+    module = torch.nn.Sequential(
+        torch.nn.Dropout(0.4),
+        torch.nn.Dropout1d(0.2),
+        torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1),
+        torch.nn.LSTM(4, 4, 2, dropout=0.3),
+    )
+
+    def rates():
+        attention, lstm = module[2].self_attn.dropout, module[3].dropout
+        return [module[0].p, module[1].p, module[2].dropout1.p, attention, lstm]
+
+    before = rates()
+    with pytest.raises(KeyError), scaled_dropout(module, 0.25):
+        assert rates() == pytest.approx([0.25 * rate for rate in before])
+        raise KeyError
+    assert rates() == before == [0.4, 0.2, 0.1, 0.1, 0.3]
