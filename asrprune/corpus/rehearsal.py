@@ -19,7 +19,7 @@ from asrprune.corpus.espeak import Espeak, find_library
 from asrprune.corpus.librispeech_layout import UTTERANCES_PER_CHAPTER, Chapter
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.rehearsal_speech import SAMPLING_RATE, Shape, utterance
-from asrprune.corpus.rehearsal_text import english_sentence, spell
+from asrprune.corpus.rehearsal_text import TEXTS, spell
 from asrprune.corpus.rehearsal_voices import english_speaker
 from asrprune.corpus.room_acoustics import Acoustics
 from asrprune.environment import usable_cores
@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-hours", type=float, help="hours to test on; default: 0.3 for an hour of training"
     )
+    parser.add_argument(
+        "--text",
+        choices=TEXTS,
+        default="sentences",
+        help="what is said; numbers, of some forty words, are learnt from less speech",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of texts, voices and rooms")
     parser.add_argument(
         "--jobs", type=int, default=usable_cores(), help="processes; does not change the files"
@@ -58,11 +64,18 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--test-hours must be above 0, not {args.test_hours}")
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
-    LAYOUTS[args.layout](args.out_dir, args.train_hours, args.seed, args.jobs, args.test_hours)
+    LAYOUTS[args.layout](
+        args.out_dir, args.train_hours, args.seed, args.jobs, args.test_hours, args.text
+    )
 
 
 def rehearse_librispeech(
-    out_dir: Path, train_hours: float, seed: int, jobs: int, test_hours: float | None = None
+    out_dir: Path,
+    train_hours: float,
+    seed: int,
+    jobs: int,
+    test_hours: float | None = None,
+    text: str = "sentences",
 ) -> None:
     """``out_dir/LibriSpeech`` with train-clean-100, dev-clean and test-clean.
 
@@ -74,7 +87,9 @@ def rehearse_librispeech(
     spell(0)
     corpus = out_dir / "LibriSpeech"
     spec = {"train_hours": train_hours, "seed": seed, "version": VERSION}
-    claim_folder(corpus, spec | ({} if test_hours is None else {"test_hours": test_hours}))
+    spec |= {} if test_hours is None else {"test_hours": test_hours}
+    spec |= {} if text == "sentences" else {"text": text}
+    claim_folder(corpus, spec)
     if test_hours is None:
         test_hours = TEST_HOURS * min(train_hours, 1.0)
     plan = [
@@ -93,7 +108,7 @@ def rehearse_librispeech(
     try:
         parts = [missing[i : i + PART_CHAPTERS] for i in range(0, len(missing), PART_CHAPTERS)]
         with progress_bar(len(missing) * UTTERANCES_PER_CHAPTER, "synthesis", "utterance") as bar:
-            for _ in run_parts(partial(speak_chapters, corpus, seed), parts, jobs, bar):
+            for _ in run_parts(partial(speak_chapters, corpus, seed, text), parts, jobs, bar):
                 pass  # the files are the result
     finally:
         librispeech.remove_leftovers(corpus)
@@ -103,9 +118,7 @@ def rehearse_librispeech(
     log.info("%s is whole: synthetic speech, %d chapters", corpus, len(plan))
 
 
-LAYOUTS: dict[str, Callable[[Path, float, int, int, float | None], None]] = {
-    "librispeech": rehearse_librispeech
-}
+LAYOUTS: dict[str, Callable[..., None]] = {"librispeech": rehearse_librispeech}
 
 
 def num_chapters(hours: float) -> int:
@@ -138,20 +151,22 @@ def claim_folder(corpus: Path, spec: dict) -> None:
 
 
 def speak_chapters(
-    corpus: Path, seed: int, chapters: Sequence[Chapter], progress: Callable[[int], None]
+    corpus: Path, seed: int, text: str, chapters: Sequence[Chapter], progress: Callable[[int], None]
 ) -> None:
     """Write chapters one after another; the work of one process."""
     with Espeak() as espeak:
         for chapter in chapters:
             librispeech.write_chapter(
-                corpus, chapter, speak_chapter(espeak, seed, chapter), SAMPLING_RATE
+                corpus, chapter, speak_chapter(espeak, seed, chapter, text), SAMPLING_RATE
             )
             progress(UTTERANCES_PER_CHAPTER)
 
 
-def speak_chapter(espeak: Espeak, seed: int, chapter: Chapter) -> Iterator[tuple[str, np.ndarray]]:
+def speak_chapter(
+    espeak: Espeak, seed: int, chapter: Chapter, text: str = "sentences"
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (transcript, int16 samples), each a function of (seed, split, speaker, number)."""
     voice = english_speaker(seed, chapter.group, chapter.speaker_index).voice
     for number in chapter.utterances:
         key = (seed, chapter.split, chapter.speaker_id, number)
-        yield utterance(espeak, voice, english_sentence, SHAPE, ACOUSTICS, key)
+        yield utterance(espeak, voice, TEXTS[text], SHAPE, ACOUSTICS, key)

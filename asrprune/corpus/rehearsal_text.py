@@ -80,10 +80,24 @@ TEMPLATES = (
     "{thousands}.",
 )
 
+# Some forty words, each of them many times in an hour: what is left to learn is how they sound.
+NUMBERS = ("{digits}.", "{phone}.", "{number}.", "{thousands}.", "{decimal}.", "{year}.")
+
 
 def english_sentence(rng: random.Random) -> str:
     """A lower-case English sentence with light punctuation, every number spelt out."""
     return rng.choice(TEMPLATES).format_map(_Slots(rng))
+
+
+def english_number(rng: random.Random) -> str:
+    """A number as an English sentence."""
+    return rng.choice(NUMBERS).format_map(_Slots(rng))
+
+
+TEXTS: dict[str, Callable[[random.Random], str]] = {
+    "sentences": english_sentence,
+    "numbers": english_number,
+}
 
 
 def transcript(sentence: str) -> str:

@@ -19,7 +19,7 @@ pytest.importorskip("num2words")
 from asrprune.corpus import librispeech_layout as librispeech
 from asrprune.corpus import rehearsal
 from asrprune.corpus.espeak import Espeak, Voice
-from asrprune.corpus.rehearsal_text import english_sentence, transcript
+from asrprune.corpus.rehearsal_text import TEXTS, transcript
 from asrprune.corpus.rehearsal_voices import ENGLISH_ACCENTS, VARIANTS, english_speaker
 from asrprune.errors import UserError
 from asrprune.randomness import keyed_random
@@ -84,6 +84,8 @@ def test_a_finished_corpus_is_left_alone_and_never_mixed(corpus):
         rehearsal.rehearse_librispeech(corpus.parent, HOURS, seed=1, jobs=1)
     with pytest.raises(UserError, match=r"train_hours is 0.02 there and 3 here"):
         rehearsal.rehearse_librispeech(corpus.parent, 3, seed=0, jobs=1)
+    with pytest.raises(UserError, match=r"text is None there and numbers here"):
+        rehearsal.rehearse_librispeech(corpus.parent, HOURS, seed=0, jobs=1, text="numbers")
     assert files(corpus) == before
 
 
@@ -220,11 +222,15 @@ def test_test_voices_are_unseen():
     assert len(variants["train"]) >= 40
 
 
-def test_every_sentence_is_spelt_in_plain_words():
+@pytest.mark.parametrize("text, most, least", [("sentences", 400, 200), ("numbers", 45, 30)])
+def test_every_sentence_is_spelt_in_plain_words(text, most, least):
+    words = set()
     for number in range(2000):
-        sentence = english_sentence(keyed_random("sentence", number))
+        sentence = TEXTS[text](keyed_random("sentence", number))
         assert re.fullmatch(r"[a-z' ,.-]+", sentence), sentence
         assert sentence.endswith(".")
+        words |= set(transcript(sentence).split())
+    assert least < len(words) < most
     assert transcript("at twenty-one o'clock, anna.") == "AT TWENTY ONE O'CLOCK ANNA"
 
 
