@@ -19,6 +19,7 @@ VERBS = {
     "train": ("asrprune.training.train", "train a transducer, or resume a training"),
     "average": ("asrprune.training.averaging", "average checkpoints into one model"),
     "decode": ("asrprune.decoding.decode", "decode cut sets and write result files"),
+    "extract": ("asrprune.export.extract", "a sub-network of a model, by itself and packed"),
     "score": ("asrprune.scoring.score", "error rates with confidence intervals"),
     "compare": ("asrprune.studies.compare", "train a grid of methods and compare them"),
     "report": ("asrprune.data_pruning.report", "what a run's data pruning did"),

@@ -27,6 +27,8 @@ MAY_IMPORT = {
     "training": FOUNDATIONS | {"config", "corpus", "data_pruning", "transducer", "weight_pruning"},
     # of training: how a model file is read
     "decoding": FOUNDATIONS | {"config", "corpus", "transducer", "scoring", "training"},
+    # a model file is what decoding reads
+    "export": FOUNDATIONS | {"config", "decoding", "training", "transducer", "weight_pruning"},
     "studies": FOUNDATIONS
     | {"config", "corpus", "data_pruning", "decoding", "scoring", "training"},
 }
