@@ -16,8 +16,8 @@ from asrprune.training.distributed import Ranks
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.dropout import scaled_dropout
 from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.options import WeightPruningOptions, parse_block
-from asrprune.weight_pruning.prunable import find_layers
+from asrprune.weight_pruning.options import Block, WeightPruningOptions, parse_block
+from asrprune.weight_pruning.prunable import Layer, find_layers
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
 from asrprune.weight_pruning.supernet import Sparsities, densest, sub_networks
 
@@ -31,11 +31,8 @@ class Masking:
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
         """:raises UserError: options that do not fit to the model."""
-        self.options: WeightPruningOptions = config.weight_pruning
-        options, block = self.options, parse_block(self.options.block)
-        layers = find_layers(
-            model, block, options.include, options.exclude, options.recurrent, options.ragged
-        )
+        self.options = options = config.weight_pruning
+        layers, block = layers_of(model, options)
         self.bank = MaskBank(model, layers, block, options.criterion, options.scope)
         parameters = self.bank.parameters()
         self.optimizer = GatedOptimizer(
@@ -106,6 +103,18 @@ class Masking:
         """
         self.bank.load_state_dict(state["bank"])
         self.sparsity = state["sparsity"]
+
+
+def layers_of(model: nn.Module, options: WeightPruningOptions) -> tuple[list[Layer], Block]:
+    """What the options prune of a model, and in which blocks.
+
+    :raises UserError: they do not fit to the model.
+    """
+    block = parse_block(options.block)
+    layers = find_layers(
+        model, block, options.include, options.exclude, options.recurrent, options.ragged
+    )
+    return layers, block
 
 
 def make_masking(

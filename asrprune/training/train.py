@@ -74,14 +74,17 @@ def _lay_out(config: Config) -> int:
 
     Returns the number of its parameters, for 500 symbols (there is no tokenizer yet).
 
-    :raises UserError: see `asrprune.transducer.model.build_model`.
+    :raises UserError: see `asrprune.transducer.model.build_model`, and `layers_of`.
     """
     import torch
 
+    from asrprune.training.masking import layers_of
     from asrprune.transducer.model import build_model
 
     with torch.device("meta"):
         model = build_model(config.model, config.loss, vocab_size=500)
+    if config.weight_pruning.method != "none":
+        layers_of(model, config.weight_pruning)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -375,6 +375,10 @@ def test_a_dry_run_reads_no_data_and_lays_out_the_model(train_command, capsys):
             "encoder_options.dmi: unknown option (did you mean 'dim'?)",
         ),
         ("loss.lm_scale=1 loss.am_scale=1", "their sum must be at most 1"),
+        (
+            "weight_pruning.method=gradual weight_pruning.block=15x1",
+            "weight_pruning.block=15x1 does not divide encoder.layers.0",
+        ),
     ):
         assert train_command("--dry-run", "true", *word.split()) == 1
         assert message in capsys.readouterr().err
