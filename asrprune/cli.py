@@ -18,6 +18,7 @@ VERBS = {
     "tokenizer": ("asrprune.corpus.tokenizer", "train a BPE or character tokenizer"),
     "train": ("asrprune.training.train", "train a transducer, or resume a training"),
     "average": ("asrprune.training.averaging", "average checkpoints into one model"),
+    "search": ("asrprune.studies.search", "the best sub-networks of a supernet, by size"),
     "decode": ("asrprune.decoding.decode", "decode cut sets and write result files"),
     "extract": ("asrprune.export.extract", "a sub-network of a model, by itself and packed"),
     "score": ("asrprune.scoring.score", "error rates with confidence intervals"),

@@ -28,9 +28,11 @@ MAY_IMPORT = {
     # of training: how a model file is read
     "decoding": FOUNDATIONS | {"config", "corpus", "transducer", "scoring", "training"},
     # a model file is what decoding reads
-    "export": FOUNDATIONS | {"config", "decoding", "training", "transducer", "weight_pruning"},
+    "export": FOUNDATIONS
+    | {"config", "corpus", "decoding", "training", "transducer", "weight_pruning"},
     "studies": FOUNDATIONS
-    | {"config", "corpus", "data_pruning", "decoding", "scoring", "training"},
+    | {"config", "corpus", "data_pruning", "decoding", "export", "scoring", "training"}
+    | {"transducer", "weight_pruning"},
 }
 # a measuring tool is a verb: it reads a command line and writes files
 VERBS = {"asrprune/transducer/benchmark.py"}

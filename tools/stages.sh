@@ -2,14 +2,15 @@
 # The stages of a recipe. run.sh sources this file after its options were parsed, calls "stage" once
 # for each stage, in order, and "finish" at the end. run.sh declares --stage, --stop-stage, --dry-run.
 #
-#   stage NAME FOLDER [--part P] [--after "NUMBER PART"] [--options VARIABLE...] [--texts FILE...]
-#         [--needs PATH...] [--makes PATH...] -- COMMAND...
+#   stage NAME FOLDER [--part P] [--after "NUMBER PART"] [--aside] [--options VARIABLE...]
+#         [--texts FILE...] [--needs PATH...] [--makes PATH...] -- COMMAND...
 #
 # COMMAND is "run ...", "run_to FILE ...", "run_into FOLDER ..." or a function made of these. A stage
 # that ends well leaves a sentinel in FOLDER/.stages: the values of its options (shell variables of
 # run.sh), digests of its texts (small files of options, comments apart) and of the sentinels before
 # it, never of data. A stage is skipped while its sentinel says the same and all that it makes is
-# there; to force one, remove something that it makes. Paths may be patterns.
+# there; to force one, remove something that it makes. Paths may be patterns. No stage depends on one
+# that is --aside.
 #
 # A function "preflight", where run.sh has one, runs before the first stage that is not done, so that
 # a misspelt option is not found out after hours. It is all that a dry run runs.
@@ -225,13 +226,14 @@ compare() {
 # --- a stage --------------------------------------------------------------------------------------
 
 stage() { # see the head of this file
-  local name=$1 folder=$2 part='' after='' list='' stored='' number path
+  local name=$1 folder=$2 part='' after='' aside='' list='' stored='' number path
   local -a options=() texts=() needs=() makes=() facts=() reasons=()
   shift 2
   while [[ $1 != -- ]]; do
     case $1,$list in
       --part,*) part=$2 && shift ;;
       --after,*) after=$2 && shift ;;
+      --aside,*) aside=yes ;;
       --options,* | --texts,* | --needs,* | --makes,*) list=$1 ;;
       *,--options) options+=("$1") ;;
       *,--texts) texts+=("$1") ;;
@@ -247,7 +249,8 @@ stage() { # see the head of this file
   local sentinel="$folder/.stages/$name${part:+.$part}"
   data_folder=${data_folder:-$folder}
   gather_facts
-  visited+=("$key") labels[$key]=$label
+  [[ -n $aside ]] || visited+=("$key")
+  labels[$key]=$label
   for path in "${makes[@]}"; do made_by[$path]="$number $name"; done
 
   if [[ $number -lt $first_stage || $number -gt $last_stage ]]; then

@@ -28,6 +28,12 @@ for split in "${train[@]}" "${evaluation[@]}"; do
   cuts+=("$data_dir/fbank/${corpus}_cuts_$split.jsonl.gz")
 done
 
+if [[ -n $search_budgets ]]; then
+  [[ ${#dev[@]} -gt 0 ]] || fail "--search-budgets: --dev-splits must name a set to search on"
+elif [[ $first_stage -eq 7 || $stop_stage =~ ^(7|search)$ ]]; then
+  fail "there is no stage 7 (search) without --search-budgets, such as '0.5 0.8' or '5MB 10MB'"
+fi
+
 lang_dir=$data_dir/lang_$token_type
 [[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
 training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") decoding_words=()
@@ -64,6 +70,17 @@ data_stages() { # stages 3 and 4
     --vocab-size "$vocab_size" ${bpe_model:+--bpe-model "$bpe_model"} --out-dir "$lang_dir"
 }
 
+search_networks() { # stage 7; what decodes the whole model does not depend on it
+  local -a budgets
+  read -ra budgets <<<"$search_budgets"
+  stage search "$exp_dir" --aside --options search_budgets search_seconds search_generations \
+    dev_splits --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
+    --makes "$exp_dir/pareto.json" -- \
+    run asrprune search --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" \
+    --lang-dir "$lang_dir" --dev-set "${dev[0]}" --budgets "${budgets[@]}" \
+    ${search_seconds:+--max-seconds "$search_seconds"} --generations "$search_generations"
+}
+
 model_stages() { # stages 5 to 9, and the end; features of noise, if any, are of stage 2 musan
   local method results
   local -a scores=() recogs
@@ -76,6 +93,8 @@ model_stages() { # stages 5 to 9, and the end; features of noise, if any, are of
     --needs "$exp_dir/epoch-*.pt" --makes "$exp_dir/averaged.pt" -- \
     run asrprune average --exp-dir "$exp_dir" --epoch "$epoch" --avg "$avg" \
     --use-averaged-model "$use_averaged_model"
+
+  [[ -z $search_budgets ]] || search_networks
 
   for method in $decoding_method; do
     results=$exp_dir/$method && scores+=("$results/score.txt")

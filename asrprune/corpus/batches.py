@@ -69,7 +69,7 @@ def alignable(
     kept = kept.to_eager()
     if left_out:
         log.warning(
-            "left out %d of %d training cuts, with more tokens than encoder frames "
+            "left out %d of %d cuts, with more tokens than encoder frames "
             "(loss.topology=modified): %s%s",
             len(left_out),
             len(cuts),

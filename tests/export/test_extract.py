@@ -6,7 +6,8 @@ import torch
 from asrprune import cli
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
-from asrprune.export.extract import make_bank, parse_bytes, within_budget
+from asrprune.export.extract import make_bank, open_source, parse_bytes, within_budget
+from asrprune.files import write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.train import build_trainer
@@ -107,6 +108,74 @@ def test_bad_words(words, message, models, tmp_path, capsys):
     assert extract("--model", models["supernet"], *words, "--output", output) != 0
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def table(models, tmp_path):
+    """As the search stage leaves it: of 0.5 and 0.7 in turns, which is better, and of 0.8."""
+    source = open_source(models["supernet"], [])
+    turns = {layer.name: (0.5, 0.7)[i % 2] for i, layer in enumerate(source.bank.layers)}
+    small = dict.fromkeys(turns, 0.8)
+    networks = [
+        {
+            "bytes": source.bank.sizes(choice).float32_bytes,
+            "fitness": fitness,
+            "sparsities": choice,
+        }
+        for choice, fitness in ((turns, 1.5), (small, 2.5))
+    ]
+    path = tmp_path / "pareto.json"
+    best = [{"best": network} for network in networks]
+    write_json(path, {"model": "a.pt", "model_digest": source.digest, "budgets": best})
+    return path, networks
+
+
+def test_the_best_of_a_search_within_a_budget(table, models, tmp_path):
+    path, (turns, small) = table
+    model = tmp_path / "averaged.pt"
+    save_checkpoint(load_checkpoint(models["supernet"]), model)  # equal weights: the same model
+    bank = open_source(model, []).bank
+    for budget, network in (
+        (turns["bytes"] + 50, turns),
+        (turns["bytes"] - 1, small),
+        (small["bytes"], small),
+    ):
+        assert extract("--model", model, "--search", path, "--budget", f"{budget}B") == 0
+        output = tmp_path / f"searched-{budget / 1e6:g}MB.pt"
+        with bank.apply(network["sparsities"]):
+            state = load_checkpoint(model)["model"]
+            masked = {name: value.clone() for name, value in bank.parameters().items()}
+        found = load_checkpoint(output)
+        assert found["sparsity"] == network["sparsities"]
+        assert_same(found["model"], {**state, **{k: v.detach() for k, v in masked.items()}})
+        packed = read_packed(output.with_suffix(".packed"))
+        assert packed_bytes(packed) == network["bytes"] <= budget
+
+
+@pytest.mark.parametrize(
+    "method, words, message",
+    [
+        ("none", ("--budget", "1MB"), "pareto.json is of another model than"),
+        ("supernet", ("--budget", "1kB"), "0.001 MB are less than the smallest sub-network of"),
+        ("supernet", ("--budget", "1kB"), "search with --budgets 0.001MB"),
+        ("supernet", ("--sparsity", "0.5"), "--search: say how large the sub-network may be"),
+    ],
+)
+def test_a_search_that_does_not_fit(method, words, message, table, models, tmp_path, capsys):
+    output = tmp_path / "small.pt"
+    assert extract("--model", models[method], "--search", table[0], *words, "--output", output) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [table[0]]
+
+
+@pytest.mark.parametrize(
+    "content, message", [("[1]", "is no pareto.json; the search stage (7)"), ("", "is not valid")]
+)
+def test_a_file_that_is_no_search(content, message, models, tmp_path, capsys):
+    path = tmp_path / "pareto.json"
+    path.write_text(content)
+    assert extract("--model", models["supernet"], "--search", path, "--budget", "1MB") == 1
+    assert message in capsys.readouterr().err
 
 
 def test_masks_of_another_model_are_refused(models, tmp_path, capsys):

@@ -108,6 +108,41 @@ def test_each_search_has_its_own_results(librispeech):
     assert librispeech.commands() == []
 
 
+def test_a_search_runs_where_it_is_asked_for_and_alone(librispeech):
+    librispeech.run(*REHEARSAL)
+    librispeech.commands()
+    words = (*REHEARSAL, "--search-budgets", "0.8 5MB")
+    librispeech.run(*words, "--search-seconds", "60")
+    line = librispeech.log.read_text().splitlines()[-1]
+    assert "--dev-set dev-clean --budgets 0.8 5MB --max-seconds 60 --generations 30" in line
+    assert librispeech.commands() == ["asrprune search"]
+    librispeech.run(*words)
+    assert librispeech.commands() == ["asrprune search"]
+    librispeech.run(*words, "--search-generations", "9")
+    assert librispeech.commands() == ["asrprune search"]
+    for more in ((), ("--stage", "search", "--stop-stage", "search"), ("--stage", "decode")):
+        librispeech.run(*words, "--search-generations", "9", *more)
+        librispeech.run(*REHEARSAL)
+        assert librispeech.commands() == []
+    librispeech.run(*words, "--search-generations", "9", "--avg", "1")
+    assert librispeech.commands() == [
+        f"asrprune {verb}" for verb in ("average", "search", "decode", "score")
+    ]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--stage", "search"), "there is no stage 7 (search) without --search-budgets"),
+        (("--stop-stage", "7"), "there is no stage 7 (search) without --search-budgets"),
+        (("--search-budgets", "0.8", "--dev-splits", ""), "--dev-splits must name a set"),
+    ],
+)
+def test_a_search_without_what_it_needs(words, message, librispeech):
+    assert message in librispeech.run(*REHEARSAL, *words, code=2).stderr
+    assert librispeech.commands() == []
+
+
 def test_another_tag_shares_the_data(librispeech):
     librispeech.run(*REHEARSAL)
     librispeech.commands()

@@ -284,3 +284,20 @@ def test_a_stage_may_come_after_one_that_is_not_right_before_it(make_recipe):
     changed = recipe.run("--noise", "2")
     assert commands(recipe) == ["make_file data/noise", ALL[-1]]
     assert "stage 2 (features, noise) has run with other options since" in changed.stderr
+
+
+def test_no_stage_comes_after_one_that_is_aside(make_recipe):
+    """As the search, of which the decoding of the whole model knows nothing."""
+    extra = "stage tokenizer data --aside --options extra --needs data/valid --makes data/extra "
+    extra += "-- run make_file data/extra\n"
+    recipe = make_recipe(
+        f"{OPTIONS}extra=1 # a number\n", BODY.replace("stage train exp", f"{extra}stage train exp")
+    )
+    (recipe.folder / "conf").write_text("lr: 1\n")
+    recipe.run()
+    assert commands(recipe) == [*ALL[:-1], "make_file data/extra", ALL[-1]]
+    recipe.run("--extra", "2")
+    assert commands(recipe) == ["make_file data/extra"]
+    changed = recipe.run("--extra", "2", "--speed", "true")  # what it depends on
+    assert "make_file data/extra" in commands(recipe)
+    assert "stage 4 (tokenizer) runs again: stage 3 (validate) has run" in changed.stderr

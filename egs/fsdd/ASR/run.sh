@@ -2,9 +2,10 @@
 # Connected digits, real speech of six speakers: ./run.sh [--option value ...] [key=value ...]
 #
 # Stages: 0 download (you link your copy), 1 manifests, 2 features, 3 validate, 4 tokenizer,
-# 5 train, 6 average, 8 decode, 9 score. A stage that is done is skipped; one whose options changed
-# runs again, as do those after it. Whatever stopped a run, the same command goes on from there.
-# Words of the form key=value, such as training.epochs=3, change the configuration.
+# 5 train, 6 average, 7 search (where --search-budgets ask for it), 8 decode, 9 score. A stage that
+# is done is skipped; one whose options changed runs again, as do those after it. Whatever stopped a
+# run, the same command goes on from there. Words of the form key=value, such as training.epochs=3,
+# change the configuration.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -31,6 +32,9 @@ start_epoch=0         # go back to where this epoch starts; 0: go on from the la
 epoch=0               # last epoch to average; 0: the newest
 avg=2                 # how many epochs to average
 use_averaged_model=true # average over all steps of these epochs, not only over their last ones
+search_budgets=       # sizes or sparsities to search sub-networks of, such as "5MB 0.8"; empty: none
+search_seconds=       # (number) of speech of the first development set to search on; empty: all
+search_generations=30 # of 16 evaluations for each of the search's budgets
 decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
 streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
 jobs=0                # processes for data preparation; 0: one a core

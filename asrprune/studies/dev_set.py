@@ -1,0 +1,127 @@
+"""A fixed part of a development set in memory, and what a model makes of it: loss and WER."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lhotse import CutSet
+from tqdm import tqdm
+
+from asrprune.config import Config
+from asrprune.corpus.batches import alignable, dev_loader, open_cuts, transcript
+from asrprune.corpus.statistics import CutStatistics
+from asrprune.corpus.tokenizer import Tokenizer, normalise
+from asrprune.decoding.options import DecodingOptions
+from asrprune.decoding.search import recognize
+from asrprune.errors import UserError
+from asrprune.randomness import key_to_seed
+from asrprune.scoring.wer import count_errors, total
+from asrprune.transducer.model import Transducer
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """Batches on the model's device, from the shortest cuts to the longest."""
+
+    name: str
+    batches: list[dict[str, Any]]  # as of `asrprune.corpus.batches.SpeechDataset`
+    references: dict[str, list[str]]  # cut id -> words
+    tokens: int  # and one more for each utterance
+    seconds: float
+    digest: str  # of ids, durations and texts
+    tokenizer: Tokenizer
+    decoding: DecodingOptions
+
+    def loss(self, model: Transducer) -> float:
+        """The pruned loss per token, a token more an utterance, as the training reports it."""
+        names = ("features", "feature_lens", "tokens", "token_lens")
+        with torch.no_grad():
+            losses = [
+                model(*(batch[name] for name in names)).pruned.double().sum()
+                for batch in self.batches
+            ]
+            return torch.stack(losses).sum().item() / self.tokens
+
+    def error_rate(self, model: Transducer) -> float:
+        """The word error rate of greedy search, whole utterances at a time."""
+        errors = []
+        for batch in self.batches:
+            found = recognize(
+                model,
+                batch["features"],
+                batch["feature_lens"],
+                self.decoding,
+                self.tokenizer.unk_id,
+            )
+            for cut_id, hypothesis in zip(batch["cut_ids"], found, strict=True):
+                words = self.tokenizer.decode(hypothesis.tokens).split()
+                errors.append(count_errors(self.references[cut_id], words))
+        return total(errors).rate
+
+
+def load_dev_set(
+    manifest_dir: Path,
+    name: str,
+    max_seconds: float | None,
+    model: Transducer,
+    config: Config,
+    tokenizer: Tokenizer,
+) -> DevSet:
+    """Read the features of a set, or of a part of it that is the same each time.
+
+    Where the model's loss has the topology ``modified``, cuts without a path in it are left out.
+
+    :param max_seconds: of speech; None: all of it.
+    :raises UserError: no such set, or nothing of it is left; features cannot be read.
+    """
+    cuts = open_cuts(manifest_dir, config.data.corpus, name)
+    if config.loss.topology == "modified":
+        cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
+    cuts = part_of(cuts, max_seconds)
+    if not len(cuts):
+        raise UserError(f"nothing of the set {name} is left to measure the loss on")
+    statistics, references = CutStatistics(), {}
+    for cut in cuts:
+        text = normalise(transcript(cut))
+        statistics.add(cut.id, cut.duration, text, "")
+        references[cut.id] = text.split()
+    device, batches, tokens = model.feature_mean.device, [], 0
+    with tqdm(total=len(cuts), desc=f"reading {name}", unit="cut", disable=None) as bar:
+        for batch in dev_loader(cuts, tokenizer, config.data, 0, 1):
+            tokens += int((batch["token_lens"] + 1).sum())
+            batches.append(
+                {
+                    key: value.to(device) if isinstance(value, torch.Tensor) else value
+                    for key, value in batch.items()
+                }
+            )
+            bar.update(len(batch["cut_ids"]))
+    return DevSet(
+        name,
+        batches,
+        references,
+        tokens,
+        sum(statistics.durations),
+        statistics.digest(),
+        tokenizer,
+        dataclasses.replace(config.decoding, method="greedy_search", streaming=False),
+    )
+
+
+def part_of(cuts: CutSet, max_seconds: float | None) -> CutSet:
+    """Cuts of at most so many seconds together, but one at least, in the order of the set.
+
+    Which ones is a pure function of their ids: it is the same for all models and all seeds, and a
+    larger part holds a smaller one as far as durations allow.
+    """
+    if max_seconds is None:
+        return cuts
+    chosen: set[str] = set()
+    seconds = 0.0
+    for cut in sorted(cuts, key=lambda cut: key_to_seed("part of a development set", cut.id)):
+        if not chosen or seconds + cut.duration <= max_seconds:
+            chosen.add(cut.id)
+            seconds += cut.duration
+    return cuts.filter(lambda cut: cut.id in chosen).to_eager()

@@ -1,0 +1,297 @@
+"""Search a supernet for the best sub-network within each size, by its loss on a development set.
+
+Nothing is trained. Each evaluation is written down at once, so the same command goes on where it
+stopped, and one with other budgets, seeds or generations uses what is known. Of a model that was
+trained without masks, one-shot prunings are searched, with the options weight_pruning.* that
+``key=value`` words may change.
+"""
+
+import argparse
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.decoding.decode import choose_device
+from asrprune.errors import UserError
+from asrprune.export.extract import Source, open_source, parse_bytes, within_budget
+from asrprune.files import write_json
+from asrprune.options import check
+from asrprune.studies.dev_set import DevSet, load_dev_set
+from asrprune.studies.pareto import draw, finite, record_of, spread
+from asrprune.transducer.model import Transducer
+from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.blocks import LEVELS, level_of
+from asrprune.weight_pruning.evaluations import EvaluationLog
+from asrprune.weight_pruning.rank_correlation import rank_correlation
+from asrprune.weight_pruning.search import SearchResult, search
+from asrprune.weight_pruning.search_options import SearchOptions
+from asrprune.weight_pruning.search_space import Cost, additive_cost
+from asrprune.weight_pruning.sizes import model_sizes
+
+log = logging.getLogger(__name__)
+
+_DEFAULT = SearchOptions()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune search``."""
+    parser.add_argument("--exp-dir", type=Path, required=True, help="results go here")
+    parser.add_argument("--model", type=Path, help="default: EXP_DIR/averaged.pt (stage 6)")
+    parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
+    parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
+    parser.add_argument("--dev-set", required=True, help="what the loss is measured on")
+    parser.add_argument(
+        "--max-seconds", type=float, help="of speech, a fixed part of the set; default: all of it"
+    )
+    parser.add_argument(
+        "--budgets",
+        nargs="+",
+        required=True,
+        help="sizes in the packed file, such as 5MB, or sparsities: what a uniform one takes",
+    )
+    parser.add_argument("--method", choices=("evolution", "random"), default=_DEFAULT.method)
+    parser.add_argument(
+        "--population", type=int, default=_DEFAULT.population, help="of a generation, a budget"
+    )
+    parser.add_argument(
+        "--generations", type=int, default=_DEFAULT.generations, help="after the first population"
+    )
+    parser.add_argument("--seed", type=int, default=_DEFAULT.seed, help="of the draws")
+    parser.add_argument(
+        "--sample-wer",
+        type=int,
+        default=0,
+        help="decode so many sub-networks as well: does a lower loss mean a lower error rate?",
+    )
+    parser.add_argument("--output", type=Path, help="default: EXP_DIR/pareto.json; a .png beside")
+    parser.add_argument(
+        "--log", type=Path, help="of evaluations; default: in EXP_DIR/search, by model and dev set"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="weight_pruning options")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Search, then write the table and the plot."""
+    texts = [word for word in args.budgets if "=" not in word]
+    overrides = [word for word in args.budgets if "=" in word] + args.overrides
+    if args.sample_wer and args.sample_wer < 3:
+        raise UserError(f"--sample-wer {args.sample_wer}: at least 3, or 0 for none")
+    if args.max_seconds is not None and not args.max_seconds > 0:
+        raise UserError(f"--max-seconds {args.max_seconds:g}: must be above 0")
+    path = args.model or args.exp_dir / "averaged.pt"
+    tokenizer = load_tokenizer(args.lang_dir)
+    source = open_source(path, overrides, choose_device(args.device), tokenizer)
+    config, bank = source.config, source.bank
+    if source.trained and config.weight_pruning.method == "gradual":
+        raise UserError(
+            f"{path} was trained to one sparsity (weight_pruning.method=gradual): it has no other "
+            "sub-networks to choose from. Search a supernet, or a model trained without masks"
+        )
+    if not source.trained:
+        log.warning("%s was trained without masks: one-shot prunings of it are searched", path)
+    budgets = [budget_of(text, bank, source.sparsest) for text in texts]
+    options = _options(args, choices_of(bank, source.sparsest, budgets))
+    for text, budget in zip(texts, budgets, strict=True):
+        if budget.sparsity == options.choices[-1]:
+            log.warning(
+                "--budgets %s: all layers must be at sparsity %g, the highest there is; there is "
+                "nothing to choose",
+                text,
+                budget.sparsity,
+            )
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    dev = load_dev_set(
+        args.manifest_dir, args.dev_set, args.max_seconds, source.model, config, tokenizer
+    )
+    identity = {
+        "model": source.digest,
+        "dev set": f"{dev.name} {dev.digest}",
+        "device": source.device.type,  # which rounds in its own way
+    }
+    # by default one of its own for each model and set
+    name = f"{dev.name}-{dev.digest[:8]}-{source.digest[:8]}-{source.device.type}.jsonl"
+    log_path = args.log or args.exp_dir / "search" / name
+    result = _search(source, options, budgets, dev, log_path, identity)
+    record = {
+        "model": str(path),
+        "model_digest": source.digest,
+        "one_shot": not source.trained,
+        "block": str(bank.block),
+        "dev_set": dev.name,
+        "dev_digest": dev.digest,
+        "dev_cuts": len(dev.references),
+        "dev_seconds": round(dev.seconds, 3),
+        "options": dataclasses.asdict(options),
+        **record_of(result, texts, bank),
+    }
+    if args.sample_wer:
+        record["wer"] = _sample_wer(source, dev, result, args.sample_wer, log_path, identity)
+    output = args.output or args.exp_dir / "pareto.json"
+    write_json(output, record)
+    draw(record, output.with_suffix(".png"))
+    _tell(record, output)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A size that sub-networks may have."""
+
+    bytes: float
+    sparsity: float  # of the uniform sub-network of this size
+
+
+def budget_of(text: str, bank: MaskBank, sparsest: float) -> Budget:
+    """A budget as it is written: a size, such as 5MB, or a sparsity, such as 0.7.
+
+    :raises UserError: it is neither, or smaller than the uniform sub-network of ``sparsest``.
+    """
+    try:
+        sparsity = float(text)
+    except ValueError:
+        sparsity = math.nan
+    if 0 <= sparsity < 1:
+        if sparsity > sparsest + 1e-6:
+            raise UserError(
+                f"--budgets {text}: no sub-network above sparsity {sparsest:g} was trained"
+            )
+        sparsity = level_of(sparsity) / LEVELS
+        return Budget(bank.sizes(sparsity).float32_bytes, sparsity)
+    try:
+        size = parse_bytes(text)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(
+            f"--budgets: {text!r} is neither a size, such as 800kB or 5MB, nor a sparsity of at "
+            "least 0 and below 1"
+        ) from error
+    return Budget(size, within_budget(bank, size, sparsest, "--budgets"))
+
+
+def choices_of(bank: MaskBank, sparsest: float, budgets: Sequence[Budget]) -> list[float]:
+    """The sparsities that a layer may have: tenths (of N:M, parts of M), and those of the budgets.
+
+    With the latter, the uniform sub-network that just fits is among those a budget is searched for.
+    """
+    parts = bank.block.group or 10
+    steps = {part / parts for part in range(parts) if part / parts <= sparsest + 1e-6}
+    return sorted(steps | {budget.sparsity for budget in budgets})
+
+
+def byte_cost(model: Transducer, bank: MaskBank, choices: Sequence[float]) -> Cost:
+    """The bytes of the packed model in float32, as of :meth:`MaskBank.sizes`."""
+    dense = bank.sizes(0.0).float32_bytes
+    table = np.zeros((len(bank.layers), len(choices)))
+    for column, sparsity in enumerate(choices):
+        blocks = bank.blocks(sparsity)
+        for row, layer in enumerate(bank.layers):
+            # the others are dense in it
+            sizes = model_sizes(model, [layer], bank.block, {layer.name: blocks[layer.name]})
+            table[row, column] = sizes.float32_bytes - dense
+    return additive_cost(choices, table, dense)
+
+
+def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
+    options = SearchOptions(
+        method=args.method,
+        choices=choices,
+        population=args.population,
+        generations=args.generations,
+        seed=args.seed,
+    )
+    if options.population < len(choices):
+        raise UserError(
+            f"--population {options.population}: at least {len(choices)}, for the first one holds "
+            f"the uniform sub-networks of {', '.join(f'{choice:g}' for choice in choices)}"
+        )
+    check(options, "--")
+    return options
+
+
+def _search(
+    source: Source,
+    options: SearchOptions,
+    budgets: Sequence[Budget],
+    dev: DevSet,
+    log_path: Path,
+    identity: dict[str, str],
+) -> SearchResult:
+    sizes = [budget.bytes for budget in budgets]
+    most = options.evaluations(len(set(sizes)))
+    log.info("at most %d evaluations on %.0f s of speech", most, dev.seconds)
+    with tqdm(total=most, desc="search", unit="net", disable=None) as bar:
+        return search(
+            [layer.name for layer in source.bank.layers],
+            options,
+            byte_cost(source.model, source.bank, options.choices),
+            sizes,
+            _measured(source, dev.loss),
+            log_path=log_path,
+            identity=identity,
+            progress=lambda *_: bar.update(),
+        )
+
+
+def _measured(
+    source: Source, measure: Callable[[Transducer], float]
+) -> Callable[[dict[str, float]], float]:
+    """A measure of the model, as one of its sub-networks."""
+
+    def measured(choice: dict[str, float]) -> float:
+        with source.bank.apply(choice):
+            return measure(source.model)
+
+    return measured
+
+
+def _sample_wer(
+    source: Source,
+    dev: DevSet,
+    result: SearchResult,
+    count: int,
+    log_path: Path,
+    identity: dict[str, str],
+) -> dict[str, Any]:
+    """Error rates of some sub-networks, and how well the fitness orders them as these do."""
+    layers = [layer.name for layer in source.bank.layers]
+    sample = spread(result.evaluated, count)
+    path = log_path.with_suffix(".wer.jsonl")
+    rates = []
+    with EvaluationLog(
+        path, layers, _measured(source, dev.error_rate), {"measure": "WER", **identity}
+    ) as known:
+        for one in tqdm(sample, desc="decoding", unit="net", disable=None):
+            rates.append(known.evaluate([one.choice[name] for name in layers])[0])
+    correlation = rank_correlation([one.fitness for one in sample], rates)
+    return {
+        "rank_correlation": finite(correlation),
+        "sample": [
+            {"fitness": one.fitness, "wer": finite(rate), "bytes": int(one.cost)}
+            for one, rate in zip(sample, rates, strict=True)
+        ],
+    }
+
+
+def _tell(record: dict[str, Any], output: Path) -> None:
+    for one in record["budgets"]:
+        best, uniform = one["best"], one["uniform"] and one["uniform"]["fitness"]
+        log.info(
+            "%s: loss %.4f at %.3f MB, uniform %.4f",
+            one["budget"],
+            best["fitness"],
+            best["bytes"] / 1e6,
+            math.nan if uniform is None else uniform,
+        )
+    if "wer" in record:
+        told = record["wer"]["rank_correlation"]
+        log.info("rank correlation of loss and WER: %s", "none" if told is None else f"{told:.3f}")
+    log.info("%d evaluations; wrote %s", record["evaluations"], output)

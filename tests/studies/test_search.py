@@ -1,0 +1,294 @@
+"""The search on a tiny supernet: against uniform sub-networks, its own interruptions, bad words."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from asrprune import cli
+from asrprune.corpus.batches import open_cuts
+from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.decoding.load import load_model
+from asrprune.errors import UserError
+from asrprune.export.extract import open_source
+from asrprune.studies import dev_set
+from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
+from asrprune.studies.pareto import spread
+from asrprune.studies.search import budget_of, byte_cost, choices_of
+from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.training.distributed import Ranks
+from asrprune.training.train import build_trainer
+from asrprune.weight_pruning.pack import packed_bytes, read_packed
+from asrprune.weight_pruning.search import Evaluated
+from tests.conftest import tiny_config
+
+SCHEDULE = {"final": 0.8, "start": 0.1, "end": 0.6, "freeze": 0.7, "refresh_interval": 3}
+BUDGETS = ("0.5", "0.8")
+SMALL = ("--population", 10, "--generations", 2)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_corpus, tmp_path_factory):
+    """``averaged.pt`` of a training without masks, of one to one sparsity, and of a supernet."""
+    paths = {}
+    for method in ("none", "gradual", "supernet"):
+        folder = tmp_path_factory.mktemp(method)
+        config = tiny_config(
+            tiny_corpus, weight_pruning={"method": method, "schedule": SCHEDULE}, data__dev=[]
+        )
+        alone = Ranks(0, 1, torch.device("cpu"))
+        trainer = build_trainer(config, alone, folder, tiny_corpus.manifests, tiny_corpus.lang)
+        assert trainer.run() == 0
+        assert cli.main(["average", "--exp-dir", str(folder), "--avg", "1"]) == 0
+        paths[method] = folder / "averaged.pt"
+    return paths
+
+
+@pytest.fixture(scope="module")
+def command(models, tiny_corpus):
+    """Run the verb on the supernet; returns its exit status."""
+
+    def run(folder, *words, model="supernet", budgets=BUDGETS):
+        data = ("--manifest-dir", tiny_corpus.manifests, "--lang-dir", tiny_corpus.lang)
+        words = ("--model", models[model], "--dev-set", "dev", "--budgets", *budgets, *words)
+        words = ("search", "--exp-dir", folder, "--device", "cpu", *data, *SMALL, *words)
+        return cli.main([str(word) for word in words])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def searched(command, tmp_path_factory):
+    """The folder of an undisturbed search."""
+    folder = tmp_path_factory.mktemp("searched")
+    assert command(folder, "--sample-wer", 4) == 0
+    return folder
+
+
+def record(folder):
+    return json.loads((folder / "pareto.json").read_text())
+
+
+def timeless(folder):
+    return {name: value for name, value in record(folder).items() if name != "seconds"}
+
+
+def test_no_worse_than_uniform_at_any_budget(searched, models, tiny_corpus):
+    """And what the table says of a sub-network is what it is found to be."""
+    found = record(searched)
+    source = open_source(models["supernet"], [])
+    tokenizer = load_tokenizer(tiny_corpus.lang)
+    dev = load_dev_set(tiny_corpus.manifests, "dev", None, source.model, source.config, tokenizer)
+    assert [one["budget"] for one in found["budgets"]] == list(BUDGETS)
+    for one, sparsity in zip(found["budgets"], (0.5, 0.8), strict=True):
+        best, uniform = one["best"], one["uniform"]
+        assert one["bytes"] == source.bank.sizes(sparsity).float32_bytes == uniform["bytes"]
+        assert best["bytes"] <= one["bytes"] and best["fitness"] <= uniform["fitness"]
+        sizes = source.bank.sizes(best["sparsities"])
+        assert (best["bytes"], best["int8_bytes"]) == (sizes.float32_bytes, sizes.int8_bytes)
+        assert best["parameters"] == sizes.parameters
+        for choice, fitness in ((best["sparsities"], best), (sparsity, uniform)):
+            with source.bank.apply(choice):
+                assert dev.loss(source.model) == fitness["fitness"]
+    # 0.5 to 0.8, which are within the larger budget
+    assert [one["sparsity"] for one in found["uniform"]] == pytest.approx(
+        [0.5, 0.6, 0.7, 0.8], abs=0.02
+    )
+    assert not found["one_shot"] and found["evaluations"] > 20
+    assert (searched / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_fitness_is_the_dev_loss_of_the_training(models, tiny_corpus, tmp_path):
+    model, config = load_model(models["supernet"], "cpu")
+    tokenizer = load_tokenizer(tiny_corpus.lang)
+    dev = load_dev_set(tiny_corpus.manifests, "dev", None, model, config, tokenizer)
+    config.data.dev, alone = ["dev"], Ranks(0, 1, torch.device("cpu"))
+    trainer = build_trainer(config, alone, tmp_path, tiny_corpus.manifests, tiny_corpus.lang)
+    trainer.model.load_state_dict(model.state_dict())
+    assert trainer.validate()["dev"] == pytest.approx(dev.loss(model), rel=1e-6)
+
+
+@pytest.mark.parametrize("after", [1, 13])
+def test_an_interrupted_search_ends_as_if_it_were_not(
+    after, searched, command, tmp_path, monkeypatch
+):
+    loss, left = DevSet.loss, iter(range(after))
+
+    def interrupted(self, model):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return loss(self, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DevSet, "loss", interrupted)
+        assert command(tmp_path, "--sample-wer", 4) == 130
+    assert not (tmp_path / "pareto.json").exists()
+    [known] = (tmp_path / "search").iterdir()
+    assert len(known.read_text().splitlines()) == 1 + after
+    calls = []
+    monkeypatch.setattr(DevSet, "loss", lambda *words: calls.append(0) or loss(*words))
+    assert command(tmp_path, "--sample-wer", 4) == 0
+    assert timeless(tmp_path) == timeless(searched)
+    assert len(calls) == record(searched)["evaluations"] - after
+    assert (tmp_path / "pareto.png").read_bytes() == (searched / "pareto.png").read_bytes()
+
+
+def test_what_is_known_serves_other_searches(searched, command, monkeypatch, tmp_path, caplog):
+    """Of another seed, method or budget; random draws cost as much as was asked for."""
+    [known] = [path for path in (searched / "search").iterdir() if ".wer" not in path.name]
+    calls, loss = [], DevSet.loss
+    monkeypatch.setattr(DevSet, "loss", lambda *words: calls.append(0) or loss(*words))
+    same = ("--log", known, "--output", tmp_path / "pareto.json")
+    assert command(tmp_path, *same) == 0 and not calls
+    assert "--budgets 0.8: all layers must be at sparsity 0.8" in caplog.text
+    assert command(tmp_path, *same, "--method", "random") == 0
+    found = record(tmp_path)
+    assert 0 < len(calls) < found["evaluations"]
+    assert found["options"]["method"] == "random"
+
+
+def test_the_sample_orders_loss_and_error_rate(searched):
+    wer = record(searched)["wer"]
+    fitness = [one["fitness"] for one in wer["sample"]]
+    assert len(fitness) == 4 and fitness == sorted(fitness)
+    assert fitness[0] == min(one["best"]["fitness"] for one in record(searched)["budgets"])
+    assert all(one["wer"] >= 0 for one in wer["sample"])
+    assert wer["rank_correlation"] is None or -1 <= wer["rank_correlation"] <= 1
+
+
+def test_a_sample_is_spread_over_the_ranks():
+    values = [0.3, math.inf, 0.1, 0.5, 0.2, 0.4]
+    networks = [Evaluated({"a": 0.1}, 1.0, value) for value in values]
+    assert [one.fitness for one in spread(networks, 3)] == [0.1, 0.3, 0.5]
+    assert [one.fitness for one in spread(networks, 9)] == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_a_known_error_rate(models, tiny_corpus, monkeypatch):
+    """Of 10 and more words, one is left out."""
+    model, config = load_model(models["supernet"], "cpu")
+    tokenizer = load_tokenizer(tiny_corpus.lang)
+    dev = load_dev_set(tiny_corpus.manifests, "dev", None, model, config, tokenizer)
+    words = sum(map(len, dev.references.values()))
+    left_out = list(dev.references)[0]
+
+    class Said:
+        def __init__(self, name):
+            kept = dev.references[name][name == left_out :]
+            self.tokens = tokenizer.encode(" ".join(kept))
+
+    batches = iter([batch["cut_ids"] for batch in dev.batches])
+    monkeypatch.setattr(dev_set, "recognize", lambda *_: [Said(name) for name in next(batches)])
+    assert dev.error_rate(model) == 1 / words
+
+
+def test_the_cost_is_the_packed_size(models):
+    source = open_source(models["supernet"], [])
+    bank, choices = source.bank, [0.0, 0.1, 0.5, 0.8]
+    cost = byte_cost(source.model, bank, choices)
+    names = [layer.name for layer in bank.layers]
+    rows = np.random.default_rng(0).choice(choices, (20, len(names)))
+    sizes = [bank.sizes(dict(zip(names, row, strict=True))).float32_bytes for row in rows]
+    assert cost(rows).tolist() == sizes
+
+
+def test_a_part_is_fixed_and_within_its_seconds(tiny_corpus):
+    cuts = open_cuts(tiny_corpus.manifests, "tones", "dev")
+    seconds = sum(cut.duration for cut in cuts)
+    parts = [part_of(cuts, share * seconds) for share in (1e-9, 0.4, 0.7, 1.01)]
+    assert [len(parts[0]), len(parts[3])] == [1, len(cuts)]
+    for part, share in zip(parts[1:3], (0.4, 0.7), strict=True):
+        assert 0 < sum(cut.duration for cut in part) <= share * seconds
+    backwards = part_of(cuts.sort_by_duration(), 0.4 * seconds)
+    assert {cut.id for cut in backwards} == {cut.id for cut in parts[1]}
+    assert part_of(cuts, None) is cuts
+
+
+def test_budgets_as_people_write_them(models):
+    bank = open_source(models["supernet"], []).bank
+    size = bank.sizes(0.5).float32_bytes
+    assert budget_of("0.5", bank, 0.8).bytes == size
+    by_size = budget_of(f"{size}B", bank, 0.8)
+    assert by_size.bytes == size and by_size.sparsity <= 0.5
+    choices = choices_of(bank, 0.8, [by_size, budget_of("0.75", bank, 0.8)])
+    assert choices == sorted({*(k / 10 for k in range(9)), 0.752, by_size.sparsity})
+
+
+@pytest.mark.parametrize(
+    "budgets, words, message",
+    [
+        (["1kB"], [], "--budgets: 0.001 MB are less than the smallest sub-network has, 0."),
+        (["0.9"], [], "--budgets 0.9: no sub-network above sparsity 0.8 was trained"),
+        (["5"], [], "'5' is neither a size, such as 800kB or 5MB, nor a sparsity of at least 0"),
+        (["0.5"], ["--population", 5], "--population 5: at least 9, for the first one holds"),
+        (["0.5"], ["--generations", -1], "--generations=-1: must be at least 0"),
+        (["0.5"], ["--dev-set", "dve"], "tones_cuts_dve.jsonl.gz does not exist"),
+        (["0.5"], ["--max-seconds", 0], "--max-seconds 0: must be above 0"),
+        (["0.5"], ["--sample-wer", 2], "--sample-wer 2: at least 3"),
+        (["0.5", "weight_pruning.block=4x1"], [], "has the masks of its training: leave out"),
+    ],
+)
+def test_bad_words(budgets, words, message, command, tmp_path, capsys):
+    assert command(tmp_path, *words, budgets=budgets) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_of_another_model_or_set_is_refused(searched, command, tmp_path, capsys):
+    [known] = [path for path in (searched / "search").iterdir() if ".wer" not in path.name]
+    before = known.read_bytes()
+    assert command(tmp_path, "--log", known, model="none") == 1
+    assert f"{known} holds evaluations of model=" in capsys.readouterr().err
+    assert command(tmp_path, "--log", known, "--max-seconds", 2) == 1
+    assert f"{known} holds evaluations of dev set=dev " in capsys.readouterr().err
+    assert known.read_bytes() == before and not (tmp_path / "pareto.json").exists()
+    # without its name, another one is begun
+    assert command(searched, "--max-seconds", 2, "--output", tmp_path / "pareto.json") == 0
+    assert known.read_bytes() == before
+    assert record(tmp_path)["dev_seconds"] <= 2
+
+
+def test_one_shot_prunings_of_a_model_without_masks(command, tmp_path, caplog):
+    words = ["--generations", 0, "weight_pruning.block=4x1"]
+    assert command(tmp_path, *words, model="none", budgets=["0.9"]) == 0
+    assert "trained without masks: one-shot prunings" in caplog.text
+    assert record(tmp_path)["one_shot"] and record(tmp_path)["block"] == "4x1"
+
+
+def test_a_model_of_one_sparsity_has_nothing_to_search(command, tmp_path, capsys):
+    assert command(tmp_path, model="gradual") == 1
+    assert "was trained to one sparsity (weight_pruning.method=gradual)" in capsys.readouterr().err
+
+
+def test_a_network_that_computes_nan_never_wins(command, models, tmp_path, capsys):
+    content = load_checkpoint(models["supernet"])
+    content["model"]["predictor.embedding.weight"].fill_(math.nan)
+    save_checkpoint(content, tmp_path / "broken.pt")
+    assert command(tmp_path, "--model", tmp_path / "broken.pt") == 1
+    assert "is the model a trained one?" in capsys.readouterr().err
+
+
+# extract --search
+
+
+def extract(model, *words):
+    return cli.main(["extract", "--model", str(model), *map(str, words)])
+
+
+def test_extract_takes_the_best_within_the_budget(searched, models, tmp_path, tiny_corpus):
+    found = record(searched)["budgets"]
+    tables = ("--search", searched / "pareto.json", "--output", tmp_path / "small.pt")
+    for one, more in zip(found, (7, 0), strict=True):
+        assert extract(models["supernet"], *tables, "--budget", f"{one['bytes'] + more}B") == 0
+        packed = read_packed(tmp_path / "small.packed")
+        assert packed_bytes(packed) == one["best"]["bytes"]
+        tokenizer = load_tokenizer(tiny_corpus.lang)
+        model, config = load_model(tmp_path / "small.pt", "cpu", tokenizer)
+        dev = load_dev_set(tiny_corpus.manifests, "dev", None, model, config, tokenizer)
+        assert dev.loss(model) == one["best"]["fitness"]
+
+
+def test_a_budget_below_the_smallest_is_one_message(models):
+    with pytest.raises(UserError, match="--budgets: 0.001 MB are less"):
+        budget_of("1kB", open_source(models["supernet"], []).bank, 0.8)
