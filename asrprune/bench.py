@@ -1,4 +1,4 @@
-"""Measure what this machine makes of the loss, of data pruning or of the training loop."""
+"""Measure what this machine makes of the loss, masks, data pruning or the training loop."""
 
 import argparse
 import importlib
@@ -9,6 +9,7 @@ from asrprune.errors import nearest
 # what -> (module, one line of help); imported only when it is asked for
 _BENCHMARKS = {
     "loss": ("asrprune.transducer.benchmark", "pruned loss against torchaudio's full one"),
+    "masks": ("asrprune.training.mask_benchmark", "masks of weights, and gated steps"),
     "pruning": ("asrprune.data_pruning.benchmark", "plans, and the pruning sampler"),
     "train": ("asrprune.training.benchmark", "the training loop"),
 }

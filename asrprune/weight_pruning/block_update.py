@@ -1,12 +1,11 @@
 """One step of a torch optimiser on a matrix of which only some blocks move, each at its own age.
 
 A torch optimiser counts the steps of a parameter. Here each block counts its own, as if it had an
-optimiser to itself. The optimiser's own kernel still does the work, on slabs of rows: it updates
-all of a slab, and the inactive blocks get back the weights and moments they had. Where active
-blocks are of different ages and that matters, the kernel runs at a rate of 0, which moves moments
-alone, and the weights are moved by block. So wherever age does not matter the result has torch's
+optimiser to itself. The work is done on slabs of rows, so that temporaries are small. Where the
+active blocks are of one age, or age does not matter, the optimiser's own kernel updates all of a
+slab, and the inactive blocks get back the weights and moments they had: so the result has torch's
 own bits, of whichever implementation was asked for (one tensor at a time, ``foreach`` or
-``fused``), and temporaries are as small as a slab.
+``fused``). Else torch's operations are repeated here, with numbers of each block's own.
 """
 
 import copy
@@ -47,16 +46,19 @@ class Ages:
 
 @dataclass(frozen=True)
 class Slab:
-    """Views of some rows, whose moments have taken a step and whose weights have not.
-
-    All are (rows, columns), or (bands, rows of a block, columns); see :func:`slabs`.
-    """
+    """Views of some rows, (rows, columns) or (bands, rows of a block, columns): :func:`slabs`."""
 
     weights: Tensor
     gradient: Tensor
     moments: dict[str, Tensor]
+    active: Tensor  # (blocks,) bool
     counts: Tensor  # (blocks,) int32
     spread: Callable[[Tensor], Tensor]  # a value of each block (blocks,) for its elements
+
+    def only_active(self, tensor: Tensor) -> Tensor:
+        """A copy with +0 in inactive blocks, whatever is there."""
+        bits = as_bits(tensor)
+        return bits.mul(self.spread(self.active.to(bits.dtype))).view(tensor.dtype)
 
 
 @dataclass(frozen=True)
@@ -64,36 +66,46 @@ class Kind:
     """What a class of optimisers does that depends on the number of steps."""
 
     depends: Callable[[Group, Ages], bool]  # on the ages of blocks, in this step
-    move: Callable[[Slab, Group, Ages], None]  # the weights of a slab, each block by its age
+    step: Callable[[Slab, Group, Ages], None]  # of a slab's active blocks, each by its age
 
 
-def _move_adam(slab: Slab, group: Group, ages: Ages) -> None:
-    """With each block's own bias correction: torch's operations, in torch's order."""
+def _step_adam(slab: Slab, group: Group, ages: Ages) -> None:
+    """With each block's own bias correction: torch's operations, in torch's order.
+
+    In inactive blocks all is multiplied by 1 and moved by 0.
+    """
     beta1, beta2 = (float(beta) for beta in group["betas"])
     lr, decay = float(group["lr"]), group["weight_decay"]
-    weights, first = slab.weights, slab.moments["exp_avg"]
-    second = slab.moments.get("max_exp_avg_sq", slab.moments["exp_avg_sq"])
-    if decay and group["decoupled_weight_decay"]:
-        weights.mul_(1 - lr * decay)
-    precise = torch.promote_types(second.dtype, torch.float32)
+    decoupled = group["decoupled_weight_decay"]
+    weights, first, second = slab.weights, slab.moments["exp_avg"], slab.moments["exp_avg_sq"]
+    gradient = _gradient(slab, group["maximize"], 0 if decoupled else decay)
+    opened = slab.active.to(gradient.dtype)
+    closed = 1 - opened
+    if decay and decoupled:
+        weights.mul_(slab.spread(closed.add(opened, alpha=1 - lr * decay)))
+    # copied to itself, where it is as precise; else rounded once, as torch does
+    first.copy_(first.to(gradient.dtype).lerp_(gradient, slab.spread(opened * (1 - beta1))))
+    second.mul_(slab.spread(closed.add(opened, alpha=beta2)))
+    second.addcmul_(gradient, gradient, value=1 - beta2)
+    if group["amsgrad"]:
+        largest = slab.moments["max_exp_avg_sq"]
+        second = torch.maximum(largest, second, out=largest)
     last = (1 << max(10, ages.oldest.bit_length())) - 1  # few different ones, to be cached
-    rates, roots = _rates(beta1, beta2, lr, last, precise, weights.device)
-    scaled = first * slab.spread(rates.index_select(0, slab.counts))
-    root = slab.spread(roots.index_select(0, slab.counts))
-    denominator = second.sqrt().div(root).to(second.dtype).add_(group["eps"])
-    if weights.dtype == precise:
-        weights.addcdiv_(scaled, denominator)
-    else:  # rounded once, as torch does
-        weights.copy_(scaled.div_(denominator).add_(weights))
+    rates, roots = _rates(beta1, beta2, lr, last, gradient.dtype, weights.device)
+    # a block that was never active has 0, of which roots take ten times as long on a CPU
+    root = second.add(slab.spread(closed.to(second.dtype))).sqrt_()
+    denominator = root.div_(slab.spread(roots.index_select(0, slab.counts))).add_(group["eps"])
+    change = first * slab.spread(rates.index_select(0, slab.counts))
+    weights.sub_(slab.only_active(change.div_(denominator)))
 
 
 @lru_cache(maxsize=4)
 def _rates(
     beta1: float, beta2: float, lr: float, last: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """``-lr / (1 - beta1^n)`` and ``sqrt(1 - beta2^n)`` for n = 0..last, of which 0 is not used."""
+    """``lr / (1 - beta1^n)`` and ``sqrt(1 - beta2^n)`` for n = 0..last, of which 0 is not used."""
     first, root = _bias_corrections(beta1, beta2, last)
-    return (-lr / first).to(device, dtype), root.to(device, dtype)
+    return (lr / first).to(device, dtype), root.to(device, dtype)
 
 
 @lru_cache(maxsize=4)
@@ -107,20 +119,28 @@ def _bias_corrections(beta1: float, beta2: float, last: int) -> Tensor:
     return torch.tensor([first, root], dtype=torch.float64)
 
 
-def _move_sgd(slab: Slab, group: Group, ages: Ages) -> None:
+def _step_sgd(slab: Slab, group: Group, ages: Ages) -> None:
     """With a momentum that begins as the gradient, which is not dampened in a first step."""
-    gradient = -slab.gradient if group["maximize"] else slab.gradient
-    if group["weight_decay"]:
-        gradient = gradient.add(slab.weights, alpha=group["weight_decay"])
-    momentum = slab.moments["momentum_buffer"]
-    momentum.copy_(torch.where(slab.spread(slab.counts == 1), gradient, momentum))
-    slab.weights.add_(momentum, alpha=-float(group["lr"]))
+    gradient = _gradient(slab, group["maximize"], group["weight_decay"])
+    momentum, active = slab.moments["momentum_buffer"], slab.spread(slab.active)
+    later = momentum.mul(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
+    now = torch.where(slab.spread(slab.counts == 1), gradient, later)
+    momentum.copy_(torch.where(active, now, momentum))
+    slab.weights.sub_(slab.only_active(momentum), alpha=float(group["lr"]))
 
 
-_ADAM = Kind(lambda group, ages: ages.youngest != ages.oldest, _move_adam)
+def _gradient(slab: Slab, maximize: bool, decay: float) -> Tensor:
+    """What a step goes by, 0 in inactive blocks: a new tensor, of float32 at least."""
+    gradient = -slab.gradient if maximize else slab.gradient
+    if decay:
+        gradient = gradient.add(slab.weights, alpha=decay)
+    return slab.only_active(gradient.to(torch.promote_types(gradient.dtype, torch.float32)))
+
+
+_ADAM = Kind(lambda group, ages: ages.youngest != ages.oldest, _step_adam)
 _SGD = Kind(
     lambda group, ages: bool(group["momentum"] and group["dampening"] and ages.youngest == 1),
-    _move_sgd,
+    _step_sgd,
 )
 _RMSPROP = Kind(lambda group, ages: False, lambda slab, group, ages: None)
 KINDS: dict[type[Optimizer], Kind] = {AdamW: _ADAM, Adam: _ADAM, SGD: _SGD, RMSprop: _RMSPROP}
@@ -182,24 +202,32 @@ class BlockUpdate:
         state = self._state(parameter, group)
         step = state.get("step")
         by_age = self.kind.depends(group, ages)
-        options = {**group, "lr": 0.0} if by_age else group
         matrices = {name: moment for name, moment in state.items() if name != "step"}
         matrices |= {"weights": parameter.detach(), "gradient": parameter.grad}
         for views, blocks, spread in slabs(matrices, layer, self.block):
             weights, gradient = views.pop("weights"), views.pop("gradient")
-            keep = spread(bits_of(active[blocks], weights.dtype))
-            tensors = [as_bits(view) for view in (weights, *views.values())]
-            drop = ~keep
-            inactive = [tensor.bitwise_and(drop) for tensor in tensors]
-            now = {} if step is None else {"step": step.clone().fill_(ages.youngest - 1)}
-            self._step(weights, gradient, {**views, **now}, options)
+            slab = Slab(weights, gradient, views, active[blocks], counts[blocks], spread)
             if by_age:
-                slab = Slab(weights, gradient, views, counts[blocks], spread)
-                self.kind.move(slab, group, ages)
-            for tensor, kept in zip(tensors, inactive, strict=True):
-                tensor.bitwise_and_(keep).bitwise_or_(kept)
+                self.kind.step(slab, group, ages)
+            else:
+                # a tensor of its own for each slab, for a step counts it up
+                now = {} if step is None else {"step": step.clone().fill_(ages.youngest - 1)}
+                self._step_alike(slab, group, now)
         if step is not None:
             step.fill_(ages.maximum)
+
+    def _step_alike(self, slab: Slab, group: Group, now: Mapping[str, Tensor]) -> None:
+        """torch's own step of a slab's active blocks, all of one age as far as that matters.
+
+        :param now: what the state holds besides moments.
+        """
+        tensors = [as_bits(tensor) for tensor in (slab.weights, *slab.moments.values())]
+        opened = slab.spread(slab.active.to(tensors[0].dtype))
+        closed = 1 - opened
+        inactive = [tensor * closed for tensor in tensors]
+        self._step(slab.weights, slab.gradient, {**slab.moments, **now}, group)
+        for tensor, kept in zip(tensors, inactive, strict=True):
+            torch.addcmul(kept, tensor, opened, out=tensor)
 
     def _step(self, weights: Tensor, gradient: Tensor, state: dict, group: Group) -> dict:
         """One step of torch's on a tensor and its state. Returns the state."""
@@ -266,15 +294,10 @@ def _as_bands(bands: int, values: Tensor) -> Tensor:
     return values.view(bands, 1, -1)
 
 
-# Bits are chosen faster than numbers are by `where`; and NaN, infinity and -0 stay what they are.
+# Bits times 1 or 0 are faster than numbers by `where`; and NaN, infinity and -0 stay, or are gone.
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def as_bits(tensor: Tensor) -> Tensor:
     """A view of a tensor as integers of its width."""
     return tensor.view(_INTEGERS[tensor.element_size()])
-
-
-def bits_of(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as integers as wide as ``dtype``: all bits set, or none."""
-    return mask.to(_INTEGERS[dtype.itemsize]).sub_(1).bitwise_not_()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from asrprune.errors import UserError
-from asrprune.weight_pruning.block_update import Ages, BlockUpdate, as_bits, bits_of, slabs
+from asrprune.weight_pruning.block_update import Ages, BlockUpdate, as_bits, slabs
 from asrprune.weight_pruning.blocks import Block, grid_of
 from asrprune.weight_pruning.prunable import Layer
 
@@ -95,7 +95,8 @@ class GatedOptimizer:
             if active is None or parameter.grad is None:
                 continue
             for views, blocks, spread in slabs({"": parameter.grad}, layer, self.block):
-                as_bits(views[""]).bitwise_and_(spread(bits_of(active[blocks], views[""].dtype)))
+                bits = as_bits(views[""])
+                bits.mul_(spread(active[blocks].to(bits.dtype)))
 
     @torch.no_grad()
     def step(self, gates: Gates | None = None) -> None:
@@ -198,9 +199,10 @@ class GatedOptimizer:
                 rows.append(torch.stack([torch.ones_like(oldest), youngest, oldest, oldest]))
                 continue
             # inactive blocks are 0 in both: below every count, and above every one less _NEVER
-            oldest = counts.mul(active).amax()
-            youngest = counts.sub(_NEVER).mul_(active).amin() + _NEVER
-            rows.append(torch.stack([active.all().int(), youngest, oldest, counts.amax()]))
+            opened = active.to(counts.dtype)
+            oldest = counts.mul(opened).amax()
+            youngest = counts.sub(_NEVER).mul_(opened).amin() + _NEVER
+            rows.append(torch.stack([opened.amin(), youngest, oldest, counts.amax()]))
         if not rows:
             return {}
         table = torch.stack([row.to(rows[0].device) for row in rows]).tolist()

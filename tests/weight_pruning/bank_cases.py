@@ -1,6 +1,7 @@
 """Small modules in which weights hide, and what a mask is to them, counted entry by entry."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -48,6 +49,31 @@ def cnn(seed: int = 0) -> nn.Module:
             nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 1), nn.BatchNorm2d(16),
             nn.Flatten(), nn.Linear(16 * 16, 8),
         )  # fmt: skip
+
+
+def wav2vec2(seed: int = 0) -> nn.Module:
+    """torchaudio's, small and without dropout; skips the test where torchaudio does not load."""
+    torchaudio = pytest.importorskip("torchaudio")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return torchaudio.models.wav2vec2_model(
+            extractor_mode="group_norm",
+            extractor_conv_layer_config=[(16, 10, 5), (16, 3, 2)],
+            extractor_conv_bias=False,
+            encoder_embed_dim=24,
+            encoder_projection_dropout=0.0,
+            encoder_pos_conv_kernel=4,
+            encoder_pos_conv_groups=2,
+            encoder_num_layers=2,
+            encoder_num_heads=2,
+            encoder_attention_dropout=0.0,
+            encoder_ff_interm_features=32,
+            encoder_ff_interm_dropout=0.0,
+            encoder_dropout=0.0,
+            encoder_layer_norm_first=False,
+            encoder_layer_drop=0.0,
+            aux_num_out=9,
+        )
 
 
 def bank_of(module, block="8x1", criterion="mean_square", scope="layer", **rules) -> MaskBank:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from asrprune.errors import UserError
-from tests.weight_pruning.bank_cases import TOKENS, Odd, bank_of, bits, cnn
+from tests.weight_pruning.bank_cases import TOKENS, Odd, bank_of, bits, cnn, wav2vec2
 
 
 def look(module: nn.Module) -> dict:
@@ -26,30 +26,6 @@ def zeroed(bank, module: nn.Module, choice) -> nn.Module:
         for name, mask in bank.masks(choice).items():
             twin.get_parameter(name)[~mask] = 0
     return twin
-
-
-def wav2vec2() -> nn.Module:
-    torchaudio = pytest.importorskip("torchaudio")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return torchaudio.models.wav2vec2_model(
-            extractor_mode="group_norm",
-            extractor_conv_layer_config=[(16, 10, 5), (16, 3, 2)],
-            extractor_conv_bias=False,
-            encoder_embed_dim=24,
-            encoder_projection_dropout=0.0,
-            encoder_pos_conv_kernel=4,
-            encoder_pos_conv_groups=2,
-            encoder_num_layers=2,
-            encoder_num_heads=2,
-            encoder_attention_dropout=0.0,
-            encoder_ff_interm_features=32,
-            encoder_ff_interm_dropout=0.0,
-            encoder_dropout=0.0,
-            encoder_layer_norm_first=False,
-            encoder_layer_drop=0.0,
-            aux_num_out=9,
-        )
 
 
 def first(result) -> torch.Tensor:

@@ -446,6 +446,28 @@ def test_inactive_weights_survive_what_gradients_cannot():
             assert same_bits(now[~mask], before[name][~mask]) and now.isfinite().all()
 
 
+@every_optimizer
+def test_odd_weights_survive_too(make):
+    """Those of blocks that were never active, beside active ones of one age and of several."""
+    make = make if make.func is SGD else partial(make, eps=0.0)
+    model, gated = net(make)
+    odd = torch.tensor([math.nan, math.inf, -math.inf, -0.0, 0.0, 1e-42, -1e-45, 3.0])
+    never = random_gates(gated, 3)
+    with torch.no_grad():
+        for name, mask in masks_of(gated, never).items():
+            parameter = gated.layers[name][0]
+            parameter[mask] = odd.repeat(parameter.numel())[: mask.sum()]
+    before = values(model)
+    for step in range(4):
+        gates = random_gates(gated, step, density=2 if step < 2 else 0.5)
+        gates = {name: gate & ~never[name] for name, gate in gates.items()}
+        set_gradients(model, step)
+        gated.step(gates)
+    for name, mask in masks_of(gated, never).items():
+        now = values(model)[name]
+        assert same_bits(now[mask], before[name][mask]) and now[~mask].isfinite().all()
+
+
 class Own(AdamW):
     """Somebody's optimiser, whatever it does."""
 

@@ -1,0 +1,192 @@
+"""What masks of a large model cost: ranking, switching, storing, and steps of a gated optimiser.
+
+In this room and not in that of weight pruning, which knows no model: here is an Emformer, as large
+as published ones, with the layers, the optimiser and the sub-networks that a training has. Time is
+the median of some rounds; what is compared takes turns.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from asrprune.config import Config
+from asrprune.errors import UserError
+from asrprune.training.optimizer import make_optimizer
+from asrprune.transducer.emformer import emformer
+from asrprune.weight_pruning.bank import Choice, MaskBank
+from asrprune.weight_pruning.gated import GatedOptimizer
+from asrprune.weight_pruning.options import (
+    Block,
+    SupernetOptions,
+    WeightPruningOptions,
+    parse_block,
+)
+from asrprune.weight_pruning.prunable import find_layers
+from asrprune.weight_pruning.supernet import Sparsities, sub_networks
+
+# what was promised of the default size on two cores
+RANKING, SWITCH, NAMED = 1000.0, 40.0, 25.0  # ms, ms, MB for `NAMES` masks
+NAMES = 20
+SPARSEST = 0.9  # of the sub-networks that are drawn
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune bench masks``."""
+    parser.add_argument("--layers", type=int, default=20, help="of the Emformer")
+    parser.add_argument("--dim", type=int, default=512, help="its width, a multiple of 16")
+    parser.add_argument("--ffn-dim", type=int, default=2048, help="of its feed-forward layers")
+    parser.add_argument("--block", type=_block, default="8x1", help="rows x columns, or N:M")
+    parser.add_argument("--sparsity", type=float, default=0.7, help="of the mask that stays")
+    parser.add_argument("--rounds", type=_count, default=5, help="of each measurement")
+    parser.add_argument("--threads", type=_count, default=2)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print a line for each measurement, with its target where there is one."""
+    torch.set_num_threads(args.threads)
+    sizes = {"num_layers": args.layers, "dim": args.dim, "ffn_dim": args.ffn_dim}
+    model = nn.ModuleDict({"encoder": emformer(80, **sizes)})
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # also of layers that begin with zeros
+        for parameter in model.parameters():
+            parameter.normal_(std=0.05, generator=generator)
+            parameter.grad = torch.empty_like(parameter).normal_(std=0.01, generator=generator)
+    layers = find_layers(model, args.block, WeightPruningOptions().include)
+    bank = MaskBank(model, layers, args.block)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    pruned = sum(layer.rows * layer.columns for layer in layers)
+    _say(
+        f"Emformer of {total / 1e6:.1f} M parameters, {pruned / 1e6:.1f} M of them in {args.block} "
+        f"blocks of {len(layers)} layers; torch {torch.__version__}, {args.threads} threads, "
+        f"median of {args.rounds} rounds"
+    )
+    with tqdm(total=5, unit="measurement", disable=None) as progress:
+        for measure in (_ranking, _switching, _named, _supernet, _optimizer):
+            lines = measure(bank, model, args)
+            progress.clear()
+            for line in lines:
+                _say(line)
+            progress.update()
+
+
+def _ranking(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
+    (ranked,) = _milliseconds(args.rounds, lambda _: bank.refresh())
+    return [f"levels of all blocks anew: {ranked:.1f} ms{_target(ranked, RANKING, 'ms')}"]
+
+
+def _switching(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
+    cached = [bank.cached(_drawn(bank, step)) for step in range(2)]
+
+    def switch(number: int) -> None:
+        with bank.apply(cached[number % 2]):
+            pass
+
+    (switched,) = _milliseconds(args.rounds, switch)
+    return [f"to a cached sub-network and back: {switched:.2f} ms{_target(switched, SWITCH, 'ms')}"]
+
+
+def _named(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
+    for number in range(NAMES):
+        bank.name(f"mask {number}", _drawn(bank, number))
+    state = bank.state_dict()
+    for name in bank.names:
+        bank.delete(name)
+    megabytes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("named", "levels"):
+            path = Path(folder) / part
+            torch.save(state[part], path)
+            megabytes[part] = path.stat().st_size / 1e6
+    return [
+        f"{NAMES} named masks on disk: {megabytes['named']:.1f} MB"
+        f"{_target(megabytes['named'], NAMED, 'MB')}; levels, for all sparsities: "
+        f"{megabytes['levels']:.1f} MB"
+    ]
+
+
+def _supernet(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
+    def apply(number: int) -> None:
+        with bank.apply(_drawn(bank, number)):
+            pass
+
+    applied, gate = _milliseconds(
+        args.rounds, apply, lambda number: bank.blocks(_drawn(bank, number))
+    )
+    return [f"masks of a supernet's step: {applied:.1f} ms to apply them, {gate:.1f} ms its gate"]
+
+
+def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
+    optimizer = make_optimizer(model, Config())
+    parameters = bank.parameters()
+    gated = GatedOptimizer(
+        optimizer,
+        {layer.name: (parameters[layer.name], layer) for layer in bank.layers},
+        bank.block,
+    )
+    lines = []
+    ways: dict[str, tuple[int, Callable[[int], Choice]]] = {
+        "a mask that stays": (1, lambda number: args.sparsity),
+        "masks of a supernet": (3, lambda number: _drawn(bank, number)),
+    }
+    for name, (warm_up, choose) in ways.items():
+        count = warm_up + args.rounds
+        gates = [bank.blocks(choose(number)) for number in range(count)]
+        for number in range(warm_up):  # allocates state; ages begin to differ
+            gated.step(gates[number])
+        plain, own = _milliseconds(
+            args.rounds,
+            lambda _: optimizer.step(),
+            lambda number, gates=gates, first=warm_up: gated.step(gates[first + number]),
+        )
+        lines.append(
+            f"optimiser's step, {name}: gated {own:.1f} ms, plain fused AdamW {plain:.1f} ms, "
+            f"ratio {own / plain:.2f}"
+        )
+    return lines
+
+
+def _block(text: str) -> Block:
+    try:
+        return parse_block(text, "--block")
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def _drawn(bank: MaskBank, step: int) -> Sparsities:
+    """A sub-network as a supernet's training draws them, neither the dense nor the sparsest one."""
+    names = [layer.name for layer in bank.layers]
+    return sub_networks(names, SupernetOptions(dense=0, sparsest=0), SPARSEST, 0, step)[0]
+
+
+def _milliseconds(rounds: int, *ways: Callable[[int], object]) -> list[float]:
+    """The median time of each of some functions of the round's number; they take turns."""
+    times: list[list[float]] = [[] for _ in ways]
+    for number in range(rounds):
+        for way, seconds in zip(ways, times, strict=True):
+            started = time.perf_counter()
+            way(number)
+            seconds.append(time.perf_counter() - started)
+    return [1000 * statistics.median(seconds) for seconds in times]
+
+
+def _target(value: float, limit: float, unit: str) -> str:
+    return f" (wanted: at most {limit:g} {unit}{'' if value <= limit else '; MISSED'})"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
