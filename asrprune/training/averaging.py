@@ -113,7 +113,7 @@ def main(args: argparse.Namespace) -> None:
     model = {name: value.to(after["model"][name].dtype) for name, value in model.items()}
     output = args.output or args.exp_dir / "averaged.pt"
     about = {key: after[key] for key in ("config", "vocab_size", "tokenizer_digest")}
-    if after["masking"]:  # an average has the zeros of none of its masks: they are put on again
+    if after.get("masking"):  # an average has the zeros of none of its masks: they are put on again
         about["masks"] = after["masking"]
     save_checkpoint({"model": model, **about}, output)
     write_json(

@@ -354,7 +354,7 @@ def test_cuts_with_more_tokens_than_encoder_frames_are_left_out(tiny_corpus, laz
     assert kept.is_lazy == lazy
     left_out = [name for name in tokens if name not in expected]
     if not lazy:
-        assert f"left out {len(left_out)} of {len(tokens)} training cuts" in caplog.text
+        assert f"left out {len(left_out)} of {len(tokens)} cuts" in caplog.text
         assert left_out[0] in caplog.text
     caplog.clear()
     assert len(list(alignable(cuts, tokenizer, lambda lens: lens))) == len(tokens)
