@@ -1,4 +1,4 @@
-"""Measure what this machine makes of the loss, masks, data pruning or the training loop."""
+"""Measure what this machine makes of the loss, masks, data pruning and training."""
 
 import argparse
 import importlib
@@ -11,6 +11,10 @@ _BENCHMARKS = {
     "loss": ("asrprune.transducer.benchmark", "pruned loss against torchaudio's full one"),
     "masks": ("asrprune.training.mask_benchmark", "masks of weights, and gated steps"),
     "pruning": ("asrprune.data_pruning.benchmark", "plans, and the pruning sampler"),
+    "supernet": (
+        "asrprune.training.supernet_benchmark",
+        "gradual and supernet steps against dense ones",
+    ),
     "train": ("asrprune.training.benchmark", "the training loop"),
 }
 

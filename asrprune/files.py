@@ -1,13 +1,14 @@
-"""Files that are either whole or absent: written beside, flushed, renamed."""
+"""Files that are either whole or absent: written beside, flushed, renamed. And locked ones."""
 
 import errno
+import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from asrprune.errors import UserError
 
@@ -79,6 +80,26 @@ def flush_to_disk(path: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_locked(path: str | Path, in_use: str) -> BinaryIO:
+    """Open a file for reading and appending, without a buffer, and hold its lock.
+
+    The lock ends when the file is closed, or with the process.
+
+    :raises UserError: another process holds the lock; says ``in_use``.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open as long as it is locked)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if not isinstance(error, BlockingIOError):
+            raise
+        raise UserError(in_use) from error
+    return file
 
 
 def write_text(path: str | Path, text: str) -> None:

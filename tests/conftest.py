@@ -109,6 +109,30 @@ def tiny_corpus(tmp_path_factory) -> SimpleNamespace:
     return SimpleNamespace(root=root, manifests=valid, lang=lang, noise=noise)
 
 
+@pytest.fixture(scope="session")
+def models(tiny_corpus, tmp_path_factory) -> dict[str, Path]:
+    """``averaged.pt`` of a training without masks, of one to one sparsity, and of a supernet.
+
+    By ``weight_pruning.method``; not to be changed.
+    """
+    import asrprune.cli
+    from asrprune.training.distributed import Ranks
+    from asrprune.training.train import build_trainer
+
+    schedule = {"final": 0.8, "start": 0.1, "end": 0.6, "freeze": 0.7, "refresh_interval": 3}
+    paths = {}
+    for method in ("none", "gradual", "supernet"):
+        folder = tmp_path_factory.mktemp(method)
+        pruning = {"method": method, "schedule": schedule}
+        config = tiny_config(tiny_corpus, weight_pruning=pruning, data__dev=[])
+        alone = Ranks(0, 1, torch.device("cpu"))
+        trainer = build_trainer(config, alone, folder, tiny_corpus.manifests, tiny_corpus.lang)
+        assert trainer.run() == 0
+        assert asrprune.cli.main(["average", "--exp-dir", str(folder), "--avg", "1"]) == 0
+        paths[method] = folder / "averaged.pt"
+    return paths
+
+
 def tiny_config(corpus: SimpleNamespace, **options):
     """A config of a small Conformer on the tiny corpus; ``options`` as dotted keys with ``__``."""
     from asrprune.config import config_from_dict

@@ -9,7 +9,14 @@ import sys
 import pytest
 
 from asrprune.errors import UserError
-from asrprune.files import atomic_path, explain_full_disk, read_json, write_json, write_text
+from asrprune.files import (
+    atomic_path,
+    explain_full_disk,
+    open_locked,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 def test_a_new_file_appears_when_it_is_whole(tmp_path):
@@ -95,3 +102,19 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
         write_text(tmp_path / "two.txt", "2")
         assert first.exists()  # this process is alive
     assert {path.name for path in tmp_path.iterdir()} == {"one.txt", "two.txt", elsewhere.name}
+
+
+def test_a_lock_is_held_until_the_file_is_closed_or_its_process_ends(tmp_path):
+    path = tmp_path / "deep" / "log"
+    with open_locked(path, "mine") as file:
+        file.write(b"kept")
+        with pytest.raises(UserError, match="^somebody has it$"):
+            open_locked(path, "somebody has it")
+    holding = (
+        "import os, sys; from asrprune.files import open_locked; "
+        "file = open_locked(sys.argv[1], ''); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", holding, str(path)]).returncode == -9
+    with open_locked(path, "mine") as file:
+        file.seek(0)
+        assert file.read() == b"kept"

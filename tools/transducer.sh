@@ -78,7 +78,7 @@ search_networks() { # stage 7; what decodes the whole model does not depend on i
     --makes "$exp_dir/pareto.json" -- \
     run asrprune search --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" \
     --lang-dir "$lang_dir" --dev-set "${dev[0]}" --budgets "${budgets[@]}" \
-    ${search_seconds:+--max-seconds "$search_seconds"} --generations "$search_generations"
+    ${search_seconds:+--max-seconds "$search_seconds"} --generations "$search_generations" --wer true
 }
 
 model_stages() { # stages 5 to 9, and the end; features of noise, if any, are of stage 2 musan

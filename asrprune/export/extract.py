@@ -2,15 +2,15 @@
 
 The masks are those of the training, or for a model that was trained without any, of its weights
 (one-shot pruning, with the options weight_pruning.* that ``key=value`` words may change). With
---budget, the least sparsity, the same in all layers, whose packed weights fit; with --search too,
-the best sub-network of that size that a search has found.
+--budget, the least sparsity, the same in all layers, whose packed weights fit; with --search, the
+best sub-network within the budget that a search has found, or within the size that one sparsity for
+all layers gives. A JSON beside the model says what was taken, and how large it is.
 """
 
 import argparse
 import hashlib
 import json
 import logging
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,15 +22,14 @@ from asrprune.config import Config, override
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.decoding.load import load_model
 from asrprune.errors import UserError
-from asrprune.files import read_json
+from asrprune.export.budget import BYTES, Amount, Measure, parse_amount
+from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.masking import layers_of
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.blocks import LEVELS
 from asrprune.weight_pruning.pack import pack, packed_bytes, unpack, write_packed
 
-UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 SPARSEST = 0.996  # of what was trained without masks: the last level that keeps anything
 
 log = logging.getLogger(__name__)
@@ -41,9 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, help="an averaged.pt (stage 6)")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--sparsity", type=float, help="share of the pruned layers to leave out")
-    wanted.add_argument("--budget", type=parse_bytes, help="size in the packed file, such as 5MB")
+    wanted.add_argument(
+        "--budget",
+        type=parse_amount,
+        help="size in the packed file, such as 5MB, or multiply-adds of the encoder's weights for "
+        "a second of speech, such as 120MMAC",
+    )
     parser.add_argument(
-        "--search", type=Path, help="a pareto.json (stage 7): with --budget, the best of these"
+        "--search", type=Path, help="a pareto.json (stage 7): the best of these of that size"
     )
     parser.add_argument(
         "--output", type=Path, help="default: beside the model, such as sparsity-0.700.pt"
@@ -53,14 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Write the sub-network as a model file, and packed."""
-    if args.search and args.budget is None:
-        raise UserError("--search: say how large the sub-network may be, as in --budget 5MB")
     source = open_source(args.model, args.overrides)
     bank, content = source.bank, source.content
     choice: float | dict[str, float]
     if args.search:
-        choice = searched(args.search, args.budget, source)
-        name = f"searched-{args.budget / 1e6:g}MB.pt"
+        choice = _searched(args, source)
+        size = args.budget.written(between="") if args.budget else f"{args.sparsity:.3f}"
+        name = f"searched-{size}.pt"
     else:
         choice = _uniform(args, source)
         name = f"sparsity-{choice:.3f}.pt"
@@ -70,6 +73,20 @@ def main(args: argparse.Namespace) -> None:
     about = {key: content[key] for key in ("config", "vocab_size", "tokenizer_digest")}
     save_checkpoint({"model": unpack(packed), **about, "sparsity": choice}, output)
     write_packed(packed, output.with_suffix(".packed"))
+    write_json(
+        output.with_suffix(".json"),
+        {
+            "model": str(args.model),
+            "search": str(args.search) if args.search else None,
+            "sparsity": sparsity,
+            "density": 1 - sparsity,
+            "parameters": sizes.parameters,
+            "dense_parameters": sizes.dense_parameters,
+            "bytes": sizes.float32_bytes,
+            "int8_bytes": sizes.int8_bytes,
+            "sparsities": choice,
+        },
+    )
     log.info(
         "%s: sparsity %.3f, %.3f M of %.3f M parameters; %s: %.3f MB",
         output,
@@ -134,7 +151,7 @@ def open_source(
     return Source(path, model.to(device), config, content, bank, bool(masks))
 
 
-def searched(path: Path, budget: float, source: Source) -> dict[str, float]:
+def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
     """The sparsities of the best sub-network of a ``pareto.json`` that is within a budget.
 
     :raises UserError: the file is missing, another one, or of another model; none is within.
@@ -143,7 +160,7 @@ def searched(path: Path, budget: float, source: Source) -> dict[str, float]:
     try:
         digest, name = content["model_digest"], content["model"]
         networks = [one["best"] for one in content["budgets"]]
-        sizes = [one["bytes"] for one in networks]
+        sizes = [one[budget.unit] for one in networks]
         ranked = sorted(networks, key=lambda one: (one["fitness"], one["bytes"]))
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is no pareto.json; the search stage (7) makes it") from error
@@ -152,22 +169,35 @@ def searched(path: Path, budget: float, source: Source) -> dict[str, float]:
             f"{path} is of another model than {source.path}, or of other masks of it: of {name} "
             "as it was. Search again (stage 7)"
         )
+    if None in sizes:
+        raise UserError(f"{path} knows no multiply-adds: give the budget in bytes, such as 5MB")
     for network in ranked:
-        if network["bytes"] <= budget:
+        if network[budget.unit] <= budget.value:
             return network["sparsities"]
     raise UserError(
-        f"--budget: {budget / 1e6:g} MB are less than the smallest sub-network of {path} has, "
-        f"{min(sizes) / 1e6:.3f} MB; search with --budgets {budget / 1e6:g}MB"
+        f"{budget.written()} are less than the smallest sub-network of {path} has, "
+        f"{Amount(min(sizes), budget.unit)}; search with --budgets {budget.written(between='')}"
     )
+
+
+def _searched(args: argparse.Namespace, source: Source) -> dict[str, float]:
+    """The best of a search within the budget, or within the size at the sparsity asked for."""
+    size = args.budget or Amount(source.bank.sizes(_sparsity(args)).float32_bytes, BYTES)
+    return searched(args.search, size, source)
+
+
+def _sparsity(args: argparse.Namespace) -> float:
+    if not 0 <= args.sparsity <= 1:
+        raise UserError(f"--sparsity {args.sparsity}: must be between 0 and 1")
+    return args.sparsity
 
 
 def _uniform(args: argparse.Namespace, source: Source) -> float:
     """The sparsity of all layers that was asked for."""
-    if args.budget is not None:
-        return within_budget(source.bank, args.budget, source.sparsest)
-    if not 0 <= args.sparsity <= 1:
-        raise UserError(f"--sparsity {args.sparsity}: must be between 0 and 1")
-    if args.sparsity > source.sparsest + 1e-9:
+    if args.budget:
+        measure = Measure(source.model, source.bank, args.budget.unit)
+        return measure.within(args.budget.value, source.sparsest)
+    if _sparsity(args) > source.sparsest + 1e-9:
         log.warning(
             "--sparsity %g: no sub-network above %g was trained", args.sparsity, source.sparsest
         )
@@ -185,36 +215,3 @@ def make_bank(model: Transducer, config: Config, masks: dict[str, Any] | None) -
     if masks:
         bank.load_state_dict(masks["bank"])
     return bank
-
-
-def within_budget(bank: MaskBank, budget: float, most: float, option: str = "--budget") -> float:
-    """The least sparsity on the grid whose packed sub-network has at most ``budget`` bytes.
-
-    :raises UserError: that of sparsity ``most`` has more.
-    """
-    last = int(most * LEVELS + 1e-6)
-    smallest = bank.sizes(last / LEVELS).float32_bytes
-    if smallest > budget:
-        raise UserError(
-            f"{option}: {budget / 1e6:g} MB are less than the smallest sub-network has, "
-            f"{smallest / 1e6:.3f} MB at sparsity {last / LEVELS:g}"
-        )
-    low, high = -1, last  # the bytes of `high` fit
-    while high - low > 1:
-        middle = (low + high) // 2
-        if bank.sizes(middle / LEVELS).float32_bytes <= budget:
-            high = middle
-        else:
-            low = middle
-    return high / LEVELS
-
-
-def parse_bytes(text: str) -> float:
-    """``5MB`` to bytes; units are powers of 1000.
-
-    :raises argparse.ArgumentTypeError: it is none.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|kB|MB|GB)", text)
-    if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 800kB or 5MB")
-    return float(found[1]) * UNITS[found[2]]

@@ -1,10 +1,10 @@
-"""One cell of a comparison: train, average, decode, score, and a record of what came out.
+"""One cell of a comparison: its steps one by one, and the records of what came out.
 
 Each step that is done is written down in the cell's ``progress.json``; a training that was stopped
-goes on from its checkpoint. A cell with a ``record.json`` is finished.
+goes on from its checkpoint. A cell with a whole ``record.json`` is finished.
 """
 
-import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,84 +12,75 @@ from asrprune.config import Config, changes, load_config
 from asrprune.errors import UserError
 from asrprune.files import read_json, write_json
 from asrprune.studies.children import Children
-from asrprune.studies.grid import Cell
+from asrprune.studies.measured import training_data_digest
 from asrprune.studies.options import StudyOptions
-from asrprune.studies.records import Record, make_records, training_data_digest
-
-TRAIN = "train"
+from asrprune.studies.study import TRAIN, Cell, Record, Study
 
 
-def folder_of(study: StudyOptions, cell: Cell) -> Path:
-    """Where a cell's training, results and record are."""
-    return Path(study.exp_dir, cell.name)
-
-
-def commands_of(study: StudyOptions, cell: Cell) -> dict[str, list[str]]:
-    """Step -> the words after ``asrprune``, in order."""
-    folder = str(folder_of(study, cell))
-    data = ["--manifest-dir", study.manifest_dir, "--lang-dir", study.lang_dir]
-    search = ["--test-sets", *study.test_sets, "--decoding-method", study.decoding_method]
-    average = ["--epoch", str(cell.epochs), "--avg", str(min(study.avg, cell.epochs))]
-    return {
-        TRAIN: ["train", "--config", study.config, "--exp-dir", folder, *data, *cell.words],
-        "average": ["average", "--exp-dir", folder, *average],
-        "decode": ["decode", "--exp-dir", folder, *data, *search],
-        "score": ["score", "--exp-dir", folder, *search],
-    }
-
-
-def cell_config(study: StudyOptions, cell: Cell) -> Config:
+def cell_config(options: StudyOptions, cell: Cell) -> Config:
     """The configuration that a cell trains with."""
-    return load_config(study.config, cell.words)
+    return load_config(options.config, cell.words)
 
 
-def finished(study: StudyOptions, cell: Cell) -> list[Record] | None:
-    """The records of a cell, one a test set; None if it is not finished.
+def finished(study: Study, cell: Cell) -> list[Record] | None:
+    """The records of a cell; None if it is not finished, or some are asked for that it has not.
 
     :raises UserError: it was trained or tested with other options or data than it would be now.
     """
-    folder = folder_of(study, cell)
+    folder = study.folder(cell)
     if not (folder / "record.json").is_file():
         return None
     records = read_json(folder / "record.json")
-    config = cell_config(study, cell)
-    differences = [
-        f"{key} ({was!r} -> {now!r})"
+    config = cell_config(study.options, cell)
+    told = study.told(cell, records) | {
+        "the training data": (records[0]["data"], training_data_digest(study.options, config)),
+    }
+    _refuse(folder, [*_changed(folder, config), *(item for item in told.items())])
+    by_key = {study.key(record): record for record in records}
+    expected = study.expected(cell)
+    return [by_key[key] for key in expected] if by_key.keys() >= set(expected) else None
+
+
+def run_cell(study: Study, cell: Cell, children: Children) -> list[Record]:
+    """Do what is left of a cell; returns its records.
+
+    :raises UserError: a step failed, or was done with other options.
+    :raises asrprune.studies.children.Stopped: the comparison was told to stop.
+    """
+    folder, config = study.folder(cell), cell_config(study.options, cell)
+    progress = _Progress(folder / "progress.json")
+    for step, words in study.steps(cell).items():
+        if not progress.is_done(step):
+            progress.start(step, words)
+            progress.end(step, children.run(words, folder / "compare.log"))
+        elif step == TRAIN:
+            _refuse(folder, _changed(folder, config))
+        else:
+            was = progress.state[step].get("words", words)
+            only = [word for word in was if word not in words]
+            _refuse(folder, [(step, (only, [word for word in words if word not in was]))])
+    records = study.make_records(cell, config, progress.state)
+    write_json(folder / "record.json", records)
+    return records
+
+
+def _changed(folder: Path, config: Config) -> list[tuple[str, tuple[Any, Any]]]:
+    """The options that shape a training and differ from those of the one in ``folder``."""
+    return [
+        (key, (was, now))
         for key, was, now, kind in changes(load_config(folder / "config.yaml"), config)
         if kind != "resumable" or key == "training.epochs"
     ]
-    told = {
-        "test_sets": ([record["set"] for record in records], list(study.test_sets)),
-        "decoding_method": (records[0]["decoding_method"], study.decoding_method),
-        "avg": (records[0]["avg"], min(study.avg, cell.epochs)),
-        "the training data": (records[0]["data"], training_data_digest(study, config)),
-    }
-    differences += [f"{key} ({was!r} -> {now!r})" for key, (was, now) in told.items() if was != now]
-    if differences:
+
+
+def _refuse(folder: Path, found: Sequence[tuple[str, tuple[Any, Any]]]) -> None:
+    """:raises UserError: something was another value than it is now."""
+    different = [f"{key} ({was!r} -> {now!r})" for key, (was, now) in found if was != now]
+    if different:
         raise UserError(
-            f"{folder} was made with other options: {', '.join(differences)}. Put them back, "
+            f"{folder} was made with other options: {', '.join(different)}. Put them back, "
             "remove that folder to run the cell again, or choose another exp_dir"
         )
-    return records
-
-
-def run_cell(study: StudyOptions, cell: Cell, children: Children) -> list[Record]:
-    """Do what is left of a cell; returns its records.
-
-    :raises UserError: a step failed.
-    :raises asrprune.studies.children.Stopped: the comparison was told to stop.
-    """
-    folder = folder_of(study, cell)
-    progress = _Progress(folder / "progress.json")
-    commands = commands_of(study, cell)
-    for step, words in commands.items():
-        if not progress.is_done(step):
-            progress.start(step)
-            progress.end(step, children.run(words, folder / "compare.log"))
-    command = shlex.join(["asrprune", *commands[TRAIN]])
-    records = make_records(study, cell, cell_config(study, cell), folder, command, progress.state)
-    write_json(folder / "record.json", records)
-    return records
 
 
 class _Progress:
@@ -102,9 +93,9 @@ class _Progress:
     def is_done(self, step: str) -> bool:
         return self.state.get(step, {}).get("done", False)
 
-    def start(self, step: str) -> None:
+    def start(self, step: str, words: list[str]) -> None:
         attempts = self.state.get(step, {}).get("attempts", 0) + 1
-        self.state[step] = {"attempts": attempts, "done": False}
+        self.state[step] = {"attempts": attempts, "done": False, "words": words}
         write_json(self.path, self.state)
 
     def end(self, step: str, used: dict[str, float]) -> None:

@@ -1,8 +1,8 @@
-"""Compare ways to train: a grid of methods, keep ratios and seeds, run cell by cell.
+"""Compare ways to train: a grid of methods and seeds, run cell by cell.
 
-A cell is a training with its average, decoding and score. The same command goes on where a run
-stopped, and runs what was added to the grid. Words of the form ``key=value`` change the config of
-all trainings.
+A cell is a training, with the decoding and scores of what comes of it. The same command goes on
+where a run stopped, and runs what was added to the grid. Words of the form ``key=value`` change the
+config of all trainings.
 """
 
 import argparse
@@ -18,13 +18,12 @@ from tqdm import tqdm
 
 from asrprune.arguments import true_or_false
 from asrprune.errors import UserError
-from asrprune.studies.cell import commands_of, finished, folder_of, run_cell
+from asrprune.studies.cell import finished, run_cell
 from asrprune.studies.children import Children
-from asrprune.studies.grid import Cell, cells_of
-from asrprune.studies.options import StudyOptions, load_study
-from asrprune.studies.plots import draw_plots
-from asrprune.studies.records import Record
+from asrprune.studies.kinds import load_study
+from asrprune.studies.preparation import prepare
 from asrprune.studies.report import read_records, save_records, write_report
+from asrprune.studies.study import Cell, Study
 
 log = logging.getLogger(__name__)
 
@@ -50,22 +49,21 @@ def main(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
     study = load_study(args.study)
-    cells = cells_of(study, args.overrides)
+    cells = study.cells(args.overrides)
     if args.dry_run:
-        for cell in cells:
-            for words in commands_of(study, cell).values():
-                sys.stdout.write(shlex.join(["asrprune", *words]) + "\n")
+        _show(study, cells)
         return 0
     failed: dict[Cell, str] = {}
     if not args.render_only:
         failed = _run(study, cells, args.jobs)
-    records = read_records(study)
+    records = read_records(study.options)
     write_report(study, cells, records)
     if records:
-        draw_plots(study, records)
-    log.info("wrote %s and %s", study.results, study.report)
+        study.draw(records)
+    log.info("wrote %s and %s", study.options.results, study.options.report)
     for cell, reason in failed.items():
-        sys.stderr.write(f"{cell.name} failed: {reason}; see {_log_of(study, cell)}\n")
+        path = study.folder(cell) / "compare.log"
+        sys.stderr.write(f"{cell.name} failed: {reason}; see {path}\n")
     if failed:
         raise UserError(
             f"{len(failed)} of {len(cells)} cells failed, and the others are kept. Once the cause "
@@ -74,24 +72,46 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run(study: StudyOptions, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
+def _show(study: Study, cells: Sequence[Cell]) -> None:
+    """The commands of all that a comparison takes, whether done or not."""
+    for line in study.options.prepare:
+        sys.stdout.write(f"{line}\n")
+    for cell in cells:
+        for words in study.steps(cell).values():
+            sys.stdout.write(shlex.join(["asrprune", *words]) + "\n")
+
+
+def _run(study: Study, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
     """Run the cells that are not finished; returns those that failed, and why."""
     done = {cell: records for cell in cells if (records := finished(study, cell))}
     left = [cell for cell in cells if cell not in done]
-    fresh: list[Record] = [record for records in done.values() for record in records]
-    save_records(study, cells, fresh)
+    save_records(study, cells, [record for records in done.values() for record in records])
     log.info("%d cells, %d of them finished; %d at a time", len(cells), len(done), jobs)
     failed: dict[Cell, str] = {}
     if not left:
         return failed
-    children = Children(study.threads)
+    # a batch system's or a service's way to stop is answered like Ctrl-C
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        prepare(study.options.prepare)
+        _run_cells(study, cells, left, jobs, failed)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return failed
+
+
+def _run_cells(
+    study: Study, cells: Sequence[Cell], left: list[Cell], jobs: int, failed: dict[Cell, str]
+) -> None:
+    """Run those that are left; what fails goes into ``failed``."""
+    children = Children(study.options.threads)
     with (
-        tqdm(total=len(cells), initial=len(done), desc="comparison", unit="cell") as bar,
+        tqdm(
+            total=len(cells), initial=len(cells) - len(left), desc="comparison", unit="cell"
+        ) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
         waiting = {pool.submit(run_cell, study, cell, children): cell for cell in left}
-        # a batch system's or a service's way to stop is answered like Ctrl-C
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -100,15 +120,12 @@ def _run(study: StudyOptions, cells: Sequence[Cell], jobs: int) -> dict[Cell, st
         except BaseException:  # Ctrl-C above all
             _stop(pool, children)
             raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    return failed
 
 
 def _take(
     future: Future,
     cell: Cell,
-    study: StudyOptions,
+    study: Study,
     cells: Sequence[Cell],
     failed: dict[Cell, str],
 ) -> None:
@@ -129,7 +146,3 @@ def _stop(pool: ThreadPoolExecutor, children: Children) -> None:
     except KeyboardInterrupt:
         children.kill()
         raise
-
-
-def _log_of(study: StudyOptions, cell: Cell) -> Path:
-    return folder_of(study, cell) / "compare.log"

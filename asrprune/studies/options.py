@@ -1,59 +1,24 @@
-"""What a comparison of trainings is made of: methods, keep ratios, seeds, and claims to judge."""
+"""What all comparisons of trainings are made of: data, methods, and where results go."""
 
 import re
-from collections.abc import Sequence
+import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
 from asrprune.errors import UserError, nearest
-from asrprune.options import check, option
+from asrprune.options import option
 
-FULL, COMPRESSED, RANDOM = "full", "full_compressed", "random"
-# Always part of a comparison; the words that their trainings add. `COMPRESSED` is full data for
-# fewer epochs, with its whole schedule, such that it sees the audio that a keep ratio leaves.
-CONTROLS = {
-    FULL: ["data_pruning=full"],
-    COMPRESSED: ["data_pruning=full"],
-    RANDOM: ["data_pruning.policy=random"],
-}
-PARITY, BETTER, FASTER = "parity", "better", "faster"
-
-
-@dataclass
-class GridOptions:
-    """Each of these methods at each of these keep ratios with each of these seeds."""
-
-    methods: list[str] = option(factory=list)
-    keep: list[float] = option(factory=list)
-    seeds: list[int] = option(factory=list)
-
-
-@dataclass
-class ClaimOptions:
-    """A sentence to judge by what is measured of ``method`` at ``keep``.
-
-    - ``parity``: its error rate is that of full data
-    - ``better``: its error rate is lower than that of each of ``than`` at the same keep ratio
-    - ``faster``: it trains ``by`` times as fast as full data
-    """
-
-    claim: str = ""
-    kind: str = option(PARITY, choices=(PARITY, BETTER, FASTER))
-    method: str = ""
-    keep: float = 1.0
-    than: list[str] = option(factory=list)
-    by: float = option(1.0, minimum=1)
+DATA_PRUNING, WEIGHT_PRUNING = "data_pruning", "weight_pruning"
 
 
 @dataclass
 class StudyOptions:
-    """A comparison. Paths are relative to the present folder, the recipe's."""
+    """A comparison of some kind. Paths are relative to the present folder, the recipe's."""
 
+    kind: str = option(DATA_PRUNING, choices=(DATA_PRUNING, WEIGHT_PRUNING))
     title: str = "Comparison"
+    # command lines that make the data; run before the first training, so quick where all is there
+    prepare: list[str] = option(factory=list)
     config: str = ""  # of all trainings
     words: list[str] = option(factory=list)  # key=value, changes to it for all trainings
     manifest_dir: str = ""  # validated cuts (stage 3)
@@ -63,77 +28,41 @@ class StudyOptions:
     results: str = "results/compare.json"
     report: str = "RESULTS.md"  # gets the tables, between two marks
     methods: dict[str, list[str]] = option(factory=dict)  # name -> key=value words
-    grid: list[GridOptions] = option(factory=list)
-    claims: list[ClaimOptions] = option(factory=list)
+    grid: list[Any] = option(factory=list)
+    claims: list[Any] = option(factory=list)
     avg: int = option(1, minimum=1)  # epochs to average
     decoding_method: str = "greedy_search"
     threads: int = option(1, minimum=1)  # CPU threads of each training
-    margin: float = option(0.05, minimum=0, maximum=1)  # of full data's WER: less is no difference
+    margin: float = option(0.05, minimum=0, maximum=1)  # share of a WER that is no difference
     synthetic: bool = False  # the speech is; said wherever its numbers appear
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: something is missing, or options that do not go together."""
+        """:raises UserError: something is missing, or not as it is to be written."""
         for name in ("config", "manifest_dir", "lang_dir", "test_sets", "exp_dir", "grid"):
             if not getattr(self, name):
                 raise UserError(f"{prefix}{name} is not set")
-        known = [*CONTROLS, *self.methods]
-        for name, words in self.methods.items():
+        for name in self.methods:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 raise UserError(f"{prefix}methods: {name!r} is to be of letters, digits and _")
-            if name in CONTROLS and list(words) != CONTROLS[name]:
-                raise UserError(f"{prefix}methods.{name} is a control, whose words are fixed")
-        for part in self.grid:
-            for name in part.methods:
-                _check_method(f"{prefix}grid", name, known)
-            for keep in part.keep:
-                if not 0 < keep <= 1:
-                    raise UserError(f"{prefix}grid: keep={keep} must be above 0 and at most 1")
-            if not (part.keep and part.seeds) or min(part.seeds) < 0:
-                raise UserError(f"{prefix}grid: each part needs keep, and seeds of 0 or more")
-        for claim in self.claims:
-            for name in (claim.method, *claim.than):
-                _check_method(f"{prefix}claims: {claim.claim}", name, known)
-            if claim.kind == BETTER and not claim.than:
-                raise UserError(f"{prefix}claims: {claim.claim}: better than which methods?")
+        for line in self.prepare:
+            command_words(line, f"{prefix}prepare")
 
 
-def load_study(path: str | Path) -> StudyOptions:
-    """Read a comparison from a YAML file.
+def command_words(line: str, key: str = "prepare") -> list[str]:
+    """The words of a command line; no shell comes into it.
 
-    :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
+    :raises UserError: it has none, or a quote that does not end, with ``key`` for the option.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"comparison {path} does not exist")
     try:
-        content = OmegaConf.load(path)
-    except Exception as error:  # the YAML library's errors have no common base that it exports
-        raise UserError(f"comparison {path} is not valid YAML: {error}") from error
-    if not OmegaConf.is_dict(content):
-        raise UserError(f"comparison {path} holds no key: value pairs")
-    return study_from(content, f"comparison {path}")
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UserError(f"{key}: {line!r}: {error}") from error
+    if not words:
+        raise UserError(f"{key}: a line without words")
+    return words
 
 
-def study_from(values: Any, source: str = "comparison") -> StudyOptions:
-    """A comparison from a dictionary.
-
-    :raises UserError: as of `load_study`.
-    """
-    known = StudyOptions.__dataclass_fields__
-    try:
-        study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyOptions), values))
-    except ConfigKeyError as error:
-        key = error.full_key or str(error.key)
-        raise UserError(f"{source}: unknown key {key!r}{nearest(key, known)}") from error
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{source}: {error.full_key or 'value'}: {reason}") from error
-    check(study, "")
-    for part in (*study.grid, *study.claims):  # `check` looks into no lists
-        check(part, "claims.")
-    return study
-
-
-def _check_method(where: str, name: str, known: Sequence[str]) -> None:
+def check_name(where: str, name: str, known: list[str]) -> None:
+    """:raises UserError: a method that is not known, with the nearest name."""
     if name not in known:
         raise UserError(f"{where}: unknown method {name!r}{nearest(name, known)}")

@@ -11,31 +11,35 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
+from asrprune.arguments import true_or_false
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.decode import choose_device
 from asrprune.errors import UserError
-from asrprune.export.extract import Source, open_source, parse_bytes, within_budget
+from asrprune.export.budget import Amount, Measure
+from asrprune.export.extract import Source, open_source
 from asrprune.files import write_json
 from asrprune.options import check
+from asrprune.studies.budgets import Budget, budget_of, choices_of, unit_of
 from asrprune.studies.dev_set import DevSet, load_dev_set
-from asrprune.studies.pareto import draw, finite, record_of, spread
+from asrprune.studies.pareto import (
+    Rates,
+    draw,
+    key_of,
+    record_of,
+    sampled,
+    spread,
+    uniform_of,
+)
 from asrprune.transducer.model import Transducer
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.blocks import LEVELS, level_of
 from asrprune.weight_pruning.evaluations import EvaluationLog
-from asrprune.weight_pruning.rank_correlation import rank_correlation
-from asrprune.weight_pruning.search import SearchResult, search
+from asrprune.weight_pruning.search import Evaluated, SearchResult, search
 from asrprune.weight_pruning.search_options import SearchOptions
-from asrprune.weight_pruning.search_space import Cost, additive_cost
-from asrprune.weight_pruning.sizes import model_sizes
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets",
         nargs="+",
         required=True,
-        help="sizes in the packed file, such as 5MB, or sparsities: what a uniform one takes",
+        help="sizes in the packed file, such as 5MB; or multiply-adds of the encoder's weights for "
+        "a second of speech, such as 120MMAC; or sparsities: what a uniform one takes of the same",
     )
     parser.add_argument("--method", choices=("evolution", "random"), default=_DEFAULT.method)
     parser.add_argument(
@@ -71,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help="decode so many sub-networks as well: does a lower loss mean a lower error rate?",
+    )
+    parser.add_argument(
+        "--wer",
+        type=true_or_false,
+        default=False,
+        help="decode the best and the uniform ones as well, for the table and the plot",
     )
     parser.add_argument("--output", type=Path, help="default: EXP_DIR/pareto.json; a .png beside")
     parser.add_argument(
@@ -99,7 +110,8 @@ def main(args: argparse.Namespace) -> None:
         )
     if not source.trained:
         log.warning("%s was trained without masks: one-shot prunings of it are searched", path)
-    budgets = [budget_of(text, bank, source.sparsest) for text in texts]
+    measure = Measure(source.model, bank, unit_of(texts))
+    budgets = [budget_of(text, measure, source.sparsest) for text in texts]
     options = _options(args, choices_of(bank, source.sparsest, budgets))
     for text, budget in zip(texts, budgets, strict=True):
         if budget.sparsity == options.choices[-1]:
@@ -122,7 +134,10 @@ def main(args: argparse.Namespace) -> None:
     # by default one of its own for each model and set
     name = f"{dev.name}-{dev.digest[:8]}-{source.digest[:8]}-{source.device.type}.jsonl"
     log_path = args.log or args.exp_dir / "search" / name
-    result = _search(source, options, budgets, dev, log_path, identity)
+    result = _search(source, options, measure, budgets, dev, log_path, identity)
+    sample = spread(result.evaluated, args.sample_wer)
+    shown = [*(found.best for found in result.found), *uniform_of(result)] if args.wer else []
+    rates = _error_rates(source, dev, [*shown, *sample], log_path, identity)
     record = {
         "model": str(path),
         "model_digest": source.digest,
@@ -133,71 +148,14 @@ def main(args: argparse.Namespace) -> None:
         "dev_cuts": len(dev.references),
         "dev_seconds": round(dev.seconds, 3),
         "options": dataclasses.asdict(options),
-        **record_of(result, texts, bank),
+        **record_of(result, texts, source.model, bank, measure.unit, rates if shown else {}),
     }
-    if args.sample_wer:
-        record["wer"] = _sample_wer(source, dev, result, args.sample_wer, log_path, identity)
+    if sample:
+        record["wer"] = sampled(sample, rates, bank)
     output = args.output or args.exp_dir / "pareto.json"
     write_json(output, record)
     draw(record, output.with_suffix(".png"))
     _tell(record, output)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """A size that sub-networks may have."""
-
-    bytes: float
-    sparsity: float  # of the uniform sub-network of this size
-
-
-def budget_of(text: str, bank: MaskBank, sparsest: float) -> Budget:
-    """A budget as it is written: a size, such as 5MB, or a sparsity, such as 0.7.
-
-    :raises UserError: it is neither, or smaller than the uniform sub-network of ``sparsest``.
-    """
-    try:
-        sparsity = float(text)
-    except ValueError:
-        sparsity = math.nan
-    if 0 <= sparsity < 1:
-        if sparsity > sparsest + 1e-6:
-            raise UserError(
-                f"--budgets {text}: no sub-network above sparsity {sparsest:g} was trained"
-            )
-        sparsity = level_of(sparsity) / LEVELS
-        return Budget(bank.sizes(sparsity).float32_bytes, sparsity)
-    try:
-        size = parse_bytes(text)
-    except argparse.ArgumentTypeError as error:
-        raise UserError(
-            f"--budgets: {text!r} is neither a size, such as 800kB or 5MB, nor a sparsity of at "
-            "least 0 and below 1"
-        ) from error
-    return Budget(size, within_budget(bank, size, sparsest, "--budgets"))
-
-
-def choices_of(bank: MaskBank, sparsest: float, budgets: Sequence[Budget]) -> list[float]:
-    """The sparsities that a layer may have: tenths (of N:M, parts of M), and those of the budgets.
-
-    With the latter, the uniform sub-network that just fits is among those a budget is searched for.
-    """
-    parts = bank.block.group or 10
-    steps = {part / parts for part in range(parts) if part / parts <= sparsest + 1e-6}
-    return sorted(steps | {budget.sparsity for budget in budgets})
-
-
-def byte_cost(model: Transducer, bank: MaskBank, choices: Sequence[float]) -> Cost:
-    """The bytes of the packed model in float32, as of :meth:`MaskBank.sizes`."""
-    dense = bank.sizes(0.0).float32_bytes
-    table = np.zeros((len(bank.layers), len(choices)))
-    for column, sparsity in enumerate(choices):
-        blocks = bank.blocks(sparsity)
-        for row, layer in enumerate(bank.layers):
-            # the others are dense in it
-            sizes = model_sizes(model, [layer], bank.block, {layer.name: blocks[layer.name]})
-            table[row, column] = sizes.float32_bytes - dense
-    return additive_cost(choices, table, dense)
 
 
 def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
@@ -220,20 +178,21 @@ def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
 def _search(
     source: Source,
     options: SearchOptions,
+    measure: Measure,
     budgets: Sequence[Budget],
     dev: DevSet,
     log_path: Path,
     identity: dict[str, str],
 ) -> SearchResult:
-    sizes = [budget.bytes for budget in budgets]
-    most = options.evaluations(len(set(sizes)))
+    costs = [budget.cost for budget in budgets]
+    most = options.evaluations(len(set(costs)))
     log.info("at most %d evaluations on %.0f s of speech", most, dev.seconds)
     with tqdm(total=most, desc="search", unit="net", disable=None) as bar:
         return search(
             [layer.name for layer in source.bank.layers],
             options,
-            byte_cost(source.model, source.bank, options.choices),
-            sizes,
+            measure.cost(options.choices),
+            costs,
             _measured(source, dev.loss),
             log_path=log_path,
             identity=identity,
@@ -253,42 +212,38 @@ def _measured(
     return measured
 
 
-def _sample_wer(
+def _error_rates(
     source: Source,
     dev: DevSet,
-    result: SearchResult,
-    count: int,
+    networks: Sequence[Evaluated],
     log_path: Path,
     identity: dict[str, str],
-) -> dict[str, Any]:
-    """Error rates of some sub-networks, and how well the fitness orders them as these do."""
+) -> Rates:
+    """The word error rates of sub-networks; each is written down at once, as their losses are."""
+    if not networks:
+        return {}
     layers = [layer.name for layer in source.bank.layers]
-    sample = spread(result.evaluated, count)
-    path = log_path.with_suffix(".wer.jsonl")
-    rates = []
+    rates = {}
     with EvaluationLog(
-        path, layers, _measured(source, dev.error_rate), {"measure": "WER", **identity}
+        log_path.with_suffix(".wer.jsonl"),
+        layers,
+        _measured(source, dev.error_rate),
+        {"measure": "WER", **identity},
     ) as known:
-        for one in tqdm(sample, desc="decoding", unit="net", disable=None):
-            rates.append(known.evaluate([one.choice[name] for name in layers])[0])
-    correlation = rank_correlation([one.fitness for one in sample], rates)
-    return {
-        "rank_correlation": finite(correlation),
-        "sample": [
-            {"fitness": one.fitness, "wer": finite(rate), "bytes": int(one.cost)}
-            for one, rate in zip(sample, rates, strict=True)
-        ],
-    }
+        wanted = {key_of(one): one for one in networks}
+        for key, one in tqdm(wanted.items(), desc="decoding", unit="net", disable=None):
+            rates[key] = known.evaluate([one.choice[name] for name in layers])[0]
+    return rates
 
 
 def _tell(record: dict[str, Any], output: Path) -> None:
     for one in record["budgets"]:
         best, uniform = one["best"], one["uniform"] and one["uniform"]["fitness"]
         log.info(
-            "%s: loss %.4f at %.3f MB, uniform %.4f",
+            "%s: loss %.4f at %s, uniform %.4f",
             one["budget"],
             best["fitness"],
-            best["bytes"] / 1e6,
+            Amount(best[record["unit"]], record["unit"]),
             math.nan if uniform is None else uniform,
         )
     if "wer" in record:

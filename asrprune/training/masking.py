@@ -6,6 +6,7 @@ each rank knows the gate of a step, the union of all masks that take part in it.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -60,6 +61,23 @@ class Masking:
             names, self.options.supernet, self.sparsity, self._seed, step, rank, number
         )
 
+    def learns(self, network: Sparsities) -> bool:
+        """Whether a sub-network is to learn from the dense network's outputs too."""
+        options = self.options.supernet.distillation
+        if self.options.method != "supernet" or not options.scale or not any(network.values()):
+            return False
+        return self._mean(network) >= options.from_sparsity - 1e-6  # sums of shares are rounded
+
+    def passes(self, step: int, batches: int) -> tuple[int, int]:
+        """How many a step of so many micro-batches a rank takes, over all ranks.
+
+        Forward and backward passes, and forward ones of the dense network alone.
+        """
+        trained = self._all_networks(step, batches)
+        # in a sandwich the dense network is one of them
+        alone = [networks[0] for networks in trained if len(networks) == 1]
+        return sum(map(len, trained)), sum(map(self.learns, alone))
+
     @contextmanager
     def applied(self, network: Sparsities) -> Iterator[None]:
         """Inside of it the model computes as a sub-network; forward and backward belong here."""
@@ -68,21 +86,13 @@ class Masking:
             return
         factor = 1.0
         if self.options.method == "supernet" and self.options.supernet.dropout == "scaled":
-            total = sum(self._weights.values())
-            factor -= sum(network[name] * size for name, size in self._weights.items()) / total
+            factor -= self._mean(network)
         with self.bank.apply(network), scaled_dropout(self._model, factor):
             yield
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
         """The blocks that a step of so many micro-batches a rank moves; None: all of them."""
-        union = densest(
-            [
-                network
-                for rank in range(self._ranks.world)
-                for number in range(batches)
-                for network in self.networks(step, number, rank)
-            ]
-        )
+        union = densest(list(chain.from_iterable(self._all_networks(step, batches))))
         return self.bank.blocks(union) if any(union.values()) else None
 
     def tested(self) -> dict[str, Sparsities]:
@@ -103,6 +113,19 @@ class Masking:
         """
         self.bank.load_state_dict(state["bank"])
         self.sparsity = state["sparsity"]
+
+    def _all_networks(self, step: int, batches: int) -> list[list[Sparsities]]:
+        """Of each micro-batch of a step, on all ranks."""
+        return [
+            self.networks(step, number, rank)
+            for rank in range(self._ranks.world)
+            for number in range(batches)
+        ]
+
+    def _mean(self, network: Sparsities) -> float:
+        """The mean sparsity over all weights."""
+        total = sum(self._weights.values())
+        return sum(network[name] * size for name, size in self._weights.items()) / total
 
 
 def layers_of(model: nn.Module, options: WeightPruningOptions) -> tuple[list[Layer], Block]:

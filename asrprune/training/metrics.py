@@ -97,9 +97,8 @@ class Meter:
         self._clear()
 
     def _clear(self) -> None:
-        self.sums: dict[str, Any] = dict.fromkeys(
-            ("loss", "simple", "tokens", "norm", "steps", "skipped", "seconds", "pruning"), 0.0
-        )
+        names = ("loss", "simple", "tokens", "norm", "steps", "skipped", "seconds", "pruning")
+        self.sums: dict[str, Any] = dict.fromkeys((*names, "divergence", "taught"), 0.0)
         self.since = time.monotonic()
 
     def add(self, **values: Any) -> None:
@@ -110,8 +109,9 @@ class Meter:
     def read(self, **more: float) -> dict[str, float]:
         """Means since the last reading, over all ranks; all ranks must call this."""
         spent = time.monotonic() - self.since
-        loss, simple, tokens, seconds = self.ranks.total(
-            *(float(self.sums[name]) for name in ("loss", "simple", "tokens", "seconds"))
+        names = ("loss", "simple", "tokens", "seconds", "divergence", "taught")
+        loss, simple, tokens, seconds, divergence, taught = self.ranks.total(
+            *(float(self.sums[name]) for name in names)
         )
         result = {
             "loss": loss / tokens,
@@ -121,6 +121,8 @@ class Meter:
             "pruning_share": self.sums["pruning"] / spent,  # of the time: feeding scores back
             **more,
         }
+        if taught:  # of sub-networks from the dense network, a token of these
+            result["divergence"] = divergence / taught
         if self.sums["skipped"]:  # steps that float16 could not hold
             result["skipped_steps"] = self.sums["skipped"]
         self._clear()

@@ -110,6 +110,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
 
     from asrprune.data_pruning.record import write_index
     from asrprune.environment import git_state, machine, versions
+    from asrprune.files import open_locked
     from asrprune.training.distributed import start_ranks, stop_ranks
     from asrprune.training.metrics import log_to_file
     from asrprune.training.resume import resume
@@ -123,8 +124,11 @@ def _train(config: Config, args: argparse.Namespace) -> int:
     handler = lock = None
     try:
         if ranks.first:
-            args.exp_dir.mkdir(parents=True, exist_ok=True)
-            lock = _lock(args.exp_dir)
+            lock = open_locked(
+                args.exp_dir / ".lock",
+                f"another training is running in {args.exp_dir}; wait for it, stop it, or choose "
+                "a --tag",
+            )
             handler = log_to_file(args.exp_dir / "log" / "train.log")
             log.info("versions: %s; git: %s; machine: %s", versions(), git_state(), machine())
         else:
@@ -240,21 +244,6 @@ def scan_memory(trainer: "Trainer") -> None:
     largest = largest_batches(sampler)
     trainer.scan_memory(largest)
     log.info("the largest %d batches of the epoch fit into memory", len(largest))
-
-
-def _lock(folder: Path) -> Any:
-    """Hold the folder's lock until the returned file is closed (or the process ends)."""
-    import fcntl
-
-    lock = open(folder / ".lock", "w")  # noqa: SIM115 (open as long as the training runs)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise UserError(
-            f"another training is running in {folder}; wait for it, stop it, or choose a --tag"
-        ) from error
-    return lock
 
 
 def _write_command(folder: Path) -> None:

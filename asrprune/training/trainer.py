@@ -20,7 +20,7 @@ import torch
 from lhotse import CutSet
 
 from asrprune.config import Config
-from asrprune.corpus.batches import dev_loader, epoch_loader
+from asrprune.corpus.batches import Batch, dev_loader, epoch_loader
 from asrprune.data_pruning.record import write_cycle, write_end
 from asrprune.randomness import key_to_seed
 from asrprune.training.averaging import RunningAverage
@@ -29,22 +29,18 @@ from asrprune.training.distributed import Ranks
 from asrprune.training.guards import (
     Interrupt,
     check_gradient,
-    check_losses,
     explain_dead_worker,
     explain_no_memory,
 )
 from asrprune.training.masking import make_masking
 from asrprune.training.metrics import Meter, Metrics, dev_bar, epoch_bar
 from asrprune.training.optimizer import make_optimizer
+from asrprune.training.passes import Passes
 from asrprune.training.pruning import Feedback, Seen, TrainingData
-from asrprune.training.schedule import Progress, loss_weights, rate_factor
-from asrprune.transducer.encoder import FrameTransform
+from asrprune.training.schedule import Progress, rate_factor
 from asrprune.transducer.model import Transducer
 
 log = logging.getLogger(__name__)
-
-Batch = dict[str, Any]
-PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclasses.dataclass
@@ -80,6 +76,7 @@ class Trainer:
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
         self.feedback = Feedback(data.sampler, data.dataset.dropping, model.encoder)
+        self.passes = Passes(config, model, data, self.feedback, self.masking, ranks.device)
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
 
@@ -230,13 +227,18 @@ class Trainer:
             self.masking.start_step(at.step, progress)
         for number, batch in enumerate(batches):
             with explain_no_memory(batch):
-                losses, scale = self._backward(batch, number, tokens, meter)
+                losses, scale = self.passes.backward(
+                    batch, at.step, number, tokens, self.scaler, meter
+                )
             started = time.perf_counter()
             self.feedback(batch, losses, scale)
             meter.add(pruning=time.perf_counter() - started)
         self.ranks.reduce_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
-        gate = self.masking.gate(at.step, len(batches)) if self.masking else None
+        gate, passes = None, (len(batches) * self.ranks.world, 0)
+        if self.masking:
+            gate = self.masking.gate(at.step, len(batches))
+            passes = self.masking.passes(at.step, len(batches))
         if gate is not None:
             self.optimizer.gate_gradients(gate)
         limit = self.options.optimizer.clip_norm or float("inf")
@@ -256,71 +258,15 @@ class Trainer:
         self.seen.seconds += seconds
         self.seen.seconds_left += left
         self.seen.clamped += int(clamped)
+        self.seen.passes += passes[0]
+        self.seen.teacher_passes += passes[1]
         if at.step % self.options.average_period == 0:
             self.average.update(self.model)
         return seconds, stops > 0
 
-    def _backward(
-        self, batch: Batch, number: int, tokens: float, meter: Meter
-    ) -> tuple[torch.Tensor, float]:
-        """Gradients of a micro-batch, their mean over its sub-networks.
-
-        Returns the pruned losses (B,) of the last sub-network, in a sandwich the dense one, and
-        what the gradients of these were scaled by.
-        """
-        networks = self.masking.networks(self.position.step, number) if self.masking else [None]
-        for network in networks:
-            with self.masking.applied(network) if network else nullcontext():
-                loss, losses = self.loss(batch, meter)
-                self.scaler.scale(loss / (tokens * len(networks))).backward()
-        return losses, self.scaler.get_scale() * self._loss_weights()[1] / (tokens * len(networks))
-
-    def loss(self, batch: Batch, meter: Meter) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weighted loss of a batch, summed over its cuts, and their pruned losses (B,)."""
-        simple, pruned = self.forward(batch)
-        check_losses(simple + pruned, batch)
-        weights = self._loss_weights()
-        losses = weights[0] * simple + weights[1] * pruned
-        factors = self.data.sampler.weights_of(batch["cut_ids"])
-        if factors is not None:
-            losses = losses * torch.from_numpy(factors).to(losses)
-        meter.add(
-            tokens=int((batch["token_lens"] + 1).sum()),
-            simple=simple.detach().sum(),
-            loss=pruned.detach().sum(),
-        )
-        return losses.sum(), pruned.detach()
-
-    def _loss_weights(self) -> tuple[float, float]:
-        """Of the simple and of the pruned loss, at this step."""
-        loss = self.config.loss
-        return loss_weights(self.position.step, loss.warmup_steps, loss.simple_scale)
-
-    def _frame_transform(self, batch: Batch) -> FrameTransform | None:
-        """What drops encoder frames of a training batch, where data pruning asks for that."""
-        dropping = self.data.dataset.dropping
-        if not (dropping and self.model.training):
-            return None
-        return dropping.frame_transform(batch["cut_ids"], batch["token_lens"].tolist())
-
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Simple and pruned loss of each utterance, (B,) each, in the training's precision."""
-        device = self.ranks.device
-        x, x_lens, y, y_lens = (
-            batch[name].to(device, non_blocking=True)
-            for name in ("features", "feature_lens", "tokens", "token_lens")
-        )
-        precision = PRECISION[self.options.precision]
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            simple, pruned = self.model(
-                x,
-                x_lens,
-                y,
-                y_lens,
-                self._frame_transform(batch),
-                self.feedback.on_logits if self.model.training else None,
-            )
-        return simple, pruned
+        return self.passes.forward(batch)[:2]
 
     def scan_memory(self, cut_sets: Iterable[CutSet]) -> None:
         """Forward and backward on some batches, without an update.
@@ -336,7 +282,7 @@ class Trainer:
         for cuts in cut_sets:
             batch = self.data.dataset[cuts]
             with explain_no_memory(batch):
-                self.loss(batch, meter)[0].backward()
+                self.passes.scan(batch, meter)
             self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()

@@ -110,6 +110,7 @@ class Transducer(nn.Module):
         y_lens: Tensor,
         frame_transform: FrameTransform | None = None,
         on_logits: Callable[[Tensor], None] | None = None,
+        on_encoded: Callable[[Tensor, Tensor], None] | None = None,
     ) -> TransducerLoss:
         """The losses of each utterance, unscaled, (B,) float32 each.
 
@@ -118,8 +119,11 @@ class Transducer(nn.Module):
             y: transcripts (B, S) int64, padded with 0; ``y_lens`` (B,) int64.
             frame_transform: see `encode`.
             on_logits: see `asrprune.transducer.loss.transducer_loss`.
+            on_encoded: called with what `encode` returns.
         """
         h, h_lens = self.encode(x, x_lens, frame_transform)
+        if on_encoded:
+            on_encoded(h, h_lens)
         g = self.predictor(y)
         return transducer_loss(
             self.simple_am(h),

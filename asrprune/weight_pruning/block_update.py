@@ -25,7 +25,7 @@ from asrprune.weight_pruning.blocks import Block, expand
 from asrprune.weight_pruning.prunable import Layer, as_matrix
 
 # Elements of a slab: on a CPU its tensors stay in cache, while a GPU wants few and large kernels.
-SLAB_ON_CPU = 1 << 17
+SLAB_ON_CPU = 1 << 18
 SLAB_ON_GPU = 1 << 22
 # A slab begins at a whole cache line of its matrix, where fused kernels begin a vector: a scalar
 # at the end of a vectorised loop is rounded otherwise.

@@ -5,7 +5,6 @@ replays itself from its beginning and finds in the log what it has evaluated bef
 if nothing had happened, and may as well have other options, budgets or more generations.
 """
 
-import fcntl
 import json
 import logging
 import math
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from asrprune.errors import UserError
-from asrprune.files import explain_full_disk, flush_to_disk
+from asrprune.files import explain_full_disk, flush_to_disk, open_locked
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,10 @@ class EvaluationLog:
         self._file: BinaryIO | None = None
         if self._path is not None:
             header = {"format": _FORMAT, "layers": self.layers, "identity": dict(identity or {})}
-            self._file = _open_locked(self._path)
+            self._file = open_locked(
+                path,
+                f"{path} is in use by another search: wait for it, or name another file",
+            )
             try:
                 self._read_file(json.loads(json.dumps(header)))
             except BaseException:
@@ -88,6 +90,7 @@ class EvaluationLog:
     def _read_file(self, header: dict[str, Any]) -> None:
         """Remember what the file holds. A last line without its end is of a killed run: cut off."""
         first = _line(header)
+        self._file.seek(0)
         content = self._file.read()
         whole, newline, rest = content.rpartition(b"\n")
         if not newline:
@@ -145,21 +148,6 @@ class EvaluationLog:
             except OSError:
                 self._file.truncate(end)
                 raise
-
-
-def _open_locked(path: Path) -> BinaryIO:
-    """Open for reading and appending; the lock ends with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "a+b", buffering=0)  # noqa: SIM115
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise UserError(
-            f"{path} is in use by another search: wait for it, or name another file"
-        ) from error
-    file.seek(0)
-    return file
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ So all ranks know what each of them trains without a word between them, and a re
 on with the same ones (Omni-sparsity DNN, arXiv 2110.08352, trains all of them jointly).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,16 +55,17 @@ def densest(networks: Sequence[Sparsities]) -> Sparsities:
 def _draw(
     layers: Sequence[str], options: SupernetOptions, sparsest: float, random: np.random.Generator
 ) -> Sparsities:
-    """Sparsities in tenths: all alike at random, or about a common mean that is drawn first.
+    """Sparsities in tenths, or the sparsest: each at random, or about a mean that is drawn first.
 
     Independent draws for many layers have nearly the same mean each time, so the mean comes first:
     every size is then trained.
     """
-    most = int(GRID * sparsest + 1e-6)
+    most = math.ceil(GRID * sparsest - 1e-6)
     if options.space == "uniform":
         tenths = random.integers(0, most + 1, len(layers))
     else:
         spread = GRID * options.jitter
-        middle = random.uniform(0, most)
+        middle = random.uniform(0, GRID * sparsest)
         tenths = np.rint(middle + random.uniform(-spread, spread, len(layers))).clip(0, most)
-    return dict(zip(layers, (tenths / GRID).tolist(), strict=True))
+    drawn = np.minimum(tenths / GRID, sparsest)
+    return dict(zip(layers, drawn.tolist(), strict=True))

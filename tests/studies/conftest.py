@@ -3,8 +3,9 @@
 import pytest
 
 from asrprune.config import save_config
-from asrprune.studies.options import study_from
+from asrprune.studies.kinds import study_from
 from tests.conftest import tiny_config
+from tests.studies.example_records import records_of
 
 
 def study_of(folder, corpus, **options):
@@ -30,6 +31,23 @@ def study(tmp_path):
     """A comparison of records that nobody runs."""
     values = study_of(tmp_path, FakeCorpus(tmp_path), claims=[])
     return lambda **options: study_from({**values, **options})
+
+
+@pytest.fixture
+def done(study):
+    """A comparison, its cells, and the records of all but the random ones."""
+    claims = [
+        {"claim": "as good", "method": "easy", "keep": 0.5},
+        {"claim": "faster", "kind": "faster", "method": "easy", "keep": 0.5, "by": 1.6},
+    ]
+    grid = [{"methods": ["easy"], "keep": [0.5], "seeds": [0, 1, 2]}]
+    whole = study(claims=claims, grid=grid, synthetic=True)
+    records = [
+        *records_of("full", 1.0, hours=20.0),
+        *records_of("full_compressed", 0.5, 0.01, hours=10.0),
+        *records_of("easy", 0.5, 0.02, hours=10.0, turnover=0.3, never_kept=0.1),
+    ]
+    return whole, whole.cells(), records
 
 
 class FakeCorpus:

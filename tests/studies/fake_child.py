@@ -1,8 +1,9 @@
 """Stands in for `asrprune.studies.child`: each verb takes a moment, a training in steps it keeps.
 
-``python fake_child.py USAGE VERB ... --exp-dir DIR ...``. Writes each call to DIR/calls. A training
-counts its steps in DIR/steps and goes on from there. FAKE_FAIL names a verb and a cell that fail.
-FAKE_HANG names a cell whose training waits after 3 steps until it is told to end, or its parent is.
+``python fake_child.py USAGE VERB ... --exp-dir DIR ...``. Writes each call to DIR/calls (without a
+DIR, where ``--output`` goes). A training counts its steps in DIR/steps and goes on from there.
+FAKE_FAIL names a verb and a cell that fail. FAKE_HANG names a cell whose training waits after 3
+steps until it is told to end, or its parent is.
 """
 
 import json
@@ -12,12 +13,17 @@ import sys
 import threading
 from pathlib import Path
 
+from asrprune.config import load_config, save_config
+
 STEPS = 6
 
 
 def main() -> int:
     usage, verb, *words = sys.argv[1:]
-    folder = Path(words[words.index("--exp-dir") + 1])
+    if "--exp-dir" in words:
+        folder = Path(words[words.index("--exp-dir") + 1])
+    else:
+        folder = Path(words[words.index("--output") + 1]).parent
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "calls", "a") as file:
         file.write(f"{verb}\n")
@@ -26,6 +32,8 @@ def main() -> int:
         return 3
     if verb == "train":
         threading.Thread(target=end_with_parent, daemon=True).start()
+        config = load_config(words[words.index("--config") + 1], [w for w in words if "=" in w])
+        save_config(config, folder / "config.yaml")
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         path = folder / "steps"

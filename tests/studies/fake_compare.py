@@ -4,26 +4,45 @@ import sys
 from pathlib import Path
 
 from asrprune import cli
-from asrprune.config import save_config
-from asrprune.studies import cell, children, compare
+from asrprune.studies import cell, children
+from asrprune.studies.data_pruning.study import DataPruningStudy
+from asrprune.studies.weight_pruning.grid import TABLES
+from asrprune.studies.weight_pruning.records import wanted_search
+from asrprune.studies.weight_pruning.study import WeightPruningStudy
 from tests.studies.example_records import make_record
 
 CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
 
 
-def make_records(study, a_cell, config, folder, command, progress):
+def make_records(study, a_cell, config, progress):
     """Of a cell whose children wrote nothing but their calls."""
     record = make_record(a_cell.method, a_cell.keep, a_cell.seed, [0.1, 0.2])
     record["attempts"] = progress["train"]["attempts"]
-    save_config(config, folder / "config.yaml")
     return [record]
+
+
+def make_networks_records(study, a_cell, config, progress):
+    """Of a cell of a comparison of sparse models."""
+    attempts = progress["train"]["attempts"]
+    return [
+        {
+            **make_record(network.method, 1.0, a_cell.seed, [0.1, 0.2], attempts=attempts),
+            "sparsity": network.sparsity,
+            "training": a_cell.name,
+            "search": wanted_search(study.options) if network.method in TABLES else None,
+        }
+        for network in a_cell.networks
+    ]
 
 
 def put_in_place(set_attribute):
     """:param set_attribute: ``setattr``, or pytest's, which takes them away again."""
     set_attribute(children, "CHILD", CHILD)
-    set_attribute(compare, "draw_plots", lambda study, records: None)
-    set_attribute(cell, "make_records", make_records)
+    set_attribute(DataPruningStudy, "draw", lambda study, records: None)
+    set_attribute(DataPruningStudy, "make_records", make_records)
+    set_attribute(WeightPruningStudy, "draw", lambda study, records: None)
+    set_attribute(WeightPruningStudy, "markdown", lambda study, cells, records: "tables\n")
+    set_attribute(WeightPruningStudy, "make_records", make_networks_records)
     set_attribute(cell, "training_data_digest", lambda study, config: "digest")
 
 

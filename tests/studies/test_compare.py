@@ -1,11 +1,9 @@
 """A comparison from end to end: what runs, what is skipped, and how it stops and goes on."""
 
-import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,77 +14,19 @@ from asrprune import cli
 from asrprune.files import read_json, write_json
 from asrprune.studies import compare
 from asrprune.studies.children import Children
-from asrprune.studies.options import load_study
+from asrprune.studies.kinds import load_study
 from asrprune.studies.report import written_part
+from tests.studies.command import Command, InProcess, OneThread
 from tests.studies.conftest import FakeCorpus, study_of
-from tests.studies.fake_compare import put_in_place
 
-ROOT = Path(__file__).parents[2]
 CELLS = ["easy-0.5-seed0", "full-1-seed0", "full_compressed-0.5-seed0", "random-0.5-seed0"]
 STEPS = ["train", "average", "decode", "score"]
 
 
-class Command:
-    """``asrprune compare`` with stand-ins for the verbs that it calls."""
-
-    def __init__(self, folder, monkeypatch, capsys):
-        self.folder, self.path = folder, folder / "compare.yaml"
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-        self.values = study_of(folder, FakeCorpus(folder))
-        self.write()
-
-    def write(self, **options):
-        self.values |= options
-        OmegaConf.save(self.values, self.path)
-
-    def run(self, *words, code=0, **environment):
-        """Run it here; returns what it says."""
-        with self.monkeypatch.context() as patch:
-            put_in_place(patch.setattr)
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            found = cli.main(["compare", str(self.path), *words])
-        said = "".join(self.capsys.readouterr())
-        assert found == code, said
-        return said
-
-    def start(self, *words, **environment):
-        """Start it in a process that can be killed."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.studies.fake_compare", "compare", self.path, *words],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def cell(self, name):
-        return self.folder / "exp" / name
-
-    def calls(self):
-        """Verbs by cell since the last call."""
-        paths = sorted(self.folder.glob("exp/*/calls"))
-        found = {path.parent.name: path.read_text().split() for path in paths}
-        for path in paths:
-            path.unlink()
-        return found
-
-    def wait_for(self, path):
-        deadline = time.monotonic() + 30
-        while not (path.exists() and path.read_text()):
-            assert time.monotonic() < deadline, f"no {path}"
-            time.sleep(0.02)
-        return path.read_text()
-
-    def records(self):
-        return read_json(self.values["results"])
-
-
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    return Command(tmp_path, monkeypatch, capsys)
+    values = study_of(tmp_path, FakeCorpus(tmp_path))
+    return Command(tmp_path, values, monkeypatch, capsys)
 
 
 def test_a_finished_cell_is_skipped_and_a_new_one_runs(command):
@@ -108,7 +48,7 @@ def test_one_failed_cell_does_not_lose_the_others(command):
     assert "random-0.5-seed0 failed: decode ended with status 3: fake: told to fail; see" in said
     assert "1 of 4 cells failed, and the others are kept" in said and "Traceback" not in said
     assert len(command.records()) == 3
-    assert "1 of 4 cells are missing" in written_part(load_study(command.path))
+    assert "1 of 4 cells are missing" in written_part(load_study(command.path).options)
     assert command.calls()["random-0.5-seed0"] == STEPS[:3]
     command.run()
     assert command.calls() == {"random-0.5-seed0": STEPS[2:]}
@@ -151,6 +91,69 @@ def test_a_cell_of_other_options_is_not_taken_for_it(command):
     assert "the training data ('other' -> 'digest')" in command.run(code=1)
 
 
+def test_a_half_done_cell_goes_on_with_the_same_options_only(command):
+    command.run("--jobs", "2", code=1, FAKE_FAIL="score random-0.5-seed0")
+    command.calls()
+    before = dict(command.values)
+    for options, changed in (
+        ({"words": ["training.epochs=3"]}, "training.epochs (4 -> 3)"),
+        (
+            {"decoding_method": "modified_beam_search"},
+            "decode (['greedy_search'] -> ['modified_beam_search'])",
+        ),
+    ):
+        for name in CELLS:
+            if not name.startswith("random"):
+                shutil.rmtree(command.cell(name))
+        command.values = dict(before)
+        command.write(**options)
+        said = command.run("--jobs", "2", code=1)
+        assert f"random-0.5-seed0 was made with other options: {changed}" in said
+        assert "random-0.5-seed0" not in command.calls()
+    for name in CELLS[:3]:
+        shutil.rmtree(command.cell(name))
+    command.values = before
+    command.write()
+    command.run("--jobs", "2")
+    assert command.calls()["random-0.5-seed0"] == ["score"]
+
+
+def test_the_data_is_prepared_before_the_first_cell_only(command):
+    script = f'{sys.executable} -c \'open("{command.folder}/prepared", "a").write("x")\''
+    command.write(prepare=[script])
+    assert command.run("--dry-run", "true").splitlines()[0] == script
+    assert not (command.folder / "prepared").exists()
+    command.run("--jobs", "2")
+    command.run()
+    assert (command.folder / "prepared").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        (f"{sys.executable} -c 'raise SystemExit(3)'", "ended with status 3"),
+        ("./no_such_program", "No such file"),
+    ],
+)
+def test_nothing_is_trained_without_its_data(line, reason, command):
+    command.write(prepare=[line])
+    said = command.run(code=1)
+    assert f"prepare: {line}: " in said and reason in said and command.calls() == {}
+
+
+def test_stopped_while_the_data_is_prepared(command):
+    name = command.folder / "started"
+    code = f'import time; open("{name}", "w").write("x"); time.sleep(60)'
+    command.write(prepare=[f"{sys.executable} -c '{code}'"])
+    process = command.start()
+    command.wait_for(name)
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    said = "".join(process.communicate(timeout=30))
+    assert process.returncode == 130 and "Traceback" not in said
+    assert time.monotonic() - started < 20
+
+
 def test_render_only_and_dry_run_start_nothing(command):
     lines = command.run("--dry-run", "true").splitlines()
     assert [line.split()[1] for line in lines] == 4 * STEPS
@@ -167,27 +170,6 @@ def test_a_child_tells_what_it_used_and_ends_with_its_parent(tmp_path):
     assert used["cpu_seconds"] > 0 and 0 < used["seconds"] < 60
     assert "usage: asrprune score" in (tmp_path / "log").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
-
-
-class OneThread(ThreadPoolExecutor):
-    """Runs what is submitted at once, in this thread, in which alone a training takes signals."""
-
-    def submit(self, function, *args):
-        future = Future()
-        future.set_result(function(*args))
-        return future
-
-
-class InProcess(Children):
-    """Runs verbs in this process."""
-
-    def run(self, words, log):
-        saved, sys.argv = sys.argv, ["asrprune", *words]
-        try:
-            assert cli.main(list(words)) == 0
-        finally:
-            sys.argv = saved
-        return {"seconds": 2.0, "cpu_seconds": 1.0}
 
 
 def test_real_trainings(tmp_path, tiny_corpus, monkeypatch, capsys):
@@ -227,4 +209,6 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch, capsys):
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
         "compare.json", "compare-hours.png", "compare-kept.png", "compare-seconds.png",
     }  # fmt: skip
-    assert "| as good | **inconclusive** |" in written_part(load_study(tmp_path / "compare.yaml"))
+    assert "| as good | **inconclusive** |" in written_part(
+        load_study(tmp_path / "compare.yaml").options
+    )

@@ -3,7 +3,6 @@
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,39 +10,19 @@ from asrprune import cli
 from asrprune.corpus.batches import open_cuts
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
-from asrprune.errors import UserError
+from asrprune.export.budget import MULTIPLY_ADDS, Measure
 from asrprune.export.extract import open_source
 from asrprune.studies import dev_set
 from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
 from asrprune.studies.pareto import spread
-from asrprune.studies.search import budget_of, byte_cost, choices_of
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.train import build_trainer
 from asrprune.weight_pruning.pack import packed_bytes, read_packed
 from asrprune.weight_pruning.search import Evaluated
-from tests.conftest import tiny_config
 
-SCHEDULE = {"final": 0.8, "start": 0.1, "end": 0.6, "freeze": 0.7, "refresh_interval": 3}
 BUDGETS = ("0.5", "0.8")
 SMALL = ("--population", 10, "--generations", 2)
-
-
-@pytest.fixture(scope="module")
-def models(tiny_corpus, tmp_path_factory):
-    """``averaged.pt`` of a training without masks, of one to one sparsity, and of a supernet."""
-    paths = {}
-    for method in ("none", "gradual", "supernet"):
-        folder = tmp_path_factory.mktemp(method)
-        config = tiny_config(
-            tiny_corpus, weight_pruning={"method": method, "schedule": SCHEDULE}, data__dev=[]
-        )
-        alone = Ranks(0, 1, torch.device("cpu"))
-        trainer = build_trainer(config, alone, folder, tiny_corpus.manifests, tiny_corpus.lang)
-        assert trainer.run() == 0
-        assert cli.main(["average", "--exp-dir", str(folder), "--avg", "1"]) == 0
-        paths[method] = folder / "averaged.pt"
-    return paths
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +137,53 @@ def test_the_sample_orders_loss_and_error_rate(searched):
     assert wer["rank_correlation"] is None or -1 <= wer["rank_correlation"] <= 1
 
 
+def test_error_rates_of_what_is_in_the_table(searched, command, tmp_path, models, tiny_corpus):
+    """Each network is decoded once, in whatever order it is asked for."""
+    [known] = [path for path in (searched / "search").iterdir() if ".wer" not in path.name]
+    same = ("--log", known, "--output", tmp_path / "pareto.json", "--sample-wer", 4)
+    assert command(tmp_path, *same, "--wer", "true") == 0
+    found = record(tmp_path)
+    assert found["wer"] == record(searched)["wer"]
+    assert not any("wer" in one for one in record(searched)["uniform"])
+    source = open_source(models["supernet"], [])
+    tokenizer = load_tokenizer(tiny_corpus.lang)
+    dev = load_dev_set(tiny_corpus.manifests, "dev", None, source.model, source.config, tokenizer)
+    with source.bank.apply(0.5):
+        assert dev.error_rate(source.model) == found["uniform"][0]["wer"]
+    for one in found["budgets"]:
+        with source.bank.apply(one["best"]["sparsities"]):
+            assert dev.error_rate(source.model) == one["best"]["wer"]
+    plain, both = ((folder / "pareto.png").read_bytes() for folder in (searched, tmp_path))
+    assert plain != both
+    decoded = known.with_suffix(".wer.jsonl").read_text().splitlines()[1:]
+    assert len(set(decoded)) == len(decoded) >= len(found["uniform"])
+
+
+def test_budgets_of_multiply_adds(searched, command, tmp_path, models):
+    """They share the evaluations of a search by bytes; extract takes what was found."""
+    [known] = [path for path in (searched / "search").iterdir() if ".wer" not in path.name]
+    source = open_source(models["supernet"], [])
+    measure = Measure(source.model, source.bank, MULTIPLY_ADDS)
+    budget = f"{measure.of(0.6) / 1e6:.6f}MMAC"
+    assert command(tmp_path, "--log", known, budgets=("0.5", budget)) == 0
+    found = record(tmp_path)
+    assert found["unit"] == "multiply_adds"
+    assert found["budgets"][0]["multiply_adds"] == measure.of(0.5)
+    for one in found["budgets"]:
+        best = one["best"]
+        assert best["multiply_adds"] == pytest.approx(measure.of(best["sparsities"]), abs=1)
+        assert best["multiply_adds"] <= one["multiply_adds"] + 1
+        assert best["fitness"] <= one["uniform"]["fitness"]
+    [_, best] = (one["best"] for one in found["budgets"])
+    words = ("--search", tmp_path / "pareto.json", "--output", tmp_path / "small.pt")
+    assert (
+        extract(models["supernet"], *words, "--budget", f"{best['multiply_adds'] / 1e3}kMAC") == 0
+    )
+    packed = read_packed(tmp_path / "small.packed")
+    assert packed_bytes(packed) == best["bytes"]
+    assert extract(models["supernet"], *words, "--budget", "1kMAC") == 1
+
+
 def test_a_sample_is_spread_over_the_ranks():
     values = [0.3, math.inf, 0.1, 0.5, 0.2, 0.4]
     networks = [Evaluated({"a": 0.1}, 1.0, value) for value in values]
@@ -183,16 +209,6 @@ def test_a_known_error_rate(models, tiny_corpus, monkeypatch):
     assert dev.error_rate(model) == 1 / words
 
 
-def test_the_cost_is_the_packed_size(models):
-    source = open_source(models["supernet"], [])
-    bank, choices = source.bank, [0.0, 0.1, 0.5, 0.8]
-    cost = byte_cost(source.model, bank, choices)
-    names = [layer.name for layer in bank.layers]
-    rows = np.random.default_rng(0).choice(choices, (20, len(names)))
-    sizes = [bank.sizes(dict(zip(names, row, strict=True))).float32_bytes for row in rows]
-    assert cost(rows).tolist() == sizes
-
-
 def test_a_part_is_fixed_and_within_its_seconds(tiny_corpus):
     cuts = open_cuts(tiny_corpus.manifests, "tones", "dev")
     seconds = sum(cut.duration for cut in cuts)
@@ -205,22 +221,13 @@ def test_a_part_is_fixed_and_within_its_seconds(tiny_corpus):
     assert part_of(cuts, None) is cuts
 
 
-def test_budgets_as_people_write_them(models):
-    bank = open_source(models["supernet"], []).bank
-    size = bank.sizes(0.5).float32_bytes
-    assert budget_of("0.5", bank, 0.8).bytes == size
-    by_size = budget_of(f"{size}B", bank, 0.8)
-    assert by_size.bytes == size and by_size.sparsity <= 0.5
-    choices = choices_of(bank, 0.8, [by_size, budget_of("0.75", bank, 0.8)])
-    assert choices == sorted({*(k / 10 for k in range(9)), 0.752, by_size.sparsity})
-
-
 @pytest.mark.parametrize(
     "budgets, words, message",
     [
         (["1kB"], [], "--budgets: 0.001 MB are less than the smallest sub-network has, 0."),
         (["0.9"], [], "--budgets 0.9: no sub-network above sparsity 0.8 was trained"),
-        (["5"], [], "'5' is neither a size, such as 800kB or 5MB, nor a sparsity of at least 0"),
+        (["5"], [], "'5' is neither a size, such as 800kB or 5MB, nor work for a second of speech"),
+        (["1GMAC", "5MB"], [], "--budgets 1GMAC 5MB: bytes or multiply-adds"),
         (["0.5"], ["--population", 5], "--population 5: at least 9, for the first one holds"),
         (["0.5"], ["--generations", -1], "--generations=-1: must be at least 0"),
         (["0.5"], ["--dev-set", "dve"], "tones_cuts_dve.jsonl.gz does not exist"),
@@ -287,8 +294,3 @@ def test_extract_takes_the_best_within_the_budget(searched, models, tmp_path, ti
         model, config = load_model(tmp_path / "small.pt", "cpu", tokenizer)
         dev = load_dev_set(tiny_corpus.manifests, "dev", None, model, config, tokenizer)
         assert dev.loss(model) == one["best"]["fitness"]
-
-
-def test_a_budget_below_the_smallest_is_one_message(models):
-    with pytest.raises(UserError, match="--budgets: 0.001 MB are less"):
-        budget_of("1kB", open_source(models["supernet"], []).bank, 0.8)

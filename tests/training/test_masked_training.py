@@ -9,43 +9,12 @@ import torch.multiprocessing as mp
 
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
-from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
+from asrprune.training.distributed import start_ranks, stop_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
-from asrprune.training.train import build_trainer
 from asrprune.weight_pruning.pack import pack, unpack
-from tests.conftest import tiny_config
 from tests.training.command import assert_same
-
-ALONE = Ranks(0, 1, torch.device("cpu"))
-SCHEDULE = {"final": 0.8, "start": 0.1, "end": 0.6, "freeze": 0.7, "refresh_interval": 3}
-SUPERNET = {"method": "supernet", "schedule": SCHEDULE}
-METHODS = {
-    "gradual": {"method": "gradual", "schedule": SCHEDULE},
-    "supernet": SUPERNET,
-    "sandwich": {**SUPERNET, "supernet": {"sampling": "sandwich"}},
-}
-
-
-def masked_config(corpus, masking, **options):
-    """Two epochs of some ten steps; ``masking`` are options of weight pruning."""
-    return tiny_config(
-        corpus,
-        **{
-            "weight_pruning": masking,
-            "data__max_duration": 9.0,
-            "data__num_workers": 0,
-            "training__checkpoint_interval": 1,
-            "training__keep_checkpoints": 1000,
-            "model__encoder_options__dropout": 0.1,
-            **options,
-        },
-    )
-
-
-def trainer_of(config, corpus, folder: Path, ranks: Ranks = ALONE):
-    folder.mkdir(exist_ok=True, parents=True)
-    return build_trainer(config, ranks, folder, corpus.manifests, corpus.lang)
+from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
 
 
 @pytest.fixture
@@ -130,15 +99,18 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
     torch.set_num_threads(1)
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
-    for method in ("supernet", "sandwich"):
+    for method in ("distilled", "sandwich"):
         config = masked_config(corpus, METHODS[method], data__max_duration=6.0, data__dev=[])
         folder = root / method
         folder.mkdir(exist_ok=True)
         trainer = trainer_of(config, corpus, folder, ranks)
         networks = [trainer.masking.networks(step, 0, one) for step in (5, 6) for one in (0, 1)]
         assert trainer.run() == 0 and trainer.position.step >= 10
+        shares = 3 if method == "sandwich" else 1
+        assert trainer.seen.passes == trainer.position.step * 2 * shares
         torch.save(trainer.model.state_dict(), root / f"{method}-{rank}.pt")
-        (root / f"{method}-{rank}.txt").write_text(f"{trainer.masking.bank.digest()} {networks}")
+        told = f"{trainer.masking.bank.digest()} {networks} {trainer.seen}"
+        (root / f"{method}-{rank}.txt").write_text(told)
         if ranks.first:  # and from the middle on
             part = root / f"{method}-again"
             part.mkdir()
@@ -149,16 +121,17 @@ def rank_main(rank: int, corpus, root: Path) -> None:
         resume(again)
         assert again.run() == 0
         assert_same(again.model.state_dict(), trainer.model.state_dict())
+        assert again.seen == trainer.seen
     stop_ranks()
 
 
 def test_ranks_with_other_sub_networks_hold_equal_bits(tiny_corpus, tmp_path):
     mp.spawn(rank_main, (tiny_corpus, tmp_path), nprocs=2)
-    for method in ("supernet", "sandwich"):
+    for method in ("distilled", "sandwich"):
         states = [torch.load(tmp_path / f"{method}-{r}.pt", weights_only=True) for r in (0, 1)]
         assert_same(*states)
         one, other = ((tmp_path / f"{method}-{rank}.txt").read_text() for rank in (0, 1))
-        assert one == other  # digests, and what each thinks that the other one trains
+        assert one == other  # digests, what each thinks that the other one trains, passes
 
 
 def test_the_sparsest_is_validated_as_well(make_trainer):

@@ -159,17 +159,17 @@ def test_pruning_nothing_is_one_training_however_it_is_asked_for(make_trainer):
 def recorded(trainer: Trainer) -> list[tuple]:
     """What goes through the model from now on: (epoch, training, batch, encoder lengths)."""
     calls, lengths = [], []
-    forward = trainer.forward
+    forward = trainer.passes.forward
 
-    def spy(batch):
-        result = forward(batch)
+    def spy(batch, *words):
+        result = forward(batch, *words)
         calls.append((trainer.position.epoch, trainer.model.training, batch, lengths.pop()))
         return result
 
     def hook(module, words, result):
         lengths.append(result[1].tolist())
 
-    trainer.forward = spy
+    trainer.passes.forward = spy
     trainer.model.encoder.register_forward_hook(hook)
     return calls
 
@@ -289,7 +289,7 @@ def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
     simple, pruned = trainer.forward(batch)
     scale = trainer.config.loss.simple_scale
     expected = (weights * (scale * simple + pruned)).sum()
-    loss, scores = trainer.loss(batch, Meter(ALONE))
+    loss, scores, _ = trainer.passes.loss(batch, 100, Meter(ALONE))
     torch.testing.assert_close(loss, expected)
     assert torch.equal(scores, pruned.detach())
     trainer.step([batch], Meter(ALONE), False)
@@ -380,7 +380,10 @@ def test_epochs_are_of_what_is_kept(make_trainer):
 
 
 def test_the_command_trains_with_a_preset(train_command, caplog, capsys):
-    words = ("data_pruning=recommended", "data_pruning.anneal=0.25", "training.epochs=4")
+    words = (
+        *("data_pruning=recommended", "data_pruning.time.kind=chunk"),
+        *("data_pruning.anneal=0.25", "training.epochs=4"),
+    )
     assert train_command(*words) == 0
     lines = (train_command.exp / "log" / "metrics.jsonl").read_text()
     assert lines.count('"kind": "pruning"') == 4

@@ -20,14 +20,14 @@ def train(config, ranks, folder: Path, corpus) -> list[list[str]]:
     """Train or resume in a folder; returns the cuts of each batch of this rank."""
     trainer = build_trainer(config, ranks, folder, corpus.manifests, corpus.lang)
     order = []
-    forward = trainer.forward
+    forward = trainer.passes.forward
 
-    def spy(batch):
+    def spy(batch, *words):
         if trainer.model.training:
             order.append(batch["cut_ids"])
-        return forward(batch)
+        return forward(batch, *words)
 
-    trainer.forward = spy
+    trainer.passes.forward = spy
     resume(trainer)
     assert trainer.run() == 0
     return order

@@ -14,9 +14,8 @@ import pytest
 import torch
 from lhotse import CutSet, NumpyFilesWriter
 
-from asrprune.files import read_json, write_json
+from asrprune.files import open_locked, read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, numbered
-from asrprune.training.train import _lock
 from asrprune.training.trainer import Trainer
 from tests.training.command import assert_same, assert_same_training, make_command, run_python
 
@@ -265,8 +264,7 @@ def test_an_epoch_removed_by_hand_is_made_again(train_command, whole_run):
 
 
 def test_two_trainings_in_one_folder(train_command, capsys):
-    train_command.exp.mkdir()
-    with _lock(train_command.exp):
+    with open_locked(train_command.exp / ".lock", "nobody else"):
         assert train_command() == 1
         assert "another training is running in" in capsys.readouterr().err
     assert train_command("--epochs", 1) == 0

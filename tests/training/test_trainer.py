@@ -13,10 +13,10 @@ from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
 from asrprune.training.metrics import Meter
+from asrprune.training.passes import PRECISION
 from asrprune.training.resume import resume
 from asrprune.training.schedule import loss_weights, rate_factor
 from asrprune.training.train import build_trainer, scan_memory
-from asrprune.training.trainer import PRECISION
 from tests.conftest import tiny_config
 from tests.training.command import assert_same, shake
 
@@ -330,12 +330,17 @@ def test_a_dead_worker_is_one_message(make_trainer):
 def test_a_scan_of_memory_changes_nothing(make_trainer, tiny_corpus, monkeypatch):
     one, other = make_trainer(training__epochs=1), make_trainer(training__epochs=1)
     scanned = []
-    forward = other.forward
-    monkeypatch.setattr(other, "forward", lambda batch: scanned.append(batch) or forward(batch))
+    forward = other.passes.forward
+
+    def watched(batch, *words):
+        scanned.append(batch)
+        return forward(batch, *words)
+
+    monkeypatch.setattr(other.passes, "forward", watched)
     scan_memory(other)
     epoch = [sorted(cut.id for cut in cuts) for cuts in iter_epoch(other)]
     assert scanned and all(sorted(batch["cut_ids"]) in epoch for batch in scanned)
-    monkeypatch.setattr(other, "forward", forward)
+    monkeypatch.setattr(other.passes, "forward", forward)
     one.run()
     state = load_checkpoint(numbered(one.folder, "epoch")[-1])
     other.run()
@@ -345,10 +350,10 @@ def test_a_scan_of_memory_changes_nothing(make_trainer, tiny_corpus, monkeypatch
 def test_no_memory_in_a_scan_names_the_way_out(make_trainer, tiny_corpus, monkeypatch):
     trainer = make_trainer()
 
-    def full(batch):
+    def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
-    monkeypatch.setattr(trainer, "forward", full)
+    monkeypatch.setattr(trainer.passes, "forward", full)
     with pytest.raises(UserError, match="out of memory on a batch of .* Lower --max-duration"):
         scan_memory(trainer)
 

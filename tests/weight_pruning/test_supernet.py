@@ -27,8 +27,15 @@ def test_pure_and_within_bounds(sparsest, space, step, rank):
     assert [network] == sub_networks(LAYERS, options, sparsest, 5, step, rank)
     assert list(network) == LAYERS
     assert all(0 <= value <= sparsest for value in network.values())
-    tenths = 10 * np.array(list(network.values()))
-    assert np.allclose(tenths, tenths.round()) or set(network.values()) == {sparsest}
+    values = np.array(list(network.values()))
+    assert (np.isclose(10 * values, (10 * values).round()) | (values == sparsest)).all()
+
+
+def test_a_drawn_layer_can_be_as_sparse_as_the_sparsest():
+    for space in ("mean", "uniform"):
+        networks = drawn(SupernetOptions(dense=0.0, sparsest=0.0, space=space), 0.95)
+        values = [set(network.values()) for network in networks]
+        assert any(len(one) > 1 and 0.95 in one for one in values)
 
 
 def test_ranks_steps_and_micro_batches_differ():

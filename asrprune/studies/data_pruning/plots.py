@@ -1,16 +1,15 @@
-"""Plots of a comparison: error rate against audio and time, and who was kept over the cycles."""
+"""Plots of a comparison of data: error rates against audio and time, and who was kept."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asrprune.data_pruning.report import DURATION
-from asrprune.files import atomic_path
-from asrprune.studies.options import FULL, StudyOptions
-from asrprune.studies.records import Record
-from asrprune.studies.summary import Row, Summary
+from asrprune.studies.data_pruning.options import FULL, DataStudyOptions
+from asrprune.studies.data_pruning.summary import KeepRow, Summary
+from asrprune.studies.drawing import MARKS, error_bar, plot_path, save_figure
+from asrprune.studies.study import Record
 
 # axis -> in words
 AXES = {
@@ -19,22 +18,15 @@ AXES = {
 }
 KEPT = "kept"
 PLOTS = {**AXES, KEPT: "Who is kept: by duration and by group, cycle by cycle"}
-_MARKS = "osDv^<>pPX*hd8"
 
 
-def plot_path(study: StudyOptions, plot: str) -> Path:
-    """Beside the records: ``results/compare-hours.png``."""
-    results = Path(study.results)
-    return results.with_name(f"{results.stem}-{plot}.png")
-
-
-def draw_plots(study: StudyOptions, records: Sequence[Record]) -> None:
+def draw_plots(study: DataStudyOptions, records: Sequence[Record]) -> None:
     """Write all, for the first test set; equal records give equal files."""
     _draw_rates(study, records)
     _draw_kept(study, records)
 
 
-def _draw_rates(study: StudyOptions, records: Sequence[Record]) -> None:
+def _draw_rates(study: DataStudyOptions, records: Sequence[Record]) -> None:
     from matplotlib.figure import Figure
 
     summary = Summary(records, study.test_sets[0])
@@ -55,10 +47,10 @@ def _draw_rates(study: StudyOptions, records: Sequence[Record]) -> None:
         axes.grid(alpha=0.3)
         if axes.has_data():
             axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
-        _save(figure, plot_path(study, axis))
+        save_figure(figure, plot_path(study.results, axis))
 
 
-def _draw_kept(study: StudyOptions, records: Sequence[Record]) -> None:
+def _draw_kept(study: DataStudyOptions, records: Sequence[Record]) -> None:
     """A column a method, of its highest keep ratio and first seed; a row a kind of class."""
     from matplotlib.figure import Figure
 
@@ -93,23 +85,17 @@ def _draw_kept(study: StudyOptions, records: Sequence[Record]) -> None:
         else:
             axes.set_ylabel(f"share kept, by {kind}")
             axes.legend(fontsize="xx-small", loc="lower left", ncols=2)
-    _save(figure, plot_path(study, KEPT))
+    save_figure(figure, plot_path(study.results, KEPT))
 
 
-def _save(figure: Any, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
-
-
-def _draw(axes: Any, row: Row, x: float, place: int, filled: bool) -> None:
+def _draw(axes: Any, row: KeepRow, x: float, place: int, filled: bool) -> None:
     """A mark; a method has its colour and shape, filled at its highest keep ratio."""
-    rates = [100 * record["errors"] / max(record["words"], 1) for record in row.records.values()]
-    middle = sum(rates) / len(rates)
+    middle, bars = error_bar(row)
     axes.errorbar(
         x,
         middle,
-        yerr=[[middle - min(rates)], [max(rates) - middle]],
-        fmt=_MARKS[place % len(_MARKS)],
+        yerr=[[bars[0]], [bars[1]]],
+        fmt=MARKS[place % len(MARKS)],
         color=f"C{place % 10}",
         fillstyle="full" if filled else "none",
         capsize=3,

@@ -2,9 +2,10 @@
 
 import pytest
 
-from asrprune.studies.claims import judge
-from asrprune.studies.options import ClaimOptions
-from asrprune.studies.summary import Summary
+from asrprune.studies.data_pruning.claims import judge
+from asrprune.studies.data_pruning.options import ClaimOptions
+from asrprune.studies.data_pruning.summary import Summary
+from asrprune.studies.rows import difference
 from tests.studies.example_records import records_of
 
 
@@ -95,5 +96,5 @@ def test_rows():
     assert found.compressed(row) is found.rows["full_compressed", 0.5]  # 10 h are nearer to 9
     assert found.random(row) is found.rows["random", 0.7]
     assert found.ceiling(row) == pytest.approx(20 / 9) == pytest.approx(found.speed_up(row))
-    assert found.difference(row, found.full)[1] == 1
-    assert found.difference(found.full, found.full) is None
+    assert difference(row, found.full)[1] == 1
+    assert difference(found.full, found.full) is None

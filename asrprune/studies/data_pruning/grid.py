@@ -1,4 +1,4 @@
-"""The cells of a comparison: which trainings it takes, and the words that make each of them."""
+"""The cells of a comparison of data: which trainings it takes, and the words that make them."""
 
 import math
 from collections.abc import Sequence
@@ -7,23 +7,15 @@ from dataclasses import dataclass
 from asrprune.config import Config, load_config
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.plan import PRUNED, cycle_phase
-from asrprune.studies.options import COMPRESSED, CONTROLS, FULL, StudyOptions
+from asrprune.studies.data_pruning.options import COMPRESSED, CONTROLS, FULL, DataStudyOptions
+from asrprune.studies.study import Cell
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One training: ``words`` are the ``key=value`` words after the comparison's config."""
+@dataclass(frozen=True, kw_only=True)
+class KeepCell(Cell):
+    """A training of a method at a keep ratio."""
 
-    method: str
     keep: float
-    seed: int
-    words: tuple[str, ...]
-    epochs: int
-
-    @property
-    def name(self) -> str:
-        """``easy2hard-0.7-seed0``: the name of its folder."""
-        return f"{self.method}-{self.keep:g}-seed{self.seed}"
 
     @property
     def key(self) -> tuple[str, float, int]:
@@ -31,7 +23,12 @@ class Cell:
         return self.method, self.keep, self.seed
 
 
-def cells_of(study: StudyOptions, more: Sequence[str] = ()) -> list[Cell]:
+def name_of(method: str, keep: float, seed: int) -> str:
+    """``easy2hard-0.7-seed0``: a cell's folder."""
+    return f"{method}-{keep:g}-seed{seed}"
+
+
+def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell]:
     """The cells of a grid and the controls that belong to them, each once.
 
     Those of one seed come one after another, the first seed first.
@@ -58,7 +55,16 @@ def cells_of(study: StudyOptions, more: Sequence[str] = ()) -> list[Cell]:
             own.append(f"data_pruning.keep={keep:g}")
         # a misspelt word is found here, before hours of training
         epochs = load_config(study.config, own).training.epochs
-        cells.append(Cell(method, keep, seed, tuple(own), epochs))
+        cells.append(
+            KeepCell(
+                name=name_of(method, keep, seed),
+                method=method,
+                keep=keep,
+                seed=seed,
+                words=tuple(own),
+                epochs=epochs,
+            )
+        )
     return cells
 
 

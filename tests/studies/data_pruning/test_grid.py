@@ -5,12 +5,12 @@ import pytest
 from asrprune.config import load_config
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.errors import UserError
-from asrprune.studies.grid import audio_share, cells_of, compressed_epochs
-from asrprune.studies.options import load_study
+from asrprune.studies.data_pruning.grid import audio_share, compressed_epochs
+from asrprune.studies.kinds import load_study
 
 
 def test_controls_are_always_there(study):
-    cells = cells_of(study(grid=[{"methods": ["easy"], "keep": [0.5, 0.7], "seeds": [3, 1]}]))
+    cells = study(grid=[{"methods": ["easy"], "keep": [0.5, 0.7], "seeds": [3, 1]}]).cells()
     assert [cell.name for cell in cells[:7]] == [
         "full-1-seed1", "full_compressed-0.7-seed1", "random-0.7-seed1", "easy-0.7-seed1",
         "full_compressed-0.5-seed1", "random-0.5-seed1", "easy-0.5-seed1",
@@ -22,12 +22,14 @@ def test_controls_are_always_there(study):
 
 def test_a_cell_that_is_asked_for_twice_runs_once(study):
     part = {"methods": ["easy", "full", "random"], "keep": [0.5], "seeds": [0]}
-    assert len(cells_of(study(grid=[part, part]))) == 4
+    assert len(study(grid=[part, part]).cells()) == 4
 
 
 def test_words_make_the_trainings(study):
-    cells = {cell.method: cell for cell in cells_of(study(words=["training.epochs=8"]), ["seed=9"])}
-    configs = {name: load_config(study().config, cell.words) for name, cell in cells.items()}
+    cells = {cell.method: cell for cell in study(words=["training.epochs=8"]).cells(["seed=9"])}
+    configs = {
+        name: load_config(study().options.config, cell.words) for name, cell in cells.items()
+    }
     assert {config.seed for config in configs.values()} == {0}
     assert configs["full"].data_pruning == DataPruningOptions()
     easy = configs["easy"].data_pruning
@@ -40,7 +42,7 @@ def test_words_make_the_trainings(study):
 
 @pytest.mark.parametrize("epochs, keep, expected", [(13, 0.7, 10), (13, 0.5, 8), (10, 0.5, 6)])
 def test_a_compressed_training_has_the_same_audio(epochs, keep, expected, study):
-    config = load_config(study().config, [f"training.epochs={epochs}"])
+    config = load_config(study().options.config, [f"training.epochs={epochs}"])
     assert compressed_epochs(config, keep) == expected
     assert audio_share(config.data_pruning, epochs, keep) * epochs == pytest.approx(expected)
 
@@ -52,6 +54,9 @@ def test_cycles_of_several_epochs():
 
 
 BAD = {
+    "kind: data": "kind=data: choose one of data_pruning, weight_pruning",
+    "prepare: ['say \"yes']": "prepare: 'say \"yes': No closing quotation",
+    "prepare: ['']": "prepare: a line without words",
     "grids: []": "unknown key 'grids' .did you mean 'grid'",
     "grid: []": "grid is not set",
     "avg: 0": "avg=0: must be at least 1",
@@ -86,6 +91,6 @@ def test_bad_files_are_refused(text, tmp_path):
 
 def test_misspelt_words_are_found_before_anything_runs(study):
     with pytest.raises(UserError, match="data_pruning.policy=eesy"):
-        cells_of(study(methods={"easy": ["data_pruning.policy=eesy"]}))
+        study(methods={"easy": ["data_pruning.policy=eesy"]}).cells()
     with pytest.raises(UserError, match="does not exist"):
         load_study("nowhere.yaml")

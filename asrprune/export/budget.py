@@ -1,0 +1,156 @@
+"""How large a sub-network may be, as people write it: bytes on disk, or multiply-adds a second.
+
+Bytes are those of the packed file in float32. Multiply-adds are those of the encoder with weights
+for each second of speech (`asrprune.weight_pruning.multiply_adds`): what a streaming recogniser
+does all the time. Dropped weights cost none. The joiner's and the predictor's depend on what is
+said and on the search, and are not among them; attention's products of activations neither.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from asrprune.errors import UserError
+from asrprune.transducer.model import Transducer
+from asrprune.weight_pruning.bank import Choice, MaskBank
+from asrprune.weight_pruning.blocks import LEVELS
+from asrprune.weight_pruning.multiply_adds import count_multiply_adds
+from asrprune.weight_pruning.search_space import Cost, additive_cost
+from asrprune.weight_pruning.sizes import elements, model_sizes
+
+BYTES, MULTIPLY_ADDS = "bytes", "multiply_adds"
+UNITS = {
+    **{"B": (1, BYTES), "kB": (1e3, BYTES), "MB": (1e6, BYTES), "GB": (1e9, BYTES)},
+    **{"kMAC": (1e3, MULTIPLY_ADDS), "MMAC": (1e6, MULTIPLY_ADDS), "GMAC": (1e9, MULTIPLY_ADDS)},
+}
+_FRAMES = 960  # of silence that multiply-adds are counted on, and twice as many
+_FRAMES_A_SECOND = 100
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number of bytes, or of multiply-adds for a second of speech."""
+
+    value: float
+    unit: str  # bytes or multiply_adds
+
+    def __str__(self) -> str:
+        return self.written(".3f")
+
+    def written(self, digits: str = "g", between: str = " ") -> str:
+        """``5 MB`` or ``120 MMAC``, with the format of its digits and what stands between."""
+        return f"{self.value / 1e6:{digits}}{between}{'MB' if self.unit == BYTES else 'MMAC'}"
+
+
+def parse_amount(text: str) -> Amount:
+    """``5MB`` or ``120MMAC`` (a second of speech); units are powers of 1000.
+
+    :raises argparse.ArgumentTypeError: it is neither.
+    """
+    found = re.fullmatch(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size, such as 800kB or 5MB, and no work, such as 120MMAC"
+        )
+    factor, unit = UNITS[found[2]]
+    return Amount(float(found[1]) * factor, unit)
+
+
+class Measure:
+    """What the sub-networks of a model cost, in one unit."""
+
+    def __init__(self, model: Transducer, bank: MaskBank, unit: str):
+        """:raises UserError: multiply-adds of a pruned layer cannot be counted."""
+        self.unit = unit
+        self._model, self._bank = model, bank
+        if unit == BYTES:
+            return
+        self._uses, self._rest = encoder_work(model, bank)
+        unseen = [name for name, uses in self._uses.items() if not uses]
+        if unseen:
+            raise UserError(
+                f"multiply-adds of {unseen[0]} ({len(unseen)} of {len(self._uses)} pruned layers) "
+                "cannot be counted: only matrix products and convolutions of the encoder are. Give "
+                "the budget in bytes, such as 5MB"
+            )
+
+    def of(self, choice: Choice) -> float:
+        """The cost of a sub-network."""
+        if self.unit == BYTES:
+            return self._bank.sizes(choice).float32_bytes
+        blocks = self._bank.blocks(choice)
+        return self._rest + sum(
+            self._uses[layer.name] * elements(blocks[layer.name], layer.shape, self._bank.block)
+            for layer in self._bank.layers
+        )
+
+    def cost(self, choices: Sequence[float]) -> Cost:
+        """The same for many sub-networks at once, of these sparsities; exactly so for bytes."""
+        bank, dense = self._bank, self.of(0.0)
+        table = np.zeros((len(bank.layers), len(choices)))
+        for column, sparsity in enumerate(choices):
+            blocks = bank.blocks(sparsity)
+            for row, layer in enumerate(bank.layers):
+                kept = blocks[layer.name]
+                if self.unit == BYTES:  # the other layers are dense in it
+                    sizes = model_sizes(self._model, [layer], bank.block, {layer.name: kept})
+                    table[row, column] = sizes.float32_bytes - dense
+                else:
+                    missing = elements(kept, layer.shape, bank.block) - layer.rows * layer.columns
+                    table[row, column] = self._uses[layer.name] * missing
+        return additive_cost(choices, table, dense)
+
+    def within(self, budget: float, most: float, option: str = "--budget") -> float:
+        """The least sparsity of all layers, on the grid, that costs at most ``budget``.
+
+        :raises UserError: sparsity ``most`` costs more.
+        """
+        last = int(most * LEVELS + 1e-6)
+        smallest = self.of(last / LEVELS)
+        if smallest > budget:
+            raise UserError(
+                f"{option}: {Amount(budget, self.unit).written()} are less than the smallest "
+                f"sub-network has, {Amount(smallest, self.unit)} at sparsity {last / LEVELS:g}"
+            )
+        low, high = -1, last  # that of `high` fits
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.of(middle / LEVELS) <= budget:
+                high = middle
+            else:
+                low = middle
+        return high / LEVELS
+
+
+def encoder_work(model: Transducer, bank: MaskBank) -> tuple[dict[str, float], float]:
+    """How often each weight of the layers is used in a second of speech, 0 where that is unknown.
+
+    Also the multiply-adds of the encoder's other weights. What an utterance's ends cost is not in
+    either. (A streaming encoder uses most weights more often than once a frame, for it sees the
+    frames of its right context in more than one chunk.)
+    """
+    encoder, num_features = model.encoder, model.feature_mean.numel()
+    weights = {f"encoder.{name}": value for name, value in encoder.named_parameters()}
+    chunk = getattr(encoder, "chunk_frames", 1)
+    frames = -(-_FRAMES // chunk) * chunk
+
+    def counts(length: int) -> dict[str, int]:
+        x = torch.zeros(1, length, num_features, device=model.feature_mean.device)
+        x_lens = torch.tensor([length], device=x.device)
+        return count_multiply_adds(lambda: encoder(x, x_lens), weights)
+
+    training = encoder.training
+    encoder.eval()
+    short, long = counts(frames), counts(2 * frames)
+    encoder.train(training)
+    seconds = frames / _FRAMES_A_SECOND
+    products = {name: (long[name] - short[name]) / seconds for name in weights}
+    uses = {
+        layer.name: products.pop(layer.name, 0.0) / (layer.rows * layer.columns)
+        for layer in bank.layers
+    }
+    return uses, sum(products.values())

@@ -1,0 +1,74 @@
+"""Judges claims on data pruning by a comparison's records."""
+
+from asrprune.studies.data_pruning.options import FASTER, PARITY, ClaimOptions
+from asrprune.studies.data_pruning.summary import KeepRow, Summary
+from asrprune.studies.rows import difference, ratio_interval, timed_seeds
+from asrprune.studies.verdicts import (
+    CONTRADICTED,
+    HOLDS,
+    INCONCLUSIVE,
+    LEAST_SEEDS,
+    Compared,
+    Verdict,
+    at_least_as_good,
+    better_than_each,
+    concluded,
+    count_seeds,
+    show,
+)
+
+
+def judge(claim: ClaimOptions, summary: Summary, margin: float) -> Verdict:
+    """A verdict; ``margin``: the share of full data's error rate that counts as no difference."""
+    row = summary.rows.get((claim.method, claim.keep))
+    if row is None or summary.full is None:
+        return Verdict(INCONCLUSIVE, "not run")
+    if claim.kind == FASTER:
+        return _faster(claim, summary, row)
+    if claim.kind == PARITY:
+        return _parity(summary, row, margin)
+    return _better(claim, summary, row)
+
+
+def _parity(summary: Summary, row: KeepRow, margin: float) -> Verdict:
+    found = difference(row, summary.full)
+    if found is None:
+        return Verdict(INCONCLUSIVE, "no common seeds")
+    compared = Compared("full data", *found)
+    most = margin * summary.full.rate.value
+    text = f"{show(compared.estimate)} against full data, {100 * most:.2f} being as good as none"
+    return concluded(at_least_as_good(compared.estimate, most), text, [compared])
+
+
+def _better(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
+    rivals = [(name, summary.rows.get((name, row.keep))) for name in claim.than]
+    compared = [
+        Compared(name, *found)
+        for name, rival in rivals
+        if rival and (found := difference(row, rival))
+    ]
+    if len(compared) < len(claim.than):
+        return Verdict(INCONCLUSIVE, "not run")
+    return better_than_each(compared)
+
+
+def _faster(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
+    """By the interval of the ratio of times over seeds."""
+    seeds = timed_seeds(row, summary.full)
+    if not seeds:
+        return Verdict(INCONCLUSIVE, "no training of it, or of full data, ran through undisturbed")
+    value, low, high = ratio_interval(
+        [summary.full.records[seed]["seconds"] for seed in seeds],
+        [row.records[seed]["seconds"] for seed in seeds],
+    )
+    ceiling = f"with a ceiling of {summary.ceiling(row):.2f}x"
+    if len(seeds) < LEAST_SEEDS:
+        return Verdict(INCONCLUSIVE, f"{value:.2f}x, {ceiling} ({count_seeds(len(seeds))})")
+    verdict = INCONCLUSIVE
+    if low >= claim.by:
+        verdict = HOLDS
+    elif high < claim.by:
+        verdict = CONTRADICTED
+    return Verdict(
+        verdict, f"{value:.2f}x [{low:.2f}, {high:.2f}], {ceiling}", f"{high - value:.2f}x"
+    )

@@ -1,0 +1,119 @@
+"""What a finished cell leaves for the comparison: errors by speaker, and what the training saw."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asrprune.config import Config
+from asrprune.data_pruning.plan import PRUNED
+from asrprune.data_pruning.record import read_record
+from asrprune.data_pruning.report import kept_over_time
+from asrprune.studies.data_pruning.grid import KeepCell, phases
+from asrprune.studies.data_pruning.options import DataStudyOptions
+from asrprune.studies.measured import (
+    errors_of_set,
+    how_it_was_made,
+    read_metrics,
+    what_it_saw,
+    what_it_took,
+    where_it_ran,
+)
+from asrprune.studies.study import TRAIN, Record
+
+
+def make_records(
+    options: DataStudyOptions,
+    cell: KeepCell,
+    config: Config,
+    folder: Path,
+    progress: dict[str, dict[str, Any]],
+) -> list[Record]:
+    """The records of a cell, one a test set; everything else in them is of the training.
+
+    :param progress: by step, what it took (`asrprune.studies.cell`).
+    :raises UserError: a file of the cell is missing or damaged.
+    """
+    others = sum(took["seconds"] for step, took in progress.items() if step != TRAIN)
+    about = {
+        "method": cell.method,
+        "policy": config.data_pruning.policy,
+        "keep": cell.keep,
+        "seed": cell.seed,
+        **how_it_was_made(options, cell, config, folder),
+        **audio_and_keep_sets(folder, config),
+        "kept": who_was_kept(folder),
+        **what_it_took(progress[TRAIN]),
+        "other_seconds": round(others, 1),
+        **where_it_ran(options),
+    }
+    return [
+        {"set": name, **errors_of_set(options, config, folder, name), **about}
+        for name in options.test_sets
+    ]
+
+
+def who_was_kept(folder: Path) -> dict[str, dict[str, Any]]:
+    """Class -> its ``labels``, and ``shares``: a row a cycle, what it kept of each."""
+    return {
+        name: {"labels": labels, "shares": shares.round(3).tolist()}
+        for name, (labels, shares) in kept_over_time(read_record(folder / "pruning")).items()
+    }
+
+
+def audio_and_keep_sets(folder: Path, config: Config) -> Record:
+    """Audio, visits and steps of a whole training, and how its keep-sets changed.
+
+    ``hours`` is audio after time dropping, ``hours_before_dropping`` before it. ``turnover`` is the
+    mean share of a pruned cycle's keep-set that was not in the pruned one before; ``never_kept``
+    the share of the cuts that no pruned cycle kept, ``never_visited`` that no cycle did; visits of
+    a cut are ``[least, 5 %, median, 95 %, most]``.
+
+    :raises UserError: the training did not end here.
+    """
+    from asrprune.training.checkpoint import load_checkpoint
+
+    seen = what_it_saw(folder, config)
+    lines = read_metrics(folder / "log" / "metrics.jsonl")
+    state = load_checkpoint(folder / f"epoch-{config.training.epochs}.pt")
+    return {
+        "hours": round(seen["seconds_left"] / 3600, 4),
+        "hours_before_dropping": round(seen["seconds"] / 3600, 4),
+        "visits": seen["cuts"],
+        "clamped": seen["clamped"],
+        "steps": state["position"]["step"],
+        **_keep_sets(lines, state["pruning"], config),
+        "versions": state["versions"],
+    }
+
+
+def _keep_sets(lines: list[Record], pruning: dict[str, Any] | None, config: Config) -> Record:
+    epochs = config.training.epochs
+    nothing = {"turnover": None, "never_kept": 0.0, "never_visited": 0.0}
+    if pruning is None:
+        return {**nothing, "visits_of_a_cut": [epochs] * 5}
+    cycle = config.data_pruning.cycle
+    of_cycles = phases(config.data_pruning, epochs)[::cycle]
+    visits = pruning["history"]["visits"].numpy().view(np.uint16).astype(int)
+    kept = np.unpackbits(pruning["plan"]["keep"].numpy(), count=len(visits)).astype(int)
+    visits += kept  # of the last cycle, which no other one follows
+    full = sum(phase != PRUNED for phase in of_cycles)
+    # a resume at the start of an epoch writes its line again
+    by_step = {line["step"]: line for line in lines if line["kind"] == "pruning"}
+    turnover = [
+        line["turnover"]
+        for line, before, phase in zip(
+            [by_step[step] for step in sorted(by_step)][::cycle][1:],
+            of_cycles[:-1],
+            of_cycles[1:],
+            strict=False,
+        )
+        if before == phase == PRUNED and "turnover" in line
+    ]
+    shares = {
+        "turnover": round(float(np.mean(turnover)), 4) if turnover else None,
+        "never_kept": round(float(np.mean(visits <= full)), 4) if full < len(of_cycles) else 0.0,
+        "never_visited": round(float(np.mean(visits == 0)), 4),
+    }
+    quantiles = np.percentile(visits, [0, 5, 50, 95, 100], method="nearest")
+    return {**shares, "visits_of_a_cut": quantiles.astype(int).tolist()}

@@ -1,0 +1,60 @@
+"""Comparisons of data pruning, as the code that runs comparisons sees them."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from asrprune.config import Config
+from asrprune.studies.data_pruning.grid import KeepCell, cells_of, name_of
+from asrprune.studies.data_pruning.options import DataStudyOptions
+from asrprune.studies.data_pruning.plots import draw_plots
+from asrprune.studies.data_pruning.records import make_records
+from asrprune.studies.data_pruning.tables import markdown
+from asrprune.studies.measured import data_words, decoding_words, train_steps
+from asrprune.studies.study import Record, Study
+
+
+class DataPruningStudy(Study):
+    """Methods at keep ratios; a cell is trained, averaged, decoded and scored."""
+
+    Options = DataStudyOptions
+    options: DataStudyOptions
+
+    def cells(self, more: Sequence[str] = ()) -> list[KeepCell]:
+        """Of the grid, and the controls that belong to it."""
+        return cells_of(self.options, more)
+
+    def steps(self, cell: KeepCell) -> dict[str, list[str]]:
+        """Train, average, decode, score."""
+        folder = self.folder(cell)
+        where, what = ["--exp-dir", str(folder)], decoding_words(self.options)
+        return {
+            **train_steps(self.options, cell, folder),
+            "decode": ["decode", *where, *data_words(self.options), *what],
+            "score": ["score", *where, *what],
+        }
+
+    def expected(self, cell: KeepCell) -> list[Hashable]:
+        """One a test set."""
+        return list(self.options.test_sets)
+
+    def key(self, record: Record) -> Hashable:
+        """The test set."""
+        return record["set"]
+
+    def cell_name(self, record: Record) -> str:
+        """By method, keep ratio and seed."""
+        return name_of(record["method"], record["keep"], record["seed"])
+
+    def make_records(
+        self, cell: KeepCell, config: Config, progress: dict[str, Any]
+    ) -> list[Record]:
+        """One a test set."""
+        return make_records(self.options, cell, config, self.folder(cell), progress)
+
+    def markdown(self, cells: Sequence[KeepCell], records: Sequence[Record]) -> str:
+        """Errors, costs and claims."""
+        return markdown(self.options, cells, records)
+
+    def draw(self, records: Sequence[Record]) -> None:
+        """Error rates against audio and time, and who was kept."""
+        draw_plots(self.options, records)

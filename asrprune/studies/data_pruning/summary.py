@@ -1,0 +1,58 @@
+"""The rows of a comparison of data: methods at keep ratios, and how they compare."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asrprune.studies.data_pruning.options import COMPRESSED, FULL, RANDOM
+from asrprune.studies.rows import Row, common_seeds, ratio, timed_seeds
+from asrprune.studies.study import Record
+
+Key = tuple[str, float]  # method, keep
+
+
+@dataclass
+class KeepRow(Row):
+    """One method at one keep ratio, on one test set."""
+
+    method: str
+    keep: float
+
+
+class Summary:
+    """The rows of one test set, and how they compare."""
+
+    def __init__(self, records: Sequence[Record], test_set: str):
+        self.rows: dict[Key, KeepRow] = {}
+        for record in records:
+            if record["set"] == test_set:
+                key = record["method"], record["keep"]
+                self.rows.setdefault(key, KeepRow({}, *key)).records[record["seed"]] = record
+
+    @property
+    def full(self) -> KeepRow | None:
+        """Full data."""
+        return self.rows.get((FULL, 1.0))
+
+    def random(self, row: KeepRow) -> KeepRow | None:
+        """The dynamic random draw at the row's keep ratio."""
+        return self.rows.get((RANDOM, row.keep))
+
+    def compressed(self, row: KeepRow) -> KeepRow | None:
+        """Full data for fewer epochs: the one whose audio is nearest to the row's."""
+        hours = row.mean("hours") or 0.0
+        found = [
+            other
+            for (method, _), other in self.rows.items()
+            if method == COMPRESSED and set(row.records) <= set(other.records)
+        ]
+        return min(found, key=lambda other: abs(other.mean("hours") - hours), default=None)
+
+    def ceiling(self, row: KeepRow) -> float | None:
+        """Audio of full data over the audio that the row saw: no more than this can be saved."""
+        seeds = common_seeds(row, self.full)
+        return ratio(self.full, row, "hours", seeds) if seeds else None
+
+    def speed_up(self, row: KeepRow, of: str = "seconds") -> float | None:
+        """Time of full data's training over the row's; of trainings that were never stopped."""
+        seeds = timed_seeds(row, self.full)
+        return ratio(self.full, row, of, seeds) if seeds else None

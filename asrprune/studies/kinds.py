@@ -1,0 +1,63 @@
+"""The kinds of comparison, and how one is read from its file."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from asrprune.errors import UserError, nearest
+from asrprune.options import check
+from asrprune.studies.data_pruning.study import DataPruningStudy
+from asrprune.studies.options import DATA_PRUNING, WEIGHT_PRUNING
+from asrprune.studies.study import Study
+from asrprune.studies.weight_pruning.study import WeightPruningStudy
+
+KINDS: dict[str, type[Study]] = {
+    DATA_PRUNING: DataPruningStudy,
+    WEIGHT_PRUNING: WeightPruningStudy,
+}
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a comparison from a YAML file.
+
+    :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"comparison {path} does not exist")
+    try:
+        content = OmegaConf.load(path)
+    except Exception as error:  # the YAML library's errors have no common base that it exports
+        raise UserError(f"comparison {path} is not valid YAML: {error}") from error
+    if not OmegaConf.is_dict(content):
+        raise UserError(f"comparison {path} holds no key: value pairs")
+    return study_from(content, f"comparison {path}")
+
+
+def study_from(values: Any, source: str = "comparison") -> Study:
+    """A comparison from a dictionary.
+
+    :raises UserError: as of `load_study`.
+    """
+    kind = values.get("kind", DATA_PRUNING)
+    if kind not in KINDS:
+        raise UserError(
+            f"{source}: kind={kind}: choose one of {', '.join(KINDS)}{nearest(str(kind), KINDS)}"
+        )
+    study = KINDS[kind]
+    known = study.Options.__dataclass_fields__
+    try:
+        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(study.Options), values))
+    except ConfigKeyError as error:
+        key = error.full_key or str(error.key)
+        raise UserError(f"{source}: unknown key {key!r}{nearest(key, known)}") from error
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source}: {error.full_key or 'value'}: {reason}") from error
+    check(options, "")
+    for name in ("grid", "claims"):  # `check` looks into no lists
+        for part in getattr(options, name):
+            check(part, f"{name}.")
+    return study(options)

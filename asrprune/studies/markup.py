@@ -1,0 +1,55 @@
+"""Markdown that the reports of all kinds of comparison are made of."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+
+from asrprune.studies.options import StudyOptions
+from asrprune.studies.study import Record
+
+NOTHING = "–"
+
+
+def table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def about(options: StudyOptions, records: Sequence[Record], trainings: int) -> str:
+    """What was run, where, and with which packages."""
+    last = records[-1]
+    machines = sorted({f"{r['machine']['system']}, {r['machine']['cores']} cores" for r in records})
+    versions = {name: last["versions"].get(name) for name in ("python", "torch", "lhotse")}
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    speech = "**Synthetic speech.** " if options.synthetic else ""
+    return f"{speech}{trainings} trainings on {' and '.join(machines)}; {packages}."
+
+
+def missing(names: Sequence[str], cells: int) -> str:
+    """Which cells have not been run."""
+    return f"**{len(names)} of {cells} cells are missing**: {', '.join(names)}."
+
+
+def of_set(options: StudyOptions, name: str, record: Record) -> str:
+    """What a test set is: the line above its table."""
+    return (
+        f"{name}{' (synthetic)' if options.synthetic else ''}, {record['words']} words of "
+        f"{len(record['speakers'])} speakers, {options.decoding_method}; in per cent:"
+    )
+
+
+def image(options: StudyOptions, text: str, path: PurePath) -> str:
+    """A plot, by its path as seen from the report."""
+    folder = PurePath(options.report).parent
+    shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return f"![{text}]({shown.as_posix()})"
+
+
+def percent(share: float | None) -> str:
+    """A share in whole per cent."""
+    return NOTHING if share is None else f"{100 * share:.0f} %"
+
+
+def times(value: float | None) -> str:
+    """A ratio."""
+    return NOTHING if value is None else f"{value:.2f}x"

@@ -1,0 +1,140 @@
+"""What records of all kinds hold: errors by speaker, what a training saw, and what it took."""
+
+import json
+import platform
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asrprune.config import Config
+from asrprune.data_pruning.index import CutIndex
+from asrprune.environment import git_state, machine
+from asrprune.errors import UserError
+from asrprune.scoring.files import read_recogs
+from asrprune.scoring.score import newest_results
+from asrprune.scoring.wer import ErrorCounts, Utterance, total, word_errors
+from asrprune.studies.options import StudyOptions
+from asrprune.studies.study import TRAIN, Cell, Record
+
+
+def training_data_digest(options: StudyOptions, config: Config) -> str:
+    """What the validate stage calls the training set."""
+    from asrprune.training.train import read_statistics
+
+    return read_statistics(Path(options.manifest_dir), config.data.corpus)["train"]["digest"]
+
+
+def train_steps(options: StudyOptions, cell: Cell, folder: Path) -> dict[str, list[str]]:
+    """The first steps of every cell: train and average."""
+    average = ["--epoch", str(cell.epochs), "--avg", str(min(options.avg, cell.epochs))]
+    where = ["--config", options.config, "--exp-dir", str(folder)]
+    return {
+        TRAIN: [TRAIN, *where, *data_words(options), *cell.words],
+        "average": ["average", "--exp-dir", str(folder), *average],
+    }
+
+
+def data_words(options: StudyOptions) -> list[str]:
+    """The words that name the data."""
+    return ["--manifest-dir", options.manifest_dir, "--lang-dir", options.lang_dir]
+
+
+def decoding_words(options: StudyOptions) -> list[str]:
+    """The words of what is decoded, and how."""
+    return ["--test-sets", *options.test_sets, "--decoding-method", options.decoding_method]
+
+
+def how_it_was_made(options: StudyOptions, cell: Cell, config: Config, folder: Path) -> Record:
+    """The training's command, its data, and how it is tested."""
+    return {
+        "command": shlex.join(["asrprune", *train_steps(options, cell, folder)[TRAIN]]),
+        "data": training_data_digest(options, config),
+        "epochs": cell.epochs,
+        "avg": min(options.avg, cell.epochs),
+        "decoding_method": options.decoding_method,
+    }
+
+
+def what_it_took(train: dict[str, Any]) -> Record:
+    """Of a training. Where it was stopped and went on, ``attempts`` is above 1 and times are of the
+    last part only: tables leave them out.
+    """
+    return {
+        "attempts": train["attempts"],
+        "seconds": round(train["seconds"], 1),
+        "cpu_seconds": round(train["cpu_seconds"], 1),
+    }
+
+
+def where_it_ran(options: StudyOptions) -> Record:
+    """The machine and the code; not the machine's name."""
+    return {
+        "synthetic": options.synthetic,
+        "git": git_state(),
+        "machine": {"system": platform.system(), "cores": machine()["cores"]},
+    }
+
+
+def what_it_saw(folder: Path, config: Config) -> Record:
+    """The last line of a whole training's metrics on what it saw (kind ``seen``).
+
+    :raises UserError: the training did not end here.
+    """
+    epochs, path = config.training.epochs, folder / "log" / "metrics.jsonl"
+    seen = [
+        line for line in read_metrics(path) if line["kind"] == "seen" and line["epoch"] == epochs
+    ]
+    if not seen:
+        raise UserError(f"{path} does not say what {epochs} epochs saw")
+    return seen[-1]
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """The lines that a training wrote.
+
+    :raises UserError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; the training writes it")
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def errors_of_set(options: StudyOptions, config: Config, folder: Path, name: str) -> Record:
+    """Words and errors of a test set, in all and as [errors, words] of each speaker.
+
+    :param folder: what was decoded into.
+    """
+    utterances = read_recogs(newest_results(folder, options.decoding_method, name))
+    if not utterances:
+        raise UserError(f"the test set {name} holds no utterances")
+    counts = word_errors(utterances)
+    manifest = Path(options.manifest_dir, f"{config.data.corpus}_cuts_{name}.jsonl.gz")
+    speakers = _by_speaker(utterances, counts, CutIndex.from_manifest(manifest))
+    whole = total(counts)
+    return {
+        "words": whole.words,
+        "errors": whole.errors,
+        "insertions": whole.insertions,
+        "deletions": whole.deletions,
+        "substitutions": whole.substitutions,
+        "speakers": speakers,
+    }
+
+
+def _by_speaker(
+    utterances: list[Utterance], counts: list[ErrorCounts], index: CutIndex
+) -> dict[str, list[int]]:
+    """Speaker -> [errors, words]; cuts without a speaker are each a speaker of their own."""
+    ids = [utterance.id for utterance in utterances]
+    codes, names = index.groups.get("speaker", (np.zeros(len(index), int), [""]))
+    found: dict[str, list[int]] = {}
+    for name, code, count in zip(ids, codes[index.cuts_of(ids)], counts, strict=True):
+        sums = found.setdefault(names[code] or name, [0, 0])
+        sums[0] += count.errors
+        sums[1] += count.words
+    return dict(sorted(found.items()))

@@ -1,0 +1,89 @@
+"""The records of one row of a comparison together, and how two rows compare."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from asrprune.scoring.clusters import COVERAGE, Estimate, difference_of, rate_of
+from asrprune.studies.study import Record
+
+
+@dataclass
+class Row:
+    """What was measured in one way with some seeds, on one test set; records by seed."""
+
+    records: dict[int, Record]
+
+    def mean(self, name: str) -> float | None:
+        """Over the seeds, of those that know it."""
+        return mean(record[name] for record in self.records.values())
+
+    def time(self, name: str = "seconds") -> float | None:
+        """The mean of a time over the trainings that were never stopped."""
+        whole = (record for record in self.records.values() if record["attempts"] == 1)
+        return mean(record[name] for record in whole)
+
+    @property
+    def rate(self) -> Estimate:
+        """The error rate."""
+        return rate_of(*_counts([self.records[seed] for seed in sorted(self.records)]))
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def common_seeds(row: Row, other: Row | None) -> list[int]:
+    """The seeds of both."""
+    return sorted(set(row.records) & set(other.records)) if other else []
+
+
+def difference(row: Row, other: Row | None) -> tuple[Estimate, int] | None:
+    """The row's error rate minus the other's, over their common seeds, and how many.
+
+    None of a row and itself, and without common seeds.
+    """
+    seeds = common_seeds(row, other)
+    if other is row or not seeds:
+        return None
+    errors, words = _counts([row.records[seed] for seed in seeds])
+    others, _ = _counts([other.records[seed] for seed in seeds])
+    return difference_of(errors, others, words), len(seeds)
+
+
+def timed_seeds(row: Row, other: Row | None) -> list[int]:
+    """The common seeds whose trainings both were never stopped, so that times compare."""
+    return [
+        seed
+        for seed in common_seeds(row, other)
+        if row.records[seed]["attempts"] == other.records[seed]["attempts"] == 1
+    ]
+
+
+def ratio(above: Row, below: Row, name: str, seeds: Sequence[int]) -> float:
+    """A number summed over seeds, over the other's."""
+    top = sum(above.records[seed][name] for seed in seeds)
+    return top / sum(below.records[seed][name] for seed in seeds)
+
+
+def ratio_interval(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
+    """The geometric mean of ratios, one a seed, and its interval (Student's, of the logarithm)."""
+    from scipy.stats import t
+
+    logs = np.log(np.divide(above, below))
+    value = math.exp(logs.mean())
+    if len(logs) < 2:
+        return value, 0.0, math.inf
+    width = t.ppf((1 + COVERAGE) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+    return value, value * math.exp(-width), value * math.exp(width)
+
+
+def _counts(records: list[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (R, S) and words (S,); the records are of one test set."""
+    names = list(records[0]["speakers"])
+    errors = np.array([[record["speakers"][name][0] for name in names] for record in records])
+    return errors, np.array([records[0]["speakers"][name][1] for name in names])

@@ -1,0 +1,89 @@
+"""What a comparison is to the code that runs it: its cells, their steps, records and report."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from asrprune.config import Config
+from asrprune.studies.options import StudyOptions
+
+Record = dict[str, Any]  # of plain values; it has a "set" and a "seed"
+TRAIN = "train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training: ``words`` are the ``key=value`` words after the comparison's config."""
+
+    name: str  # of its folder; no two of a comparison are alike
+    method: str
+    seed: int
+    words: tuple[str, ...]
+    epochs: int
+
+
+class Study(ABC):
+    """A kind of comparison. What all kinds have in common is in the modules beside this one."""
+
+    Options: ClassVar[type[StudyOptions]]
+
+    def __init__(self, options: StudyOptions):
+        self.options = options
+
+    def folder(self, cell: Cell) -> Path:
+        """Where a cell's training, results and record are."""
+        return Path(self.options.exp_dir, cell.name)
+
+    @abstractmethod
+    def cells(self, more: Sequence[str] = ()) -> list[Cell]:
+        """The trainings, each once, in the order in which they are run and shown.
+
+        :param more: words for all trainings, after the comparison's own.
+        :raises UserError: words that the configuration refuses.
+        """
+
+    @abstractmethod
+    def steps(self, cell: Cell) -> dict[str, list[str]]:
+        """Step -> the words after ``asrprune``, in order; the first one is `TRAIN`."""
+
+    @abstractmethod
+    def expected(self, cell: Cell) -> list[Hashable]:
+        """The keys (`key`) of the records that a finished cell leaves, in the order of the file."""
+
+    @abstractmethod
+    def key(self, record: Record) -> Hashable:
+        """What tells a record from the others of its cell."""
+
+    @abstractmethod
+    def cell_name(self, record: Record) -> str:
+        """The name of the cell that left a record."""
+
+    @abstractmethod
+    def make_records(self, cell: Cell, config: Config, progress: dict[str, Any]) -> list[Record]:
+        """The records of a cell whose steps are done.
+
+        :param progress: by step, what it took (`asrprune.studies.cell`).
+        :raises UserError: a file of the cell is missing or damaged.
+        """
+
+    def told(self, cell: Cell, records: Sequence[Record]) -> dict[str, tuple[Any, Any]]:
+        """What records say of how they were made, and what it would be now, by name."""
+        options = self.options
+        return {
+            "test_sets": (list(dict.fromkeys(r["set"] for r in records)), list(options.test_sets)),
+            "decoding_method": (records[0]["decoding_method"], options.decoding_method),
+            "avg": (records[0]["avg"], min(options.avg, cell.epochs)),
+        }
+
+    @abstractmethod
+    def markdown(self, cells: Sequence[Cell], records: Sequence[Record]) -> str:
+        """Everything that is said of a comparison: a pure function of its options and records.
+
+        :param cells: all of the grid, for the order of the rows and what is missing.
+        """
+
+    @abstractmethod
+    def draw(self, records: Sequence[Record]) -> None:
+        """Write the plots; equal records give equal files."""

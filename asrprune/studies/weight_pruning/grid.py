@@ -1,0 +1,142 @@
+"""The cells of a comparison of sparse models: its trainings, and the networks taken out of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrprune.config import load_config
+from asrprune.studies.measured import data_words, decoding_words, train_steps
+from asrprune.studies.study import Cell
+from asrprune.studies.weight_pruning.options import (
+    DENSE,
+    GRADUAL,
+    ONE_SHOT,
+    RANDOM_SEARCH,
+    SEARCHED,
+    SUPERNET,
+    TRAININGS,
+    WeightStudyOptions,
+)
+
+# network -> what its search writes
+TABLES = {SEARCHED: "pareto.json", RANDOM_SEARCH: "pareto-random.json"}
+MODEL = "network.pt"  # in a network's folder
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is taken out of a training: a way, and the sparsity whose size it has at most."""
+
+    method: str
+    sparsity: float
+
+    @property
+    def name(self) -> str:
+        """``searched-0.7``: its folder, inside of its training's."""
+        return f"{self.method}-{self.sparsity:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworksCell(Cell):
+    """A training and its networks."""
+
+    networks: tuple[Network, ...]
+
+
+def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[NetworksCell]:
+    """The trainings of a grid and the dense ones of its seeds, each once, the first seed first.
+
+    :param more: words for all trainings, after the comparison's own.
+    :raises UserError: words that the configuration refuses.
+    """
+    order = list(dict.fromkeys([*TRAININGS, *options.methods]))
+    wanted = {
+        (seed, order.index(method))
+        for part in options.grid
+        for method in (DENSE, *part.methods)
+        for seed in part.seeds
+    }
+    cells = []
+    for seed, place in sorted(wanted):
+        words = [*options.words, *more, f"seed={seed}"]
+        for name, own, networks in _trainings(options, order[place]):
+            # a misspelt word is found here, before hours of training
+            epochs = load_config(options.config, [*words, *own]).training.epochs
+            cells.append(
+                NetworksCell(
+                    name=f"{name}-seed{seed}",
+                    method=order[place],
+                    seed=seed,
+                    words=(*words, *own),
+                    epochs=epochs,
+                    networks=tuple(networks),
+                )
+            )
+    return cells
+
+
+def _trainings(
+    options: WeightStudyOptions, method: str
+) -> list[tuple[str, list[str], list[Network]]]:
+    """Name, own words and networks of the trainings that a method takes with one seed."""
+    levels = options.sparsities
+    if method == DENSE:
+        networks = [Network(ONE_SHOT, level) for level in levels]
+        return [(method, ["weight_pruning.method=none"], networks)]
+    if method == GRADUAL:
+        way = "weight_pruning.method=gradual"
+        return [
+            (
+                f"{method}-{level:g}",
+                [way, f"weight_pruning.schedule.final={level:g}"],
+                [Network(method, level)],
+            )
+            for level in levels
+            if level  # the dense one is that of sparsity 0
+        ]
+    words = ["weight_pruning.method=supernet", *options.methods.get(SUPERNET, [])]
+    networks = [Network(method, level) for level in levels]
+    if method == SUPERNET:
+        networks += [Network(way, level) for way in TABLES for level in options.searched]
+    else:
+        words += options.methods[method]
+    return [(method, words, networks)]
+
+
+def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> dict[str, list[str]]:
+    """Train, average, search where it is asked for; then extract, decode and score each network."""
+    steps = train_steps(options, cell, folder)
+    for way in dict.fromkeys(network.method for network in cell.networks):
+        if way in TABLES:
+            steps[way] = _search(options, cell, folder, way)
+    for network in cell.networks:
+        place = folder / network.name
+        what = ["--exp-dir", str(place)]
+        decode = ["--model", str(place / MODEL), *data_words(options), *decoding_words(options)]
+        steps[f"extract {network.name}"] = extract_words(folder, network)
+        steps[f"decode {network.name}"] = ["decode", *what, *decode]
+        steps[f"score {network.name}"] = ["score", *what, *decoding_words(options)]
+    return steps
+
+
+def extract_words(folder: Path, network: Network) -> list[str]:
+    """What takes a network out of its training's model."""
+    words = ["extract", "--model", str(folder / "averaged.pt")]
+    if network.method in TABLES:
+        words += ["--search", str(folder / TABLES[network.method])]
+    output = folder / network.name / MODEL
+    return [*words, "--sparsity", f"{network.sparsity:g}", "--output", str(output)]
+
+
+def _search(options: WeightStudyOptions, cell: Cell, folder: Path, way: str) -> list[str]:
+    """Both searches use one log of evaluations: none is done twice."""
+    search = options.search
+    words = ["search", "--exp-dir", str(folder), *data_words(options), "--dev-set", search.dev_set]
+    if search.max_seconds:
+        words += ["--max-seconds", f"{search.max_seconds:g}"]
+    words += ["--budgets", *(f"{level:g}" for level in options.searched)]
+    words += ["--population", str(search.population), "--generations", str(search.generations)]
+    words += ["--seed", str(cell.seed), "--output", str(folder / TABLES[way])]
+    if way == RANDOM_SEARCH:
+        return [*words, "--method", "random"]
+    return [*words, "--sample-wer", str(search.sample_wer)] if search.sample_wer else words

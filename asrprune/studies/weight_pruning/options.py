@@ -1,0 +1,104 @@
+"""What a comparison of sparse models is made of: sparsities, ways to them, claims to judge."""
+
+from dataclasses import dataclass
+
+from asrprune.errors import UserError
+from asrprune.options import option
+from asrprune.studies.options import StudyOptions, check_name
+
+# trainings
+DENSE, GRADUAL, SUPERNET = "dense", "gradual", "supernet"
+TRAININGS = (DENSE, GRADUAL, SUPERNET)
+# networks that come of them, besides those of the trainings' own names
+ONE_SHOT, SEARCHED, RANDOM_SEARCH = "one_shot", "searched", "random_search"
+COST, NO_WORSE, BETTER = "cost", "no_worse", "better"
+
+
+@dataclass
+class GridOptions:
+    """Each of these trainings with each of these seeds; the dense one is always there."""
+
+    methods: list[str] = option(factory=list)
+    seeds: list[int] = option(factory=list)
+
+
+@dataclass
+class SearchStepOptions:
+    """How the supernet is searched; see ``asrprune search``."""
+
+    dev_set: str = ""
+    max_seconds: float = option(0.0, minimum=0)  # of its speech; 0: all of it
+    population: int = option(16, minimum=1)
+    generations: int = option(30, minimum=0)
+    sample_wer: int = option(0, minimum=0)  # sub-networks to decode as well; 0: none
+
+
+@dataclass
+class ClaimOptions:
+    """A sentence to judge by what is measured of ``method``.
+
+    - ``cost``: all of its networks together, a search for them included, take at most ``by`` times
+      what one dense training takes (``passes`` are of trainings alone)
+    - ``no_worse``: at each sparsity of ``at``, its error rate is that of each of ``than``, or lower
+    - ``better``: at each sparsity of ``at``, its error rate is lower than that of each of ``than``
+    """
+
+    claim: str = ""
+    kind: str = option(NO_WORSE, choices=(COST, NO_WORSE, BETTER))
+    method: str = ""
+    than: list[str] = option(factory=list)
+    at: list[float] = option(factory=list)
+    by: float = option(1.0, minimum=0)
+    measure: str = option("seconds", choices=("seconds", "cpu_seconds", "passes"))  # of cost
+
+
+@dataclass
+class WeightStudyOptions(StudyOptions):
+    """A comparison of ways to sparse models; ``margin`` is of the rival's WER.
+
+    Trainings: ``dense``, from which come the ``one_shot`` prunings; ``gradual``, one for each
+    sparsity; ``supernet``, of which sub-networks of one sparsity in all layers are taken, and those
+    that a search finds (``searched``, ``random_search``); and variants of it, named in ``methods``.
+    """
+
+    sparsities: list[float] = option(factory=lambda: [0.0, 0.5, 0.7, 0.8, 0.9])
+    searched: list[float] = option(factory=list)  # sparsities whose sizes are searched; none: no
+    search: SearchStepOptions = option(factory=SearchStepOptions)
+    grid: list[GridOptions] = option(factory=list)
+    claims: list[ClaimOptions] = option(factory=list)
+
+    def check(self, prefix: str) -> None:
+        """:raises UserError: something is missing, or options that do not go together."""
+        super().check(prefix)
+        for key in ("sparsities", "searched"):
+            levels = list(getattr(self, key))
+            if levels != sorted(set(levels)) or not all(0 <= level < 1 for level in levels):
+                raise UserError(f"{prefix}{key}={levels}: ascending, at least 0 and below 1")
+        if not self.sparsities:
+            raise UserError(f"{prefix}sparsities is not set")
+        if self.searched and not self.search.dev_set:
+            raise UserError(f"{prefix}search.dev_set is not set: searched={list(self.searched)}")
+        for name in self.methods:
+            if name in (DENSE, GRADUAL, ONE_SHOT, SEARCHED, RANDOM_SEARCH):
+                raise UserError(f"{prefix}methods.{name}: words go to variants of the supernet")
+        trainings = list(dict.fromkeys([*TRAININGS, *self.methods]))
+        for part in self.grid:
+            for name in part.methods:
+                check_name(f"{prefix}grid", name, trainings)
+            if not part.seeds or min(part.seeds) < 0:
+                raise UserError(f"{prefix}grid: each part needs seeds of 0 or more")
+        for claim in self.claims:
+            self._check_claim(f"{prefix}claims: {claim.claim}", claim, trainings)
+
+    def _check_claim(self, where: str, claim: ClaimOptions, trainings: list[str]) -> None:
+        networks = [ONE_SHOT, *trainings[1:], SEARCHED, RANDOM_SEARCH]
+        if claim.kind == COST:
+            check_name(where, claim.method, networks)
+            return
+        for name in (claim.method, *claim.than):
+            check_name(where, name, networks)
+        if not (claim.than and claim.at):
+            raise UserError(f"{where}: {claim.kind}: than which methods, at which sparsities?")
+        for level in claim.at:
+            if level not in {*self.sparsities, *self.searched}:
+                raise UserError(f"{where}: at={level:g} is none of the sparsities")

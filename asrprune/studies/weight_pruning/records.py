@@ -1,0 +1,136 @@
+"""What a training leaves for a comparison of sparse models: a record a network and test set.
+
+Beside its errors it has the network's size, what its training took (the same in all records of one
+training), and where a search chose it, what that took.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from asrprune.config import Config
+from asrprune.files import read_json
+from asrprune.studies.measured import (
+    errors_of_set,
+    how_it_was_made,
+    what_it_saw,
+    what_it_took,
+    where_it_ran,
+)
+from asrprune.studies.study import TRAIN, Record
+from asrprune.studies.weight_pruning.grid import (
+    MODEL,
+    TABLES,
+    Network,
+    NetworksCell,
+    extract_words,
+)
+from asrprune.studies.weight_pruning.options import WeightStudyOptions
+
+
+def make_records(
+    options: WeightStudyOptions,
+    cell: NetworksCell,
+    config: Config,
+    folder: Path,
+    progress: dict[str, dict[str, Any]],
+) -> list[Record]:
+    """The records of a cell: of each test set, those of its networks in order.
+
+    :param progress: by step, what it took (`asrprune.studies.cell`).
+    :raises UserError: a file of the cell is missing or damaged.
+    """
+    training = {
+        "training": cell.name,
+        **how_it_was_made(options, cell, config, folder),
+        **what_the_training_did(folder, config),
+        **what_it_took(progress[TRAIN]),
+    }
+    place = where_it_ran(options)
+    return [
+        {
+            "set": name,
+            "method": network.method,
+            "sparsity": network.sparsity,
+            "seed": cell.seed,
+            **errors_of_set(options, config, folder / network.name, name),
+            **size_of(folder / network.name),
+            "extract": shlex.join(["asrprune", *extract_words(folder, network)]),
+            "search": search_of(options, folder, network, progress),
+            **training,
+            **place,
+        }
+        for name in options.test_sets
+        for network in cell.networks
+    ]
+
+
+def size_of(folder: Path) -> Record:
+    """What ``asrprune extract`` says of the network in a folder; bytes are of the packed file."""
+    about = read_json(folder / Path(MODEL).with_suffix(".json"))
+    names = ("density", "parameters", "dense_parameters", "bytes", "int8_bytes")
+    return {name: about[name] for name in names}
+
+
+def what_the_training_did(folder: Path, config: Config) -> Record:
+    """Audio, steps and passes of a whole training.
+
+    ``passes`` are forward and backward passes of a micro-batch, ``teacher_passes`` forward ones
+    alone; None of a training that did not count them.
+
+    :raises UserError: the training did not end here.
+    """
+    from asrprune.training.checkpoint import load_checkpoint
+
+    seen = what_it_saw(folder, config)
+    state = load_checkpoint(folder / f"epoch-{config.training.epochs}.pt")
+    return {
+        "hours": round(seen["seconds_left"] / 3600, 4),
+        "visits": seen["cuts"],
+        "steps": state["position"]["step"],
+        "passes": seen.get("passes"),
+        "teacher_passes": seen.get("teacher_passes"),
+        "versions": state["versions"],
+    }
+
+
+def search_of(
+    options: WeightStudyOptions,
+    folder: Path,
+    network: Network,
+    progress: dict[str, dict[str, Any]],
+) -> Record | None:
+    """What the search for a network took, for all sizes together; None of a uniform one.
+
+    ``loss`` is the network's on the development set, ``uniform_loss`` that of the best uniform one
+    of its size at most. ``seconds`` and ``cpu_seconds`` are of the process; ``evaluation_seconds``
+    are of all its evaluations, also of those that another search has done before.
+    """
+    if network.method not in TABLES:
+        return None
+    found, took = read_json(folder / TABLES[network.method]), progress[network.method]
+    here = found["budgets"][list(options.searched).index(network.sparsity)]
+    return {
+        **wanted_search(options),
+        "loss": here["best"]["fitness"],
+        "uniform_loss": here["uniform"] and here["uniform"]["fitness"],
+        "evaluations": found["evaluations"],
+        "evaluation_seconds": found["seconds"],
+        "attempts": took["attempts"],
+        "seconds": round(took["seconds"], 1),
+        "cpu_seconds": round(took["cpu_seconds"], 1),
+        "rank_correlation": found.get("wer", {}).get("rank_correlation"),
+    }
+
+
+def wanted_search(options: WeightStudyOptions) -> Record:
+    """The options of a search, as its records hold them."""
+    search = options.search
+    return {
+        "sparsities": list(options.searched),
+        "dev_set": search.dev_set,
+        "max_seconds": search.max_seconds,
+        "population": search.population,
+        "generations": search.generations,
+        "sample_wer": search.sample_wer,
+    }

@@ -1,0 +1,46 @@
+"""The rows of a comparison of sparse models: each a method at one sparsity."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asrprune.studies.rows import Row
+from asrprune.studies.study import Record
+from asrprune.studies.weight_pruning.options import GRADUAL, ONE_SHOT
+
+Key = tuple[str, float]  # method, sparsity
+
+
+@dataclass
+class NetworkRow(Row):
+    """Networks of one method and sparsity, on one test set."""
+
+    method: str
+    sparsity: float
+
+
+class Summary:
+    """The rows of one test set. At sparsity 0, the gradually pruned one is the dense model."""
+
+    def __init__(self, records: Sequence[Record], test_set: str):
+        self.rows: dict[Key, NetworkRow] = {}
+        for record in records:
+            if record["set"] == test_set:
+                key = record["method"], record["sparsity"]
+                self.rows.setdefault(key, NetworkRow({}, *key)).records[record["seed"]] = record
+        if self.dense and any(method == GRADUAL for method, _ in self.rows):
+            self.rows[GRADUAL, 0.0] = self.dense
+
+    @property
+    def dense(self) -> NetworkRow | None:
+        """The dense model: nothing is pruned of it in one shot."""
+        return self.rows.get((ONE_SHOT, 0.0))
+
+    @property
+    def methods(self) -> list[str]:
+        """In the order of the records."""
+        return list(dict.fromkeys(method for method, _ in self.rows))
+
+    @property
+    def sparsities(self) -> list[float]:
+        """Ascending."""
+        return sorted({sparsity for _, sparsity in self.rows})

@@ -1,0 +1,198 @@
+"""A comparison of sparse models as Markdown: a pure function of its options and its records."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from asrprune.studies.drawing import plot_path
+from asrprune.studies.markup import NOTHING, about, image, missing, of_set, table, times
+from asrprune.studies.rows import difference, mean
+from asrprune.studies.study import Record
+from asrprune.studies.verdicts import show
+from asrprune.studies.weight_pruning.claims import judge
+from asrprune.studies.weight_pruning.costs import Cost, costs_of
+from asrprune.studies.weight_pruning.grid import TABLES, NetworksCell
+from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, WeightStudyOptions
+from asrprune.studies.weight_pruning.plots import PLOTS
+from asrprune.studies.weight_pruning.summary import NetworkRow, Summary
+
+COSTS = (
+    *("way to all sizes", "seeds", "trainings", "passes", "training, s", "training, CPU s"),
+    *("evaluations", "search, s", "search, CPU s", "of one dense", "of one dense, CPU"),
+    *("of all gradual", "of all gradual, CPU"),
+)
+CLAIMS = ("claim", "verdict", "measured", "could show")
+
+
+def markdown(
+    options: WeightStudyOptions, cells: Sequence[NetworksCell], records: Sequence[Record]
+) -> str:
+    """Everything that is said of a comparison, between the marks of its report.
+
+    :param cells: all of the grid, for the order of the rows and what is missing.
+    """
+    if not records:
+        return "Nothing has been run.\n"
+    done = {record["training"] for record in records}
+    parts = [about(options, records, len(done))]
+    if left := [cell.name for cell in cells if cell.name not in done]:
+        parts.append(missing(left, len(cells)))
+    for name in options.test_sets:
+        found = [record for record in records if record["set"] == name]
+        summary = Summary(found, name)
+        if not summary.rows:
+            continue
+        parts.append(of_set(options, name, found[0]))
+        parts.append(_errors(summary))
+        if any(method == GRADUAL for method, _ in summary.rows):
+            parts.append("Differences from the gradually pruned one of the same sparsity:")
+            parts.append(_differences(summary))
+        if name == options.test_sets[0]:
+            parts += [_costs(summary, cells, found), *_searches(summary)]
+        if options.claims:
+            verdicts = [
+                (claim.claim, judge(claim, summary, cells, found, options.margin))
+                for claim in options.claims
+            ]
+            lines = ((text, f"**{v.verdict}**", v.found, v.could_show) for text, v in verdicts)
+            parts.append(table(CLAIMS, lines))
+    parts.append(_legend(options))
+    parts += [image(options, text, plot_path(options.results, p)) for p, text in PLOTS.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _errors(summary: Summary) -> str:
+    """A row a method, a column a sparsity; above them what networks of one sparsity weigh."""
+    uniform = {
+        row.sparsity: row for (method, _), row in summary.rows.items() if method not in TABLES
+    }
+    lines = [
+        [f"*{text}, MB*", "", *(_size(uniform.get(level), name) for level in summary.sparsities)]
+        for text, name in (("packed", "bytes"), ("packed, int8", "int8_bytes"))
+    ]
+    return _by_sparsity(summary, "WER", summary.methods, _rate, lines)
+
+
+def _differences(summary: Summary) -> str:
+    def against_gradual(row: NetworkRow) -> str:
+        found = difference(row, summary.rows.get((GRADUAL, row.sparsity)))
+        return show(found[0]) if found else NOTHING
+
+    others = [method for method in summary.methods if method != GRADUAL]
+    return _by_sparsity(summary, "− gradual", others, against_gradual)
+
+
+def _by_sparsity(
+    summary: Summary,
+    title: str,
+    methods: Sequence[str],
+    shown: Callable[[NetworkRow], str],
+    lines: Iterable[Sequence[str]] = (),
+) -> str:
+    levels = summary.sparsities
+    rows = [*lines]
+    for method in methods:
+        found = {level: summary.rows.get((method, level)) for level in levels}
+        counts = sorted({len(row.records) for row in found.values() if row})
+        seeds = "–".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+        rows.append([method, seeds, *(shown(row) if row else NOTHING for row in found.values())])
+    return table([title, "seeds", *(f"{level:g}" for level in levels)], rows)
+
+
+def _size(row: NetworkRow | None, name: str) -> str:
+    return f"{row.mean(name) / 1e6:.2f}" if row else NOTHING
+
+
+def _rate(row: NetworkRow) -> str:
+    value, low, high = (f"{100 * part:.2f}" for part in row.rate[:3])
+    return f"{value} [{low}, {high}]"
+
+
+def _costs(summary: Summary, cells: Sequence[NetworksCell], records: Sequence[Record]) -> str:
+    dense = costs_of(DENSE, cells, records)
+    gradual = costs_of(GRADUAL, cells, records)
+    rows = []
+    for method in summary.methods:
+        costs = costs_of(method, cells, records)
+        if not costs:
+            continue
+        first = next(iter(costs.values()))
+        rows.append(
+            [
+                method,
+                str(len(costs)),
+                str(first.trainings),
+                *(
+                    _number(mean(getattr(cost, name) for cost in costs.values()))
+                    for name in ("passes", "training_seconds", "training_cpu_seconds")
+                ),
+                *(
+                    _number(mean(getattr(cost, name) for cost in costs.values()))
+                    if first.evaluations
+                    else NOTHING
+                    for name in ("evaluations", "search_seconds", "search_cpu_seconds")
+                ),
+                *(
+                    times(_ratio(costs, others, name))
+                    for others in (dense, gradual)
+                    for name in ("seconds", "cpu_seconds")
+                ),
+            ]
+        )
+    return table(COSTS, rows)
+
+
+def _ratio(costs: dict[int, Cost], others: dict[int, Cost], name: str) -> float | None:
+    """Of sums over the seeds of both whose times are known."""
+    pairs = [
+        (getattr(costs[seed], name), getattr(others[seed], name))
+        for seed in sorted(costs.keys() & others.keys())
+    ]
+    known = [pair for pair in pairs if None not in pair]
+    return sum(top for top, _ in known) / sum(bottom for _, bottom in known) if known else None
+
+
+def _searches(summary: Summary) -> list[str]:
+    """What the searches found on their development set, and what that says of the error rate."""
+    methods = [method for method in summary.methods if method in TABLES]
+    if not methods:
+        return []
+    some = next(row for (method, _), row in summary.rows.items() if method in TABLES)
+    seeds = sorted(some.records)
+    search = some.records[seeds[0]]["search"]
+    parts = [
+        f"Loss a token on {search['dev_set']} of what was found within a size (in parentheses: of "
+        "the best of one sparsity for all layers), a mean over seeds:",
+        _by_sparsity(summary, "loss", methods, _loss),
+    ]
+    correlations = [some.records[seed]["search"]["rank_correlation"] for seed in seeds]
+    if search["sample_wer"]:
+        shown = ", ".join(NOTHING if one is None else f"{one:.2f}" for one in correlations)
+        parts.append(
+            f"Rank correlation of that loss with the WER on {search['dev_set']}, over "
+            f"{search['sample_wer']} of the evaluated sub-networks, by seed: {shown}."
+        )
+    return parts
+
+
+def _loss(row: NetworkRow) -> str:
+    searches = [record["search"] for record in row.records.values()]
+    best, uniform = (mean(one[name] for one in searches) for name in ("loss", "uniform_loss"))
+    return NOTHING if best is None else f"{best:.4f} ({_number(uniform, 4)})"
+
+
+def _legend(options: WeightStudyOptions) -> str:
+    return (
+        "*one_shot*: the dense model, pruned after its training. *gradual*: a training for each "
+        "sparsity; at 0 it is the dense model. After a *supernet*'s training nothing is trained: "
+        "its sub-networks are of one sparsity in all layers, or *searched* within the bytes of "
+        "that one, or the best of as many random draws (*random_search*, which takes over what "
+        "the other search has evaluated). Intervals are of 95 %, resampled by speaker and by seed, "
+        "the same for both sides of a difference, and stretched where few seeds make up the spread "
+        "(Student). *Passes*: of a micro-batch, forward and backward; a teacher's, forward only, "
+        "count a third. Times are means over processes that were never stopped, from start to end. "
+        "*Could show*: the least true difference that would be found 4 times out of 5. No worse: "
+        f"within {100 * options.margin:g} % of the other's WER."
+    )
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return NOTHING if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,217 @@
+"""What weight pruning adds to a training step: gradual and supernet training against dense.
+
+All ways train the same model on the same batches, which are held in memory, and take turns of some
+steps, so that what else the machine does falls on all of them; where it does much, CPU time says
+more. A round takes as many steps as there are between two rankings of the blocks, or a multiple: so
+rankings are in the time of a step with their true share. Without a corpus, there is noise.
+"""
+
+import argparse
+import copy
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from asrprune.arguments import true_or_false
+from asrprune.config import Config, load_config, override
+from asrprune.corpus.batches import Batch
+from asrprune.errors import UserError
+from asrprune.training.distributed import Ranks, start_ranks
+from asrprune.training.generated import VOCABULARY, generated_batches
+from asrprune.training.masking import layers_of
+from asrprune.training.metrics import Meter
+from asrprune.training.train import build_trainer
+from asrprune.training.trainer import Position, Trainer
+from asrprune.transducer.model import build_model
+from asrprune.weight_pruning.options import ScheduleOptions
+
+TURN = 10  # steps of one way, before the next one's
+HELD = 50  # different steps' batches at most
+NOWHERE = Path(os.devnull)  # nothing is written
+DENSE = "dense"
+WAYS = {
+    DENSE: ["weight_pruning.method=none"],
+    "gradual": ["weight_pruning.method=gradual"],
+    "supernet": ["weight_pruning.method=supernet", "weight_pruning.supernet.sampling=single"],
+    "sandwich": ["weight_pruning.method=supernet", "weight_pruning.supernet.sampling=sandwich"],
+}
+
+
+@dataclass
+class Way:
+    """A way to train, and what each of its rounds took."""
+
+    trainer: Trainer
+    meter: Meter
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)  # of all threads
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune bench supernet``."""
+    parser.add_argument("--config", type=Path, required=True, help="a YAML file")
+    parser.add_argument("--manifest-dir", type=Path, help="validated cuts (stage 3); none: noise")
+    parser.add_argument("--lang-dir", type=Path, help="the tokenizer (stage 4); none: noise")
+    parser.add_argument(
+        "--sandwich", type=true_or_false, default=False, help="measure sandwich sampling as well"
+    )
+    parser.add_argument(
+        "--progress", type=float, help="where in the training, 0 to 1; none: amid the ramp"
+    )
+    parser.add_argument(
+        "--steps", type=int, help="steps a round, whole refresh intervals; none: one of them"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, after one that warms up")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print a line for each way: its speed, and its time over that of dense steps."""
+    config = load_config(args.config, args.overrides)
+    steps, progress = _checked(args, config)
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    ranks = start_ranks(config.training.device)
+    dense = override(config, WAYS[DENSE])
+    held = min(steps, HELD) * config.training.accumulate
+    if args.manifest_dir:
+        first = build_trainer(dense, ranks, NOWHERE, args.manifest_dir, args.lang_dir)
+        first.data.start_epoch(1)
+        model, data = first.model, first.data
+        batches = list(tqdm(islice(first.batches(), held), "batches", held, disable=None))
+    else:
+        data, batches = generated_batches(dense, ranks, held)
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, config.loss, VOCABULARY).to(ranks.device)
+    ways = {}
+    for name, words in WAYS.items():
+        if name != "sandwich" or args.sandwich:
+            own = override(config, words)
+            trainer = Trainer(own, copy.deepcopy(model), data, ranks, NOWHERE)
+            ways[name] = Way(trainer, Meter(ranks))
+    _measure(list(ways.values()), batches, steps, args.rounds, progress)
+    for line in _report(ways, config, progress, steps, "noise" * (not args.manifest_dir)):
+        sys.stdout.write(line + "\n")
+
+
+def _checked(args: argparse.Namespace, config: Config) -> tuple[int, float]:
+    """Steps of a round, and the progress at which each begins."""
+    schedule = config.weight_pruning.schedule
+    steps = args.steps or schedule.refresh_interval
+    if steps < 1 or steps % schedule.refresh_interval:
+        raise UserError(
+            f"--steps {steps}: no multiple of weight_pruning.schedule.refresh_interval="
+            f"{schedule.refresh_interval}, so rankings would not have their share of the time"
+        )
+    if args.rounds < 1:
+        raise UserError(f"--rounds {args.rounds}: must be at least 1")
+    if bool(args.manifest_dir) != bool(args.lang_dir):
+        raise UserError("--manifest-dir and --lang-dir: give both, or none for batches of noise")
+    progress = _amid(schedule) if args.progress is None else args.progress
+    if not 0 <= progress <= 1:
+        raise UserError(f"--progress {progress:g}: must be between 0 and 1")
+    return steps, progress
+
+
+def _amid(schedule: ScheduleOptions) -> float:
+    """The middle of the ramp; of a constant schedule its start."""
+    end = schedule.start if schedule.kind == "constant" else schedule.end
+    return (schedule.start + end) / 2
+
+
+def _measure(
+    ways: list[Way], batches: list[Batch], steps: int, rounds: int, progress: float
+) -> None:
+    """Fill in the seconds of each round, of which each starts at the same place of the training.
+
+    The first one is not counted: it allocates what optimisers hold, and the blocks' ages part.
+    """
+    accumulate = ways[0].trainer.options.accumulate
+    with tqdm(total=(rounds + 1) * steps * len(ways), unit="step", disable=None) as bar:
+        for number in range(rounds + 1):
+            endless = cycle(batches)
+            for way in ways:
+                way.seconds.append(0.0)
+                way.cpu_seconds.append(0.0)
+                _move(way.trainer, progress, number * steps)
+            for done in range(0, steps, TURN):
+                turn = [
+                    list(islice(endless, accumulate)) for _ in range(done, min(done + TURN, steps))
+                ]
+                # to and fro, so that none always comes after the same one
+                for way in ways if done // TURN % 2 else reversed(ways):
+                    _time(way, turn)
+                    bar.update(len(turn))
+    for way in ways:
+        del way.seconds[0], way.cpu_seconds[0]
+
+
+def _move(trainer: Trainer, progress: float, step: int) -> None:
+    elapsed = progress * trainer.options.epochs
+    seconds = elapsed % 1 * trainer.data.epoch_seconds
+    trainer.position = Position(int(elapsed) + 1, 0, seconds, step)
+
+
+def _time(way: Way, turn: list[list[Batch]]) -> None:
+    """Take some steps, whose time is added to that of the present round."""
+    device = way.trainer.ranks.device
+    _wait(device)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    for micro_batches in turn:
+        way.trainer.step(micro_batches, way.meter, stop=False)
+    _wait(device)
+    way.seconds[-1] += time.perf_counter() - started
+    way.cpu_seconds[-1] += time.process_time() - cpu_started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _report(
+    ways: dict[str, Way], config: Config, progress: float, steps: int, noise: str
+) -> list[str]:
+    model, ranks = ways[DENSE].trainer.model, ways[DENSE].trainer.ranks
+    layers, block = layers_of(model, config.weight_pruning)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    pruned = sum(layer.rows * layer.columns for layer in layers)
+    sparsity = ways["gradual"].trainer.masking.sparsity
+    rounds = len(ways[DENSE].seconds)
+    lines = [
+        f"{total / 1e6:.1f} M parameters, {pruned / 1e6:.1f} M of them in {block} blocks; progress "
+        f"{progress:g}, sparsity {sparsity:.2f}; {rounds} rounds of {steps} steps"
+        f"{f' on {noise}' if noise else ''}, {_place(ranks)}, torch {torch.__version__}"
+    ]
+    plain = ways[DENSE]
+    for name, way in ways.items():
+        line = f"{name}: {steps / statistics.median(way.seconds):.3f} steps/s"
+        if name != DENSE:
+            seen, passes = way.trainer.seen, plain.trainer.seen.passes
+            line += f", {_ratio(way.seconds, plain.seconds)} times the time of dense steps"
+            if ranks.device.type == "cpu":
+                line += f", {_ratio(way.cpu_seconds, plain.cpu_seconds)} times the CPU time"
+            line += f", {seen.passes / passes:g} times the passes"
+            if seen.teacher_passes:
+                line += f" and {seen.teacher_passes / passes:.2f} forward"
+        lines.append(line)
+    return lines
+
+
+def _ratio(own: list[float], dense: list[float]) -> str:
+    """The median over the rounds, with the least and the greatest."""
+    ratios = sorted(a / b for a, b in zip(own, dense, strict=True))
+    return f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+
+
+def _place(ranks: Ranks) -> str:
+    if ranks.device.type == "cuda":
+        return torch.cuda.get_device_name(ranks.device)
+    return f"{torch.get_num_threads()} threads"

@@ -1,0 +1,104 @@
+"""A comparison of sparse models from end to end."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from asrprune import cli
+from asrprune.files import read_json
+from asrprune.studies import compare
+from asrprune.studies.kinds import load_study
+from asrprune.studies.report import written_part
+from tests.studies.command import Command, InProcess, OneThread
+from tests.studies.conftest import FakeCorpus
+from tests.studies.weight_pruning.networks import values_of
+
+NETWORK = ["extract", "decode", "score"]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """The comparison of `networks`, with stand-ins for the verbs."""
+    values = values_of(tmp_path, FakeCorpus(tmp_path))
+    return Command(tmp_path, values, monkeypatch, capsys)
+
+
+def test_a_new_sparsity_takes_no_new_training_of_what_has_them_all(command):
+    command.run("--jobs", "2")
+    calls = command.calls()
+    assert calls["dense-seed0"] == calls["gradual-0.5-seed0"] == ["train", "average"]
+    assert calls["supernet-seed0"] == ["train", "average", "search", "search"]
+    assert calls["supernet-seed0/searched-0.5"] == NETWORK and len(calls) == 4 + 3 + 2 + 5
+    first = command.records()
+    command.run()
+    assert command.calls() == {} and command.records() == first
+    command.write(sparsities=[0.0, 0.5, 0.7, 0.8])
+    command.run("--jobs", "2")
+    assert command.calls() == {
+        "dense-seed0/one_shot-0.7": NETWORK,
+        "gradual-0.7-seed0": ["train", "average"],
+        "gradual-0.7-seed0/gradual-0.7": NETWORK,
+        "supernet-seed0/supernet-0.7": NETWORK,
+    }
+    found = [(record["method"], record["sparsity"]) for record in command.records()]
+    assert len(found) == len(first) + 3 and found[2] == ("one_shot", 0.7)
+    command.write(sparsities=[0.0, 0.5], searched=[])
+    command.run()
+    assert command.calls() == {} and len(command.records()) == 5
+
+
+def test_a_failed_network_or_another_search(command):
+    said = command.run(code=1, FAKE_FAIL="decode supernet-0.5")
+    assert "supernet-seed0 failed: decode ended with status 3" in said
+    command.calls()
+    command.run()
+    calls = command.calls()
+    assert calls.pop("supernet-seed0/supernet-0.5") == NETWORK[1:]
+    assert set(calls) == {f"supernet-seed0/{name}-{level}" for name, level in (
+        ("supernet", 0.8), ("searched", 0.5), ("random_search", 0.5))}  # fmt: skip
+    command.write(search={**command.values["search"], "generations": 3})
+    said = command.run(code=1)
+    assert "supernet-seed0 was made with other options: search.generations (2 -> 3). Put" in said
+
+
+def test_real_trainings(tmp_path, tiny_corpus, monkeypatch):
+    """Everything but the processes, on the tiny corpus."""
+    monkeypatch.setattr(compare, "Children", InProcess)
+    monkeypatch.setattr(compare, "ThreadPoolExecutor", OneThread)
+    claims = [{"claim": "cheap", "kind": "cost", "method": "supernet", "measure": "passes"}]
+    values = values_of(
+        tmp_path, tiny_corpus, claims=claims, sparsities=[0.0, 0.5],
+        search={"dev_set": "dev", "population": 10, "generations": 1, "sample_wer": 3},
+        words=["training.epochs=2", "training.checkpoint_interval=1000",
+               "weight_pruning.schedule.final=0.8", "weight_pruning.schedule.refresh_interval=5"],
+    )  # fmt: skip
+    OmegaConf.save(values, tmp_path / "compare.yaml")
+    assert cli.main(["compare", str(tmp_path / "compare.yaml")]) == 0
+    records = {(r["method"], r["sparsity"]): r for r in read_json(values["results"])}
+    assert list(records) == [
+        ("one_shot", 0.0), ("one_shot", 0.5), ("gradual", 0.5), ("supernet", 0.0),
+        ("supernet", 0.5), ("searched", 0.5), ("random_search", 0.5),
+    ]  # fmt: skip
+    dense, searched = records["one_shot", 0.0], records["searched", 0.5]
+    for (method, sparsity), record in records.items():
+        assert record["steps"] == dense["steps"] > 0 and record["hours"] == dense["hours"]
+        assert record["dense_parameters"] == dense["parameters"] >= record["parameters"]
+        assert sum(wrong for wrong, _ in record["speakers"].values()) == record["errors"]
+        assert record["words"] == dense["words"] and record["data"] == dense["data"]
+        if method not in ("searched", "random_search"):
+            assert record["density"] == pytest.approx(1 - sparsity, abs=0.02)
+            assert record["search"] is None
+            assert record["bytes"] == records["supernet", sparsity]["bytes"]
+    for method in ("searched", "random_search"):
+        record = records[method, 0.5]
+        assert record["bytes"] <= records["supernet", 0.5]["bytes"]
+        assert record["search"]["loss"] <= record["search"]["uniform_loss"]
+        assert record["search"]["evaluations"] == 20
+        assert record["training"] == records["supernet", 0.0]["training"] == "supernet-seed0"
+    assert searched["search"]["seconds"] == 2 and "--search" in searched["extract"]
+    model, about = (tmp_path / "exp/supernet-seed0/searched-0.5" / f"network.{suffix}"
+                    for suffix in ("packed", "json"))  # fmt: skip
+    assert searched["bytes"] == read_json(about)["bytes"] <= model.stat().st_size
+    results = {path.name for path in (tmp_path / "results").iterdir()}
+    assert results == {"omni.json", "omni-size.png"}
+    part = written_part(load_study(tmp_path / "compare.yaml").options)
+    assert "| cheap | **inconclusive** | 1.000x (1 seed) |" in part

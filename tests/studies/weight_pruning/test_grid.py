@@ -1,0 +1,118 @@
+"""Which trainings a comparison of sparse models takes, and which networks come of each."""
+
+import pytest
+
+from asrprune.config import load_config
+from asrprune.errors import UserError
+
+
+def names(cells):
+    return [cell.name for cell in cells]
+
+
+def test_trainings_and_the_dense_ones_of_their_seeds(study):
+    cells = study(grid=[{"methods": ["supernet", "gradual"], "seeds": [3, 1]}]).cells()
+    assert names(cells[:4]) == ["dense-seed1", "gradual-0.5-seed1", "gradual-0.8-seed1",
+                                "supernet-seed1"]  # fmt: skip
+    assert names(cells[4:]) == [name.replace("seed1", "seed3") for name in names(cells[:4])]
+
+
+def test_words_make_the_trainings(study):
+    variants = {"supernet": ["weight_pruning.supernet.jitter=0.3"], "sandwich":
+                ["weight_pruning.supernet.sampling=sandwich"]}  # fmt: skip
+    whole = study(methods=variants, grid=[{"methods": [*variants, "gradual"], "seeds": [7]}])
+    configs = {
+        cell.name: load_config(whole.options.config, cell.words).weight_pruning
+        for cell in whole.cells(["training.epochs=2"])
+    }
+    assert configs["dense-seed7"].method == "none"
+    for level in (0.5, 0.8):
+        config = configs[f"gradual-{level}-seed7"]
+        assert (config.method, config.schedule.final) == ("gradual", level)
+    supernet, sandwich = configs["supernet-seed7"], configs["sandwich-seed7"]
+    assert supernet.method == sandwich.method == "supernet"
+    assert supernet.supernet.jitter == sandwich.supernet.jitter == 0.3
+    assert (supernet.supernet.sampling, sandwich.supernet.sampling) == ("single", "sandwich")
+    assert {cell.epochs for cell in whole.cells(["training.epochs=2"])} == {2}
+    assert {cell.seed for cell in whole.cells()} == {7}
+
+
+def test_networks(study):
+    whole = study(methods={"sandwich": []}, grid=[{"methods": ["gradual", "supernet", "sandwich"],
+                                                   "seeds": [0]}])  # fmt: skip
+    found = {cell.name: [network.name for network in cell.networks] for cell in whole.cells()}
+    assert found == {
+        "dense-seed0": ["one_shot-0", "one_shot-0.5", "one_shot-0.8"],
+        "gradual-0.5-seed0": ["gradual-0.5"],
+        "gradual-0.8-seed0": ["gradual-0.8"],
+        "supernet-seed0": ["supernet-0", "supernet-0.5", "supernet-0.8", "searched-0.5",
+                           "random_search-0.5"],
+        "sandwich-seed0": ["sandwich-0", "sandwich-0.5", "sandwich-0.8"],
+    }  # fmt: skip
+
+
+def test_steps(study):
+    whole = study()
+    steps = {cell.name: whole.steps(cell) for cell in whole.cells()}
+    assert list(steps["gradual-0.5-seed0"]) == [
+        "train", "average", "extract gradual-0.5", "decode gradual-0.5", "score gradual-0.5",
+    ]  # fmt: skip
+    supernet = steps["supernet-seed0"]
+    assert list(supernet)[:4] == ["train", "average", "searched", "random_search"]
+    searched, drawn = supernet["searched"], supernet["random_search"]
+    assert set(searched) - set(drawn) >= {"--sample-wer"}
+    assert drawn[-2:] == ["--method", "random"] and "--method" not in searched
+    place = drawn.index("--budgets")
+    assert drawn[place : place + 6] == ["--budgets", "0.5", "--population", "12", "--generations",
+                                        "2"]  # fmt: skip
+    table = supernet["searched"][supernet["searched"].index("--output") + 1]
+    extract = supernet["extract searched-0.5"]
+    assert extract[extract.index("--search") + 1] == table
+    assert "--search" not in supernet["extract supernet-0.5"]
+    model = extract[extract.index("--output") + 1]
+    decode = supernet["decode searched-0.5"]
+    assert decode[decode.index("--model") + 1] == model
+    outputs = [words[words.index("--output") + 1] for words in supernet.values()
+               if "--output" in words]  # fmt: skip
+    assert len(outputs) == len(set(outputs)) == 7
+
+
+def test_without_a_search(study):
+    [*_, supernet] = study(searched=[]).cells()
+    assert {network.method for network in supernet.networks} == {"supernet"}
+    assert not any("search" in step for step in study(searched=[]).steps(supernet))
+
+
+BAD = {
+    "sparsities": ([0.5, 0.3], "sparsities=.0.5, 0.3.: ascending"),
+    "searched": ([1.0], "searched=.1.0.: ascending, at least 0 and below 1"),
+    "search": ({"population": 9}, "search.dev_set is not set: searched=.0.5."),
+    "methods": ({"searched": []}, "methods.searched: words go to variants"),
+    "grid": ([{"methods": ["supernett"], "seeds": [0]}], "unknown method 'supernett'.*'supernet'"),
+    "claims": ([{"claim": "x", "method": "sandwich"}], "claims: x: unknown method 'sandwich'"),
+}
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_bad_options(key, study):
+    value, message = BAD[key]
+    with pytest.raises(UserError, match=message):
+        study(**{key: value})
+
+
+@pytest.mark.parametrize(
+    "claim, message",
+    [
+        ({"kind": "no_worse", "at": [0.5]}, "no_worse: than which methods, at which sparsities"),
+        ({"kind": "better", "than": ["gradual"], "at": [0.6]}, "at=0.6 is none of the sparsities"),
+        ({"kind": "cost", "measure": "time"}, "claims.measure=time: choose one of seconds"),
+    ],
+)
+def test_bad_claims(claim, message, study):
+    with pytest.raises(UserError, match=message):
+        study(claims=[{"claim": "x", "method": "supernet", **claim}])
+
+
+def test_seeds_are_needed(study):
+    with pytest.raises(UserError, match="each part needs seeds"):
+        study(grid=[{"methods": ["supernet"]}])

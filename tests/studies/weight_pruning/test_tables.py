@@ -1,0 +1,89 @@
+"""Tables and the plot of a comparison of sparse models are made of its records."""
+
+import pytest
+
+from asrprune.studies.drawing import plot_path
+from asrprune.studies.report import read_records, save_records
+from asrprune.studies.weight_pruning.plots import PLOTS
+from tests.studies.weight_pruning.networks import SEEDS, network_records, whole_comparison
+
+
+@pytest.fixture
+def done(study):
+    """A comparison, its cells, and its records."""
+    claims = [
+        {"claim": "cheap", "kind": "cost", "method": "supernet", "by": 1.1},
+        {"claim": "as good", "method": "supernet", "than": ["gradual"], "at": [0.5, 0.8]},
+        {"claim": "worth it", "kind": "better", "method": "searched", "than": ["supernet"],
+         "at": [0.5]},
+    ]  # fmt: skip
+    grid = [{"methods": ["gradual", "supernet"], "seeds": SEEDS}]
+    whole = study(claims=claims, grid=grid, synthetic=True)
+    return whole, whole.cells(), whole_comparison()
+
+
+def rows(text, start):
+    """The cells of all rows that start so."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start} |")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_tables(done):
+    study, cells, records = done
+    text = study.markdown(cells, records)
+    assert text.startswith("**Synthetic speech.** 12 trainings on Linux, 2 cores; python 3.11")
+    errors, differences, costs = rows(text, "supernet")
+    assert [float(cell.split()[0]) for cell in errors[2:]] == pytest.approx(
+        [10.1, 10.6, 15], abs=0.1
+    )
+    assert [float(cell.split()[0]) for cell in differences[2:]] == pytest.approx(
+        [0.1, 0.1, 3], abs=0.1
+    )
+    assert costs[1:9] == ["3", "1", "1000", "106", "96", "–", "–", "–"]
+    assert costs[9:] == ["1.05x", "1.05x", "0.33x", "0.33x"]
+    gradual, costs = rows(text, "gradual")
+    [dense, *_] = rows(text, "one_shot")
+    assert gradual[2] == dense[2]  # at sparsity 0
+    assert costs[2:5] == ["3", "3000", "323"] and costs[11:] == ["1.00x", "1.00x"]
+    searched, _, costs, loss = rows(text, "searched")
+    assert searched[2] == searched[4] == "–"
+    assert costs[6:10] == ["36", "20", "20", "1.25x"] and loss[3] == "0.2000 (0.2500)"
+    assert rows(text, "*packed, MB*")[0][2:] == ["5.00", "3.00", "1.80"]
+    assert "over 4 of the evaluated sub-networks, by seed: 0.90, 0.90, 0.90." in text
+    verdicts = {name: rows(text, name)[0][1] for name in ("cheap", "as good", "worth it")}
+    assert verdicts == {
+        "cheap": "**holds**", "as good": "**contradicted**", "worth it": "**holds**",
+    }  # fmt: skip
+
+
+def test_what_is_missing(done):
+    study, cells, records = done
+    text = study.markdown(cells, [r for r in records if r["training"] != "supernet-seed2"])
+    assert "**1 of 12 cells are missing**: supernet-seed2." in text
+    assert rows(text, "supernet")[0][1] == "2"
+    text = study.markdown(cells, network_records("one_shot", 0.5, seeds=1))
+    assert rows(text, "one_shot")[0][1:3] == ["1", rows(text, "one_shot")[0][2]]
+    assert "Differences" not in text and "Rank correlation" not in text
+    assert study.markdown(cells, []) == "Nothing has been run.\n"
+
+
+def test_records_of_the_grid_are_kept_in_its_order(done):
+    study, cells, records = done
+    strange = network_records("one_shot", 0.3)
+    found = save_records(study, cells, [*records[::-1], *strange])
+    assert found == read_records(study.options)
+    assert sorted(found, key=str) == sorted(records, key=str)
+    assert [r["method"] for r in found[:9]] == [
+        *3 * ["one_shot"], *2 * ["gradual"], *3 * ["supernet"], "searched",
+    ]  # fmt: skip
+    assert [r["seed"] for r in found] == sorted(r["seed"] for r in records)
+
+
+def test_plots(done):
+    study, _, records = done
+    study.draw(records)
+    [path] = [plot_path(study.options.results, plot) for plot in PLOTS]
+    before = path.read_bytes()
+    assert before.startswith(b"\x89PNG")
+    study.draw(records)
+    assert path.read_bytes() == before
