@@ -43,7 +43,16 @@ done
 training=(--config "$config" --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid"
   --lang-dir "$lang_dir" --world-size "$world_size" ${max_duration:+--max-duration "$max_duration"}
   ${epochs:+--epochs "$epochs"} --start-epoch "$start_epoch" "${training_words[@]}")
-preflight() { run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"; }
+if [[ -n $search_budgets ]]; then
+  read -ra budgets <<<"$search_budgets"
+  searching=(--exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" --lang-dir "$lang_dir"
+    --dev-set "${dev[0]}" --budgets "${budgets[@]}")
+fi
+preflight() {
+  run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"
+  [[ -n $search_budgets ]] || return 0
+  run asrprune search --dry-run true --config "$config" "${searching[@]}" "${training_words[@]}"
+}
 
 features() { # features SPLIT; the speed of development and test sets is never changed
   local split=$1 speed_perturb=$speed_perturb
@@ -71,14 +80,11 @@ data_stages() { # stages 3 and 4
 }
 
 search_networks() { # stage 7; what decodes the whole model does not depend on it
-  local -a budgets
-  read -ra budgets <<<"$search_budgets"
   stage search "$exp_dir" --aside --options search_budgets search_seconds search_generations \
     dev_splits --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
     --makes "$exp_dir/pareto.json" -- \
-    run asrprune search --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" \
-    --lang-dir "$lang_dir" --dev-set "${dev[0]}" --budgets "${budgets[@]}" \
-    ${search_seconds:+--max-seconds "$search_seconds"} --generations "$search_generations" --wer true
+    run asrprune search "${searching[@]}" ${search_seconds:+--max-seconds "$search_seconds"} \
+    --generations "$search_generations" --wer true
 }
 
 model_stages() { # stages 5 to 9, and the end; features of noise, if any, are of stage 2 musan

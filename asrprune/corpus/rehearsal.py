@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out-dir", type=Path, required=True, help="where the corpus goes")
     parser.add_argument("--train-hours", type=float, default=1.0, help="hours to train on, about")
     parser.add_argument(
+        "--dev-hours", type=float, help="hours to choose by; default: 0.1 for an hour of training"
+    )
+    parser.add_argument(
         "--test-hours", type=float, help="hours to test on; default: 0.3 for an hour of training"
     )
     parser.add_argument(
@@ -58,14 +61,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Write, or finish, a rehearsal corpus."""
-    if not 0 < args.train_hours < math.inf:
-        raise UserError(f"--train-hours must be above 0, not {args.train_hours}")
-    if args.test_hours is not None and not 0 < args.test_hours < math.inf:
-        raise UserError(f"--test-hours must be above 0, not {args.test_hours}")
+    for name in ("train", "dev", "test"):
+        hours = getattr(args, f"{name}_hours")
+        if hours is not None and not 0 < hours < math.inf:
+            raise UserError(f"--{name}-hours must be above 0, not {hours}")
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
     LAYOUTS[args.layout](
-        args.out_dir, args.train_hours, args.seed, args.jobs, args.test_hours, args.text
+        args.out_dir,
+        args.train_hours,
+        args.seed,
+        args.jobs,
+        test_hours=args.test_hours,
+        dev_hours=args.dev_hours,
+        text=args.text,
     )
 
 
@@ -74,7 +83,9 @@ def rehearse_librispeech(
     train_hours: float,
     seed: int,
     jobs: int,
+    *,
     test_hours: float | None = None,
+    dev_hours: float | None = None,
     text: str = "sentences",
 ) -> None:
     """``out_dir/LibriSpeech`` with train-clean-100, dev-clean and test-clean.
@@ -88,15 +99,18 @@ def rehearse_librispeech(
     corpus = out_dir / "LibriSpeech"
     spec = {"train_hours": train_hours, "seed": seed, "version": VERSION}
     spec |= {} if test_hours is None else {"test_hours": test_hours}
+    spec |= {} if dev_hours is None else {"dev_hours": dev_hours}
     spec |= {} if text == "sentences" else {"text": text}
     claim_folder(corpus, spec)
     if test_hours is None:
         test_hours = TEST_HOURS * min(train_hours, 1.0)
+    if dev_hours is None:
+        dev_hours = DEV_HOURS * min(train_hours, 1.0)
     plan = [
         chapter
         for split, group, hours in (
             ("train-clean-100", "train", train_hours),
-            ("dev-clean", "dev", DEV_HOURS * min(train_hours, 1.0)),
+            ("dev-clean", "dev", dev_hours),
             ("test-clean", "test", test_hours),
         )
         for chapter in librispeech.chapters(split, group, num_chapters(hours))

@@ -47,9 +47,16 @@ def gather_from_ranks(tensors: dict[str, Tensor], world_size: int) -> list[dict[
     return parts
 
 
-def check_equal(what: str, digest: str, world_size: int, **numbers: Any) -> None:
+def check_equal(
+    what: str,
+    digest: str,
+    world_size: int,
+    harm: str = "cuts would be lost and others doubled",
+    **numbers: Any,
+) -> None:
     """Compare a digest (hexadecimal) between the ranks. Collective.
 
+    :param harm: what would come of a difference.
     :raises UserError: on every rank, if one has another.
     """
     if world_size == 1:
@@ -61,9 +68,8 @@ def check_equal(what: str, digest: str, world_size: int, **numbers: Any) -> None
         about = ", ".join(f"{name} {value}" for name, value in numbers.items())
         raise UserError(
             f"{what} of rank{'s' if len(others) > 1 else ''} {', '.join(map(str, others))} differs "
-            f"from that of rank 0 ({about}): cuts would be lost and others doubled without an "
-            "error. Start all ranks with the same manifest, options and versions, from the same "
-            "checkpoint."
+            f"from that of rank 0 ({about}): {harm} without an error. Start all ranks with the "
+            "same manifest, options and versions, from the same checkpoint."
         )
 
 

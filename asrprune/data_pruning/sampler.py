@@ -23,7 +23,7 @@ from asrprune.data_pruning.kept import KeptCuts, full_cuts
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.plan import PRUNED, Plan, check_plan, make_plan
 from asrprune.data_pruning.ranks import check_equal, gather_from_ranks, sum_over_ranks
-from asrprune.data_pruning.scores import ScoreTable
+from asrprune.data_pruning.scores import KINDS, ScoreTable
 from asrprune.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -137,6 +137,7 @@ class PruningSampler(CutSampler):
         num_tokens: Values,
         num_frames: Values | None = None,
         el2n: Values | None = None,
+        kind: int = 0,
     ) -> None:
         """Feed back what training on one batch of this sampler saw, of all its B cuts.
 
@@ -146,7 +147,10 @@ class PruningSampler(CutSampler):
         :param num_tokens: (B,) tokens of the transcripts.
         :param num_frames: (B,) encoder frames; for ``score=loss_per_frame``.
         :param el2n: (B,) for ``score=el2n``.
-        :raises UserError: not a number for each cut, or not what the score needs; an unknown cut.
+        :param kind: of the batch, 1 to 15, where models of several sizes take turns: what makes all
+            scores of a kind higher is left out of them (with ``detrend=true`` alone).
+        :raises UserError: not a number for each cut, or not what the score needs; an unknown cut or
+            kind.
         """
         losses, num_tokens = _array(losses), _array(num_tokens)
         match self.options.score:
@@ -163,7 +167,10 @@ class PruningSampler(CutSampler):
                 f"update(...) got {len(cut_ids)} cuts and losses of shape {values.shape}: it needs "
                 'the loss of each cut (reduction="none")'
             )
-        self.scores.add(self.index.utterances_of([_original(name) for name in cut_ids]), values)
+        if not 0 <= kind < KINDS:
+            raise UserError(f"update(..., kind={kind}): must be 0 to {KINDS - 1}")
+        utterances = self.index.utterances_of([_original(name) for name in cut_ids])
+        self.scores.add(utterances, values, kind)
         self.batches += 1
 
     def weights_of(self, cut_ids: Sequence[str]) -> np.ndarray | None:

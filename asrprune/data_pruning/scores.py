@@ -10,6 +10,7 @@ from asrprune.errors import UserError
 
 _TABLE = ("last", "mean", "variance", "worse_sum", "worse_times", "count")
 _MOST = np.iinfo(np.uint16).max
+KINDS = 16  # of batches
 
 
 class Detrend:
@@ -18,28 +19,50 @@ class Detrend:
     Losses fall several-fold inside the first cycle, so that a raw first score is a date and not a
     difficulty. The running mean is of batches, each of which fades by ``memory`` with the next one;
     it counts utterances, not batches, alike.
+
+    Batches may be of several kinds, such as of sub-networks of several sizes, and all values of one
+    higher than of another. Those of kinds above 0 are first divided by their level: the ratio to
+    the mean of all, which is a running one too, over the kind's own batches. (A mean for each kind
+    alone would be old where a kind is rare and losses fall; a ratio may be old.)
     """
 
     def __init__(self, memory: float = 0.9) -> None:
         self.memory = memory
-        self.total = 0.0
-        self.weight = 0.0
+        # [0]: of the mean; [kind]: of values over what the mean was then
+        self.totals, self.weights = np.zeros((2, KINDS))
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def __call__(self, values: np.ndarray, kind: int = 0) -> np.ndarray:
         """Known ``values`` (n,) of a batch, divided by the mean up to and with this batch.
 
         :raises UserError: the mean is not positive.
         """
         if not len(values):
             return values
-        self.total = self.memory * self.total + float(values.sum())
-        self.weight = self.memory * self.weight + len(values)
-        if self.total <= 0:
+        if kind:
+            mean = self.totals[0] / self.weights[0] if self.weights[0] else values.mean()
+            values = values * self._factor(kind, values.sum(), len(values) * mean)
+        return values * self._factor(0, values.sum(), len(values))
+
+    def state(self) -> np.ndarray:
+        """Totals and weights (KINDS, 2)."""
+        return np.stack([self.totals, self.weights], 1)
+
+    def load(self, state: np.ndarray) -> None:
+        """The inverse of `state`; older ones (2,) know no kinds."""
+        state = state.reshape(-1, 2)
+        self.totals[:], self.weights[:] = 0, 0
+        self.totals[: len(state)], self.weights[: len(state)] = state.T
+
+    def _factor(self, kind: int, total: float, weight: float) -> float:
+        """What divides by a running mean, after a batch is added to it."""
+        self.totals[kind] = total = self.memory * self.totals[kind] + total
+        self.weights[kind] = weight = self.memory * self.weights[kind] + weight
+        if total <= 0:
             raise UserError(
                 "data_pruning.detrend divides scores by their running mean, and that is "
-                f"{self.total / self.weight:g}: scores must be positive, or detrend=false"
+                f"{total / weight:g}: scores must be positive, or detrend=false"
             )
-        return values * (self.weight / self.total)
+        return weight / total
 
 
 class ScoreTable:
@@ -74,16 +97,17 @@ class ScoreTable:
         """(U,) bool"""
         return self.count > 0
 
-    def add(self, utterances: np.ndarray, values: np.ndarray) -> None:
+    def add(self, utterances: np.ndarray, values: np.ndarray, kind: int = 0) -> None:
         """Scores ``values`` (n,) of ``utterances`` (n,) in a batch; NaN and infinity are ignored.
 
+        :param kind: of the batch, below :data:`KINDS`; see :class:`Detrend`.
         :raises UserError: as :class:`Detrend`.
         """
         values = np.asarray(values, dtype=np.float64)
         finite = np.isfinite(values)
         utterances, values = np.asarray(utterances)[finite], values[finite]
         if self.detrend is not None:
-            values = self.detrend(values)
+            values = self.detrend(values, kind)
         total, visits = self._pending()
         np.add.at(total, utterances, values)
         np.add.at(visits, utterances, 1)
@@ -95,11 +119,12 @@ class ScoreTable:
         :meth:`merge` or :meth:`load_pending` is then to follow.
         """
         total, visits = self._pending()
-        trend = self.detrend or Detrend()
+        trend = (self.detrend or Detrend()).state()
         return {
             "sum": torch.from_numpy(total),
             "visits": torch.from_numpy(visits),
-            "trend": torch.tensor([trend.total, trend.weight, 1.0], dtype=torch.float64),
+            # a third column counts the ranks, whose mean is wanted
+            "trend": torch.from_numpy(np.pad(trend, ((0, 0), (0, 1)), constant_values=1)),
         }
 
     def load_pending(self, pending: dict[str, torch.Tensor]) -> None:
@@ -135,8 +160,8 @@ class ScoreTable:
         return state
 
     def _trend(self) -> list[float]:
-        """Total and weight of the running mean; empty without one."""
-        return [] if self.detrend is None else [self.detrend.total, self.detrend.weight]
+        """Total and weight of each running mean; empty without one."""
+        return [] if self.detrend is None else self.detrend.state().flatten().tolist()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """:raises UserError: the state is of another number of utterances."""
@@ -145,7 +170,7 @@ class ScoreTable:
             array = getattr(self, name)
             array[:] = state[name].numpy().view(array.dtype)
         if self.detrend is not None and state["trend"]:
-            self.detrend.total, self.detrend.weight = state["trend"]
+            self.detrend.load(np.array(state["trend"]))
         self._sum = self._visits = None
 
     def _pending(self) -> tuple[np.ndarray, np.ndarray]:
@@ -154,9 +179,9 @@ class ScoreTable:
         return self._sum, self._visits
 
     def _load_trend(self, trend: torch.Tensor) -> None:
-        total, weight, ranks = trend.tolist()
         if self.detrend is not None:
-            self.detrend.total, self.detrend.weight = total / ranks, weight / ranks
+            states = trend.numpy().reshape(-1, 3)  # an older one (3,) knows no kinds
+            self.detrend.load(states[:, :2] / states[:, 2:])
 
     def _fold(self, at: np.ndarray, values: np.ndarray) -> None:
         """Mean values (n,) of a cycle, of the distinct utterances ``at`` (n,)."""

@@ -17,7 +17,7 @@ import torch
 from asrprune.errors import UserError
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import Choice, MaskBank
-from asrprune.weight_pruning.blocks import LEVELS
+from asrprune.weight_pruning.blocks import LEVELS, level_of
 from asrprune.weight_pruning.multiply_adds import count_multiply_adds
 from asrprune.weight_pruning.search_space import Cost, additive_cost
 from asrprune.weight_pruning.sizes import elements, model_sizes
@@ -107,9 +107,10 @@ class Measure:
     def within(self, budget: float, most: float, option: str = "--budget") -> float:
         """The least sparsity of all layers, on the grid, that costs at most ``budget``.
 
+        :param most: the highest there may be; what comes of it is the nearest of the grid.
         :raises UserError: sparsity ``most`` costs more.
         """
-        last = int(most * LEVELS + 1e-6)
+        last = min(level_of(most), LEVELS - 1)  # the last level drops everything
         smallest = self.of(last / LEVELS)
         if smallest > budget:
             raise UserError(

@@ -19,13 +19,12 @@ import numpy as np
 RESAMPLES = 10_000
 COVERAGE = 0.95
 POWER = 0.8
-_NORMAL = 1.96
 
 
 class Estimate(NamedTuple):
-    """What was measured, its 95 % interval and standard error; rates, not per cent.
+    """What was measured, its interval (of 95 %) and standard error; rates, not per cent.
 
-    ``could_show``: the least true difference that would be found, at the 5 % level, with a
+    ``could_show``: the least true difference for which that interval would leave out zero, with a
     probability of 80 %.
     """
 
@@ -36,30 +35,42 @@ class Estimate(NamedTuple):
     could_show: float
 
 
-def difference_of(errors_a: np.ndarray, errors_b: np.ndarray, words: np.ndarray) -> Estimate:
+def difference_of(
+    errors_a: np.ndarray, errors_b: np.ndarray, words: np.ndarray, coverage: float = COVERAGE
+) -> Estimate:
     """The error rate of A minus that of B, of R seeds that both were trained with.
 
     :param errors_a: and ``errors_b`` (R, S): errors by seed and speaker.
     :param words: (S,) reference words by speaker, of which there are some.
+    :param coverage: of the interval.
     """
-    return rate_of(np.subtract(errors_a, errors_b, dtype=np.float64), words)
+    differences = np.subtract(errors_a, errors_b, dtype=np.float64)
+    return rate_of(differences, words, coverage=coverage)
 
 
-def rate_of(errors: np.ndarray, words: np.ndarray, resamples: int = RESAMPLES) -> Estimate:
+def rate_of(
+    errors: np.ndarray,
+    words: np.ndarray,
+    resamples: int = RESAMPLES,
+    coverage: float = COVERAGE,
+) -> Estimate:
     """The mean error rate over R seeds; errors (R, S) by speaker, words (S,).
 
     The draws are the same in each call.
+
+    :param coverage: of the interval.
     """
-    from scipy.stats import t  # slow to import, and few need it
+    from scipy.stats import norm, t  # slow to import, and few need it
 
     errors, words = np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64)
     value = float(errors.sum() / (len(errors) * words.sum()))
     rates = _resampled(errors, words, resamples)
-    tail = 100 * (1 - COVERAGE) / 2
+    tail = 100 * (1 - coverage) / 2
     low, high = np.percentile(rates, [tail, 100 - tail])
     freedom = _degrees_of_freedom(errors, words, float(rates.var()))
-    quantile, error = float(t.ppf((1 + COVERAGE) / 2, freedom)), float(rates.std())
-    stretch = quantile / _NORMAL
+    within = (1 + coverage) / 2
+    quantile, error = float(t.ppf(within, freedom)), float(rates.std())
+    stretch = quantile / float(norm.ppf(within))
     could_show = (quantile + float(t.ppf(POWER, freedom))) * error
     low, high = value + stretch * (low - value), value + stretch * (high - value)
     return Estimate(value, float(low), float(high), error, could_show)

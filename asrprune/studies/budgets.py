@@ -2,15 +2,21 @@
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
+
+from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, Measure, parse_amount
-from asrprune.export.extract import SPARSEST
-from asrprune.weight_pruning.bank import MaskBank
+from asrprune.export.extract import SPARSEST, make_bank
+from asrprune.transducer.model import build_model
 from asrprune.weight_pruning.blocks import LEVELS, level_of
+from asrprune.weight_pruning.options import Block
 from asrprune.weight_pruning.supernet import GRID
+
+FEWEST_SYMBOLS = 2  # of a vocabulary: the blank and another one
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,39 @@ def budget_of(text: str, measure: Measure, sparsest: float) -> Budget:
     return Budget(measure.of(sparsity), sparsity)
 
 
-def choices_of(bank: MaskBank, sparsest: float, budgets: Sequence[Budget]) -> list[float]:
+def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None = None) -> None:
+    """See, before there is a model of a config, whether it will have sub-networks of some budgets.
+
+    By shapes, from which sizes follow. With ``scope=global`` they follow from the weights as well,
+    and only sparsities are looked at.
+
+    :param vocabulary: the number of symbols; while it is unknown, the fewest that there may be.
+    :raises UserError: it will not, as of `unit_of` and `budget_of`; options that do not fit.
+    """
+    unit, options = unit_of(texts), config.weight_pruning
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, config.loss, vocabulary or FEWEST_SYMBOLS)
+    measure = Measure(model, make_bank(model, config, None), unit)
+    sparsest = SPARSEST if options.method == "none" else options.schedule.final
+    for text in texts:
+        if options.scope == "layer" or _sparsity(text) is not None:
+            budget_of(text, measure, sparsest)
+
+
+def choices_of(block: Block, sparsest: float, wanted: Iterable[float]) -> list[float]:
     """The sparsities that a layer may have: of the grid, the sparsest, and those of the budgets.
 
     A supernet trains tenths (of N:M, parts of M) and the sparsest, which a model without masks does
     not have. With those of the budgets, the uniform sub-network that just fits is among those a
     budget is searched for.
+
+    :param wanted: the sparsities of the budgets.
     """
-    parts = bank.block.group or GRID
+    parts = block.group or GRID
     steps = {part / parts for part in range(parts) if part / parts <= sparsest + 1e-6}
-    if not bank.block.group and sparsest != SPARSEST:
+    if not block.group and sparsest != SPARSEST:
         steps.add(level_of(sparsest) / LEVELS)
-    return sorted(steps | {budget.sparsity for budget in budgets})
+    return sorted(steps.union(wanted))
 
 
 def _sparsity(text: str) -> float | None:

@@ -17,13 +17,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from asrprune.arguments import true_or_false
+from asrprune.config import Config
 from asrprune.errors import UserError
-from asrprune.studies.cell import finished, run_cell
+from asrprune.studies.cell import cell_config, finished, run_cell
 from asrprune.studies.children import Children
+from asrprune.studies.current import divide
 from asrprune.studies.kinds import load_study
+from asrprune.studies.measured import check_sets, training_data_digest
 from asrprune.studies.preparation import prepare
 from asrprune.studies.report import read_records, save_records, write_report
-from asrprune.studies.study import Cell, Study
+from asrprune.studies.study import Cell, Record, Study
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +61,9 @@ def main(args: argparse.Namespace) -> int:
         failed = _run(study, cells, args.jobs)
     records = read_records(study.options)
     write_report(study, cells, records)
-    if records:
-        study.draw(records)
+    fresh, _ = divide(study, cells, records)
+    if fresh:
+        study.draw(fresh)
     log.info("wrote %s and %s", study.options.results, study.options.report)
     for cell, reason in failed.items():
         path = study.folder(cell) / "compare.log"
@@ -83,25 +87,61 @@ def _show(study: Study, cells: Sequence[Cell]) -> None:
 
 def _run(study: Study, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
     """Run the cells that are not finished; returns those that failed, and why."""
-    done = {cell: records for cell in cells if (records := finished(study, cell))}
-    left = [cell for cell in cells if cell not in done]
-    save_records(study, cells, [record for records in done.values() for record in records])
+    config = cell_config(study.options, cells[0])
+    data = training_data_digest(study.options, config)
+    done, left = _done(study, cells, data)
     log.info("%d cells, %d of them finished; %d at a time", len(cells), len(done), jobs)
     failed: dict[Cell, str] = {}
     if not left:
+        save_records(study, cells, _all_of(done), data)
         return failed
     # a batch system's or a service's way to stop is answered like Ctrl-C
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         prepare(study.options.prepare)
-        _run_cells(study, cells, left, jobs, failed)
+        data = _require_data(study, config)
+        done, left = _done(study, cells, data)
+        save_records(study, cells, _all_of(done), data)
+        _run_cells(study, cells, left, jobs, data, failed)
     finally:
         signal.signal(signal.SIGTERM, before)
     return failed
 
 
+def _done(
+    study: Study, cells: Sequence[Cell], data: str | None
+) -> tuple[dict[Cell, list[Record]], list[Cell]]:
+    """The records of the finished cells, and the cells that are left."""
+    done = {cell: records for cell in cells if (records := finished(study, cell, data))}
+    return done, [cell for cell in cells if cell not in done]
+
+
+def _all_of(done: dict[Cell, list[Record]]) -> list[Record]:
+    return [record for records in done.values() for record in records]
+
+
+def _require_data(study: Study, config: Config) -> str:
+    """The digest of the training data.
+
+    :raises UserError: it is not there, or lacks a set that is to be decoded.
+    """
+    data = training_data_digest(study.options, config)
+    if data is None:
+        raise UserError(
+            f"{study.options.manifest_dir} holds no {config.data.corpus}_statistics.json; the "
+            "validate stage (3) makes it, and a comparison's prepare: may call that"
+        )
+    check_sets(study.options, config, study.sets())
+    return data
+
+
 def _run_cells(
-    study: Study, cells: Sequence[Cell], left: list[Cell], jobs: int, failed: dict[Cell, str]
+    study: Study,
+    cells: Sequence[Cell],
+    left: list[Cell],
+    jobs: int,
+    data: str,
+    failed: dict[Cell, str],
 ) -> None:
     """Run those that are left; what fails goes into ``failed``."""
     children = Children(study.options.threads)
@@ -111,11 +151,11 @@ def _run_cells(
         ) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
-        waiting = {pool.submit(run_cell, study, cell, children): cell for cell in left}
+        waiting = {pool.submit(run_cell, study, cell, children, data): cell for cell in left}
         try:
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    _take(future, waiting.pop(future), study, cells, failed)
+                    _take(future, waiting.pop(future), study, cells, data, failed)
                     bar.update()
         except BaseException:  # Ctrl-C above all
             _stop(pool, children)
@@ -127,10 +167,11 @@ def _take(
     cell: Cell,
     study: Study,
     cells: Sequence[Cell],
+    data: str,
     failed: dict[Cell, str],
 ) -> None:
     try:
-        save_records(study, cells, future.result())
+        save_records(study, cells, future.result(), data)
         log.info("%s is finished", cell.name)
     except UserError as error:
         failed[cell] = str(error)

@@ -22,12 +22,22 @@ def about(options: StudyOptions, records: Sequence[Record], trainings: int) -> s
     versions = {name: last["versions"].get(name) for name in ("python", "torch", "lhotse")}
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     speech = "**Synthetic speech.** " if options.synthetic else ""
-    return f"{speech}{trainings} trainings on {' and '.join(machines)}; {packages}."
+    code = sorted({record["git"] for record in records})
+    commits = f"; of commits {' and '.join(code)}" if len(code) > 1 else ""
+    return f"{speech}{trainings} trainings on {' and '.join(machines)}; {packages}{commits}."
 
 
 def missing(names: Sequence[str], cells: int) -> str:
     """Which cells have not been run."""
     return f"**{len(names)} of {cells} cells are missing**: {', '.join(names)}."
+
+
+def outdated_cells(names: Sequence[str]) -> str:
+    """Which cells have records that are left out."""
+    return (
+        "**Missing, for their records were made with other options or data than today's**: "
+        f"{', '.join(names)}."
+    )
 
 
 def of_set(options: StudyOptions, name: str, record: Record) -> str:

@@ -3,6 +3,7 @@
 import json
 import platform
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from asrprune.config import Config
 from asrprune.data_pruning.index import CutIndex
 from asrprune.environment import git_state, machine
-from asrprune.errors import UserError
+from asrprune.errors import UserError, nearest
 from asrprune.scoring.files import read_recogs
 from asrprune.scoring.score import newest_results
 from asrprune.scoring.wer import ErrorCounts, Utterance, total, word_errors
@@ -19,11 +20,24 @@ from asrprune.studies.options import StudyOptions
 from asrprune.studies.study import TRAIN, Cell, Record
 
 
-def training_data_digest(options: StudyOptions, config: Config) -> str:
-    """What the validate stage calls the training set."""
+def training_data_digest(options: StudyOptions, config: Config) -> str | None:
+    """What the validate stage calls the training set; None where there is no data yet."""
     from asrprune.training.train import read_statistics
 
-    return read_statistics(Path(options.manifest_dir), config.data.corpus)["train"]["digest"]
+    folder, corpus = Path(options.manifest_dir), config.data.corpus
+    if not (folder / f"{corpus}_statistics.json").is_file():
+        return None
+    return read_statistics(folder, corpus)["train"]["digest"]
+
+
+def check_sets(options: StudyOptions, config: Config, names: Iterable[str]) -> None:
+    """:raises UserError: one of these sets is none of the data's."""
+    begin, end = f"{config.data.corpus}_cuts_", ".jsonl.gz"
+    found = Path(options.manifest_dir).glob(f"{begin}*{end}")
+    known = sorted(path.name.removeprefix(begin).removesuffix(end) for path in found)
+    for name in names:
+        if name not in known:
+            raise UserError(f"{options.manifest_dir} has no set {name!r}{nearest(name, known)}")
 
 
 def train_steps(options: StudyOptions, cell: Cell, folder: Path) -> dict[str, list[str]]:
@@ -46,11 +60,10 @@ def decoding_words(options: StudyOptions) -> list[str]:
     return ["--test-sets", *options.test_sets, "--decoding-method", options.decoding_method]
 
 
-def how_it_was_made(options: StudyOptions, cell: Cell, config: Config, folder: Path) -> Record:
-    """The training's command, its data, and how it is tested."""
+def how_it_is_made(options: StudyOptions, cell: Cell, folder: Path) -> Record:
+    """The training's command, and how it is tested: what of a record follows from the grid."""
     return {
         "command": shlex.join(["asrprune", *train_steps(options, cell, folder)[TRAIN]]),
-        "data": training_data_digest(options, config),
         "epochs": cell.epochs,
         "avg": min(options.avg, cell.epochs),
         "decoding_method": options.decoding_method,
@@ -58,20 +71,22 @@ def how_it_was_made(options: StudyOptions, cell: Cell, config: Config, folder: P
 
 
 def what_it_took(train: dict[str, Any]) -> Record:
-    """Of a training. Where it was stopped and went on, ``attempts`` is above 1 and times are of the
-    last part only: tables leave them out.
+    """Of a training; and its data, code and machine.
+
+    Where it was stopped and went on, ``attempts`` is above 1 and times are of the last part only:
+    tables leave them out.
     """
     return {
         "attempts": train["attempts"],
         "seconds": round(train["seconds"], 1),
         "cpu_seconds": round(train["cpu_seconds"], 1),
+        **{name: train[name] for name in ("data", "git", "machine")},
     }
 
 
-def where_it_ran(options: StudyOptions) -> Record:
+def where_it_runs() -> Record:
     """The machine and the code; not the machine's name."""
     return {
-        "synthetic": options.synthetic,
         "git": git_state(),
         "machine": {"system": platform.system(), "cores": machine()["cores"]},
     }

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from asrprune.decoding.options import METHODS
 from asrprune.errors import UserError, nearest
 from asrprune.options import option
 
@@ -44,6 +45,11 @@ class StudyOptions:
         for name in self.methods:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 raise UserError(f"{prefix}methods: {name!r} is to be of letters, digits and _")
+        if self.decoding_method not in METHODS:
+            raise UserError(
+                f"{prefix}decoding_method={self.decoding_method}: choose one of "
+                f"{', '.join(METHODS)}{nearest(self.decoding_method, METHODS)}"
+            )
         for line in self.prepare:
             command_words(line, f"{prefix}prepare")
 

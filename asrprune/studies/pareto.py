@@ -15,6 +15,7 @@ from asrprune.weight_pruning.rank_correlation import rank_correlation
 from asrprune.weight_pruning.search import Evaluated, SearchResult
 
 Rates = dict[tuple[float, ...], float]  # word error rates, by the layers' sparsities
+BAND = 0.05  # networks of nearly the same size: at most this share below it
 _SIZES = {
     BYTES: "size, packed, float32 (MB)",
     MULTIPLY_ADDS: "multiply-adds of the encoder, a second of speech (millions)",
@@ -65,31 +66,58 @@ def record_of(
     }
 
 
-def spread(evaluated: list[Evaluated], count: int) -> list[Evaluated]:
-    """At most so many, evenly over the ranks of fitness, the best and the worst among them."""
+def same_size(evaluated: Sequence[Evaluated], budget: float, count: int) -> list[Evaluated]:
+    """At most so many that nearly use up a budget, evenly over the ranks of their fitness.
+
+    The best and the worst are among them. Of networks of all sizes, whatever grows with size would
+    order their error rates well; these say whether the fitness tells more than the size does.
+    """
     ranked = sorted(
-        (one for one in evaluated if math.isfinite(one.fitness)),
+        (
+            one
+            for one in evaluated
+            if math.isfinite(one.fitness) and (1 - BAND) * budget <= one.cost <= (1 + 1e-9) * budget
+        ),
         key=lambda one: (one.fitness, one.cost),
     )
     last = len(ranked) - 1
     places = {round(last * place / max(count - 1, 1)) for place in range(count)}
-    return [ranked[place] for place in sorted(places)]
+    return [ranked[place] for place in sorted(places)] if ranked else []
 
 
-def sampled(sample: Sequence[Evaluated], rates: Rates, bank: MaskBank) -> dict[str, Any]:
-    """Error rates of some sub-networks, and how well the fitness orders them as these do."""
-    found = [rates[key_of(one)] for one in sample]
+def sampled(
+    samples: Sequence[Sequence[Evaluated]], budgets: Sequence[str], rates: Rates, bank: MaskBank
+) -> dict[str, Any]:
+    """Error rates of some sub-networks of each size, and how well the fitness orders them.
+
+    :param samples: as of `same_size`, a sample a budget.
+    """
+    of_each = [
+        {
+            "budget": text,
+            "rank_correlation": _correlation(sample, rates),
+            "sample": [
+                {
+                    "fitness": one.fitness,
+                    "wer": finite(rates[key_of(one)]),
+                    "bytes": bank.sizes(one.choice).float32_bytes,
+                }
+                for one in sample
+            ],
+        }
+        for text, sample in zip(budgets, samples, strict=True)
+    ]
+    known = [one["rank_correlation"] for one in of_each if one["rank_correlation"] is not None]
     return {
-        "rank_correlation": finite(rank_correlation([one.fitness for one in sample], found)),
-        "sample": [
-            {
-                "fitness": one.fitness,
-                "wer": finite(rate),
-                "bytes": bank.sizes(one.choice).float32_bytes,
-            }
-            for one, rate in zip(sample, found, strict=True)
-        ],
+        "rank_correlation": sum(known) / len(known) if known else None,
+        "band": BAND,
+        "budgets": of_each,
     }
+
+
+def _correlation(sample: Sequence[Evaluated], rates: Rates) -> float | None:
+    found = [rates[key_of(one)] for one in sample]
+    return finite(rank_correlation([one.fitness for one in sample], found))
 
 
 def draw(record: dict[str, Any], path: Path) -> None:

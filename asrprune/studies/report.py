@@ -1,13 +1,18 @@
 """The committed results of a comparison: its records, and the tables that are made of them."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from asrprune.errors import UserError
 from asrprune.files import read_json, write_text
+from asrprune.studies.current import divide
+from asrprune.studies.markup import about, missing, outdated_cells
 from asrprune.studies.options import StudyOptions
 from asrprune.studies.study import Cell, Record, Study
+
+log = logging.getLogger(__name__)
 
 
 def read_records(options: StudyOptions) -> list[Record]:
@@ -19,17 +24,18 @@ def read_records(options: StudyOptions) -> list[Record]:
     return read_json(path) if path.is_file() else []
 
 
-def save_records(study: Study, cells: Sequence[Cell], fresh: Sequence[Record]) -> list[Record]:
+def save_records(
+    study: Study, cells: Sequence[Cell], fresh: Sequence[Record], data: str | None = None
+) -> list[Record]:
     """Put fresh records in place of older ones of the same cell and key; returns all.
 
-    In the order of the grid, one a line; those that it no longer has go.
+    In the order of the grid, one a line; those that it would not leave today go.
+
+    :param data: the digest of the training data; None: that of most records.
     """
-    places = [(cell.name, key) for cell in cells for key in study.expected(cell)]
-    merged = {
-        (study.cell_name(record), study.key(record)): record
-        for record in (*read_records(study.options), *fresh)
-    }
-    records = [merged[place] for place in places if place in merged]
+    records, outdated = divide(study, cells, [*read_records(study.options), *fresh], data)
+    if outdated:
+        log.warning("records made with other options or data are dropped: %s", ", ".join(outdated))
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     write_text(study.options.results, f"[\n{lines}\n]\n")
     return records
@@ -41,6 +47,24 @@ def marks(options: StudyOptions) -> tuple[str, str]:
     return f"<!-- {name}: from here on written by asrprune compare -->", f"<!-- {name}: end -->"
 
 
+def markdown(study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> str:
+    """Everything that is said of a comparison: a pure function of its options and records.
+
+    :param cells: all of the grid, for the order of the rows and what is missing.
+    :param records: those that the grid would not leave today are named, not judged.
+    """
+    fresh, outdated = divide(study, cells, records)
+    done = {study.cell_name(record) for record in fresh}
+    parts = [about(study.options, fresh, len(done)) if fresh else "Nothing has been run."]
+    if fresh and (left := [cell.name for cell in cells if cell.name not in done]):
+        parts.append(missing(left, len(cells)))
+    if outdated:
+        parts.append(outdated_cells(outdated))
+    if fresh:
+        parts += study.sections(cells, fresh)
+    return "\n\n".join(parts) + "\n"
+
+
 def write_report(study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> None:
     """Put the tables between the marks of the report, or with them at its end.
 
@@ -49,7 +73,7 @@ def write_report(study: Study, cells: Sequence[Cell], records: Sequence[Record])
     path = Path(study.options.report)
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
     begin, end = marks(study.options)
-    part = f"{begin}\n\n{study.markdown(cells, records)}\n{end}"
+    part = f"{begin}\n\n{markdown(study, cells, records)}\n{end}"
     if begin not in text and end not in text:
         write_text(path, f"{text.rstrip()}\n\n## {study.options.title}\n\n{part}\n")
         return

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from asrprune.scoring.clusters import COVERAGE, Estimate, difference_of, rate_of
+from asrprune.scoring.clusters import COVERAGE, POWER, Estimate, difference_of, rate_of
 from asrprune.studies.study import Record
 
 
@@ -42,17 +43,21 @@ def common_seeds(row: Row, other: Row | None) -> list[int]:
     return sorted(set(row.records) & set(other.records)) if other else []
 
 
-def difference(row: Row, other: Row | None) -> tuple[Estimate, int] | None:
+def difference(
+    row: Row, other: Row | None, coverage: float = COVERAGE
+) -> tuple[Estimate, int] | None:
     """The row's error rate minus the other's, over their common seeds, and how many.
 
     None of a row and itself, and without common seeds.
+
+    :param coverage: of the interval.
     """
     seeds = common_seeds(row, other)
     if other is row or not seeds:
         return None
     errors, words = _counts([row.records[seed] for seed in seeds])
     others, _ = _counts([other.records[seed] for seed in seeds])
-    return difference_of(errors, others, words), len(seeds)
+    return difference_of(errors, others, words, coverage), len(seeds)
 
 
 def timed_seeds(row: Row, other: Row | None) -> list[int]:
@@ -70,16 +75,32 @@ def ratio(above: Row, below: Row, name: str, seeds: Sequence[int]) -> float:
     return top / sum(below.records[seed][name] for seed in seeds)
 
 
-def ratio_interval(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
-    """The geometric mean of ratios, one a seed, and its interval (Student's, of the logarithm)."""
+class RatioEstimate(NamedTuple):
+    """A geometric mean of ratios, its 95 % interval, and how fine it is.
+
+    ``could_show``: the least factor between the true ratio and some other one for which the
+    interval would leave that one out, with a probability of 80 %.
+    """
+
+    value: float
+    low: float
+    high: float
+    could_show: float
+
+
+def ratio_interval(above: Sequence[float], below: Sequence[float]) -> RatioEstimate:
+    """Of ratios, one a seed (Student's, of their logarithms)."""
     from scipy.stats import t
 
     logs = np.log(np.divide(above, below))
-    value = math.exp(logs.mean())
-    if len(logs) < 2:
-        return value, 0.0, math.inf
-    width = t.ppf((1 + COVERAGE) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
-    return value, value * math.exp(-width), value * math.exp(width)
+    value, freedom = math.exp(logs.mean()), len(logs) - 1
+    if not freedom:
+        return RatioEstimate(value, 0.0, math.inf, math.inf)
+    error = logs.std(ddof=1) / math.sqrt(len(logs))
+    quantile = t.ppf((1 + COVERAGE) / 2, freedom)
+    width = math.exp(quantile * error)
+    could_show = math.exp((quantile + t.ppf(POWER, freedom)) * error)
+    return RatioEstimate(value, value / width, value * width, could_show)
 
 
 def _counts(records: list[Record]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,8 @@
 Nothing is trained. Each evaluation is written down at once, so the same command goes on where it
 stopped, and one with other budgets, seeds or generations uses what is known. Of a model that was
 trained without masks, one-shot prunings are searched, with the options weight_pruning.* that
-``key=value`` words may change.
+``key=value`` words may change. With --dry-run and the config of a training to come, see whether
+it will have sub-networks within the budgets, and search nothing; words then change that config.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from asrprune.arguments import true_or_false
+from asrprune.config import Config, load_config
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.decode import choose_device
 from asrprune.errors import UserError
@@ -25,15 +27,15 @@ from asrprune.export.budget import Amount, Measure
 from asrprune.export.extract import Source, open_source
 from asrprune.files import write_json
 from asrprune.options import check
-from asrprune.studies.budgets import Budget, budget_of, choices_of, unit_of
+from asrprune.studies.budgets import Budget, budget_of, check_budgets, choices_of, unit_of
 from asrprune.studies.dev_set import DevSet, load_dev_set
 from asrprune.studies.pareto import (
     Rates,
     draw,
     key_of,
     record_of,
+    same_size,
     sampled,
-    spread,
     uniform_of,
 )
 from asrprune.transducer.model import Transducer
@@ -65,7 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", choices=("evolution", "random"), default=_DEFAULT.method)
     parser.add_argument(
-        "--population", type=int, default=_DEFAULT.population, help="of a generation, a budget"
+        "--population",
+        type=int,
+        help=f"of a generation, a budget; default: {_DEFAULT.population}, or as many as a layer "
+        "has sparsities to choose from, if these are more",
     )
     parser.add_argument(
         "--generations", type=int, default=_DEFAULT.generations, help="after the first population"
@@ -75,7 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sample-wer",
         type=int,
         default=0,
-        help="decode so many sub-networks as well: does a lower loss mean a lower error rate?",
+        help="decode so many sub-networks of each budget's size as well: does a lower loss mean a "
+        "lower error rate?",
     )
     parser.add_argument(
         "--wer",
@@ -88,6 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log", type=Path, help="of evaluations; default: in EXP_DIR/search, by model and dev set"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--dry-run",
+        type=true_or_false,
+        default=False,
+        help="check the budgets of a training of --config, search nothing",
+    )
+    parser.add_argument("--config", type=Path, help="a YAML file, for --dry-run alone")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="weight_pruning options")
 
 
@@ -99,20 +112,21 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--sample-wer {args.sample_wer}: at least 3, or 0 for none")
     if args.max_seconds is not None and not args.max_seconds > 0:
         raise UserError(f"--max-seconds {args.max_seconds:g}: must be above 0")
+    if args.dry_run != bool(args.config):
+        raise UserError("--dry-run true checks the budgets of a --config: give both, or none")
+    if args.dry_run:
+        _check(args, texts, overrides)
+        return
     path = args.model or args.exp_dir / "averaged.pt"
     tokenizer = load_tokenizer(args.lang_dir)
     source = open_source(path, overrides, choose_device(args.device), tokenizer)
     config, bank = source.config, source.bank
-    if source.trained and config.weight_pruning.method == "gradual":
-        raise UserError(
-            f"{path} was trained to one sparsity (weight_pruning.method=gradual): it has no other "
-            "sub-networks to choose from. Search a supernet, or a model trained without masks"
-        )
+    _refuse_gradual(path, config)
     if not source.trained:
         log.warning("%s was trained without masks: one-shot prunings of it are searched", path)
     measure = Measure(source.model, bank, unit_of(texts))
     budgets = [budget_of(text, measure, source.sparsest) for text in texts]
-    options = _options(args, choices_of(bank, source.sparsest, budgets))
+    options = _options(args, choices_of(bank.block, source.sparsest, (b.sparsity for b in budgets)))
     for text, budget in zip(texts, budgets, strict=True):
         if budget.sparsity == options.choices[-1]:
             log.warning(
@@ -135,7 +149,8 @@ def main(args: argparse.Namespace) -> None:
     name = f"{dev.name}-{dev.digest[:8]}-{source.digest[:8]}-{source.device.type}.jsonl"
     log_path = args.log or args.exp_dir / "search" / name
     result = _search(source, options, measure, budgets, dev, log_path, identity)
-    sample = spread(result.evaluated, args.sample_wer)
+    samples = [same_size(result.evaluated, found.budget, args.sample_wer) for found in result.found]
+    sample = [one for some in samples for one in some]
     shown = [*(found.best for found in result.found), *uniform_of(result)] if args.wer else []
     rates = _error_rates(source, dev, [*shown, *sample], log_path, identity)
     record = {
@@ -150,19 +165,41 @@ def main(args: argparse.Namespace) -> None:
         "options": dataclasses.asdict(options),
         **record_of(result, texts, source.model, bank, measure.unit, rates if shown else {}),
     }
-    if sample:
-        record["wer"] = sampled(sample, rates, bank)
+    if args.sample_wer:
+        record["wer"] = sampled(samples, texts, rates, bank)
     output = args.output or args.exp_dir / "pareto.json"
     write_json(output, record)
     draw(record, output.with_suffix(".png"))
     _tell(record, output)
 
 
+def _refuse_gradual(path: Path, config: Config) -> None:
+    if config.weight_pruning.method == "gradual":
+        raise UserError(
+            f"{path}: weight_pruning.method=gradual trains to one sparsity, so there are no other "
+            "sub-networks to choose from. Search a supernet, or a model trained without masks"
+        )
+
+
+def _check(args: argparse.Namespace, texts: Sequence[str], words: Sequence[str]) -> None:
+    """What a search would refuse of the model that a config makes."""
+    config = load_config(args.config, words)
+    _refuse_gradual(args.config, config)
+    known = (args.lang_dir / "tokens.txt").is_file()
+    check_budgets(texts, config, load_tokenizer(args.lang_dir).vocab_size if known else None)
+    log.info("%s: sub-networks within %s can be searched for", args.config, ", ".join(texts))
+
+
 def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
+    population = args.population
+    if population is None:
+        population = max(_DEFAULT.population, len(choices))
+        if population > _DEFAULT.population:
+            log.info("--population %d: as many as there are uniform sub-networks", population)
     options = SearchOptions(
         method=args.method,
         choices=choices,
-        population=args.population,
+        population=population,
         generations=args.generations,
         seed=args.seed,
     )

@@ -49,6 +49,10 @@ class Study(ABC):
         """Step -> the words after ``asrprune``, in order; the first one is `TRAIN`."""
 
     @abstractmethod
+    def needs(self, cell: Cell) -> dict[str, str]:
+        """Step -> the step whose output it takes; of each but the first."""
+
+    @abstractmethod
     def expected(self, cell: Cell) -> list[Hashable]:
         """The keys (`key`) of the records that a finished cell leaves, in the order of the file."""
 
@@ -68,20 +72,23 @@ class Study(ABC):
         :raises UserError: a file of the cell is missing or damaged.
         """
 
-    def told(self, cell: Cell, records: Sequence[Record]) -> dict[str, tuple[Any, Any]]:
-        """What records say of how they were made, and what it would be now, by name."""
-        options = self.options
-        return {
-            "test_sets": (list(dict.fromkeys(r["set"] for r in records)), list(options.test_sets)),
-            "decoding_method": (records[0]["decoding_method"], options.decoding_method),
-            "avg": (records[0]["avg"], min(options.avg, cell.epochs)),
-        }
+    @abstractmethod
+    def made_by(self, cell: Cell, key: Hashable) -> Record:
+        """What a record says of how it was made, if the cell leaves it today.
+
+        Of a dictionary in it, the record's own may say more.
+        """
+
+    def sets(self) -> list[str]:
+        """The sets of the data that are used, besides what is trained on."""
+        return list(self.options.test_sets)
 
     @abstractmethod
-    def markdown(self, cells: Sequence[Cell], records: Sequence[Record]) -> str:
-        """Everything that is said of a comparison: a pure function of its options and records.
+    def sections(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[str]:
+        """What the report says below its heading, a pure function of options and records.
 
-        :param cells: all of the grid, for the order of the rows and what is missing.
+        :param cells: all of the grid, for the order of the rows.
+        :param records: of the grid, one at least.
         """
 
     @abstractmethod

@@ -3,10 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asrprune.scoring.clusters import Estimate
+from asrprune.scoring.clusters import COVERAGE, Estimate
+from asrprune.studies.rows import Row, difference
 
 HOLDS, CONTRADICTED, INCONCLUSIVE = "holds", "contradicted", "inconclusive"
 LEAST_SEEDS = 3  # for any verdict but "inconclusive"
+# of all reports
+LEGEND = (
+    "A claim on several differences holds if each shows it by its interval of 95 %; it is "
+    "contradicted if one of k shows the contrary by its interval of 1 − 5 %/k (Bonferroni). *Could "
+    "show*: the least true difference that would be found 4 times out of 5; of a ratio, the least "
+    "factor between the true one and the claim's."
+)
 
 
 @dataclass(frozen=True)
@@ -20,18 +28,35 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Compared:
-    """A difference of error rates over some seeds, and what it was measured against."""
+    """A difference of error rates over some seeds, and what it was measured against.
+
+    ``corrected`` is the same, its interval so wide that of all differences of one claim, not one
+    time in 20 a single interval fails to hold the true one (Bonferroni).
+    """
 
     against: str
     estimate: Estimate
+    corrected: Estimate
     seeds: int
 
 
-def at_least_as_good(estimate: Estimate, most: float) -> str:
+def compare(against: str, row: Row, other: Row | None, differences: int) -> Compared | None:
+    """A row and another; None where they have no seeds in common.
+
+    :param differences: that one claim is judged by.
+    """
+    found = difference(row, other)
+    if found is None:
+        return None
+    corrected, _ = difference(row, other, 1 - (1 - COVERAGE) / differences)
+    return Compared(against, found[0], corrected, found[1])
+
+
+def at_least_as_good(compared: Compared, most: float) -> str:
     """Holds if the interval is below a margin; contradicted if above zero, and not below it."""
-    if estimate.high <= most:
+    if compared.estimate.high <= most:
         return HOLDS
-    return CONTRADICTED if estimate.low > 0 else INCONCLUSIVE
+    return CONTRADICTED if compared.corrected.low > 0 else INCONCLUSIVE
 
 
 def better_than_each(compared: Sequence[Compared]) -> Verdict:
@@ -39,7 +64,7 @@ def better_than_each(compared: Sequence[Compared]) -> Verdict:
     verdict = INCONCLUSIVE
     if all(one.estimate.high < 0 for one in compared):
         verdict = HOLDS
-    elif any(one.estimate.low > 0 for one in compared):
+    elif any(one.corrected.low > 0 for one in compared):
         verdict = CONTRADICTED
     text = "; ".join(f"{show(one.estimate)} against {one.against}" for one in compared)
     return concluded(verdict, text, compared)

@@ -1,7 +1,12 @@
 """Joins weight pruning to a training: which sub-networks a step trains, and which weights it moves.
 
 The masks of all ranks follow from the seed, the step and levels that are equal on all ranks, so
-each rank knows the gate of a step, the union of all masks that take part in it.
+each rank knows the gate of a step, the union of all masks that take part in it. That the ranks hold
+the same levels is checked after each ranking, and where a training goes on.
+
+Data pruning ranks utterances by their losses. A sandwich tells it of those of the dense network. Of
+the one sub-network that else takes part, a batch's losses depend on how sparse that is; so they are
+divided by what is usual for its size (`Masking.kind`).
 """
 
 from collections.abc import Iterator
@@ -13,6 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrprune.config import Config
+from asrprune.data_pruning.options import UNSCORED_POLICIES
+from asrprune.data_pruning.ranks import check_equal
+from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.dropout import scaled_dropout
@@ -20,7 +28,7 @@ from asrprune.weight_pruning.gated import GatedOptimizer
 from asrprune.weight_pruning.options import Block, WeightPruningOptions, parse_block
 from asrprune.weight_pruning.prunable import Layer, find_layers
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
-from asrprune.weight_pruning.supernet import Sparsities, densest, sub_networks
+from asrprune.weight_pruning.supernet import GRID, Sparsities, densest, sub_networks
 
 
 class Masking:
@@ -44,12 +52,21 @@ class Masking:
         self._ranks = ranks
         self._seed = config.seed
         self._weights = {layer.name: layer.rows * layer.columns for layer in layers}
+        self._agreed = False  # that all ranks have these levels
 
     def start_step(self, step: int, progress: float) -> None:
-        """Rank the blocks anew when it is time, and follow the schedule."""
+        """Rank the blocks anew when it is time, and follow the schedule. Collective.
+
+        :raises UserError: the weights are no numbers; another rank has other levels.
+        """
         self.sparsity = sparsity_at(progress, self.options.schedule)
         if needs_refresh(step, progress, self.options.schedule):
             self.bank.refresh()
+            self._agreed = False
+        if self._ranks.world > 1 and not self._agreed:
+            harm = "the ranks would train, and move, different weights"
+            check_equal("the mask bank", self.bank.digest(), self._ranks.world, harm, step=step)
+            self._agreed = True
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Sparsities]:
         """The sub-networks of a micro-batch, which comes ``number``-th in its step (from 0)."""
@@ -67,6 +84,17 @@ class Masking:
         if self.options.method != "supernet" or not options.scale or not any(network.values()):
             return False
         return self._mean(network) >= options.from_sparsity - 1e-6  # sums of shares are rounded
+
+    def kind(self, network: Sparsities) -> int:
+        """Which losses those of a sub-network are like: 1 to 11, by tenths of its mean sparsity.
+
+        0 where they are all alike, for all batches of a time are of sub-networks as sparse.
+        """
+        return 1 + round(GRID * self._mean(network)) if mixes_sizes(self.options) else 0
+
+    def sparsest(self) -> Sparsities:
+        """What the schedule comes to."""
+        return dict.fromkeys(self._weights, self.options.schedule.final)
 
     def passes(self, step: int, batches: int) -> tuple[int, int]:
         """How many a step of so many micro-batches a rank takes, over all ranks.
@@ -113,6 +141,7 @@ class Masking:
         """
         self.bank.load_state_dict(state["bank"])
         self.sparsity = state["sparsity"]
+        self._agreed = False
 
     def _all_networks(self, step: int, batches: int) -> list[list[Sparsities]]:
         """Of each micro-batch of a step, on all ranks."""
@@ -140,10 +169,32 @@ def layers_of(model: nn.Module, options: WeightPruningOptions) -> tuple[list[Lay
     return layers, block
 
 
+def mixes_sizes(options: WeightPruningOptions) -> bool:
+    """Whether the losses of one batch are of a sparser sub-network than those of another."""
+    return options.method == "supernet" and options.supernet.sampling == "single"
+
+
+def check_scores(config: Config) -> None:
+    """:raises UserError: losses of unlike sub-networks would be compared as they are."""
+    data = config.data_pruning
+    if data.detrend or data.policy in UNSCORED_POLICIES or not mixes_sizes(config.weight_pruning):
+        return
+    raise UserError(
+        f"data_pruning.detrend=false: policy {data.policy} would compare losses of a supernet's "
+        "sub-networks of all sizes. Set data_pruning.detrend=true, which divides each by what is "
+        "usual for its size, or weight_pruning.supernet.sampling=sandwich, where those of the "
+        "dense one count"
+    )
+
+
 def make_masking(
     model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks
 ) -> Masking | None:
-    """What the config asks for; None where no weights are pruned."""
+    """What the config asks for; None where no weights are pruned.
+
+    :raises UserError: as of `Masking` and `check_scores`.
+    """
     if config.weight_pruning.method == "none":
         return None
+    check_scores(config)
     return Masking(model, optimizer, config, ranks)

@@ -46,11 +46,12 @@ class Passes:
         tokens: float,
         scaler: torch.amp.GradScaler,
         meter: Meter,
-    ) -> tuple[Tensor, float]:
+    ) -> tuple[Tensor, float, int]:
         """Gradients of a micro-batch: the mean over its sub-networks.
 
-        Returns the pruned losses (B,) of its sub-network, in a sandwich of the dense one, and what
-        the gradients of these were scaled by.
+        Returns what data pruning is told: the pruned losses (B,) of its sub-network, in a sandwich
+        of the dense one; what the gradients of these were scaled by; and the sub-network's kind
+        (`Masking.kind`).
 
         :param step: the optimiser's; :param number: of the micro-batch within it.
         :param tokens: of the whole step, which the loss is divided by.
@@ -71,7 +72,8 @@ class Passes:
             if network is told:
                 scores, teacher = losses, outputs
         weight = self._weights(step)[1]
-        return scores, scaler.get_scale() * weight / (tokens * len(networks))
+        kind = self.masking.kind(told) if told else 0
+        return scores, scaler.get_scale() * weight / (tokens * len(networks)), kind
 
     def loss(
         self,
@@ -127,7 +129,9 @@ class Passes:
         teacher = None
         if self.masking and self.config.weight_pruning.supernet.distillation.scale:
             teacher = self._dense_outputs(batch)
-        self.loss(batch, 0, meter, teacher=teacher)[0].backward()
+        # the copies that a mask works on are made for the backward pass to hold, too
+        with self.masking.applied(self.masking.sparsest()) if self.masking else nullcontext():
+            self.loss(batch, 0, meter, teacher=teacher)[0].backward()
 
     @torch.no_grad()
     def _dense_outputs(self, batch: Batch) -> Tensor:

@@ -81,9 +81,14 @@ class Feedback:
 
         logits.register_hook(remember)
 
-    def __call__(self, batch: dict[str, Any], losses: torch.Tensor, scale: float) -> None:
-        """:param losses: (B,) pruned ones; :param scale: of their gradients, before weights."""
-        more = {}
+    def __call__(
+        self, batch: dict[str, Any], losses: torch.Tensor, scale: float, kind: int = 0
+    ) -> None:
+        """:param losses: (B,) pruned ones; :param scale: of their gradients, before weights.
+
+        :param kind: of the sub-network that they are of; see `PruningSampler.update`.
+        """
+        more: dict[str, Any] = {"kind": kind}
         if self.score == "loss_per_frame":
             more["num_frames"] = encoder_frames(self.encoder, self.dropping, batch)
         elif self.score == "el2n":

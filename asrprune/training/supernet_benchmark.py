@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -52,6 +53,7 @@ class Way:
     meter: Meter
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)  # of all threads
+    places: list[tuple[float, float]] = field(default_factory=list)  # see `_place_of`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sandwich", type=true_or_false, default=False, help="measure sandwich sampling as well"
     )
     parser.add_argument(
-        "--progress", type=float, help="where in the training, 0 to 1; none: amid the ramp"
+        "--progress", type=float, help="where a round starts, 0 to 1; none: amid the ramp"
     )
     parser.add_argument(
         "--steps", type=int, help="steps a round, whole refresh intervals; none: one of them"
@@ -97,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
             trainer = Trainer(own, copy.deepcopy(model), data, ranks, NOWHERE)
             ways[name] = Way(trainer, Meter(ranks))
     _measure(list(ways.values()), batches, steps, args.rounds, progress)
-    for line in _report(ways, config, progress, steps, "noise" * (not args.manifest_dir)):
+    for line in _report(ways, config, steps, "noise" * (not args.manifest_dir)):
         sys.stdout.write(line + "\n")
 
 
@@ -140,6 +142,7 @@ def _measure(
             for way in ways:
                 way.seconds.append(0.0)
                 way.cpu_seconds.append(0.0)
+                way.places.clear()
                 _move(way.trainer, progress, number * steps)
             for done in range(0, steps, TURN):
                 turn = [
@@ -166,9 +169,16 @@ def _time(way: Way, turn: list[list[Batch]]) -> None:
     started, cpu_started = time.perf_counter(), time.process_time()
     for micro_batches in turn:
         way.trainer.step(micro_batches, way.meter, stop=False)
+        way.places.append(_place_of(way.trainer))
     _wait(device)
     way.seconds[-1] += time.perf_counter() - started
     way.cpu_seconds[-1] += time.process_time() - cpu_started
+
+
+def _place_of(trainer: Trainer) -> tuple[float, float]:
+    """The progress, and the sparsity of the sparsest sub-network, of the step that was taken."""
+    sparsity = trainer.masking.sparsity if trainer.masking else 0.0
+    return trainer.progress.at(trainer.elapsed()), sparsity
 
 
 def _wait(device: torch.device) -> None:
@@ -176,18 +186,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _report(
-    ways: dict[str, Way], config: Config, progress: float, steps: int, noise: str
-) -> list[str]:
+def _report(ways: dict[str, Way], config: Config, steps: int, noise: str) -> list[str]:
     model, ranks = ways[DENSE].trainer.model, ways[DENSE].trainer.ranks
     layers, block = layers_of(model, config.weight_pruning)
     total = sum(parameter.numel() for parameter in model.parameters())
     pruned = sum(layer.rows * layer.columns for layer in layers)
-    sparsity = ways["gradual"].trainer.masking.sparsity
+    progress, sparsity = zip(*ways["gradual"].places, strict=True)
     rounds = len(ways[DENSE].seconds)
     lines = [
         f"{total / 1e6:.1f} M parameters, {pruned / 1e6:.1f} M of them in {block} blocks; progress "
-        f"{progress:g}, sparsity {sparsity:.2f}; {rounds} rounds of {steps} steps"
+        f"{_span(progress)}, sparsity {_span(sparsity)}; {rounds} rounds of {steps} steps"
         f"{f' on {noise}' if noise else ''}, {_place(ranks)}, torch {torch.__version__}"
     ]
     plain = ways[DENSE]
@@ -203,6 +211,12 @@ def _report(
                 line += f" and {seen.teacher_passes / passes:.2f} forward"
         lines.append(line)
     return lines
+
+
+def _span(values: Sequence[float]) -> str:
+    """The first and the last of ascending values, or both at once."""
+    ends = [f"{values[0]:.3f}", f"{values[-1]:.3f}"]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _ratio(own: list[float], dense: list[float]) -> str:

@@ -61,31 +61,36 @@ def main(args: argparse.Namespace) -> int:
     if args.start_epoch < 0:
         raise UserError(f"--start-epoch {args.start_epoch}: at least 1, or 0 for none")
     if args.dry_run:
-        millions = _lay_out(config) / 1e6
-        sys.stdout.write(f"{args.config}: ok, {millions:.1f} M parameters for 500 symbols\n")
+        count, pruned = _lay_out(config)
+        sys.stdout.write(f"{args.config}: ok, {count / 1e6:.1f} M parameters for 500 symbols\n")
+        sys.stdout.write(pruned)
         return 0
     if args.world_size > 1 and "RANK" not in os.environ:
         return _launch_ranks(args.world_size)
     return _train(config, args)
 
 
-def _lay_out(config: Config) -> int:
+def _lay_out(config: Config) -> tuple[int, str]:
     """Make the model without its weights: what would stop it later stops it now.
 
-    Returns the number of its parameters, for 500 symbols (there is no tokenizer yet).
+    Returns the number of its parameters, for 500 symbols (there is no tokenizer yet), and a table
+    of what is pruned of them, if anything.
 
-    :raises UserError: see `asrprune.transducer.model.build_model`, and `layers_of`.
+    :raises UserError: see `asrprune.transducer.model.build_model`, `layers_of` and `check_scores`.
     """
     import torch
 
-    from asrprune.training.masking import layers_of
+    from asrprune.training.masking import check_scores, layers_of
     from asrprune.transducer.model import build_model
+    from asrprune.weight_pruning.prunable import table
 
     with torch.device("meta"):
         model = build_model(config.model, config.loss, vocab_size=500)
-    if config.weight_pruning.method != "none":
-        layers_of(model, config.weight_pruning)
-    return sum(parameter.numel() for parameter in model.parameters())
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if config.weight_pruning.method == "none":
+        return count, ""
+    check_scores(config)
+    return count, table(model, layers_of(model, config.weight_pruning)[0])
 
 
 def _launch_ranks(world_size: int) -> int:
@@ -180,6 +185,7 @@ def build_trainer(
     from asrprune.training.trainer import Trainer
     from asrprune.transducer.loss import resolve_backend
     from asrprune.transducer.model import build_model
+    from asrprune.weight_pruning.prunable import table
 
     data, seed = config.data, config.seed
     tokenizer = load_tokenizer(lang_dir)
@@ -222,6 +228,8 @@ def build_trainer(
         count = sum(parameter.numel() for parameter in model.parameters())
         log.info("model: %.2f M parameters", count / 1e6)
         log.info("data: %d cuts, %.2f h", about["train"]["cuts"], training_data.seconds / 3600)
+        if trainer.masking:
+            log.info("weight pruning:\n%s", table(model, trainer.masking.bank.layers).rstrip())
     return trainer
 
 

@@ -227,11 +227,9 @@ class Trainer:
             self.masking.start_step(at.step, progress)
         for number, batch in enumerate(batches):
             with explain_no_memory(batch):
-                losses, scale = self.passes.backward(
-                    batch, at.step, number, tokens, self.scaler, meter
-                )
+                told = self.passes.backward(batch, at.step, number, tokens, self.scaler, meter)
             started = time.perf_counter()
-            self.feedback(batch, losses, scale)
+            self.feedback(batch, *told)
             meter.add(pruning=time.perf_counter() - started)
         self.ranks.reduce_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)

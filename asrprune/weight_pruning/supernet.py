@@ -29,13 +29,15 @@ def sub_networks(
 
     ``single``: the dense one, the sparsest one or one drawn at random, with the probabilities that
     the options say. ``sandwich``: the densest, the sparsest, and some at random (Yu and Huang 2019,
-    arXiv 1903.05134); the dense one comes last.
+    arXiv 1903.05134); the dense one comes last. As long as nothing is sparse, there is only that.
 
     :param sparsest: the sparsity of all layers that none exceeds, 0 to 1.
     :param number: of the micro-batch within the step.
     """
-    random = np.random.default_rng(key_to_seed("supernet", seed, step, rank, number))
     dense, least = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, sparsest)
+    if not sparsest:  # there is no other one yet
+        return [dense]
+    random = np.random.default_rng(key_to_seed("supernet", seed, step, rank, number))
     if options.sampling == "sandwich":
         drawn = [_draw(layers, options, sparsest, random) for _ in range(options.random)]
         return [*drawn, least, dense]

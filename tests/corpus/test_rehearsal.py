@@ -89,15 +89,16 @@ def test_a_finished_corpus_is_left_alone_and_never_mixed(corpus):
     assert files(corpus) == before
 
 
-def test_more_hours_to_test_on_change_nothing_else(corpus, tmp_path):
-    rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=2, test_hours=0.03)
+@pytest.mark.parametrize("group", ["dev", "test"])
+def test_more_hours_of_another_set_change_nothing_else(corpus, tmp_path, group):
+    rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=2, **{f"{group}_hours": 0.03})
     larger, smaller = files(tmp_path / "LibriSpeech"), files(corpus)
     audio = {path for path in smaller if path.endswith(".flac")}
     assert all(larger[path] == smaller[path] for path in audio)
     more = {path for path in larger if path.endswith(".flac")} - audio
     assert len(more) == librispeech.UTTERANCES_PER_CHAPTER
-    assert all(path.startswith("test-clean/") for path in more)
-    with pytest.raises(UserError, match="test_hours is 0.03 there and None here"):
+    assert all(path.startswith(f"{group}-clean/") for path in more)
+    with pytest.raises(UserError, match=f"{group}_hours is 0.03 there and None here"):
         rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=1)
 
 
@@ -108,19 +109,27 @@ def test_a_real_corpus_is_never_touched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "hours, test, jobs",
-    [(0.0, None, 1), (float("nan"), 1, 1), (float("inf"), 1, 1), (1, 0.0, 1), (1, None, 0)],
+    "hours, dev, test, jobs",
+    [
+        (0.0, None, None, 1),
+        (float("nan"), 1, 1, 1),
+        (float("inf"), 1, 1, 1),
+        (1, -1.0, 1, 1),
+        (1, 1, 0.0, 1),
+        (1, None, None, 0),
+    ],
 )
-def test_senseless_sizes_are_refused(tmp_path, hours, test, jobs):
+def test_senseless_sizes_are_refused(tmp_path, hours, dev, test, jobs):
     args = argparse.Namespace(
         layout="librispeech",
         out_dir=tmp_path,
         train_hours=hours,
+        dev_hours=dev,
         test_hours=test,
         seed=0,
         jobs=jobs,
     )
-    with pytest.raises(UserError, match="--train-hours|--test-hours|--jobs"):
+    with pytest.raises(UserError, match="--train-hours|--dev-hours|--test-hours|--jobs"):
         rehearsal.main(args)
     assert not list(tmp_path.iterdir())
 

@@ -62,7 +62,7 @@ def test_ranks_agree_with_one(cycles, ranks, detrend):
     for visits in cycles:
         for rank, table in enumerate(tables):
             if mine := visits[rank::ranks]:
-                table.add(*map(np.array, zip(*mine, strict=True)))
+                table.add(*map(np.array, zip(*mine, strict=True)), rank)
         every = [table.pending() for table in tables]
         summed = {name: sum(pending[name] for pending in every) for name in every[0]}
         for table in tables:
@@ -83,8 +83,8 @@ def test_state_goes_on_the_same(detrend):
     batches = [(rng.integers(0, 50, 8), rng.lognormal(0, 1, 8)) for _ in range(20)]
     straight, resumed = (ScoreTable(50, detrend=detrend) for _ in range(2))
     for number, batch in enumerate(batches):
-        straight.add(*batch)
-        resumed.add(*batch)
+        straight.add(*batch, number % 3)
+        resumed.add(*batch, number % 3)
         file = io.BytesIO()
         torch.save({"table": resumed.state_dict(), "pending": resumed.pending()}, file)
         file.seek(0)
@@ -120,6 +120,34 @@ def test_detrended_scores_are_difficulties_and_not_dates():
         ranks[detrend] = [_rank_correlation(table.last, by) for by in (difficulty, date)]
     assert ranks[True][0] > 0.98 and abs(ranks[True][1]) < 0.1
     assert ranks[False][0] < 0.8 and ranks[False][1] < -0.6
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_scores_of_other_kinds_of_batches_compare(known):
+    """As where each batch is of another sub-network, the sparser the worse, while losses fall."""
+    rng = np.random.default_rng(2)
+    difficulty, kinds = rng.lognormal(0, 0.5, 4000), rng.integers(0, 11, 200)
+    table = ScoreTable(4000)
+    for number, kind in enumerate(kinds.tolist()):
+        batch = np.arange(20 * number, 20 * number + 20)
+        losses = difficulty[batch] * (1 + kind**2 / 25) * 4 ** (-number / 200)
+        table.add(batch, losses, 1 + kind if known else 0)
+    table.merge(table.pending())
+    found = [_rank_correlation(table.last, by) for by in (difficulty, np.repeat(kinds, 20))]
+    assert (found[0] > 0.98 and abs(found[1]) < 0.05) if known else found[1] > 0.6
+    assert abs(_rank_correlation(table.last, np.arange(4000))) < 0.1
+
+
+def test_a_state_of_one_kind_alone_is_read():
+    """Of before there were kinds: a running mean's total and weight, and the number of ranks."""
+    table, older = ScoreTable(4), ScoreTable(4)
+    table.add(np.arange(4), np.array([1.0, 2.0, 3.0, 4.0]))
+    pending = table.pending()
+    assert not pending["trend"][1:, :2].any()
+    older.load_pending({**pending, "trend": pending["trend"][0]})
+    assert torch.equal(older.pending()["trend"], pending["trend"])
+    older.load_state_dict({**table.state_dict(), "trend": table.state_dict()["trend"][:2]})
+    assert older.state_dict()["trend"] == table.state_dict()["trend"]
 
 
 def _rank_correlation(a, b):

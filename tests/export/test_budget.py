@@ -99,6 +99,9 @@ def test_the_least_sparsity_within_a_budget(unit, built):
     for budget in (costs[0], costs[40], costs[120] + 1, costs[249]):
         first = next(level for level, cost in enumerate(costs) if cost <= budget)
         assert measure.within(budget, 0.996) == first / 250
+    # the sparsest that was trained, of the nearest level, can be had
+    assert measure.within(measure.of(0.95), 0.95) == 0.952 == 238 / 250
+    assert measure.within(costs[249], 1.0) == 249 / 250
     with pytest.raises(UserError, match="--some: 0.001 M.* are less than the smallest"):
         measure.within(1e3, 0.9, "--some")
 

@@ -85,6 +85,25 @@ def test_intervals_hold_what_they_should(seeds, of_seeds, of_speakers):
     assert outside / 300 < 0.1
 
 
+def test_k_intervals_together_hold_what_one_does():
+    """At 1 - 0.05/k each, k of them are all right nearly as often as one of 95 % (Bonferroni)."""
+    generator = np.random.default_rng(3)
+    words, claims = np.full(40, 500.0), 5
+    outside = {0.95: 0, 1 - 0.05 / claims: 0}
+    for _ in range(150):
+        lucky = generator.normal(0, 3, (claims, 3, 1))
+        errors = (
+            lucky
+            + generator.normal(0, 5, (claims, 1, 40))
+            + generator.normal(0, 1, (claims, 3, 40))
+        )
+        for coverage in outside:
+            found = [rate_of(one, words, 1000, coverage) for one in errors]
+            outside[coverage] += any(one.low > 0 or one.high < 0 for one in found)
+    single, corrected = (count / 150 for count in outside.values())
+    assert single > 0.2 and corrected < 0.12
+
+
 def test_draws_are_the_same_each_time():
     errors = np.arange(12).reshape(3, 4)
     assert rate_of(errors, np.full(4, 20)) == rate_of(errors, np.full(4, 20))

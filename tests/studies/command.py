@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from asrprune import cli
 from asrprune.files import read_json
+from asrprune.studies import compare
 from asrprune.studies.children import Children
 from tests.studies.fake_compare import put_in_place
 
@@ -31,10 +32,15 @@ class Command:
         self.values |= options
         OmegaConf.save(self.values, self.path)
 
-    def run(self, *words, code=0, **environment):
-        """Run it here; returns what it says."""
+    def run(self, *words, code=0, digest=None, **environment):
+        """Run it here; returns what it says.
+
+        :param digest: stands in for that of the training data.
+        """
         with self.monkeypatch.context() as patch:
             put_in_place(patch.setattr)
+            if digest:
+                patch.setattr(compare, "training_data_digest", digest)
             for name, value in environment.items():
                 patch.setenv(name, value)
             found = cli.main(["compare", str(self.path), *words])

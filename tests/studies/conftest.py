@@ -5,7 +5,7 @@ import pytest
 from asrprune.config import save_config
 from asrprune.studies.kinds import study_from
 from tests.conftest import tiny_config
-from tests.studies.example_records import records_of
+from tests.studies.example_records import records_of, stamped
 
 
 def study_of(folder, corpus, **options):
@@ -47,7 +47,8 @@ def done(study):
         *records_of("full_compressed", 0.5, 0.01, hours=10.0),
         *records_of("easy", 0.5, 0.02, hours=10.0, turnover=0.3, never_kept=0.1),
     ]
-    return whole, whole.cells(), records
+    cells = whole.cells()
+    return whole, cells, stamped(whole, cells, records)
 
 
 class FakeCorpus:

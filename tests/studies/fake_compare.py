@@ -4,12 +4,11 @@ import sys
 from pathlib import Path
 
 from asrprune import cli
-from asrprune.studies import cell, children
+from asrprune.studies import children, compare
 from asrprune.studies.data_pruning.study import DataPruningStudy
 from asrprune.studies.weight_pruning.grid import TABLES
-from asrprune.studies.weight_pruning.records import wanted_search
 from asrprune.studies.weight_pruning.study import WeightPruningStudy
-from tests.studies.example_records import make_record
+from tests.studies.example_records import make_record, stamped
 
 CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
 
@@ -18,21 +17,22 @@ def make_records(study, a_cell, config, progress):
     """Of a cell whose children wrote nothing but their calls."""
     record = make_record(a_cell.method, a_cell.keep, a_cell.seed, [0.1, 0.2])
     record["attempts"] = progress["train"]["attempts"]
-    return [record]
+    return stamped(study, [a_cell], [record])
 
 
 def make_networks_records(study, a_cell, config, progress):
     """Of a cell of a comparison of sparse models."""
     attempts = progress["train"]["attempts"]
-    return [
+    records = [
         {
             **make_record(network.method, 1.0, a_cell.seed, [0.1, 0.2], attempts=attempts),
             "sparsity": network.sparsity,
             "training": a_cell.name,
-            "search": wanted_search(study.options) if network.method in TABLES else None,
+            "search": {} if network.method in TABLES else None,
         }
         for network in a_cell.networks
     ]
+    return stamped(study, [a_cell], records)
 
 
 def put_in_place(set_attribute):
@@ -41,9 +41,10 @@ def put_in_place(set_attribute):
     set_attribute(DataPruningStudy, "draw", lambda study, records: None)
     set_attribute(DataPruningStudy, "make_records", make_records)
     set_attribute(WeightPruningStudy, "draw", lambda study, records: None)
-    set_attribute(WeightPruningStudy, "markdown", lambda study, cells, records: "tables\n")
+    set_attribute(WeightPruningStudy, "sections", lambda study, cells, records: ["tables"])
     set_attribute(WeightPruningStudy, "make_records", make_networks_records)
-    set_attribute(cell, "training_data_digest", lambda study, config: "digest")
+    set_attribute(compare, "training_data_digest", lambda study, config: "digest")
+    set_attribute(compare, "check_sets", lambda study, config, names: None)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def test_a_sparsity_is_what_the_uniform_one_takes(unit, suffix, source):
 def test_a_layer_may_have_the_sparsities_of_the_budgets(source):
     measure = Measure(source.model, source.bank, BYTES)
     by_size = budget_of(f"{measure.of(0.5) + 1}B", measure, 0.8)
-    choices = choices_of(source.bank, 0.8, [by_size, budget_of("0.75", measure, 0.8)])
+    choices = choices_of(
+        source.bank.block, 0.8, [by_size.sparsity, budget_of("0.75", measure, 0.8).sparsity]
+    )
     assert choices == sorted({*(k / 10 for k in range(9)), 0.752, by_size.sparsity})
-    assert choices_of(source.bank, 0.85, []) == [*(k / 10 for k in range(9)), 0.852]
-    assert choices_of(source.bank, SPARSEST, []) == [k / 10 for k in range(10)]
+    assert choices_of(source.bank.block, 0.85, []) == [*(k / 10 for k in range(9)), 0.852]
+    assert choices_of(source.bank.block, SPARSEST, []) == [k / 10 for k in range(10)]

@@ -11,10 +11,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from asrprune import cli
+from asrprune.config import Config
+from asrprune.corpus.options import DataOptions
+from asrprune.errors import UserError
 from asrprune.files import read_json, write_json
 from asrprune.studies import compare
 from asrprune.studies.children import Children
-from asrprune.studies.kinds import load_study
+from asrprune.studies.kinds import load_study, study_from
+from asrprune.studies.measured import check_sets
 from asrprune.studies.report import written_part
 from tests.studies.command import Command, InProcess, OneThread
 from tests.studies.conftest import FakeCorpus, study_of
@@ -79,43 +83,72 @@ def test_stopped_it_goes_on_from_there(number, command):
     assert attempts.pop("full") == 2 and len(attempts) == 3
 
 
-def test_a_cell_of_other_options_is_not_taken_for_it(command):
+def test_a_training_of_other_options_is_not_taken_for_it(command):
     command.run("--jobs", "2")
-    command.write(words=["training.epochs=3", "training.log_interval=9"], avg=2)
+    command.write(words=["training.epochs=3", "training.log_interval=9"])
     said = command.run(code=1)
-    assert "was made with other options: training.epochs (4 -> 3), avg (1 -> 2). Put" in said
+    assert "was made with other options: training.epochs (4 -> 3). Put them back" in said
     assert "log_interval" not in said
-    command.write(words=[], avg=1)
+    command.write(words=[])
     record = command.cell("easy-0.5-seed0") / "record.json"
     write_json(record, [{**read_json(record)[0], "data": "other"}])
     assert "the training data ('other' -> 'digest')" in command.run(code=1)
 
 
-def test_a_half_done_cell_goes_on_with_the_same_options_only(command):
+def test_what_comes_after_a_training_is_done_again(command):
+    command.run("--jobs", "2")
+    command.calls()
+    first = command.records()
+    command.write(decoding_method="modified_beam_search")
+    command.run("--jobs", "2", code=1, FAKE_FAIL="score random-0.5-seed0")
+    assert command.calls() == dict.fromkeys(CELLS, STEPS[2:])
+    command.run()
+    assert command.calls() == {"random-0.5-seed0": STEPS[3:]}
+    found = command.records()
+    assert {record["decoding_method"] for record in found} == {"modified_beam_search"}
+    assert {record["attempts"] for record in found} == {1} and len(found) == 4
+    command.write(avg=2, decoding_method="greedy_search")
+    command.run("--jobs", "2")
+    assert command.calls() == dict.fromkeys(CELLS, STEPS[1:])
+    assert command.records() == [{**record, "avg": 2} for record in first]
+
+
+def test_a_half_done_cell_goes_on_with_the_same_training_only(command):
     command.run("--jobs", "2", code=1, FAKE_FAIL="score random-0.5-seed0")
     command.calls()
-    before = dict(command.values)
-    for options, changed in (
-        ({"words": ["training.epochs=3"]}, "training.epochs (4 -> 3)"),
-        (
-            {"decoding_method": "modified_beam_search"},
-            "decode (['greedy_search'] -> ['modified_beam_search'])",
-        ),
-    ):
-        for name in CELLS:
-            if not name.startswith("random"):
-                shutil.rmtree(command.cell(name))
-        command.values = dict(before)
-        command.write(**options)
-        said = command.run("--jobs", "2", code=1)
-        assert f"random-0.5-seed0 was made with other options: {changed}" in said
-        assert "random-0.5-seed0" not in command.calls()
     for name in CELLS[:3]:
         shutil.rmtree(command.cell(name))
-    command.values = before
-    command.write()
+    command.write(words=["training.epochs=3"])
+    said = command.run("--jobs", "2", code=1)
+    assert "random-0.5-seed0 was made with other options: training.epochs (4 -> 3)" in said
+    assert "random-0.5-seed0" not in command.calls()
+    for name in CELLS[:3]:
+        shutil.rmtree(command.cell(name))
+    command.write(words=[])
     command.run("--jobs", "2")
     assert command.calls()["random-0.5-seed0"] == ["score"]
+
+
+def test_steps_that_were_done_before_their_words_were_written_down(command):
+    command.run("--jobs", "2")
+    command.calls()
+    for name in CELLS:
+        path = command.cell(name) / "progress.json"
+        state = read_json(path)
+        for entry in state.values():
+            del entry["words"]
+        for key in ("data", "git", "machine"):
+            del state["train"][key]
+        write_json(path, state)
+    first = command.records()
+    command.run()
+    assert command.calls() == {} and command.records() == first
+    (command.cell("easy-0.5-seed0") / "record.json").unlink()
+    command.run()
+    assert command.calls() == {}
+    command.write(decoding_method="modified_beam_search")  # who knows what of them was by this
+    command.run("--jobs", "2")
+    assert command.calls() == dict.fromkeys(CELLS, STEPS[1:])
 
 
 def test_the_data_is_prepared_before_the_first_cell_only(command):
@@ -126,6 +159,30 @@ def test_the_data_is_prepared_before_the_first_cell_only(command):
     command.run("--jobs", "2")
     command.run()
     assert (command.folder / "prepared").read_text() == "x"
+
+
+def test_data_is_made_first_and_no_longer_needed_in_the_end(command, monkeypatch):
+    """Also with finished cells, if some are left; where all are finished, nobody asks for it."""
+    data = command.folder / "data"
+    digest = lambda study, config: data.read_text() if data.exists() else None  # noqa: E731
+    script = f'{sys.executable} -c \'open("{data}", "a").write("digest")\''
+
+    def run(*words, **more):
+        return command.run("--jobs", "2", *words, digest=digest, **more)
+
+    assert "_statistics.json; the validate stage (3) makes it" in run(code=1)
+    assert command.calls() == {}
+    command.write(prepare=[script])
+    run(code=1, FAKE_FAIL="score random-0.5-seed0")
+    assert len(command.calls()) == 4
+    data.unlink()
+    run()
+    assert command.calls() == {"random-0.5-seed0": ["score"]} and data.exists()
+    data.unlink()
+    run()
+    assert command.calls() == {} and not data.exists() and len(command.records()) == 4
+    data.write_text("other")
+    assert "the training data ('digest' -> 'other')" in run(code=1)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +209,17 @@ def test_stopped_while_the_data_is_prepared(command):
     said = "".join(process.communicate(timeout=30))
     assert process.returncode == 130 and "Traceback" not in said
     assert time.monotonic() - started < 20
+
+
+def test_sets_that_the_data_has_not(tmp_path):
+    options = study_from(study_of(tmp_path, FakeCorpus(tmp_path))).options
+    config = Config(data=DataOptions(corpus="tones"))
+    for name in ("dev", "test-clean"):
+        (tmp_path / "valid").mkdir(exist_ok=True)
+        (tmp_path / "valid" / f"tones_cuts_{name}.jsonl.gz").touch()
+    check_sets(options, config, ["dev", "test-clean"])
+    with pytest.raises(UserError, match="valid has no set 'test-claen' .did you mean 'test-clean'"):
+        check_sets(options, config, ["dev", "test-claen"])
 
 
 def test_render_only_and_dry_run_start_nothing(command):

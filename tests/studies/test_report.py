@@ -9,7 +9,14 @@ import pytest
 from asrprune.errors import UserError
 from asrprune.files import read_json
 from asrprune.studies.kinds import load_study
-from asrprune.studies.report import marks, read_records, save_records, write_report, written_part
+from asrprune.studies.report import (
+    markdown,
+    marks,
+    read_records,
+    save_records,
+    write_report,
+    written_part,
+)
 from tests.studies.example_records import records_of
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +33,7 @@ def test_the_report_keeps_what_is_around(done):
     text = path.read_text()
     assert text.startswith("# Results\n\nBefore.\n\n## Comparison\n")
     assert text.endswith("\nAfter.\n")
-    assert written_part(study.options) == study.markdown(cells, records)
+    assert written_part(study.options) == markdown(study, cells, records)
     write_report(study, cells, records)
     assert path.read_text() == text
     path.write_text(text.replace(marks(study.options)[1], ""))
@@ -40,15 +47,14 @@ def test_records_are_in_the_order_of_the_grid_and_replaced(done):
     strange = records_of("ucb", 0.5)
     again = {**records[4], "errors": 7}
     found = save_records(study, cells, [again, *strange, {**again, "set": "another"}])
-    order = [cell.key for cell in cells]
-    keys = [(record["method"], record["keep"], record["seed"]) for record in found]
-    assert keys == [key for key in order if key[0] != "random"]
+    names = [study.cell_name(record) for record in found]
+    assert names == [cell.name for cell in cells if cell.method != "random"]
     assert [r["errors"] for r in found if r["method"] == again["method"]][1] == 7
     assert read_records(study.options) == found == read_json(study.options.results)
 
 
 def test_nothing_has_been_run(study):
-    assert study().markdown(study().cells(), []) == "Nothing has been run.\n"
+    assert markdown(study(), study().cells(), []) == "Nothing has been run.\n"
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=[str(path.relative_to(ROOT)) for path in STUDIES])
@@ -61,7 +67,7 @@ def test_what_is_committed_is_what_the_records_say(path, monkeypatch):
     if not records:
         assert text is None
         return
-    assert text == study.markdown(cells, records)
+    assert text == markdown(study, cells, records)
     assert not {record["synthetic"] for record in records} ^ {study.options.synthetic}
     for plot in re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE):
         assert os.path.getsize(plot)

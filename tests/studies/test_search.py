@@ -1,12 +1,14 @@
 """The search on a tiny supernet: against uniform sub-networks, its own interruptions, bad words."""
 
 import json
+import logging
 import math
 
 import pytest
 import torch
 
 from asrprune import cli
+from asrprune.config import save_config
 from asrprune.corpus.batches import open_cuts
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
@@ -14,12 +16,10 @@ from asrprune.export.budget import MULTIPLY_ADDS, Measure
 from asrprune.export.extract import open_source
 from asrprune.studies import dev_set
 from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
-from asrprune.studies.pareto import spread
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.train import build_trainer
 from asrprune.weight_pruning.pack import packed_bytes, read_packed
-from asrprune.weight_pruning.search import Evaluated
 
 BUDGETS = ("0.5", "0.8")
 SMALL = ("--population", 10, "--generations", 2)
@@ -129,12 +129,16 @@ def test_what_is_known_serves_other_searches(searched, command, monkeypatch, tmp
 
 
 def test_the_sample_orders_loss_and_error_rate(searched):
-    wer = record(searched)["wer"]
-    fitness = [one["fitness"] for one in wer["sample"]]
-    assert len(fitness) == 4 and fitness == sorted(fitness)
-    assert fitness[0] == min(one["best"]["fitness"] for one in record(searched)["budgets"])
-    assert all(one["wer"] >= 0 for one in wer["sample"])
-    assert wer["rank_correlation"] is None or -1 <= wer["rank_correlation"] <= 1
+    found = record(searched)
+    assert len(found["wer"]["budgets"]) == len(found["budgets"])
+    for sampled, one in zip(found["wer"]["budgets"], found["budgets"], strict=True):
+        fitness = [network["fitness"] for network in sampled["sample"]]
+        assert 0 < len(fitness) <= 4 and fitness == sorted(fitness)
+        sizes = [network["bytes"] for network in sampled["sample"]]
+        assert 0.95 * one["bytes"] <= min(sizes) <= max(sizes) <= one["bytes"]
+        assert all(network["wer"] >= 0 for network in sampled["sample"])
+        told = sampled["rank_correlation"]
+        assert told is None or -1 <= told <= 1
 
 
 def test_error_rates_of_what_is_in_the_table(searched, command, tmp_path, models, tiny_corpus):
@@ -182,13 +186,6 @@ def test_budgets_of_multiply_adds(searched, command, tmp_path, models):
     packed = read_packed(tmp_path / "small.packed")
     assert packed_bytes(packed) == best["bytes"]
     assert extract(models["supernet"], *words, "--budget", "1kMAC") == 1
-
-
-def test_a_sample_is_spread_over_the_ranks():
-    values = [0.3, math.inf, 0.1, 0.5, 0.2, 0.4]
-    networks = [Evaluated({"a": 0.1}, 1.0, value) for value in values]
-    assert [one.fitness for one in spread(networks, 3)] == [0.1, 0.3, 0.5]
-    assert [one.fitness for one in spread(networks, 9)] == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 def test_a_known_error_rate(models, tiny_corpus, monkeypatch):
@@ -265,7 +262,51 @@ def test_one_shot_prunings_of_a_model_without_masks(command, tmp_path, caplog):
 
 def test_a_model_of_one_sparsity_has_nothing_to_search(command, tmp_path, capsys):
     assert command(tmp_path, model="gradual") == 1
-    assert "was trained to one sparsity (weight_pruning.method=gradual)" in capsys.readouterr().err
+    assert "weight_pruning.method=gradual trains to one sparsity" in capsys.readouterr().err
+
+
+def test_by_default_there_is_room_for_all_uniform_ones(models, tiny_corpus, tmp_path, caplog):
+    """Of tenths up to 0.8, and of the budgets."""
+    caplog.set_level(logging.INFO)
+    budgets = [f"{0.004 * level:.3f}" for level in range(110, 121)]
+    data = ("--manifest-dir", tiny_corpus.manifests, "--lang-dir", tiny_corpus.lang)
+    words = ("--model", models["supernet"], "--dev-set", "dev", "--generations", 0, *data)
+    words = ("search", "--exp-dir", tmp_path, *words, "--budgets", *budgets)
+    assert cli.main([str(word) for word in words]) == 0
+    choices = record(tmp_path)["options"]["choices"]
+    assert record(tmp_path)["options"]["population"] == len(choices) == 20
+    assert "--population 20: as many as there are uniform sub-networks" in caplog.text
+
+
+def test_a_dry_run_sees_what_a_training_will_not_have(command, models, tmp_path, capsys):
+    """Exactly, once there is a vocabulary."""
+    config = tmp_path / "config.yaml"
+    save_config(load_model(models["supernet"], "cpu")[1], config)
+    dry, exp = ("--dry-run", "true", "--config", config), tmp_path / "exp"
+    bank = open_source(models["supernet"], []).bank
+    least = bank.sizes(0.8).float32_bytes
+    assert command(exp, *dry, budgets=["0.8", f"{least}B"]) == 0
+    assert command(exp, *dry, budgets=[f"{least - 1}B"]) == 1
+    error = capsys.readouterr().err
+    assert "are less than the smallest sub-network has" in error
+    assert command(exp, *dry, "--lang-dir", tmp_path, budgets=[f"{least - 1}B"]) == 0
+    for words, message in (
+        (["1kB"], "--budgets: 0.001 MB are less than the smallest sub-network"),
+        (["1kMAC"], "--budgets: 0.001 MMAC are less than the smallest sub-network"),
+        (["0.81"], "--budgets 0.81: no sub-network above sparsity 0.8"),
+        (["5"], "'5' is neither a size"),
+        (["0.5", "weight_pruning.method=gradual"], "gradual trains to one sparsity"),
+        (["0.5", "weight_pruning.blokc=8x1"], "did you mean 'block'?"),
+    ):
+        assert command(exp, *dry, "--lang-dir", tmp_path, budgets=words) == 1
+        assert message in capsys.readouterr().err
+    # without masks any sparsity will do, and where layers compete sizes depend on the weights
+    assert command(exp, *dry, budgets=["0.98", "weight_pruning.method=none"]) == 0
+    assert command(exp, *dry, budgets=["1kB", "weight_pruning.scope=global"]) == 0
+    assert not exp.exists()
+    for half in (dry[:2], dry[2:]):
+        assert command(exp, *half) == 1
+        assert "give both, or none" in capsys.readouterr().err
 
 
 def test_a_network_that_computes_nan_never_wins(command, models, tmp_path, capsys):

@@ -1,8 +1,10 @@
 """Training with masks: exact resume, equal bits on all ranks, and weights that do not move."""
 
+import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -12,6 +14,7 @@ from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks, stop_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
+from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.pack import pack, unpack
 from tests.training.command import assert_same
 from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
@@ -31,7 +34,7 @@ def make_trainer(tiny_corpus, tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_resume_after_every_step(method, make_trainer):
     """With data pruning on: both hearts in one run."""
-    pruning = {"data_pruning": {"policy": "random", "keep": 0.6, "anneal": 0.34}}
+    pruning = {"data_pruning": {"policy": "easy2hard", "keep": 0.6, "anneal": 0.34}}
     options = {"training__epochs": 3, **pruning}
     trainer = make_trainer("whole", METHODS[method], **options)
     assert trainer.run() == 0
@@ -95,6 +98,79 @@ def test_a_step_moves_the_union_of_what_it_trained(make_trainer):
     assert moved
 
 
+def test_a_loss_is_compared_with_those_of_like_sparsity(make_trainer):
+    """Data pruning's levels are of the sub-networks that the batches drew."""
+    for method, kinds in (("supernet", range(1, 10)), ("sandwich", [0]), ("gradual", [0])):
+        masking = {**METHODS[method], "schedule": {"kind": "constant", "final": 0.8}}
+        trainer = make_trainer(method, masking)
+        trainer.data.start_epoch(1)
+        drawn = set()
+        for step, batch in enumerate(trainer.batches()):
+            trainer.step([batch], Meter(ALONE), False)
+            told = trainer.masking.networks(step, 0)[-1]
+            drawn.add(trainer.masking.kind(told))
+        levels = trainer.data.sampler.scores.pending()["trend"][:, 1]
+        assert drawn | {0} == {0, *np.flatnonzero(levels)} and drawn <= set(kinds)
+        assert len(drawn) > 2 or method != "supernet"
+    names = [layer.name for layer in trainer.masking.bank.layers]
+    trainer.masking.options.method = "supernet"
+    found = [trainer.masking.kind(dict.fromkeys(names, s)) for s in (0.0, 0.04, 0.1, 0.66, 0.99)]
+    assert found == [1, 1, 2, 8, 11]
+
+
+def test_losses_of_unlike_networks_are_not_ranked_as_they_are(make_trainer):
+    raw = {"policy": "easy2hard", "keep": 0.6, "detrend": False}
+    with pytest.raises(UserError, match="data_pruning.detrend=true, which divides .*=sandwich"):
+        make_trainer("refused", SUPERNET, data_pruning=raw)
+    for method in ("sandwich", "gradual"):
+        make_trainer(method, METHODS[method], data_pruning=raw)
+    make_trainer("random", SUPERNET, data_pruning={**raw, "policy": "random"})
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_the_scan_of_memory_holds_masked_weights(scale, make_trainer):
+    masking = {**SUPERNET, "supernet": {"distillation": {"scale": scale}}}
+    trainer = make_trainer("exp", masking)
+    trainer.data.start_epoch(1)
+    sets = [next(iter(trainer.data.sampler))]
+    zeros: list[float] = []
+    weight = next(iter(trainer.masking.bank.parameters().values()))
+    trainer.model.encoder.register_forward_pre_hook(
+        lambda *_: zeros.append((weight == 0).float().mean().item())
+    )
+    before = weight.detach().clone()
+    trainer.scan_memory(sets)
+    assert zeros == pytest.approx([0.0, 0.8] if scale else [0.8], abs=0.05)
+    assert torch.equal(weight, before) and weight.grad is None
+
+
+def check_one_byte(ranks, trainer, state) -> None:
+    """A rank of which one level is another says so before it trains, and so does every other."""
+    refresh = MaskBank.refresh
+
+    def corrupted(self) -> None:
+        refresh(self)
+        if ranks.rank:
+            next(iter(self._levels.values()))[0] ^= 1
+
+    batches = trainer.batches()
+    MaskBank.refresh = corrupted
+    trainer.position.step = 3  # when blocks are ranked
+    with pytest.raises(UserError, match=r"the mask bank of rank 1 differs .* \(step 3\): the"):
+        trainer.step([next(batches)], Meter(ranks), False)
+    MaskBank.refresh = refresh
+    if ranks.rank:
+        state["bank"]["levels"][-1] ^= 1
+    trainer.masking.load_state_dict(state)
+    trainer.position.step = 4
+    with pytest.raises(UserError, match=r"the mask bank of rank 1 differs .* \(step 4\): the"):
+        trainer.step([next(batches)], Meter(ranks), False)
+    if ranks.rank:
+        state["bank"]["levels"][-1] ^= 1
+    trainer.masking.load_state_dict(state)
+    trainer.step([next(batches)], Meter(ranks), False)
+
+
 def rank_main(rank: int, corpus, root: Path) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
     torch.set_num_threads(1)
@@ -122,6 +198,9 @@ def rank_main(rank: int, corpus, root: Path) -> None:
         assert again.run() == 0
         assert_same(again.model.state_dict(), trainer.model.state_dict())
         assert again.seen == trainer.seen
+    fresh = trainer_of(config, corpus, root / "fresh", ranks)
+    fresh.data.start_epoch(1)
+    check_one_byte(ranks, fresh, fresh.masking.state_dict())
     stop_ranks()
 
 
@@ -145,6 +224,14 @@ def test_the_sparsest_is_validated_as_well(make_trainer):
     masking, trainer.masking = trainer.masking, None
     assert trainer.validate()["dev"] == pytest.approx(losses["dev@0.80"], rel=1e-5)
     assert masking.bank.density(0.8) == pytest.approx(0.2, abs=0.02)
+
+
+def test_what_is_pruned_is_told(make_trainer, caplog):
+    caplog.set_level(logging.INFO)
+    make_trainer("plain", {})
+    assert "pruned as" not in caplog.text
+    trainer = make_trainer("exp", SUPERNET)
+    assert f"pruned: {len(trainer.masking.bank.layers)} layers" in caplog.text
 
 
 def test_what_does_not_fit_is_named(make_trainer):

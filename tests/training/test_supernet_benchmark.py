@@ -55,7 +55,8 @@ def test_all_ways_take_the_same_steps(noise, bench, monkeypatch, capsys, tmp_pat
     assert list(refreshes.values()) == [1 + 6] * 3
     head, *lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
-        rf"{NUMBER} M parameters, {NUMBER} M of them in 8x1 blocks; progress 0.55, sparsity 0.80; "
+        rf"{NUMBER} M parameters, {NUMBER} M of them in 8x1 blocks; progress 0.[56]{NUMBER} to "
+        rf"0.{NUMBER}, sparsity 0.800; "
         rf"2 rounds of 4 steps{' on noise' * noise}, 1 threads, torch \S+",
         head,
     )
@@ -74,7 +75,19 @@ def test_the_middle_of_the_ramp(bench, capsys):
     ramp = [f"{SCHEDULE}.start=0.25", f"{SCHEDULE}.end=0.75", "training.epochs=1000"]
     assert bench("--rounds", 1, *ramp, noise=True) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert "progress 0.5, sparsity 0.70; 1 rounds of 2 steps" in head and len(lines) == 3
+    assert "progress 0.501, sparsity 0.701; 1 rounds of 2 steps" in head and len(lines) == 3
+
+
+def test_a_round_that_climbs_says_how_far(bench, capsys):
+    """From the first step's place to the last one's."""
+    ramp = [f"{SCHEDULE}.kind=linear", f"{SCHEDULE}.start=0", f"{SCHEDULE}.end=1"]
+    words = ("--rounds", 1, "--steps", 4, "--progress", 0.25, *ramp, "training.epochs=4")
+    assert bench(*words, noise=True) == 0
+    [told] = re.findall(rf"progress ({NUMBER}) to ({NUMBER}), sparsity ({NUMBER}) to ({NUMBER});",
+                        capsys.readouterr().out)  # fmt: skip
+    first, last, least, most = map(float, told)
+    assert 0.25 < first < last <= 0.5
+    assert (least, most) == pytest.approx((0.8 * first, 0.8 * last), abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -380,6 +380,11 @@ def test_a_dry_run_reads_no_data_and_lays_out_the_model(train_command, capsys):
     ):
         assert train_command("--dry-run", "true", *word.split()) == 1
         assert message in capsys.readouterr().err
+    assert train_command("--dry-run", "true", "weight_pruning.method=gradual") == 0
+    _, *table = capsys.readouterr().out.splitlines()
+    assert table[0] == "| parameter | shape | elements | pruned as |"
+    assert any(row.endswith(" | linear |") for row in table)
+    assert any(row.endswith(" | no: embedding |") for row in table)
     assert not train_command.exp.exists()
 
 

@@ -70,6 +70,7 @@ def test_a_sandwich_ends_with_the_dense_one():
     assert len(networks) == 4
     assert set(networks[-1].values()) == {0.0} and set(networks[-2].values()) == {0.8}
     assert networks[0] != networks[1]
+    assert sub_networks(LAYERS, options, 0.0, 1, 3) == [dict.fromkeys(LAYERS, 0.0)]
 
 
 def test_the_densest_is_the_least_sparsity_of_each_layer():

@@ -2,16 +2,16 @@
 
 from asrprune.studies.data_pruning.options import FASTER, PARITY, ClaimOptions
 from asrprune.studies.data_pruning.summary import KeepRow, Summary
-from asrprune.studies.rows import difference, ratio_interval, timed_seeds
+from asrprune.studies.rows import ratio_interval, timed_seeds
 from asrprune.studies.verdicts import (
     CONTRADICTED,
     HOLDS,
     INCONCLUSIVE,
     LEAST_SEEDS,
-    Compared,
     Verdict,
     at_least_as_good,
     better_than_each,
+    compare,
     concluded,
     count_seeds,
     show,
@@ -31,21 +31,20 @@ def judge(claim: ClaimOptions, summary: Summary, margin: float) -> Verdict:
 
 
 def _parity(summary: Summary, row: KeepRow, margin: float) -> Verdict:
-    found = difference(row, summary.full)
-    if found is None:
+    compared = compare("full data", row, summary.full, 1)
+    if compared is None:
         return Verdict(INCONCLUSIVE, "no common seeds")
-    compared = Compared("full data", *found)
     most = margin * summary.full.rate.value
     text = f"{show(compared.estimate)} against full data, {100 * most:.2f} being as good as none"
-    return concluded(at_least_as_good(compared.estimate, most), text, [compared])
+    return concluded(at_least_as_good(compared, most), text, [compared])
 
 
 def _better(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
     rivals = [(name, summary.rows.get((name, row.keep))) for name in claim.than]
     compared = [
-        Compared(name, *found)
+        found
         for name, rival in rivals
-        if rival and (found := difference(row, rival))
+        if rival and (found := compare(name, row, rival, len(rivals)))
     ]
     if len(compared) < len(claim.than):
         return Verdict(INCONCLUSIVE, "not run")
@@ -57,7 +56,7 @@ def _faster(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
     seeds = timed_seeds(row, summary.full)
     if not seeds:
         return Verdict(INCONCLUSIVE, "no training of it, or of full data, ran through undisturbed")
-    value, low, high = ratio_interval(
+    value, low, high, could_show = ratio_interval(
         [summary.full.records[seed]["seconds"] for seed in seeds],
         [row.records[seed]["seconds"] for seed in seeds],
     )
@@ -70,5 +69,5 @@ def _faster(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
     elif high < claim.by:
         verdict = CONTRADICTED
     return Verdict(
-        verdict, f"{value:.2f}x [{low:.2f}, {high:.2f}], {ceiling}", f"{high - value:.2f}x"
+        verdict, f"{value:.2f}x [{low:.2f}, {high:.2f}], {ceiling}", f"factor {could_show:.2f}"
     )

@@ -17,11 +17,6 @@ class KeepCell(Cell):
 
     keep: float
 
-    @property
-    def key(self) -> tuple[str, float, int]:
-        """What tells it from the others of its comparison."""
-        return self.method, self.keep, self.seed
-
 
 def name_of(method: str, keep: float, seed: int) -> str:
     """``easy2hard-0.7-seed0``: a cell's folder."""

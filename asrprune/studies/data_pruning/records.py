@@ -13,11 +13,10 @@ from asrprune.studies.data_pruning.grid import KeepCell, phases
 from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.measured import (
     errors_of_set,
-    how_it_was_made,
+    how_it_is_made,
     read_metrics,
     what_it_saw,
     what_it_took,
-    where_it_ran,
 )
 from asrprune.studies.study import TRAIN, Record
 
@@ -40,12 +39,12 @@ def make_records(
         "policy": config.data_pruning.policy,
         "keep": cell.keep,
         "seed": cell.seed,
-        **how_it_was_made(options, cell, config, folder),
+        **how_it_is_made(options, cell, folder),
         **audio_and_keep_sets(folder, config),
         "kept": who_was_kept(folder),
         **what_it_took(progress[TRAIN]),
         "other_seconds": round(others, 1),
-        **where_it_ran(options),
+        "synthetic": options.synthetic,
     }
     return [
         {"set": name, **errors_of_set(options, config, folder, name), **about}

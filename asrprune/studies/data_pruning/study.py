@@ -8,8 +8,8 @@ from asrprune.studies.data_pruning.grid import KeepCell, cells_of, name_of
 from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.data_pruning.plots import draw_plots
 from asrprune.studies.data_pruning.records import make_records
-from asrprune.studies.data_pruning.tables import markdown
-from asrprune.studies.measured import data_words, decoding_words, train_steps
+from asrprune.studies.data_pruning.tables import sections
+from asrprune.studies.measured import data_words, decoding_words, how_it_is_made, train_steps
 from asrprune.studies.study import Record, Study
 
 
@@ -33,6 +33,11 @@ class DataPruningStudy(Study):
             "score": ["score", *where, *what],
         }
 
+    def needs(self, cell: KeepCell) -> dict[str, str]:
+        """Each the one before."""
+        steps = list(self.steps(cell))
+        return dict(zip(steps[1:], steps[:-1], strict=True))
+
     def expected(self, cell: KeepCell) -> list[Hashable]:
         """One a test set."""
         return list(self.options.test_sets)
@@ -51,9 +56,13 @@ class DataPruningStudy(Study):
         """One a test set."""
         return make_records(self.options, cell, config, self.folder(cell), progress)
 
-    def markdown(self, cells: Sequence[KeepCell], records: Sequence[Record]) -> str:
+    def made_by(self, cell: KeepCell, key: Hashable) -> Record:
+        """The training's command, and how it is tested."""
+        return how_it_is_made(self.options, cell, self.folder(cell))
+
+    def sections(self, cells: Sequence[KeepCell], records: Sequence[Record]) -> list[str]:
         """Errors, costs and claims."""
-        return markdown(self.options, cells, records)
+        return sections(self.options, cells, records)
 
     def draw(self, records: Sequence[Record]) -> None:
         """Error rates against audio and time, and who was kept."""

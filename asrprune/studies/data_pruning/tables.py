@@ -8,19 +8,10 @@ from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.data_pruning.plots import PLOTS
 from asrprune.studies.data_pruning.summary import KeepRow, Summary
 from asrprune.studies.drawing import plot_path
-from asrprune.studies.markup import (
-    NOTHING,
-    about,
-    image,
-    missing,
-    of_set,
-    percent,
-    table,
-    times,
-)
+from asrprune.studies.markup import NOTHING, image, of_set, percent, table, times
 from asrprune.studies.rows import difference
 from asrprune.studies.study import Record
-from asrprune.studies.verdicts import points, show
+from asrprune.studies.verdicts import LEGEND, points, show
 
 ERRORS = (
     *("method", "keep", "seeds", "WER", "ins", "del", "sub"),
@@ -33,18 +24,14 @@ COSTS = (
 CLAIMS = ("claim", "verdict", "measured", "could show")
 
 
-def markdown(study: DataStudyOptions, cells: Sequence[KeepCell], records: Sequence[Record]) -> str:
-    """Everything that is said of a comparison, between the marks of its report.
+def sections(
+    study: DataStudyOptions, cells: Sequence[KeepCell], records: Sequence[Record]
+) -> list[str]:
+    """What is said of a comparison: of each test set its tables; a legend; plots.
 
-    :param cells: all of the grid, for the order of the rows and what is missing.
+    :param cells: all of the grid, for the order of the rows.
     """
-    if not records:
-        return "Nothing has been run.\n"
-    done = {(record["method"], record["keep"], record["seed"]) for record in records}
-    left = [cell.name for cell in cells if cell.key not in done]
-    parts = [about(study, records, len(done))]
-    if left:
-        parts.append(missing(left, len(cells)))
+    parts: list[str] = []
     order = list(dict.fromkeys((cell.method, cell.keep) for cell in cells))
     for name in study.test_sets:
         summary = Summary(records, name)
@@ -65,7 +52,7 @@ def markdown(study: DataStudyOptions, cells: Sequence[KeepCell], records: Sequen
     parts.append(_legend(study))
     for axis, text in PLOTS.items():
         parts.append(image(study, text, plot_path(study.results, axis)))
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def _errors(summary: Summary, row: KeepRow) -> Iterable[str]:
@@ -101,13 +88,13 @@ def _legend(study: DataStudyOptions) -> str:
     return (
         "Intervals are of 95 %, resampled by speaker and by seed, the same for both sides of a "
         "difference, and stretched where few seeds make up the spread (Student); of one seed they "
-        "hold for that seed only. *Could show*: the least true "
-        "difference (from full data) that would be found 4 times out of 5. *Compressed full*: full "
+        "hold for that seed only. *Compressed full*: full "
         "data for fewer epochs, with the whole schedule; the row whose audio is nearest. *Saving*, "
         "*ceiling*: audio of full data against the audio that was seen, after time dropping. "
         "*Training*: wall-clock from the start of the process to its end, scoring, planning, "
         "loading and saving included; times are of trainings that were never stopped. "
         "*Turnover*: share of a keep-set that was not in the one before. *Never kept*, *seen*: "
         "share of the cuts that no pruned cycle kept, and that no cycle did. Parity: within "
-        f"{100 * study.margin:g} % of full data's WER."
+        f"{100 * study.margin:g} % of full data's WER. {LEGEND} In "
+        "the table of errors it is of the difference from full data."
     )

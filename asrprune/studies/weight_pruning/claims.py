@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from asrprune.studies.rows import difference, ratio_interval
+from asrprune.studies.rows import ratio_interval
 from asrprune.studies.study import Record
 from asrprune.studies.verdicts import (
     CONTRADICTED,
@@ -13,6 +13,7 @@ from asrprune.studies.verdicts import (
     Verdict,
     at_least_as_good,
     better_than_each,
+    compare,
     concluded,
     count_seeds,
     show,
@@ -21,8 +22,6 @@ from asrprune.studies.weight_pruning.costs import costs_of
 from asrprune.studies.weight_pruning.grid import NetworksCell
 from asrprune.studies.weight_pruning.options import BETTER, COST, DENSE, ClaimOptions
 from asrprune.studies.weight_pruning.summary import Summary
-
-NOT_RUN = Verdict(INCONCLUSIVE, "not run")
 
 
 def judge(
@@ -37,29 +36,38 @@ def judge(
         return _cost(claim, cells, records)
     compared = _compared(claim, summary)
     if compared is None:
-        return NOT_RUN
+        return Verdict(INCONCLUSIVE, "not run")
+    if not compared:
+        return Verdict(INCONCLUSIVE, "nothing to compare: they are the same networks")
     if claim.kind == BETTER:
         return better_than_each([one for one, _ in compared])
     return _no_worse(compared, margin)
 
 
 def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, float]] | None:
-    """At each sparsity the difference to each rival, and the rival's error rate."""
-    found = []
+    """At each sparsity the difference to each rival, and the rival's error rate.
+
+    Left out are networks that are the same: the gradually pruned one at 0 is the dense model.
+    None where some have not been run.
+    """
+    pairs = []
     for sparsity in claim.at:
         row = summary.rows.get((claim.method, sparsity))
         for name in claim.than:
             rival = summary.rows.get((name, sparsity))
-            result = difference(row, rival) if row and rival else None
-            if result is None:
+            if row is None or rival is None:
                 return None
-            found.append((Compared(f"{name} at {sparsity:g}", *result), rival.rate.value))
-    return found
+            if rival is not row:
+                pairs.append((f"{name} at {sparsity:g}", row, rival))
+    found = [
+        (compare(name, row, rival, len(pairs)), rival.rate.value) for name, row, rival in pairs
+    ]
+    return None if any(one is None for one, _ in found) else found
 
 
 def _no_worse(compared: Sequence[tuple[Compared, float]], margin: float) -> Verdict:
     """Holds if it does so at every level, contradicted if it is at any."""
-    levels = [at_least_as_good(one.estimate, margin * rate) for one, rate in compared]
+    levels = [at_least_as_good(one, margin * rate) for one, rate in compared]
     verdict = INCONCLUSIVE
     if all(level == HOLDS for level in levels):
         verdict = HOLDS
@@ -85,7 +93,7 @@ def _cost(claim: ClaimOptions, cells: Sequence[NetworksCell], records: Sequence[
     seeds = sorted(ours.keys() & dense.keys())
     if not seeds:
         return Verdict(INCONCLUSIVE, "nothing that ran through undisturbed")
-    value, low, high = ratio_interval(
+    value, low, high, could_show = ratio_interval(
         [ours[seed] for seed in seeds], [dense[seed] for seed in seeds]
     )
     if len(seeds) < LEAST_SEEDS:
@@ -98,5 +106,5 @@ def _cost(claim: ClaimOptions, cells: Sequence[NetworksCell], records: Sequence[
     return Verdict(
         verdict,
         f"{value:.3f}x [{low:.3f}, {high:.3f}] of the dense training",
-        f"{high - value:.3f}x",
+        f"factor {could_show:.3f}",
     )

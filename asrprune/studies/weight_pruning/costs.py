@@ -12,7 +12,9 @@ from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, ONE_SHOT
 class Cost:
     """Of all that one seed's networks of a method need, in trainings and in one search.
 
-    Times are None where something was stopped and went on, which hides a part of them.
+    A training's times are None where it was stopped and went on, which hides a part of them. A
+    search's seconds are those of all its evaluations, whenever and for whatever they were done: two
+    searches that share some of them both bear them. Their CPU seconds nobody knows.
     """
 
     trainings: int
@@ -20,8 +22,7 @@ class Cost:
     training_seconds: float | None
     training_cpu_seconds: float | None
     evaluations: int
-    search_seconds: float | None
-    search_cpu_seconds: float | None
+    search_seconds: float
 
     @property
     def seconds(self) -> float | None:
@@ -30,8 +31,8 @@ class Cost:
 
     @property
     def cpu_seconds(self) -> float | None:
-        """Of trainings and search."""
-        return _sum([self.training_cpu_seconds, self.search_cpu_seconds])
+        """Of trainings; None where a search comes to it."""
+        return None if self.evaluations else self.training_cpu_seconds
 
 
 def costs_of(
@@ -75,8 +76,7 @@ def _cost(method: str, trainings: list[list[Record]]) -> Cost:
         _sum([_whole(record, "seconds") for record in firsts]),
         _sum([_whole(record, "cpu_seconds") for record in firsts]),
         search["evaluations"] if search else 0,
-        _whole(search, "seconds") if search else 0.0,
-        _whole(search, "cpu_seconds") if search else 0.0,
+        search["evaluation_seconds"] if search else 0.0,
     )
 
 

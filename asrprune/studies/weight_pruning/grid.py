@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asrprune.config import load_config
+from asrprune.config import Config, load_config
+from asrprune.errors import UserError
 from asrprune.studies.measured import data_words, decoding_words, train_steps
-from asrprune.studies.study import Cell
+from asrprune.studies.study import TRAIN, Cell
 from asrprune.studies.weight_pruning.options import (
     DENSE,
     GRADUAL,
@@ -17,10 +18,14 @@ from asrprune.studies.weight_pruning.options import (
     TRAININGS,
     WeightStudyOptions,
 )
+from asrprune.weight_pruning.options import parse_block
 
 # network -> what its search writes
 TABLES = {SEARCHED: "pareto.json", RANDOM_SEARCH: "pareto-random.json"}
 MODEL = "network.pt"  # in a network's folder
+# a step of its own, that costs no search anything: does the loss order networks as the WER does?
+SAMPLE = "sample"
+SAMPLE_TABLE = "sample.json"
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,47 @@ def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[Netw
         words = [*options.words, *more, f"seed={seed}"]
         for name, own, networks in _trainings(options, order[place]):
             # a misspelt word is found here, before hours of training
-            epochs = load_config(options.config, [*words, *own]).training.epochs
+            config = load_config(options.config, [*words, *own])
+            _check_levels(options, config, networks)
             cells.append(
                 NetworksCell(
                     name=f"{name}-seed{seed}",
                     method=order[place],
                     seed=seed,
                     words=(*words, *own),
-                    epochs=epochs,
+                    epochs=config.training.epochs,
                     networks=tuple(networks),
                 )
             )
     return cells
+
+
+def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequence[Network]) -> None:
+    """See before hours of training that a supernet has what is to be taken out of it.
+
+    :raises UserError: a sparsity that it does not reach; a search that cannot begin.
+    """
+    pruning = config.weight_pruning
+    if pruning.method != SUPERNET:
+        return
+    final = pruning.schedule.final
+    if above := [f"{one.sparsity:g}" for one in networks if one.sparsity > final + 1e-6]:
+        raise UserError(
+            f"sparsities {', '.join(dict.fromkeys(above))}: a supernet is trained to "
+            f"weight_pruning.schedule.final={final:g}; raise that by words, or leave them out"
+        )
+    if any(network.method in TABLES for network in networks):
+        # both import torch
+        from asrprune.studies.budgets import choices_of
+        from asrprune.weight_pruning.blocks import LEVELS, level_of
+
+        wanted = [level_of(level) / LEVELS for level in options.searched]
+        choices = choices_of(parse_block(pruning.block), final, wanted)
+        if options.search.population < len(choices):
+            raise UserError(
+                f"search.population={options.search.population}: at least {len(choices)}, for the "
+                f"first one holds the uniform sub-networks of {', '.join(map(str, choices))}"
+            )
 
 
 def _trainings(
@@ -106,9 +140,13 @@ def _trainings(
 def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> dict[str, list[str]]:
     """Train, average, search where it is asked for; then extract, decode and score each network."""
     steps = train_steps(options, cell, folder)
-    for way in dict.fromkeys(network.method for network in cell.networks):
-        if way in TABLES:
-            steps[way] = _search(options, cell, folder, way)
+    ways = {network.method for network in cell.networks}
+    for way, table in TABLES.items():
+        if way in ways:
+            steps[way] = _search(options, cell, folder, way, table)
+    if SEARCHED in ways and options.search.sample_wer:
+        words = _search(options, cell, folder, SEARCHED, SAMPLE_TABLE)
+        steps[SAMPLE] = [*words, "--sample-wer", str(options.search.sample_wer)]
     for network in cell.networks:
         place = folder / network.name
         what = ["--exp-dir", str(place)]
@@ -117,6 +155,17 @@ def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> d
         steps[f"decode {network.name}"] = ["decode", *what, *decode]
         steps[f"score {network.name}"] = ["score", *what, *decoding_words(options)]
     return steps
+
+
+def needs_of(cell: NetworksCell) -> dict[str, str]:
+    """Step -> the step whose output it takes."""
+    needs = {"average": TRAIN, **dict.fromkeys(TABLES, "average"), SAMPLE: SEARCHED}
+    for network in cell.networks:
+        source = network.method if network.method in TABLES else "average"
+        needs[f"extract {network.name}"] = source
+        needs[f"decode {network.name}"] = f"extract {network.name}"
+        needs[f"score {network.name}"] = f"decode {network.name}"
+    return needs
 
 
 def extract_words(folder: Path, network: Network) -> list[str]:
@@ -128,15 +177,15 @@ def extract_words(folder: Path, network: Network) -> list[str]:
     return [*words, "--sparsity", f"{network.sparsity:g}", "--output", str(output)]
 
 
-def _search(options: WeightStudyOptions, cell: Cell, folder: Path, way: str) -> list[str]:
-    """Both searches use one log of evaluations: none is done twice."""
+def _search(
+    options: WeightStudyOptions, cell: Cell, folder: Path, way: str, table: str
+) -> list[str]:
+    """All searches of a cell use one log of evaluations: none is done twice."""
     search = options.search
     words = ["search", "--exp-dir", str(folder), *data_words(options), "--dev-set", search.dev_set]
     if search.max_seconds:
         words += ["--max-seconds", f"{search.max_seconds:g}"]
     words += ["--budgets", *(f"{level:g}" for level in options.searched)]
     words += ["--population", str(search.population), "--generations", str(search.generations)]
-    words += ["--seed", str(cell.seed), "--output", str(folder / TABLES[way])]
-    if way == RANDOM_SEARCH:
-        return [*words, "--method", "random"]
-    return [*words, "--sample-wer", str(search.sample_wer)] if search.sample_wer else words
+    words += ["--seed", str(cell.seed), "--output", str(folder / table)]
+    return [*words, "--method", "random"] if way == RANDOM_SEARCH else words

@@ -11,6 +11,8 @@ DENSE, GRADUAL, SUPERNET = "dense", "gradual", "supernet"
 TRAININGS = (DENSE, GRADUAL, SUPERNET)
 # networks that come of them, besides those of the trainings' own names
 ONE_SHOT, SEARCHED, RANDOM_SEARCH = "one_shot", "searched", "random_search"
+FOUND = (SEARCHED, RANDOM_SEARCH)
+LEAST_SAMPLE = 3
 COST, NO_WORSE, BETTER = "cost", "no_worse", "better"
 
 
@@ -30,7 +32,8 @@ class SearchStepOptions:
     max_seconds: float = option(0.0, minimum=0)  # of its speech; 0: all of it
     population: int = option(16, minimum=1)
     generations: int = option(30, minimum=0)
-    sample_wer: int = option(0, minimum=0)  # sub-networks to decode as well; 0: none
+    # sub-networks of each size to decode as well, which no search is charged for; 0: none
+    sample_wer: int = option(0, minimum=0)
 
 
 @dataclass
@@ -38,7 +41,8 @@ class ClaimOptions:
     """A sentence to judge by what is measured of ``method``.
 
     - ``cost``: all of its networks together, a search for them included, take at most ``by`` times
-      what one dense training takes (``passes`` are of trainings alone)
+      what one dense training takes (``passes`` are of trainings alone; of a search, CPU seconds are
+      not known)
     - ``no_worse``: at each sparsity of ``at``, its error rate is that of each of ``than``, or lower
     - ``better``: at each sparsity of ``at``, its error rate is lower than that of each of ``than``
     """
@@ -78,6 +82,11 @@ class WeightStudyOptions(StudyOptions):
             raise UserError(f"{prefix}sparsities is not set")
         if self.searched and not self.search.dev_set:
             raise UserError(f"{prefix}search.dev_set is not set: searched={list(self.searched)}")
+        if 0 < self.search.sample_wer < LEAST_SAMPLE:
+            raise UserError(
+                f"{prefix}search.sample_wer={self.search.sample_wer}: at least {LEAST_SAMPLE} to "
+                "correlate, or 0 for none"
+            )
         for name in self.methods:
             if name in (DENSE, GRADUAL, ONE_SHOT, SEARCHED, RANDOM_SEARCH):
                 raise UserError(f"{prefix}methods.{name}: words go to variants of the supernet")
@@ -94,11 +103,15 @@ class WeightStudyOptions(StudyOptions):
         networks = [ONE_SHOT, *trainings[1:], SEARCHED, RANDOM_SEARCH]
         if claim.kind == COST:
             check_name(where, claim.method, networks)
+            if claim.measure == "cpu_seconds" and claim.method in FOUND:
+                raise UserError(f"{where}: CPU seconds of a search are not known: measure: seconds")
             return
         for name in (claim.method, *claim.than):
             check_name(where, name, networks)
         if not (claim.than and claim.at):
             raise UserError(f"{where}: {claim.kind}: than which methods, at which sparsities?")
-        for level in claim.at:
-            if level not in {*self.sparsities, *self.searched}:
-                raise UserError(f"{where}: at={level:g} is none of the sparsities")
+        for name in (claim.method, *claim.than):
+            key = "searched" if name in FOUND else "sparsities"
+            for level in claim.at:
+                if level not in getattr(self, key):
+                    raise UserError(f"{where}: at={level:g}: {name} is not at that ({key})")

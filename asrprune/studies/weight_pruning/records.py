@@ -12,20 +12,20 @@ from asrprune.config import Config
 from asrprune.files import read_json
 from asrprune.studies.measured import (
     errors_of_set,
-    how_it_was_made,
+    how_it_is_made,
     what_it_saw,
     what_it_took,
-    where_it_ran,
 )
 from asrprune.studies.study import TRAIN, Record
 from asrprune.studies.weight_pruning.grid import (
     MODEL,
+    SAMPLE_TABLE,
     TABLES,
     Network,
     NetworksCell,
     extract_words,
 )
-from asrprune.studies.weight_pruning.options import WeightStudyOptions
+from asrprune.studies.weight_pruning.options import SEARCHED, WeightStudyOptions
 
 
 def make_records(
@@ -42,11 +42,11 @@ def make_records(
     """
     training = {
         "training": cell.name,
-        **how_it_was_made(options, cell, config, folder),
+        **how_it_is_made(options, cell, folder),
         **what_the_training_did(folder, config),
         **what_it_took(progress[TRAIN]),
+        "synthetic": options.synthetic,
     }
-    place = where_it_ran(options)
     return [
         {
             "set": name,
@@ -56,9 +56,8 @@ def make_records(
             **errors_of_set(options, config, folder / network.name, name),
             **size_of(folder / network.name),
             "extract": shlex.join(["asrprune", *extract_words(folder, network)]),
-            "search": search_of(options, folder, network, progress),
+            "search": search_of(options, folder, network),
             **training,
-            **place,
         }
         for name in options.test_sets
         for network in cell.networks
@@ -98,39 +97,46 @@ def search_of(
     options: WeightStudyOptions,
     folder: Path,
     network: Network,
-    progress: dict[str, dict[str, Any]],
 ) -> Record | None:
     """What the search for a network took, for all sizes together; None of a uniform one.
 
     ``loss`` is the network's on the development set, ``uniform_loss`` that of the best uniform one
-    of its size at most. ``seconds`` and ``cpu_seconds`` are of the process; ``evaluation_seconds``
-    are of all its evaluations, also of those that another search has done before.
+    of its size at most. ``evaluation_seconds`` are of all the search's evaluations, also of those
+    that were done before, by another search or by this one before it was stopped.
+    Where a sample was asked for, ``rank_correlation`` is that of loss and WER among networks of the
+    network's size, ``band`` below it at most; None where there is none.
     """
-    if network.method not in TABLES:
+    wanted = wanted_search(options, network.method)
+    if wanted is None:
         return None
-    found, took = read_json(folder / TABLES[network.method]), progress[network.method]
-    here = found["budgets"][list(options.searched).index(network.sparsity)]
+    found = read_json(folder / TABLES[network.method])
+    place = list(options.searched).index(network.sparsity)
+    here = found["budgets"][place]
+    sampled = {}
+    if wanted.get("sample_of_each"):
+        sample = read_json(folder / SAMPLE_TABLE)["wer"]
+        correlation = sample["budgets"][place]["rank_correlation"]
+        sampled = {"band": sample["band"], "rank_correlation": correlation}
     return {
-        **wanted_search(options),
+        **wanted,
         "loss": here["best"]["fitness"],
         "uniform_loss": here["uniform"] and here["uniform"]["fitness"],
         "evaluations": found["evaluations"],
         "evaluation_seconds": found["seconds"],
-        "attempts": took["attempts"],
-        "seconds": round(took["seconds"], 1),
-        "cpu_seconds": round(took["cpu_seconds"], 1),
-        "rank_correlation": found.get("wer", {}).get("rank_correlation"),
+        **sampled,
     }
 
 
-def wanted_search(options: WeightStudyOptions) -> Record:
-    """The options of a search, as its records hold them."""
+def wanted_search(options: WeightStudyOptions, method: str) -> Record | None:
+    """The options of the search for a method's networks, as records hold them; None without one."""
     search = options.search
-    return {
+    if method not in TABLES:
+        return None
+    wanted = {
         "sparsities": list(options.searched),
         "dev_set": search.dev_set,
         "max_seconds": search.max_seconds,
         "population": search.population,
         "generations": search.generations,
-        "sample_wer": search.sample_wer,
     }
+    return wanted | ({"sample_of_each": search.sample_wer} if method == SEARCHED else {})

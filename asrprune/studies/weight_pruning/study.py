@@ -4,12 +4,13 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from asrprune.config import Config
+from asrprune.studies.measured import how_it_is_made
 from asrprune.studies.study import Record, Study
-from asrprune.studies.weight_pruning.grid import NetworksCell, cells_of, steps_of
+from asrprune.studies.weight_pruning.grid import NetworksCell, cells_of, needs_of, steps_of
 from asrprune.studies.weight_pruning.options import WeightStudyOptions
 from asrprune.studies.weight_pruning.plots import draw_plots
 from asrprune.studies.weight_pruning.records import make_records, wanted_search
-from asrprune.studies.weight_pruning.tables import markdown
+from asrprune.studies.weight_pruning.tables import sections
 
 
 class WeightPruningStudy(Study):
@@ -25,6 +26,10 @@ class WeightPruningStudy(Study):
     def steps(self, cell: NetworksCell) -> dict[str, list[str]]:
         """Train, average, search; then extract, decode and score each network."""
         return steps_of(self.options, cell, self.folder(cell))
+
+    def needs(self, cell: NetworksCell) -> dict[str, str]:
+        """Networks need the average, or what found them."""
+        return needs_of(cell)
 
     def expected(self, cell: NetworksCell) -> list[Hashable]:
         """Of each test set, one a network."""
@@ -48,17 +53,20 @@ class WeightPruningStudy(Study):
         """Of each test set, one a network."""
         return make_records(self.options, cell, config, self.folder(cell), progress)
 
-    def told(self, cell: NetworksCell, records: Sequence[Record]) -> dict[str, tuple[Any, Any]]:
-        """Those of all kinds, and the search."""
-        told, now = super().told(cell, records), wanted_search(self.options)
-        of_search = [record["search"] for record in records if record["search"]]
-        if not (of_search and self.options.searched):
-            return told
-        return told | {f"search.{name}": (of_search[0][name], now[name]) for name in now}
+    def made_by(self, cell: NetworksCell, key: Hashable) -> Record:
+        """The training's command, how it is tested, and how a network was searched."""
+        _, method, _ = key
+        made = how_it_is_made(self.options, cell, self.folder(cell))
+        return made | {"search": wanted_search(self.options, method)}
 
-    def markdown(self, cells: Sequence[NetworksCell], records: Sequence[Record]) -> str:
+    def sets(self) -> list[str]:
+        """The test sets, and what a search measures its loss on."""
+        dev = [self.options.search.dev_set] if self.options.searched else []
+        return [*super().sets(), *dev]
+
+    def sections(self, cells: Sequence[NetworksCell], records: Sequence[Record]) -> list[str]:
         """Errors, costs and claims."""
-        return markdown(self.options, cells, records)
+        return sections(self.options, cells, records)
 
     def draw(self, records: Sequence[Record]) -> None:
         """Error rates against size."""

@@ -3,38 +3,33 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from asrprune.studies.drawing import plot_path
-from asrprune.studies.markup import NOTHING, about, image, missing, of_set, table, times
+from asrprune.studies.markup import NOTHING, image, of_set, table, times
 from asrprune.studies.rows import difference, mean
 from asrprune.studies.study import Record
-from asrprune.studies.verdicts import show
+from asrprune.studies.verdicts import LEGEND, show
 from asrprune.studies.weight_pruning.claims import judge
 from asrprune.studies.weight_pruning.costs import Cost, costs_of
 from asrprune.studies.weight_pruning.grid import TABLES, NetworksCell
-from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, WeightStudyOptions
+from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, SEARCHED, WeightStudyOptions
 from asrprune.studies.weight_pruning.plots import PLOTS
 from asrprune.studies.weight_pruning.summary import NetworkRow, Summary
 
 COSTS = (
     *("way to all sizes", "seeds", "trainings", "passes", "training, s", "training, CPU s"),
-    *("evaluations", "search, s", "search, CPU s", "of one dense", "of one dense, CPU"),
+    *("evaluations", "search, s", "of one dense", "of one dense, CPU"),
     *("of all gradual", "of all gradual, CPU"),
 )
 CLAIMS = ("claim", "verdict", "measured", "could show")
 
 
-def markdown(
+def sections(
     options: WeightStudyOptions, cells: Sequence[NetworksCell], records: Sequence[Record]
-) -> str:
-    """Everything that is said of a comparison, between the marks of its report.
+) -> list[str]:
+    """What is said of a comparison: of each test set its tables; a legend; plots.
 
-    :param cells: all of the grid, for the order of the rows and what is missing.
+    :param cells: all of the grid, for what each way takes.
     """
-    if not records:
-        return "Nothing has been run.\n"
-    done = {record["training"] for record in records}
-    parts = [about(options, records, len(done))]
-    if left := [cell.name for cell in cells if cell.name not in done]:
-        parts.append(missing(left, len(cells)))
+    parts: list[str] = []
     for name in options.test_sets:
         found = [record for record in records if record["set"] == name]
         summary = Summary(found, name)
@@ -56,7 +51,7 @@ def markdown(
             parts.append(table(CLAIMS, lines))
     parts.append(_legend(options))
     parts += [image(options, text, plot_path(options.results, p)) for p, text in PLOTS.items()]
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def _errors(summary: Summary) -> str:
@@ -128,7 +123,7 @@ def _costs(summary: Summary, cells: Sequence[NetworksCell], records: Sequence[Re
                     _number(mean(getattr(cost, name) for cost in costs.values()))
                     if first.evaluations
                     else NOTHING
-                    for name in ("evaluations", "search_seconds", "search_cpu_seconds")
+                    for name in ("evaluations", "search_seconds")
                 ),
                 *(
                     times(_ratio(costs, others, name))
@@ -156,21 +151,33 @@ def _searches(summary: Summary) -> list[str]:
     if not methods:
         return []
     some = next(row for (method, _), row in summary.rows.items() if method in TABLES)
-    seeds = sorted(some.records)
-    search = some.records[seeds[0]]["search"]
-    parts = [
+    search = next(iter(some.records.values()))["search"]
+    return [
         f"Loss a token on {search['dev_set']} of what was found within a size (in parentheses: of "
         "the best of one sparsity for all layers), a mean over seeds:",
         _by_sparsity(summary, "loss", methods, _loss),
+        *_correlations(summary),
     ]
-    correlations = [some.records[seed]["search"]["rank_correlation"] for seed in seeds]
-    if search["sample_wer"]:
-        shown = ", ".join(NOTHING if one is None else f"{one:.2f}" for one in correlations)
-        parts.append(
-            f"Rank correlation of that loss with the WER on {search['dev_set']}, over "
-            f"{search['sample_wer']} of the evaluated sub-networks, by seed: {shown}."
-        )
-    return parts
+
+
+def _correlations(summary: Summary) -> list[str]:
+    """Does a lower loss mean a lower error rate, among networks of one size?"""
+    rows = [row for (method, _), row in summary.rows.items() if method == SEARCHED]
+    some = next((record["search"] for row in rows for record in row.records.values()), None)
+    if not (some and some["sample_of_each"]):
+        return []
+    found = {row.sparsity: _correlation(row) for row in rows}
+    shown = ", ".join(f"{_number(one, 2)} at {level:g}" for level, one in sorted(found.items()))
+    return [
+        f"Rank correlation of that loss with the WER on {some['dev_set']}, among up to "
+        f"{some['sample_of_each']} evaluated sub-networks of nearly the same size (at most "
+        f"{100 * some['band']:g} % below what the sparsity allows), means over seeds: {shown}; "
+        f"{_number(mean(found.values()), 2)} on average."
+    ]
+
+
+def _correlation(row: NetworkRow) -> float | None:
+    return mean(record["search"]["rank_correlation"] for record in row.records.values())
 
 
 def _loss(row: NetworkRow) -> str:
@@ -184,13 +191,13 @@ def _legend(options: WeightStudyOptions) -> str:
         "*one_shot*: the dense model, pruned after its training. *gradual*: a training for each "
         "sparsity; at 0 it is the dense model. After a *supernet*'s training nothing is trained: "
         "its sub-networks are of one sparsity in all layers, or *searched* within the bytes of "
-        "that one, or the best of as many random draws (*random_search*, which takes over what "
-        "the other search has evaluated). Intervals are of 95 %, resampled by speaker and by seed, "
+        "that one, or the best of as many random draws (*random_search*). *Search, s*: of all "
+        "its evaluations, also of those that the other search had done; their CPU time is not "
+        "known. Intervals are of 95 %, resampled by speaker and by seed, "
         "the same for both sides of a difference, and stretched where few seeds make up the spread "
         "(Student). *Passes*: of a micro-batch, forward and backward; a teacher's, forward only, "
         "count a third. Times are means over processes that were never stopped, from start to end. "
-        "*Could show*: the least true difference that would be found 4 times out of 5. No worse: "
-        f"within {100 * options.margin:g} % of the other's WER."
+        f"No worse: within {100 * options.margin:g} % of the other's WER. {LEGEND}"
     )
 
 

@@ -14,6 +14,7 @@ dry_run=false         # print the commands and load the configuration, run nothi
 rehearsal=false       # the same stages on a little synthetic speech, all below rehearsal/
 rehearsal_hours=1.0   # (number) how much of it to train on
 rehearsal_text=sentences # (sentences|numbers) what is said in it; numbers need less speech
+rehearsal_dev_hours=  # (number) how much of it to choose by; empty: 0.1 for an hour of training
 rehearsal_test_hours= # (number) how much of it to test on; empty: 0.3 for an hour of training
 mini=false            # mini LibriSpeech: train on train-clean-5, test on dev-clean-2
 train_splits="train-clean-100 train-clean-360 train-other-500" # what to train on
@@ -38,7 +39,7 @@ start_epoch=0         # go back to where this epoch starts; 0: go on from the la
 epoch=0               # last epoch to average; 0: the newest
 avg=1                 # how many epochs to average
 use_averaged_model=true # average over all steps of these epochs, not only over their last ones
-search_budgets=       # sizes or sparsities to search sub-networks of, such as "5MB 0.8"; empty: none
+search_budgets=       # sizes, sparsities or MMACs to search sub-networks of: "25MB 60MB"; empty: none
 search_seconds=       # (number) of speech of the first development set to search on; empty: all
 search_generations=30 # of 16 evaluations for each of the search's budgets
 decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
@@ -70,7 +71,8 @@ corpus=librispeech added_words=()
 . transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
 . local/corpus.sh # stages 0 and 1, and musan
 
-stage download "$data_dir" --options rehearsal_hours rehearsal_text rehearsal_test_hours download_dir \
+stage download "$data_dir" --options rehearsal_hours rehearsal_text rehearsal_dev_hours \
+  rehearsal_test_hours download_dir \
   --makes "${splits[@]/#/$download_dir/LibriSpeech/}" -- download
 stage manifests "$data_dir" --options download_dir --makes "${manifests[@]}" -- prepare
 for split in "${splits[@]}"; do features "$split"; done

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from asrprune import cli
-from asrprune.files import read_json
+from asrprune.files import read_json, write_json
 from asrprune.studies import compare
 from asrprune.studies.kinds import load_study
 from asrprune.studies.report import written_part
@@ -26,7 +26,7 @@ def test_a_new_sparsity_takes_no_new_training_of_what_has_them_all(command):
     command.run("--jobs", "2")
     calls = command.calls()
     assert calls["dense-seed0"] == calls["gradual-0.5-seed0"] == ["train", "average"]
-    assert calls["supernet-seed0"] == ["train", "average", "search", "search"]
+    assert calls["supernet-seed0"] == ["train", "average", *3 * ["search"]]
     assert calls["supernet-seed0/searched-0.5"] == NETWORK and len(calls) == 4 + 3 + 2 + 5
     first = command.records()
     command.run()
@@ -46,7 +46,7 @@ def test_a_new_sparsity_takes_no_new_training_of_what_has_them_all(command):
     assert command.calls() == {} and len(command.records()) == 5
 
 
-def test_a_failed_network_or_another_search(command):
+def test_a_failed_network(command):
     said = command.run(code=1, FAKE_FAIL="decode supernet-0.5")
     assert "supernet-seed0 failed: decode ended with status 3" in said
     command.calls()
@@ -55,9 +55,52 @@ def test_a_failed_network_or_another_search(command):
     assert calls.pop("supernet-seed0/supernet-0.5") == NETWORK[1:]
     assert set(calls) == {f"supernet-seed0/{name}-{level}" for name, level in (
         ("supernet", 0.8), ("searched", 0.5), ("random_search", 0.5))}  # fmt: skip
-    command.write(search={**command.values["search"], "generations": 3})
-    said = command.run(code=1)
-    assert "supernet-seed0 was made with other options: search.generations (2 -> 3). Put" in said
+
+
+def test_another_search_takes_no_new_training(command):
+    command.run("--jobs", "2")
+    command.calls()
+    found = {f"supernet-seed0/{name}-0.5": NETWORK for name in ("searched", "random_search")}
+    search = {**command.values["search"], "generations": 3}
+    command.write(search=search)
+    # stopped once the searches are done: what they found before is not taken for it
+    command.run(code=1, FAKE_FAIL="extract searched-0.5")
+    assert len(command.calls()["supernet-seed0"]) == 3
+    command.run()
+    assert command.calls() == found
+    assert command.records()[-1]["search"]["generations"] == 3
+    command.write(search={**search, "sample_wer": 5})
+    command.run()
+    assert command.calls() == {"supernet-seed0": ["search"]}
+    assert command.records()[-2]["search"]["sample_of_each"] == 5
+    command.write(searched=[0.5, 0.8])
+    command.run()
+    more = {name.replace("0.5", "0.8"): verbs for name, verbs in found.items()}
+    assert command.calls() == {"supernet-seed0": 3 * ["search"], **found, **more}
+
+
+def test_what_was_done_when_the_sample_was_part_of_the_search(command):
+    """Such searches are made again, and what they found; nothing else is."""
+    command.run("--jobs", "2")
+    command.calls()
+    folder = command.cell("supernet-seed0")
+    state = read_json(folder / "progress.json")
+    del state["sample"]
+    state["searched"]["words"] += ["--sample-wer", "4"]
+    for name in ("data", "git", "machine"):
+        del state["train"][name]
+    write_json(folder / "progress.json", state)
+    records = read_json(folder / "record.json")
+    for record in records:
+        record["git"] = "of the training"
+        if record["search"]:
+            record["search"].pop("sample_of_each", None)
+    write_json(folder / "record.json", records)
+    command.run()
+    assert command.calls() == {"supernet-seed0": 2 * ["search"],
+                               "supernet-seed0/searched-0.5": NETWORK}  # fmt: skip
+    again = read_json(folder / "progress.json")
+    assert again["searched"]["attempts"] == 1 and again["train"]["git"] == "of the training"
 
 
 def test_real_trainings(tmp_path, tiny_corpus, monkeypatch):
@@ -67,7 +110,7 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch):
     claims = [{"claim": "cheap", "kind": "cost", "method": "supernet", "measure": "passes"}]
     values = values_of(
         tmp_path, tiny_corpus, claims=claims, sparsities=[0.0, 0.5],
-        search={"dev_set": "dev", "population": 10, "generations": 1, "sample_wer": 3},
+        methods={}, search={"dev_set": "dev", "population": 10, "generations": 1, "sample_wer": 3},
         words=["training.epochs=2", "training.checkpoint_interval=1000",
                "weight_pruning.schedule.final=0.8", "weight_pruning.schedule.refresh_interval=5"],
     )  # fmt: skip
@@ -93,8 +136,12 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch):
         assert record["bytes"] <= records["supernet", 0.5]["bytes"]
         assert record["search"]["loss"] <= record["search"]["uniform_loss"]
         assert record["search"]["evaluations"] == 20
+        assert record["search"]["evaluation_seconds"] > 0
         assert record["training"] == records["supernet", 0.0]["training"] == "supernet-seed0"
-    assert searched["search"]["seconds"] == 2 and "--search" in searched["extract"]
+    sample = read_json(tmp_path / "exp/supernet-seed0/sample.json")
+    assert "wer" not in read_json(tmp_path / "exp/supernet-seed0/pareto.json")
+    told = sample["wer"]["budgets"][0]["rank_correlation"]
+    assert searched["search"]["rank_correlation"] == told and "--search" in searched["extract"]
     model, about = (tmp_path / "exp/supernet-seed0/searched-0.5" / f"network.{suffix}"
                     for suffix in ("packed", "json"))  # fmt: skip
     assert searched["bytes"] == read_json(about)["bytes"] <= model.stat().st_size

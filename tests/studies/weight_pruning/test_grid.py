@@ -5,6 +5,8 @@ import pytest
 from asrprune.config import load_config
 from asrprune.errors import UserError
 
+FINAL = "weight_pruning.schedule.final=0.8"
+
 
 def names(cells):
     return [cell.name for cell in cells]
@@ -18,7 +20,7 @@ def test_trainings_and_the_dense_ones_of_their_seeds(study):
 
 
 def test_words_make_the_trainings(study):
-    variants = {"supernet": ["weight_pruning.supernet.jitter=0.3"], "sandwich":
+    variants = {"supernet": ["weight_pruning.supernet.jitter=0.3", FINAL], "sandwich":
                 ["weight_pruning.supernet.sampling=sandwich"]}  # fmt: skip
     whole = study(methods=variants, grid=[{"methods": [*variants, "gradual"], "seeds": [7]}])
     configs = {
@@ -38,8 +40,8 @@ def test_words_make_the_trainings(study):
 
 
 def test_networks(study):
-    whole = study(methods={"sandwich": []}, grid=[{"methods": ["gradual", "supernet", "sandwich"],
-                                                   "seeds": [0]}])  # fmt: skip
+    grid = [{"methods": ["gradual", "supernet", "sandwich"], "seeds": [0]}]
+    whole = study(methods={"supernet": [FINAL], "sandwich": []}, grid=grid)
     found = {cell.name: [network.name for network in cell.networks] for cell in whole.cells()}
     assert found == {
         "dense-seed0": ["one_shot-0", "one_shot-0.5", "one_shot-0.8"],
@@ -58,9 +60,10 @@ def test_steps(study):
         "train", "average", "extract gradual-0.5", "decode gradual-0.5", "score gradual-0.5",
     ]  # fmt: skip
     supernet = steps["supernet-seed0"]
-    assert list(supernet)[:4] == ["train", "average", "searched", "random_search"]
+    assert list(supernet)[:5] == ["train", "average", "searched", "random_search", "sample"]
     searched, drawn = supernet["searched"], supernet["random_search"]
-    assert set(searched) - set(drawn) >= {"--sample-wer"}
+    assert supernet["sample"][-2:] == ["--sample-wer", "4"] and "--sample-wer" not in searched
+    assert len(set(supernet["sample"]) - set(searched)) == 3  # the table's name as well
     assert drawn[-2:] == ["--method", "random"] and "--method" not in searched
     place = drawn.index("--budgets")
     assert drawn[place : place + 6] == ["--budgets", "0.5", "--population", "12", "--generations",
@@ -74,7 +77,7 @@ def test_steps(study):
     assert decode[decode.index("--model") + 1] == model
     outputs = [words[words.index("--output") + 1] for words in supernet.values()
                if "--output" in words]  # fmt: skip
-    assert len(outputs) == len(set(outputs)) == 7
+    assert len(outputs) == len(set(outputs)) == 8
 
 
 def test_without_a_search(study):
@@ -83,14 +86,42 @@ def test_without_a_search(study):
     assert not any("search" in step for step in study(searched=[]).steps(supernet))
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"methods": {}}, "sparsities 0.8: a supernet is trained to .*schedule.final=0.7"),
+        ({"searched": [0.5, 0.9]}, "sparsities 0.9: a supernet"),
+        ({"search": {"dev_set": "dev", "population": 8}}, "search.population=8: at least 9, for"),
+    ],
+)
+def test_what_a_supernet_will_not_have(options, message, study):
+    with pytest.raises(UserError, match=message):
+        study(**options).cells()
+
+
 BAD = {
     "sparsities": ([0.5, 0.3], "sparsities=.0.5, 0.3.: ascending"),
     "searched": ([1.0], "searched=.1.0.: ascending, at least 0 and below 1"),
     "search": ({"population": 9}, "search.dev_set is not set: searched=.0.5."),
+    "decoding_method": ("greedy", "decoding_method=greedy: choose one of .*'greedy_search'"),
     "methods": ({"searched": []}, "methods.searched: words go to variants"),
     "grid": ([{"methods": ["supernett"], "seeds": [0]}], "unknown method 'supernett'.*'supernet'"),
     "claims": ([{"claim": "x", "method": "sandwich"}], "claims: x: unknown method 'sandwich'"),
 }
+
+
+def test_a_sample_of_two_tells_nothing(study):
+    with pytest.raises(UserError, match="search.sample_wer=2: at least 3 to correlate"):
+        study(search={"dev_set": "dev", "sample_wer": 2})
+
+
+def test_needs(study):
+    """Each step comes after what it needs, and all but the first need one."""
+    for cell in study().cells():
+        steps, needs = list(study().steps(cell)), study().needs(cell)
+        for place, step in enumerate(steps[1:], 1):
+            assert steps.index(needs[step]) < place
+    assert needs["extract searched-0.5"] == needs["sample"] == "searched"
 
 
 @pytest.mark.parametrize("key", BAD)
@@ -104,7 +135,15 @@ def test_bad_options(key, study):
     "claim, message",
     [
         ({"kind": "no_worse", "at": [0.5]}, "no_worse: than which methods, at which sparsities"),
-        ({"kind": "better", "than": ["gradual"], "at": [0.6]}, "at=0.6 is none of the sparsities"),
+        ({"kind": "better", "than": ["gradual"], "at": [0.6]}, "at=0.6: supernet is not at that"),
+        (
+            {"kind": "better", "method": "searched", "than": ["supernet"], "at": [0.8]},
+            "at=0.8: searched is not at that .searched.",
+        ),
+        (
+            {"kind": "cost", "method": "searched", "measure": "cpu_seconds"},
+            "CPU seconds of a search",
+        ),
         ({"kind": "cost", "measure": "time"}, "claims.measure=time: choose one of seconds"),
     ],
 )

@@ -3,8 +3,9 @@
 import pytest
 
 from asrprune.studies.drawing import plot_path
-from asrprune.studies.report import read_records, save_records
+from asrprune.studies.report import markdown, read_records, save_records
 from asrprune.studies.weight_pruning.plots import PLOTS
+from tests.studies.example_records import stamped
 from tests.studies.weight_pruning.networks import SEEDS, network_records, whole_comparison
 
 
@@ -19,7 +20,8 @@ def done(study):
     ]  # fmt: skip
     grid = [{"methods": ["gradual", "supernet"], "seeds": SEEDS}]
     whole = study(claims=claims, grid=grid, synthetic=True)
-    return whole, whole.cells(), whole_comparison()
+    cells = whole.cells()
+    return whole, cells, stamped(whole, cells, whole_comparison())
 
 
 def rows(text, start):
@@ -30,7 +32,7 @@ def rows(text, start):
 
 def test_tables(done):
     study, cells, records = done
-    text = study.markdown(cells, records)
+    text = markdown(study, cells, records)
     assert text.startswith("**Synthetic speech.** 12 trainings on Linux, 2 cores; python 3.11")
     errors, differences, costs = rows(text, "supernet")
     assert [float(cell.split()[0]) for cell in errors[2:]] == pytest.approx(
@@ -39,17 +41,18 @@ def test_tables(done):
     assert [float(cell.split()[0]) for cell in differences[2:]] == pytest.approx(
         [0.1, 0.1, 3], abs=0.1
     )
-    assert costs[1:9] == ["3", "1", "1000", "106", "96", "–", "–", "–"]
-    assert costs[9:] == ["1.05x", "1.05x", "0.33x", "0.33x"]
+    assert costs[1:8] == ["3", "1", "1000", "106", "96", "–", "–"]
+    assert costs[8:] == ["1.05x", "1.05x", "0.33x", "0.33x"]
     gradual, costs = rows(text, "gradual")
     [dense, *_] = rows(text, "one_shot")
     assert gradual[2] == dense[2]  # at sparsity 0
-    assert costs[2:5] == ["3", "3000", "323"] and costs[11:] == ["1.00x", "1.00x"]
+    assert costs[2:5] == ["3", "3000", "323"] and costs[10:] == ["1.00x", "1.00x"]
     searched, _, costs, loss = rows(text, "searched")
     assert searched[2] == searched[4] == "–"
-    assert costs[6:10] == ["36", "20", "20", "1.25x"] and loss[3] == "0.2000 (0.2500)"
+    assert costs[6:10] == ["36", "20", "1.25x", "–"] and loss[3] == "0.2000 (0.2500)"
     assert rows(text, "*packed, MB*")[0][2:] == ["5.00", "3.00", "1.80"]
-    assert "over 4 of the evaluated sub-networks, by seed: 0.90, 0.90, 0.90." in text
+    assert "among up to 4 evaluated sub-networks of nearly the same size (at most 5 % below" in text
+    assert "means over seeds: 0.90 at 0.5; 0.90 on average." in text
     verdicts = {name: rows(text, name)[0][1] for name in ("cheap", "as good", "worth it")}
     assert verdicts == {
         "cheap": "**holds**", "as good": "**contradicted**", "worth it": "**holds**",
@@ -58,13 +61,14 @@ def test_tables(done):
 
 def test_what_is_missing(done):
     study, cells, records = done
-    text = study.markdown(cells, [r for r in records if r["training"] != "supernet-seed2"])
+    few = stamped(study, cells, network_records("one_shot", 0.5, seeds=1))
+    text = markdown(study, cells, [r for r in records if r["training"] != "supernet-seed2"])
     assert "**1 of 12 cells are missing**: supernet-seed2." in text
     assert rows(text, "supernet")[0][1] == "2"
-    text = study.markdown(cells, network_records("one_shot", 0.5, seeds=1))
+    text = markdown(study, cells, few)
     assert rows(text, "one_shot")[0][1:3] == ["1", rows(text, "one_shot")[0][2]]
     assert "Differences" not in text and "Rank correlation" not in text
-    assert study.markdown(cells, []) == "Nothing has been run.\n"
+    assert markdown(study, cells, []) == "Nothing has been run.\n"
 
 
 def test_records_of_the_grid_are_kept_in_its_order(done):

@@ -1,0 +1,69 @@
+"""Records that were made in another way than today's are not judged with the others."""
+
+import shlex
+
+import pytest
+
+from asrprune.studies.current import changed, divide
+from asrprune.studies.report import markdown, read_records, save_records
+
+OTHERS = {
+    "command": "asrprune train --config other.yaml",
+    "data": "other",
+    "epochs": 99,
+    "avg": 2,
+    "decoding_method": "fast_beam_search",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_outdated_records_are_said_to_be_missing_and_dropped(name, done):
+    study, cells, records = done
+    old = {**records[1], name: OTHERS[name]}
+    mixed = [records[0], old, *records[2:]]
+    rest = [records[0], *records[2:]]
+    text = markdown(study, cells, mixed)
+    said = f"other options or data than today's**: {cells[4].name}."
+    assert old["seed"] == 1 and cells[4].name == study.cell_name(old)
+    assert said in text and text.replace("4 of 12", "").count(cells[4].name) == 2
+    without = markdown(study, cells, rest)
+    assert [line for line in text.splitlines() if said not in line][:1] == without.splitlines()[:1]
+    assert text.partition(said)[2] == without.partition(f"{cells[10].name}.")[2]
+    assert save_records(study, cells, mixed) == read_records(study.options)
+    assert divide(study, cells, read_records(study.options)) == (
+        divide(study, cells, rest)[0],
+        [],
+    )
+
+
+def test_the_data_is_that_of_most_unless_it_is_known(done):
+    study, cells, records = done
+    others = [{**record, "data": "other"} for record in records[:2]]
+    fresh, outdated = divide(study, cells, [*others, *records[2:]])
+    assert len(fresh) == 7 and len(outdated) == 2
+    fresh, outdated = divide(study, cells, [*others, *records[2:]], "other")
+    assert {record["data"] for record in fresh} == {"other"} and len(outdated) == 7
+    assert divide(study, cells, []) == ([], [])
+
+
+def test_words_in_another_order_or_folder_make_the_same_training(done):
+    study, cells, records = done
+    words = shlex.split(records[0]["command"])
+    changes = [word for word in words if "=" in word]
+    options = [word for word in words if "=" not in word]
+    options[options.index("--exp-dir") + 1] = "elsewhere"
+
+    def same(words):
+        record = {**records[0], "command": shlex.join(words)}
+        return not changed(study, cells[0], record)
+
+    assert same([*options, *changes[::-1]]) and not same([*options, *changes[1:]])
+    assert not same([*options, *changes, "seed=7"]) and not same(options[:-2])
+
+
+def test_machines_and_commits_that_differ_are_named(done):
+    study, cells, records = done
+    assert "commits" not in markdown(study, cells, records)
+    other = {**records[0], "git": "def", "machine": {"system": "Linux", "cores": "64"}}
+    text = markdown(study, cells, [other, *records[1:]]).splitlines()[0]
+    assert "on Linux, 2 cores and Linux, 64 cores;" in text and text.endswith("abc and def.")
