@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -28,6 +29,9 @@ class Recipe:
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen:
         """Start ``run.sh`` in a process group of its own."""
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            # what nohup ignores, children ignore as well; but not what has a handler
+            signal.signal(signal.SIGHUP, lambda *_: None)
         return subprocess.Popen(
             [str(self.folder / "run.sh"), *words],
             cwd=self.root,
