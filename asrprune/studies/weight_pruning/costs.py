@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asrprune.studies.study import Record
-from asrprune.studies.weight_pruning.grid import NetworksCell
+from asrprune.studies.weight_pruning.grid import TABLES, NetworksCell
 from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, ONE_SHOT
 
 
@@ -38,7 +38,7 @@ class Cost:
 def costs_of(
     method: str, cells: Sequence[NetworksCell], records: Sequence[Record]
 ) -> dict[int, Cost]:
-    """Seed -> the cost of all networks of a method, where all of its trainings have been run.
+    """Seed -> the cost of all networks of a method, where its trainings and search have been run.
 
     The dense model is one of the gradually pruned ones: that of sparsity 0.
     """
@@ -52,7 +52,7 @@ def costs_of(
     return {
         seed: _cost(method, [by_training[name] for name in sorted(names)])
         for seed, names in needed.items()
-        if names <= by_training.keys()
+        if all(_is_there(method, by_training.get(name, [])) for name in names)
     }
 
 
@@ -61,6 +61,13 @@ def _part_of(method: str, cell: NetworksCell) -> bool:
     if method == GRADUAL and (ONE_SHOT, 0.0) in ways:
         return True
     return method in {DENSE: {cell.method}}.get(method, {way for way, _ in ways})
+
+
+def _is_there(method: str, records: list[Record]) -> bool:
+    """Whether a training has been run, and the search, if the method is one."""
+    if method in TABLES:
+        return any(record["method"] == method for record in records)
+    return bool(records)
 
 
 def _cost(method: str, trainings: list[list[Record]]) -> Cost:

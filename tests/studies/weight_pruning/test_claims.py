@@ -161,6 +161,9 @@ def test_costs(study):
     assert searched[0].passes == supernet[0].passes == 1000
     del records[9]  # gradual at 0.5 with seed 0
     assert sorted(costs_of("gradual", cells, records)) == [1, 2]
+    records = [r for r in records if (r["method"], r["seed"]) != ("searched", 1)]
+    assert sorted(costs_of("searched", cells, records)) == [0, 2]  # that search is yet to come
+    assert sorted(costs_of("supernet", cells, records)) == [0, 1, 2]
     records = network_records("supernet", 0.5, passes=900, teacher_passes=300)
     assert costs_of("supernet", cells, records)[0].passes == 1000
     records = network_records("supernet", 0.5, passes=None, attempts=2)
