@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from asrprune.corpus.options import DataOptions
@@ -54,19 +54,28 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"config {path} does not exist")
-    try:
-        content = OmegaConf.load(path)
-    except Exception as error:  # the YAML library's errors have no common base that it exports
-        raise UserError(f"config {path} is not valid YAML: {error}") from error
-    if not OmegaConf.is_dict(content):
-        raise UserError(f"config {path} holds no key: value pairs")
+    content = read_yaml(path, "config")
     config = OmegaConf.structured(Config)
     _take_preset(config, content)
     config = _fill(config, content, f"config {path}")
     return _finished(_apply(config, overrides))
+
+
+def read_yaml(path: str | Path, what: str) -> DictConfig:
+    """The key: value pairs of a YAML file; ``what`` it is, for messages.
+
+    :raises UserError: missing file, no YAML, no pairs.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{what} {path} does not exist")
+    try:
+        content = OmegaConf.load(path)
+    except Exception as error:  # the YAML library's errors have no common base that it exports
+        raise UserError(f"{what} {path} is not valid YAML: {error}") from error
+    if not OmegaConf.is_dict(content):
+        raise UserError(f"{what} {path} holds no key: value pairs")
+    return content
 
 
 def override(config: Config, words: Sequence[str]) -> Config:

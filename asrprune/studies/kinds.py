@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from asrprune.config import read_yaml
 from asrprune.errors import UserError, nearest
 from asrprune.options import check
 from asrprune.studies.data_pruning.study import DataPruningStudy
@@ -24,16 +25,7 @@ def load_study(path: str | Path) -> Study:
 
     :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"comparison {path} does not exist")
-    try:
-        content = OmegaConf.load(path)
-    except Exception as error:  # the YAML library's errors have no common base that it exports
-        raise UserError(f"comparison {path} is not valid YAML: {error}") from error
-    if not OmegaConf.is_dict(content):
-        raise UserError(f"comparison {path} holds no key: value pairs")
-    return study_from(content, f"comparison {path}")
+    return study_from(read_yaml(path, "comparison"), f"comparison {path}")
 
 
 def study_from(values: Any, source: str = "comparison") -> Study:
