@@ -21,7 +21,7 @@ from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.studies.cell import cell_config, finished, run_cell
 from asrprune.studies.children import Children
-from asrprune.studies.current import divide
+from asrprune.studies.current import divide, recorded
 from asrprune.studies.kinds import load_study
 from asrprune.studies.measured import check_sets, training_data_digest
 from asrprune.studies.preparation import prepare
@@ -44,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="make tables and plots of the records again, run nothing",
     )
+    parser.add_argument(
+        "--trust-results",
+        type=true_or_false,
+        default=False,
+        help="a cell whose records are all in the results file, of the same data and options, is "
+        "finished, on whatever machine it ran: its folder is not needed",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
 
 
@@ -58,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     failed: dict[Cell, str] = {}
     if not args.render_only:
-        failed = _run(study, cells, args.jobs)
+        failed = _run(study, cells, args.jobs, args.trust_results)
     records = read_records(study.options)
     write_report(study, cells, records)
     fresh, _ = divide(study, cells, records)
@@ -85,11 +92,11 @@ def _show(study: Study, cells: Sequence[Cell]) -> None:
             sys.stdout.write(shlex.join(["asrprune", *words]) + "\n")
 
 
-def _run(study: Study, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
+def _run(study: Study, cells: Sequence[Cell], jobs: int, trust: bool) -> dict[Cell, str]:
     """Run the cells that are not finished; returns those that failed, and why."""
     config = cell_config(study.options, cells[0])
     data = training_data_digest(study.options, config)
-    done, left = _done(study, cells, data)
+    done, left = _done(study, cells, data, trust)
     log.info("%d cells, %d of them finished; %d at a time", len(cells), len(done), jobs)
     failed: dict[Cell, str] = {}
     if not left:
@@ -100,7 +107,7 @@ def _run(study: Study, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
     try:
         prepare(study.options.prepare)
         data = _require_data(study, config)
-        done, left = _done(study, cells, data)
+        done, left = _done(study, cells, data, trust)
         save_records(study, cells, _all_of(done), data)
         _run_cells(study, cells, left, jobs, data, failed)
     finally:
@@ -109,10 +116,17 @@ def _run(study: Study, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
 
 
 def _done(
-    study: Study, cells: Sequence[Cell], data: str | None
+    study: Study, cells: Sequence[Cell], data: str | None, trust: bool
 ) -> tuple[dict[Cell, list[Record]], list[Cell]]:
-    """The records of the finished cells, and the cells that are left."""
-    done = {cell: records for cell in cells if (records := finished(study, cell, data))}
+    """The records of the finished cells, and the cells that are left.
+
+    :param trust: whether records of the results file count, those of a cell's folder first.
+    """
+    known = read_records(study.options) if trust else []
+    done = {}
+    for cell in cells:
+        if records := finished(study, cell, data) or recorded(study, cell, known, data):
+            done[cell] = records
     return done, [cell for cell in cells if cell not in done]
 
 

@@ -37,6 +37,17 @@ def divide(
     return fresh, list(dict.fromkeys(outdated))
 
 
+def recorded(
+    study: Study, cell: Cell, records: Sequence[Record], data: str | None = None
+) -> list[Record] | None:
+    """The records of a cell, if all that it would leave today are among some; else None.
+
+    :param data: as of `divide`.
+    """
+    fresh, _ = divide(study, [cell], records, data)
+    return fresh if len(fresh) == len(study.expected(cell)) else None
+
+
 def _same(name: str, was: Any, now: Any) -> bool:
     if name == "command" and was is not None:
         return _meaning(was) == _meaning(now)

@@ -47,6 +47,23 @@ def test_a_finished_cell_is_skipped_and_a_new_one_runs(command):
     assert command.records()[:4] == first and len(command.records()) == 8
 
 
+def test_records_count_without_their_folders_where_they_are_trusted(command):
+    command.run()
+    first = command.records()
+    shutil.rmtree(command.folder / "exp")
+    command.run("--trust-results", "true")
+    assert command.calls() == {} and command.records() == first
+    command.write(avg=2)  # they would not be made like that today
+    command.run("--trust-results", "true")
+    assert command.calls() == dict.fromkeys(CELLS, STEPS)
+    shutil.rmtree(command.folder / "exp")
+    write_json(command.values["results"], command.records()[1:])
+    command.run("--trust-results", "true")
+    assert list(command.calls()) == ["full-1-seed0"]
+    command.run()  # by itself a comparison goes by the folders
+    assert set(command.calls()) == set(CELLS) - {"full-1-seed0"}
+
+
 def test_one_failed_cell_does_not_lose_the_others(command):
     said = command.run("--jobs", "2", code=1, FAKE_FAIL="decode random-0.5-seed0")
     assert "random-0.5-seed0 failed: decode ended with status 3: fake: told to fail; see" in said
