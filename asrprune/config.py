@@ -7,6 +7,7 @@ An unknown key is an error that names the nearest one.
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ OPTIONS_OF = {
     "model.predictor": "model.predictor_options",
     "data_pruning.policy": "data_pruning.policy_options",
 }
+
+# values such as 2:4, which YAML 1.1 reads as numbers to the base of 60
+_PAIR_LINE = re.compile(r"^(\s*[\w.]+:\s+)(\d+:\d+)(\s*(?:#.*)?)$", re.MULTILINE)
+_PAIR_WORD = re.compile(r"^([\w.]+=)(\d+:\d+)$")
 
 
 @dataclasses.dataclass
@@ -70,7 +75,7 @@ def read_yaml(path: str | Path, what: str) -> DictConfig:
     if not path.is_file():
         raise UserError(f"{what} {path} does not exist")
     try:
-        content = OmegaConf.load(path)
+        content = OmegaConf.load(StringIO(_PAIR_LINE.sub(r'\1"\2"\3', path.read_text("utf-8"))))
     except Exception as error:  # the YAML library's errors have no common base that it exports
         raise UserError(f"{what} {path} is not valid YAML: {error}") from error
     if not OmegaConf.is_dict(content):
@@ -135,7 +140,7 @@ def _parse(word: str) -> Any:
     if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*=.*", word, re.DOTALL):
         raise UserError(f"{word!r} is not of the form key=value, such as training.epochs=3")
     try:
-        return OmegaConf.from_dotlist([word])
+        return OmegaConf.from_dotlist([_PAIR_WORD.sub(r'\1"\2"', word)])
     except Exception as error:  # the YAML library's, as in `load_config`
         raise UserError(f"the value in {word!r} is not valid YAML") from error
 

@@ -193,3 +193,22 @@ def test_a_preset_of_data_pruning(where, load):
     assert (other.policy, other.policy_options, other.keep) == ("hard", {}, 0.7)
     with pytest.raises(UserError, match=r"no such preset \(did you mean 'recommended'\?\)"):
         load("", "data_pruning=recomended")
+
+
+@pytest.mark.parametrize("text", ["2:4", "1:4", "8x1"])
+def test_a_block_can_be_written_without_quotes(text, tmp_path):
+    words = ["weight_pruning.schedule.final=0.5"]
+    config = override(config_from_dict({}), [f"weight_pruning.block={text}", *words])
+    assert config.weight_pruning.block == text
+    path = tmp_path / "pairs.yaml"
+    path.write_text(f"weight_pruning:\n  block: {text}  # N of M\n  schedule: {{final: 0.5}}\n")
+    assert load_config(path) == config
+    save_config(config, path)
+    assert load_config(path) == config
+
+
+def test_more_is_pruned_than_the_pattern_leaves(tmp_path):
+    words = ["weight_pruning.block=3:4", "weight_pruning.schedule.final=0.5"]
+    override(config_from_dict({}), words)  # nothing is pruned at all
+    with pytest.raises(UserError, match="block=3:4 keeps 3 of each 4 inputs: at most 0.25"):
+        override(config_from_dict({}), [*words, "weight_pruning.method=gradual"])

@@ -25,9 +25,10 @@ from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, Amount, Measure, parse_amount
 from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.training.masking import layers_of
+from asrprune.training.masking import make_bank
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.options import Block
 from asrprune.weight_pruning.pack import pack, packed_bytes, unpack, write_packed
 
 SPARSEST = 0.996  # of what was trained without masks: the last level that keeps anything
@@ -112,7 +113,14 @@ class Source:
     @property
     def sparsest(self) -> float:
         """The sparsity that no sub-network is above."""
-        return self.content["masks"]["sparsity"] if self.trained else SPARSEST
+        if self.trained:
+            return self.content["masks"]["sparsity"]
+        return sparsest_untrained(self.bank.block)
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one network, pruned gradually, and has no other sizes."""
+        return self.trained and self.config.weight_pruning.method == "gradual"
 
     @property
     def device(self) -> torch.device:
@@ -147,8 +155,14 @@ def open_source(
     if masks and words:
         raise UserError(f"{path} has the masks of its training: leave out {' '.join(words)}")
     config = override(config, words)
-    bank = make_bank(model, config, masks)  # on the CPU: the same ranks whatever the device
+    # on the CPU: the same ranks whatever the device
+    bank = make_bank(model, config.weight_pruning, masks)
     return Source(path, model.to(device), config, content, bank, bool(masks))
+
+
+def sparsest_untrained(block: Block) -> float:
+    """The sparsity that no sub-network is above of what was trained without masks."""
+    return min(SPARSEST, block.sparsity or SPARSEST)
 
 
 def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
@@ -196,22 +210,16 @@ def _uniform(args: argparse.Namespace, source: Source) -> float:
     """The sparsity of all layers that was asked for."""
     if args.budget:
         measure = Measure(source.model, source.bank, args.budget.unit)
-        return measure.within(args.budget.value, source.sparsest)
+        found = measure.within(args.budget.value, source.sparsest)
+        return source.sparsest if source.single else found
+    if source.single and abs(_sparsity(args) - source.sparsest) > 1e-9:
+        raise UserError(
+            f"--sparsity {args.sparsity:g}: {source.path} was pruned gradually, and has the one "
+            f"size of sparsity {source.sparsest:g}; other sizes are in a supernet "
+            "(weight_pruning.method=supernet)"
+        )
     if _sparsity(args) > source.sparsest + 1e-9:
         log.warning(
             "--sparsity %g: no sub-network above %g was trained", args.sparsity, source.sparsest
         )
     return args.sparsity
-
-
-def make_bank(model: Transducer, config: Config, masks: dict[str, Any] | None) -> MaskBank:
-    """The masks of a model: those that it was trained with, or by its weights.
-
-    :raises UserError: options that do not fit to the model.
-    """
-    options = config.weight_pruning
-    layers, block = layers_of(model, options)
-    bank = MaskBank(model, layers, block, options.criterion, options.scope)
-    if masks:
-        bank.load_state_dict(masks["bank"])
-    return bank

@@ -10,10 +10,11 @@ import torch
 from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, Measure, parse_amount
-from asrprune.export.extract import SPARSEST, make_bank
+from asrprune.export.extract import SPARSEST, sparsest_untrained
+from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
 from asrprune.weight_pruning.blocks import LEVELS, level_of
-from asrprune.weight_pruning.options import Block
+from asrprune.weight_pruning.options import Block, parse_block
 from asrprune.weight_pruning.supernet import GRID
 
 FEWEST_SYMBOLS = 2  # of a vocabulary: the blank and another one
@@ -78,8 +79,11 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
     unit, options = unit_of(texts), config.weight_pruning
     torch.manual_seed(config.seed)
     model = build_model(config.model, config.loss, vocabulary or FEWEST_SYMBOLS)
-    measure = Measure(model, make_bank(model, config, None), unit)
-    sparsest = SPARSEST if options.method == "none" else options.schedule.final
+    measure = Measure(model, make_bank(model, options), unit)
+    untrained = options.method == "none"
+    sparsest = (
+        sparsest_untrained(parse_block(options.block)) if untrained else options.schedule.final
+    )
     for text in texts:
         if options.scope == "layer" or _sparsity(text) is not None:
             budget_of(text, measure, sparsest)

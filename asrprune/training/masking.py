@@ -41,11 +41,14 @@ class Masking:
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
         """:raises UserError: options that do not fit to the model."""
         self.options = options = config.weight_pruning
-        layers, block = layers_of(model, options)
-        self.bank = MaskBank(model, layers, block, options.criterion, options.scope)
-        parameters = self.bank.parameters()
+        if options.method == "supernet":
+            _refuse_running_statistics(model)
+        self.bank = make_bank(model, options)
+        layers, parameters = self.bank.layers, self.bank.parameters()
         self.optimizer = GatedOptimizer(
-            optimizer, {layer.name: (parameters[layer.name], layer) for layer in layers}, block
+            optimizer,
+            {layer.name: (parameters[layer.name], layer) for layer in layers},
+            self.bank.block,
         )
         self.sparsity = 0.0  # of the sparsest sub-network at present
         self._model = model
@@ -90,7 +93,9 @@ class Masking:
 
         0 where they are all alike, for all batches of a time are of sub-networks as sparse.
         """
-        return 1 + round(GRID * self._mean(network)) if mixes_sizes(self.options) else 0
+        if not (mixes_sizes(self.options) and self.sparsity):
+            return 0
+        return 1 + round(GRID * self._mean(network))
 
     def sparsest(self) -> Sparsities:
         """What the schedule comes to."""
@@ -167,6 +172,32 @@ def layers_of(model: nn.Module, options: WeightPruningOptions) -> tuple[list[Lay
         model, block, options.include, options.exclude, options.recurrent, options.ragged
     )
     return layers, block
+
+
+def make_bank(
+    model: nn.Module, options: WeightPruningOptions, masks: dict[str, Any] | None = None
+) -> MaskBank:
+    """The masks of a model: those that it was trained with, or by its weights.
+
+    :param masks: a `Masking`'s state; None: it was trained without.
+    :raises UserError: options that do not fit to the model; the masks of another one.
+    """
+    layers, block = layers_of(model, options)
+    bank = MaskBank(model, layers, block, options.criterion, options.scope)
+    if masks:
+        bank.load_state_dict(masks["bank"])
+    return bank
+
+
+def _refuse_running_statistics(model: nn.Module) -> None:
+    """:raises UserError: a norm would mix the statistics of all sub-networks in its evaluation."""
+    for name, part in model.named_modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
+            raise UserError(
+                f"weight_pruning.method=supernet: {name} ({type(part).__name__}) keeps running "
+                "statistics, which are other ones for each sub-network; use an encoder with layer "
+                "norms, or track_running_stats=False"
+            )
 
 
 def mixes_sizes(options: WeightPruningOptions) -> bool:

@@ -235,10 +235,14 @@ class MaskBank:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over levels and named masks; what was named before is forgotten.
 
-        :raises UserError: they are of other layers, blocks, another criterion or scope; nothing is
-            changed then.
+        Of another model with equal layers they are taken as they are: they know no weights.
+
+        :raises UserError: they are none, or damaged, or of other layers, blocks, another criterion
+            or scope; nothing is changed then.
         """
         mine = self._fingerprint()
+        if missing := [key for key in (*mine, "levels", "named") if key not in state]:
+            raise UserError(f"these are no saved masks: no {missing[0]!r} in them")
         for key in ("block", "criterion", "scope"):
             if state[key] != mine[key]:
                 raise UserError(
@@ -256,8 +260,16 @@ class MaskBank:
                     f"there and {own} here"
                 )
         counts = [self._count(layer) for layer in self.layers]
-        self._levels = self._parted(state["levels"], counts)
         sizes = [packed_size(count) for count in counts]
+        for what, bits, size in (
+            ("levels", state["levels"], sum(counts)),
+            *((f"mask {name!r}", bits, sum(sizes)) for name, bits in state["named"].items()),
+        ):
+            if len(bits) != size:
+                raise UserError(
+                    f"the saved masks are damaged: {what} of {len(bits)} bytes, not {size}"
+                )
+        self._levels = self._parted(state["levels"], counts)
         self._named = {name: self._parted(bits, sizes) for name, bits in state["named"].items()}
 
     def digest(self) -> str:

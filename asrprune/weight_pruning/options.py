@@ -27,7 +27,7 @@ class Block:
 
     @property
     def sparsity(self) -> float | None:
-        """The sparsity 1 - N/M that N:M is written for; None of other blocks."""
+        """The sparsity 1 - N/M that N:M comes to at most; None of other blocks."""
         return 1 - self.kept_of_group / self.group if self.group else None
 
 
@@ -96,7 +96,7 @@ class SupernetOptions:
     # mean: about a common sparsity that is drawn first; uniform: each layer for itself
     space: str = option("mean", choices=("mean", "uniform"))
     jitter: float = option(0.2, minimum=0, maximum=1)  # how far a layer is from the common one
-    # scaled: a layer's dropout is less, as its sub-network is: p (1 - sparsity)
+    # scaled: the model's dropout is less, as its sub-network is: p (1 - mean sparsity)
     dropout: str = option("scaled", choices=("scaled", "constant"))
     distillation: DistillationOptions = option(factory=DistillationOptions)
 
@@ -133,4 +133,9 @@ class WeightPruningOptions:
             raise UserError(
                 f"{prefix}block={self.block} ranks inside of each {block.group} inputs: set "
                 f"{prefix}scope=layer"
+            )
+        if block.group and self.method != "none" and self.schedule.final > block.sparsity + 1e-6:
+            raise UserError(
+                f"{prefix}schedule.final={self.schedule.final:g}: {prefix}block={self.block} keeps "
+                f"{block.kept_of_group} of each {block.group} inputs: at most {block.sparsity:g}"
             )

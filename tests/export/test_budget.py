@@ -16,7 +16,7 @@ from asrprune.export.budget import (
     encoder_work,
     parse_amount,
 )
-from asrprune.export.extract import make_bank
+from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
 
 SMALL = {"dim": 32, "num_layers": 2, "num_heads": 2, "ffn_dim": 64}
@@ -38,7 +38,7 @@ def model_and_bank(encoder: str, **options):
     )
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, 20)
-    return model, make_bank(model, config, None)
+    return model, make_bank(model, config.weight_pruning)
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ import torch
 from asrprune import cli
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
-from asrprune.export.extract import make_bank, open_source
+from asrprune.export.extract import open_source
 from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.training.masking import make_bank
 from asrprune.weight_pruning.pack import packed_bytes, read_packed, unpack
 from tests.training.command import assert_same
 
@@ -27,7 +28,7 @@ def test_averaged_then_masked_is_extracted(method, sparsity, models, tmp_path, t
     assert extract("--model", models[method], "--sparsity", sparsity, "--output", output) == 0
     model, config = load_model(models[method], "cpu")
     content = load_checkpoint(models[method])
-    bank = make_bank(model, config, content.get("masks"))
+    bank = make_bank(model, config.weight_pruning, content.get("masks"))
     assert ("masks" in content) == (method == "supernet")
     tokenizer = load_tokenizer(tiny_corpus.lang)
     small, _ = load_model(output, "cpu", tokenizer)  # decodes by itself
@@ -47,14 +48,31 @@ def test_masks_of_the_training_are_not_those_of_the_average(models):
     """They were frozen before its end, so a new ranking would give others."""
     model, config = load_model(models["supernet"], "cpu")
     masks = load_checkpoint(models["supernet"])["masks"]
-    trained, fresh = make_bank(model, config, masks), make_bank(model, config, None)
+    options = config.weight_pruning
+    trained, fresh = make_bank(model, options, masks), make_bank(model, options)
     assert masks["sparsity"] == 0.8
     assert 0.2 < trained.overlap(0.5, fresh.blocks(0.5)) < 1
 
 
+def test_what_was_pruned_gradually_is_one_network(models, tmp_path, capsys, tiny_corpus):
+    """What stage 8 decodes is what was trained: no weight that it had left out."""
+    source = open_source(models["gradual"], [])
+    masks = source.bank.masks(source.sparsest)
+    model, _ = load_model(models["gradual"], "cpu")
+    assert source.sparsest == 0.8 and masks
+    assert not any(model.get_parameter(name)[~mask].any() for name, mask in masks.items())
+    output = tmp_path / "small.pt"
+    assert extract("--model", models["gradual"], "--budget", "100MB", "--output", output) == 0
+    assert read_json(output.with_suffix(".json"))["sparsities"] == 0.8
+    assert_same(dict(load_model(output, "cpu")[0].state_dict()), dict(model.state_dict()))
+    capsys.readouterr()
+    assert extract("--model", models["gradual"], "--sparsity", "0.3") == 1
+    assert "was pruned gradually, and has the one size of sparsity 0.8" in capsys.readouterr().err
+
+
 def test_the_least_sparsity_within_a_budget(models, tmp_path):
     model, config = load_model(models["none"], "cpu")
-    bank = make_bank(model, config, None)
+    bank = make_bank(model, config.weight_pruning)
     sizes = [bank.sizes(level / 250).float32_bytes for level in range(250)]
     budget = f"{sizes[125] / 1000}kB"
     output = tmp_path / "small.pt"

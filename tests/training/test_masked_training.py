@@ -50,11 +50,17 @@ def test_resume_after_every_step(method, make_trainer):
         assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), expected)
 
 
-@pytest.mark.parametrize("method", ["gradual", "supernet"])
-def test_nothing_pruned_is_no_masks(method, make_trainer):
-    plain = make_trainer("plain", {})
+@pytest.mark.parametrize(
+    "method, sampling", [("gradual", "single"), ("supernet", "single"), ("supernet", "sandwich")]
+)
+@pytest.mark.parametrize("policy", ["full", "easy2hard"])
+def test_nothing_pruned_is_no_masks(method, sampling, policy, make_trainer):
+    pruning = {"data_pruning": {"policy": policy, "keep": 0.6 if policy != "full" else 1.0}}
+    options = {**pruning, "training__epochs": 2 if policy == "full" else 3}
+    plain = make_trainer("plain", {}, **options)
     plain.run()
-    masked = make_trainer("masked", {"method": method, "schedule": {"final": 0.0}})
+    masking = {"method": method, "schedule": {"final": 0.0}, "supernet": {"sampling": sampling}}
+    masked = make_trainer("masked", masking, **options)
     masked.run()
     assert_same(masked.model.state_dict(), plain.model.state_dict())
     assert_same(masked.average.state_dict(), plain.average.state_dict())
@@ -184,6 +190,8 @@ def rank_main(rank: int, corpus, root: Path) -> None:
         assert trainer.run() == 0 and trainer.position.step >= 10
         shares = 3 if method == "sandwich" else 1
         assert trainer.seen.passes == trainer.position.step * 2 * shares
+        drawn = [[trainer.masking.networks(s, 0, one) for s in range(10)] for one in (0, 1)]
+        assert drawn[0] != drawn[1]
         torch.save(trainer.model.state_dict(), root / f"{method}-{rank}.pt")
         told = f"{trainer.masking.bank.digest()} {networks} {trainer.seen}"
         (root / f"{method}-{rank}.txt").write_text(told)

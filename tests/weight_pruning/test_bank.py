@@ -278,6 +278,21 @@ def test_the_state_of_another_model(other, message):
     assert other.digest() == digest
 
 
+def test_damaged_state_changes_nothing():
+    bank = bank_of(nn.Linear(64, 64))
+    bank.name("welsh", 0.5)
+    digest, state = bank.digest(), bank.state_dict()
+    for name in state:
+        with pytest.raises(UserError, match=f"these are no saved masks: no '{name}' in them"):
+            bank.load_state_dict({key: state[key] for key in state if key != name})
+    cut = {**state, "levels": 1 - state["levels"], "named": {"welsh": state["named"]["welsh"][1:]}}
+    with pytest.raises(UserError, match="damaged: mask 'welsh' of 63 bytes, not 64"):
+        bank.load_state_dict(cut)
+    with pytest.raises(UserError, match="damaged: levels of 500 bytes, not 512"):
+        bank.load_state_dict({**state, "levels": state["levels"][:500]})
+    assert bank.digest() == digest
+
+
 def test_state_takes_a_byte_a_block_and_a_bit_a_block_and_name():
     bank = bank_of(nn.Linear(64, 64))
     for index in range(20):
