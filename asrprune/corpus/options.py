@@ -47,6 +47,10 @@ class DataOptions:
     max_cuts: int = option(0, change=REBATCH, minimum=0)  # cuts a batch; 0: no limit
     lazy: bool = option(False, change=REBATCH)  # read the manifest as a stream (large corpora)
     buffer_size: int = option(20000, change=REBATCH, minimum=1)  # cuts the sampler shuffles among
+    # monolingual: a step's batches, on all ranks, are of one language
+    batches: str = option("mixed", choices=("mixed", "monolingual"))
+    # of a language's share of the audio, for its share of the steps, if monolingual
+    language_exponent: float = option(0.6, minimum=0, maximum=1)
     num_workers: int = option(2, change=RESUMABLE, minimum=0)
     spec_augment: SpecAugmentOptions = option(factory=SpecAugmentOptions)
     noise: NoiseOptions = option(factory=NoiseOptions)

@@ -77,8 +77,8 @@ class CutIndex:
         self.digest = self._digest()
         self._cut_order: np.ndarray | None = None
         self._utterance_order: np.ndarray | None = None
-        self._strata: dict[int, np.ndarray] = {}
-        self._seconds: dict[int, np.ndarray] = {}
+        self._strata: dict[tuple[int, str], np.ndarray] = {}
+        self._seconds: dict[tuple[int, str], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.cut_hash)
@@ -150,30 +150,45 @@ class CutIndex:
         original = utterance_id if self.share_copies else str
         return _find(ids, self.ids_hash, self._utterance_order, original)
 
-    def strata(self, count: int) -> np.ndarray:
-        """Duration strata (N,) uint8: ``count`` classes of about equally many cuts, 0 shortest.
+    def strata(self, count: int, within: str = "") -> np.ndarray:
+        """Duration strata (N,): ``count`` classes of about equally many cuts, 0 shortest.
 
-        Cuts of equal duration are in one stratum.
+        Cuts of equal duration are in one stratum. Of the smallest unsigned type, uint8 mostly.
+
+        :param within: a name of `groups`, each of which then has ``count`` strata of its own, one
+            after the other; "": they are of all cuts.
         """
-        if count not in self._strata:
-            places = np.arange(1, count) * len(self) // count
-            edges = np.unique(np.partition(self.duration, places)[places])
-            codes = np.empty(len(self), np.uint8)
-            for part in chunks(len(self)):
-                codes[part] = np.searchsorted(edges, self.duration[part], side="right")
-            self._strata[count] = codes
-        return self._strata[count]
+        key = count, within
+        if key in self._strata:
+            return self._strata[key]
+        if not within:
+            self._strata[key] = _classes(self.duration, count)
+            return self._strata[key]
+        groups, names = self.groups[within]
+        strata = np.empty(len(self), np.min_scalar_type(max(count * len(names) - 1, 1)))
+        for number in range(len(names)):
+            mine = groups == number
+            strata[mine] = _classes(self.duration[mine], count) + strata.dtype.type(number * count)
+        self._strata[key] = strata
+        return strata
 
-    def stratum_seconds(self, count: int) -> np.ndarray:
-        """The seconds (count,) float64 of each stratum; of all, for a count of 1 or less."""
-        if count not in self._seconds:
-            seconds = np.zeros(max(count, 1))
+    def stratum_seconds(self, count: int, within: str = "") -> np.ndarray:
+        """The seconds (strata,) float64 of each stratum; of all, for one of them or none."""
+        key = count, within
+        if key not in self._seconds:
+            seconds = np.zeros(self.num_strata(count, within))
             for part in chunks(len(self)):
-                codes = self.strata(count)[part] if count > 1 else np.zeros(1, np.uint8)
+                codes = np.zeros(1, np.uint8)
+                if len(seconds) > 1:
+                    codes = self.strata(max(count, 1), within)[part]
                 codes = np.broadcast_to(codes, part.stop - part.start)
                 seconds += np.bincount(codes, self.duration[part], len(seconds))
-            self._seconds[count] = seconds
-        return self._seconds[count]
+            self._seconds[key] = seconds
+        return self._seconds[key]
+
+    def num_strata(self, count: int, within: str = "") -> int:
+        """How many `strata` there are."""
+        return max(count, 1) * (len(self.groups[within][1]) if within else 1)
 
     def check_digest(self, saved: str) -> None:
         """:raises UserError: a saved state belongs to other cuts than these."""
@@ -190,6 +205,18 @@ class CutIndex:
         digest.update(self.duration.astype("<f4", copy=False).data)
         digest.update(self.utterance.astype("<i4", copy=False).data)
         return digest.hexdigest()
+
+
+def _classes(duration: np.ndarray, count: int) -> np.ndarray:
+    """``count`` classes (N,) uint8 of about equally many cuts, by duration."""
+    codes = np.zeros(len(duration), np.uint8)
+    if count < 2 or not len(duration):
+        return codes
+    places = np.arange(1, count) * len(duration) // count
+    edges = np.unique(np.partition(duration, places)[places])
+    for part in chunks(len(duration)):
+        codes[part] = np.searchsorted(edges, duration[part], side="right")
+    return codes
 
 
 def chunks(count: int, size: int = 1 << 17) -> Iterator[slice]:

@@ -5,6 +5,7 @@ Where time is dropped, a cut is represented by a `Stand` of the duration that is
 a sampler fills its batches by what the model will see.
 """
 
+import copy
 import gzip
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +47,7 @@ class KeptCuts:
         """
         self.keep: np.ndarray | None = None  # (N,) bool; None: all
         self.length_left: Callable[[Cut], float] | None = None  # seconds after time dropping
+        self.suffix = ""  # of the ids, where cuts come again within an epoch
         self._cuts = cuts
         self._in_memory = None if cuts.is_lazy else list(cuts)
         data = cuts.data
@@ -54,8 +56,16 @@ class KeptCuts:
         if known is not None and len(known) != count:
             raise UserError(f"the index is of {count} cuts, and the sampler got {len(known)}")
 
+    def part(self, keep: np.ndarray | None, suffix: str = "") -> "KeptCuts":
+        """The same cuts, of which ``keep`` (N,) says which; only this is not shared with it."""
+        other = copy.copy(self)
+        other.keep, other.suffix = keep, suffix
+        return other
+
     def __iter__(self) -> Iterator[Any]:
         kept = self._kept()
+        if self.suffix:
+            kept = (cut.with_id(cut.id + self.suffix) for cut in kept)
         if self.length_left is None:
             return kept
         return (Stand(cut, self.length_left(cut)) for cut in kept)

@@ -49,6 +49,8 @@ class DataPruningOptions:
     keep: float = option(1.0, maximum=1)  # share that trains in a cycle; 1: everything
     unit: str = option("seconds", choices=("seconds", "utterances"))  # of `keep` and the floors
     strata: int = option(10, minimum=0, maximum=100)  # rank inside duration strata; 0, 1: none
+    # rank inside of each of them, and keep as large a share of each; empty: of all together
+    within: str = option("", choices=("", "language", "corpus"))
     cycle: int = option(1, minimum=1)  # epochs between two choices
     warmup_cycles: int = option(1, minimum=0)  # first cycles, on everything
     anneal: float = option(0.125, minimum=0, maximum=1)  # share of last cycles, on everything

@@ -80,8 +80,20 @@ def check_plan(index: CutIndex, options: DataPruningOptions) -> None:
     check(options, "data_pruning.")
     policy = load_policy(options.policy, options.policy_options)
     check_floors(index, options.floors)
+    if options.within:
+        if policy.emergent:
+            raise UserError(
+                f"data_pruning.within={options.within}: policy {options.policy} keeps what its "
+                "rule keeps, of all cuts together"
+            )
+        if options.within not in index.groups:
+            raise UserError(
+                f"data_pruning.within={options.within}: the training manifest does not say the "
+                f"{options.within} of its cuts; there are: {', '.join(index.groups) or 'none'}"
+            )
     if ":" not in options.policy and options.keep < 1:  # its own checks, on a few cuts
-        tiny = CutIndex(np.arange(64, dtype=np.uint64), np.linspace(1, 9, 64))
+        groups = {name: (np.zeros(64, np.uint8), ["one"]) for name in [options.within] if name}
+        tiny = CutIndex(np.arange(64, dtype=np.uint64), np.linspace(1, 9, 64), groups=groups)
         scores = ScoreTable(64, detrend=False)
         for turn in (1, 2):
             scores.add(np.arange(64), np.arange(64) * turn + 1.0)
@@ -165,7 +177,7 @@ class _Planner:
             self.cost = np.broadcast_to(np.float32(1), len(index))
         self.strata, count = _strata(index, options, policy)
         if options.unit == "seconds":
-            self.totals = index.stratum_seconds(count)
+            self.totals = index.stratum_seconds(*_classes(options, policy))
         else:
             self.totals = totals(self.cost, self.strata, count)
         self.forced = self._old_ones()
@@ -313,10 +325,15 @@ class _Planner:
 def _strata(
     index: CutIndex, options: DataPruningOptions, policy: Policy
 ) -> tuple[np.ndarray | None, int]:
-    """Codes (N,) uint8, and how many there are; None for one stratum."""
-    if policy.stratified and options.strata > 1:
-        return index.strata(options.strata), options.strata
-    return None, 1
+    """Codes (N,), and how many there are; None for one stratum."""
+    classes = _classes(options, policy)
+    count = index.num_strata(*classes)
+    return (index.strata(*classes) if count > 1 else None), count
+
+
+def _classes(options: DataPruningOptions, policy: Policy) -> tuple[int, str]:
+    """How many classes of durations there are, and within what."""
+    return (max(options.strata, 1) if policy.stratified else 1), options.within
 
 
 def _inverse_share(

@@ -7,7 +7,7 @@ what lhotse's own restore costs and does not depend on what workers have prefetc
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,13 @@ from lhotse.dataset.sampling.base import CutSampler
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.kept import KeptCuts, full_cuts
+from asrprune.data_pruning.monolingual import Turns, monolingual_batches
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.plan import PRUNED, Plan, check_plan, make_plan
 from asrprune.data_pruning.ranks import check_equal, gather_from_ranks, sum_over_ranks
 from asrprune.data_pruning.scores import KINDS, ScoreTable
 from asrprune.errors import UserError
+from asrprune.randomness import key_to_seed
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class PruningSampler(CutSampler):
         drop_last: bool = False,
         seed: int = 0,
         first_epoch: int = 0,
+        turns: Turns | None = None,
         rank: int | None = None,
         world_size: int | None = None,
     ):
@@ -66,6 +69,7 @@ class PruningSampler(CutSampler):
         :param max_duration: seconds of a batch, padding included; of what is left after time
             dropping, where `drop_time` was called.
         :param first_epoch: what `set_epoch` gets first: 0 in icefall.
+        :param turns: of languages, which have batches of their own then; None: languages are mixed.
         :param rank: and ``world_size``: as lhotse finds them, if not given.
         :raises UserError: options that do not fit each other or the cuts.
         """
@@ -73,6 +77,9 @@ class PruningSampler(CutSampler):
             shuffle=shuffle, drop_last=drop_last, world_size=world_size, rank=rank, seed=seed
         )
         check_plan(index, options)
+        if turns:
+            turns.check()
+        self.turns = turns
         self.index = index
         self.options = options
         self.epochs = epochs
@@ -91,7 +98,7 @@ class PruningSampler(CutSampler):
         }
         self._duration_bins = duration_bins
         self._skip: int | None = 0  # batches to pass over; None: the caller does, and counts
-        self._inner: DynamicBucketingSampler | None = None
+        self._inner: Iterator[CutSet] | None = None
 
     @property
     def cycles(self) -> int:
@@ -147,8 +154,8 @@ class PruningSampler(CutSampler):
         :param num_tokens: (B,) tokens of the transcripts.
         :param num_frames: (B,) encoder frames; for ``score=loss_per_frame``.
         :param el2n: (B,) for ``score=el2n``.
-        :param kind: of the batch, 1 to 15, where models of several sizes take turns: what makes all
-            scores of a kind higher is left out of them (with ``detrend=true`` alone).
+        :param kind: of the batch, 1 to 1023, where sizes of a model or languages take turns: what
+            makes all scores of a kind higher is left out of them (with ``detrend=true`` alone).
         :raises UserError: not a number for each cut, or not what the score needs; an unknown cut or
             kind.
         """
@@ -179,6 +186,11 @@ class PruningSampler(CutSampler):
             return None
         return self.plan.weights[self.index.cuts_of([_original(name) for name in cut_ids])]
 
+    def language_of(self, cut_id: str) -> int:
+        """The number of a cut's language among those of the index."""
+        [line] = self.index.cuts_of([_original(cut_id)])
+        return int(self.index.groups["language"][0][line])
+
     def __iter__(self) -> "PruningSampler":
         if torch.utils.data.get_worker_info() is not None:
             raise UserError(
@@ -186,26 +198,50 @@ class PruningSampler(CutSampler):
                 "learn what the next cycle keeps: give the loader a map-style dataset, as "
                 "DataLoader(dataset, sampler=sampler, batch_size=None)"
             )
-        self._kept.keep = None if self.plan.keep.all() else self.plan.keep
         shorter = self.pruned and self._length_left is not None
         self._kept.length_left = self._length_left if shorter else None
-        share = self._share_left if shorter else 1.0
-        self._inner = DynamicBucketingSampler(
-            CutSet(self._kept),
-            **self._limits,
-            num_buckets=len(self._duration_bins) + 1,
-            duration_bins=[edge * share for edge in self._duration_bins],
-            shuffle=self.shuffle,
-            drop_last=self.drop_last,
-            seed=self.seed,
-            rank=self.rank,
-            world_size=self.world_size,
-        )
-        self._inner.set_epoch(self.epoch)
-        iter(self._inner)
+        bins = [edge * (self._share_left if shorter else 1.0) for edge in self._duration_bins]
+        if self.turns:
+            self._inner = self._by_language(bins)
+        else:
+            keep = None if self.plan.keep.all() else self.plan.keep
+            ranks = {"rank": self.rank, "world_size": self.world_size}
+            self._inner = self._bucketed(self._kept.part(keep), bins, self.seed, **ranks)
         if self._skip is not None:
             self.batches = self._skip
         return self
+
+    def _bucketed(
+        self, cuts: KeptCuts, bins: list[float], seed: int, rank: int, world_size: int
+    ) -> Iterator[CutSet]:
+        """Batches of cuts of like durations, in the order of the epoch."""
+        sampler = DynamicBucketingSampler(
+            CutSet(cuts),
+            **self._limits,
+            num_buckets=len(bins) + 1,
+            duration_bins=bins,
+            shuffle=self.shuffle,
+            drop_last=self.drop_last,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        sampler.set_epoch(self.epoch)
+        return iter(sampler)
+
+    def _by_language(self, bins: list[float]) -> Iterator[CutSet]:
+        codes, _ = self.index.groups["language"]
+
+        def draw(language: int, number: int) -> Iterator[CutSet]:
+            suffix = f"_pass{number}" if number else ""  # the same cut, with draws of its own
+            cuts = self._kept.part(self.plan.keep & (codes == language), suffix)
+            seed = key_to_seed("pass", self.seed, language, number) % 2**31
+            return self._bucketed(cuts, bins, seed, rank=0, world_size=1)
+
+        seconds = float(self.index.duration[self.plan.keep].sum(dtype=np.float64))
+        return monolingual_batches(
+            self.turns, self.epoch, seconds, draw, self.rank, self.world_size
+        )
 
     def __next__(self) -> CutSet:
         if self._inner is None:
@@ -340,6 +376,7 @@ class PruningSampler(CutSampler):
             "drop_last": self.drop_last,
             **self._limits,
             "duration_bins": list(self._duration_bins),
+            **({"accumulate": self.turns.accumulate} if self.turns else {}),
         }
 
     def _make_plan(self, cycle: int) -> Plan:
@@ -375,5 +412,9 @@ def _needed(values: Values | None, name: str, score: str) -> np.ndarray:
 
 
 def _original(name: str) -> str:
-    """A cut's id without what lhotse adds where a rank would get nothing (``_dup0``)."""
-    return re.sub(r"(_dup\d+)+$", "", name)
+    """A cut's id as in the manifest.
+
+    That is without what is added where it comes again within an epoch (``_pass1``), and what lhotse
+    adds where a rank would get nothing (``_dup0``).
+    """
+    return re.sub(r"(_pass\d+)?(_dup\d+)*$", "", name)

@@ -10,7 +10,7 @@ from asrprune.errors import UserError
 
 _TABLE = ("last", "mean", "variance", "worse_sum", "worse_times", "count")
 _MOST = np.iinfo(np.uint16).max
-KINDS = 16  # of batches
+KINDS = 1024  # of batches
 
 
 class Detrend:

@@ -13,11 +13,14 @@ from torch import nn
 from asrprune.config import Config
 from asrprune.corpus.batches import SpeechDataset
 from asrprune.data_pruning.index import CutIndex
+from asrprune.data_pruning.monolingual import Turns
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
+
+SIZES = 12  # kinds of sub-networks, of each language
 
 
 @dataclasses.dataclass
@@ -86,8 +89,10 @@ class Feedback:
     ) -> None:
         """:param losses: (B,) pruned ones; :param scale: of their gradients, before weights.
 
-        :param kind: of the sub-network that they are of; see `PruningSampler.update`.
+        :param kind: of the sub-network that they are of, below `SIZES`; as in `PruningSampler`.
         """
+        if self.sampler.turns:  # losses of one language are not like those of another
+            kind += SIZES * (1 + self.sampler.language_of(batch["cut_ids"][0]))
         more: dict[str, Any] = {"kind": kind}
         if self.score == "loss_per_frame":
             more["num_frames"] = encoder_frames(self.encoder, self.dropping, batch)
@@ -108,9 +113,14 @@ def make_pruning_sampler(
     :raises UserError: options that do not fit each other or the cuts.
     """
     options, data = config.data_pruning, config.data
+    index = _index_of(cuts, options.share_copies)
+    turns = None
+    if data.batches == "monolingual":
+        accumulate = config.training.accumulate
+        turns = Turns(index, data.language_exponent, accumulate, config.seed)
     sampler = PruningSampler(
         cuts,
-        _index_of(cuts, options.share_copies),
+        index,
         options,
         epochs=config.training.epochs,
         duration_bins=duration_bins,
@@ -119,6 +129,7 @@ def make_pruning_sampler(
         buffer_size=data.buffer_size,
         seed=config.seed,
         first_epoch=1,
+        turns=turns,
         rank=ranks.rank,
         world_size=ranks.world,
     )
