@@ -13,6 +13,7 @@ import soundfile
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("num2words")
 
+from asrprune.arguments import Parser
 from asrprune.corpus import commonvoice_layout as commonvoice
 from asrprune.corpus import rehearsal
 from asrprune.corpus import rehearsal_commonvoice as rehearsing
@@ -113,7 +114,7 @@ def test_unknown_languages_and_layouts_without_languages(tmp_path):
         ("commonvoice", "xx", "no rehearsal in 'xx'.*there are: en fr it nl"),
         ("librispeech", "fr", "--languages: the layout librispeech has but one"),
     ):
-        parser = rehearsal.argparse.ArgumentParser()
+        parser = Parser()
         rehearsal.add_arguments(parser)
         with pytest.raises(UserError, match=message):
             rehearsal.main(parser.parse_args(["--layout", layout, *words, language]))

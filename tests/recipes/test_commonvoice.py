@@ -13,6 +13,8 @@ import pytest
 import soundfile
 from lhotse import load_manifest, validate_recordings_and_supervisions
 
+from asrprune.data_pruning.index import CutIndex
+
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "egs" / "commonvoice" / "ASR"
 RELEASE = "cv-corpus-21.0-2025-03-14"
@@ -367,7 +369,9 @@ def test_a_rehearsal_becomes_cuts_and_a_tokenizer(tmp_path):
     words = ["--rehearsal", "true", "--rehearsal-hours", "0.02", "--langs", "nl", *folders]
     words += ["--vocab-size", "60", "--jobs", "1", "--stop-stage", "tokenizer"]
     real(*words, "--rehearsal-text", "sentences")
-    cuts = list(load_manifest(tmp_path / "data" / "valid" / "commonvoice_cuts_train.jsonl.gz"))
+    manifest = tmp_path / "data" / "valid" / "commonvoice_cuts_train.jsonl.gz"
+    assert CutIndex.from_manifest(manifest).groups["language"][1] == ["nl"]
+    cuts = list(load_manifest(manifest))
     assert len(cuts) == 8
     for cut in cuts:
         assert (cut.sampling_rate, cut.supervisions[0].language) == (16000, "nl")

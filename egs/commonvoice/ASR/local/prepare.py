@@ -24,7 +24,7 @@ from check_corpus import WAYS_OUT
 from normalise import PROBLEMS, normalise, problem
 from tables import Utterance, read_table
 
-from asrprune.arguments import Parser
+from asrprune.arguments import Parser, share
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.environment import usable_cores
@@ -77,7 +77,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--allow-rejected",
-        type=float,
+        type=share,
         default=0.0,
         help=f"share of a split, 0 to 1, that may be left out for its text; {FILTERED:g} always",
     )
@@ -156,13 +156,12 @@ def prepare_part(
             continue
         try:
             audio = soundfile.info(path)
-        except soundfile.LibsndfileError as error:
-            result.rejections.append(
-                reject(utterance, "undecodable", f"{path}: {error.error_string}")
-            )
+        except soundfile.LibsndfileError:  # whose reason is often that the file does not exist
+            size = f"{path}, {path.stat().st_size} bytes"
+            result.rejections.append(reject(utterance, "undecodable", size))
             continue
         if not audio.frames:
-            result.rejections.append(reject(utterance, "undecodable", f"{path}: no samples"))
+            result.rejections.append(reject(utterance, "undecodable", f"{path}, no samples"))
             continue
         name = f"{language}-{path.stem}"  # ids of one number may be of clips in two languages
         duration = audio.frames / audio.samplerate
