@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from asrprune.errors import UserError
 
 if TYPE_CHECKING:
     from asrprune.corpus.tokenizer import Tokenizer
+
+SHOWN = 40  # characters in a message: some scripts have thousands
 
 Labelled = Sequence[tuple[str, str]]  # (language, text); "" where a cut does not say
 
@@ -59,7 +61,7 @@ def check_spelling(
             continue
         share = unknown.total() / characters.total()
         what = (
-            f"{folder} cannot spell {language or 'the texts'}: {' '.join(sorted(unknown))} "
+            f"{folder} cannot spell {language or 'the texts'}: {_some(unknown)} "
             f"({unknown.total()} of {characters.total()} characters would be <unk>)"
         )
         if share > most:
@@ -72,5 +74,14 @@ def check_spelling(
                 f"{what}. {way_out}, or admit it: --max-unknown {math.ceil(share * 1e4) / 1e4}"
             )
         log.warning("%s", what)
-    if elsewhere := {c for _, text in others for c in text if c != " " and not tokenizer.knows(c)}:
-        log.warning("in other sets, %s cannot spell %s", folder, " ".join(sorted(elsewhere)))
+    for language in sorted(known):
+        characters = set().union(*(text for other, text in others if other == language)) - {" "}
+        if strange := [c for c in characters if not tokenizer.knows(c)]:
+            where = f"in the other sets of {language}" if language else "in the other sets"
+            log.warning("%s cannot spell %s %s", folder, _some(strange), where)
+
+
+def _some(characters: Iterable[str]) -> str:
+    """Characters in Unicode's order, apart by spaces."""
+    first = sorted(characters)
+    return " ".join(first[:SHOWN]) + (f" … ({len(first)})" if len(first) > SHOWN else "")

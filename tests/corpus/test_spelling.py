@@ -99,7 +99,7 @@ def test_a_language_of_test_sets_alone_is_to_be_spelt_as_well(cuts, caplog):
         run_verb(*words, "--max-unknown", "0")
     write_cuts("test.jsonl.gz", [("fr", "ÇA")])
     run_verb(*words, "--max-unknown", "0")
-    assert "in other sets, lang cannot spell Ç" in caplog.text
+    assert "lang cannot spell Ç in the other sets of fr" in caplog.text
 
 
 def test_shares_are_shares(capsys):
@@ -107,3 +107,9 @@ def test_shares_are_shares(capsys):
         with pytest.raises(SystemExit):
             run_verb("--manifest", "x", option, "1.5")
         assert "1.5 is not between 0 and 1" in capsys.readouterr().err
+
+
+def test_a_script_of_many_letters_makes_no_long_message(cuts):
+    write_cuts("train.jsonl.gz", [*LARGE, ("zh", "".join(map(chr, range(0x4E00, 0x4F00))))])
+    with pytest.raises(UserError, match=r"cannot spell zh: 一 丁 .{75} … \(256\)"):
+        run_verb(*cuts[:2], "--bpe-model", "english/bpe.model", "--max-unknown", "0")
