@@ -169,18 +169,22 @@ exists() { [[ -e $1 ]] || compgen -G "$1" >/dev/null; }
 
 # The functions from here on read and set the variables of the stage that calls them.
 
-# The stages right before this one, in "before"; where these come in parts and the same part is
-# among them, that part alone. And the one that --after names, where it has been called.
+# The stages right before this one, in "before"; where these come in parts, and the same part is
+# among them or one that this part's name ends in (fr of train-fr), that part alone. And the one
+# that --after names, where it has been called.
 find_upstream() {
   local other previous=-1
+  local -a own=()
   before=()
   for other in "${visited[@]}"; do
     [[ ${other%% *} -ge $number || ${other%% *} -le $previous ]] || previous=${other%% *}
   done
   for other in "${visited[@]}"; do
-    [[ ${other%% *} != "$previous" ||
-      (-n ${labels["$previous $part"]-} && $other != "$previous $part") ]] || before+=("$other")
+    [[ ${other%% *} == "$previous" ]] || continue
+    before+=("$other")
+    [[ "-$part" != *"-${other#* }" || -z $part ]] || own+=("$other")
   done
+  [[ ${#own[@]} -eq 0 ]] || before=("${own[@]}")
   [[ -z $after || -z ${labels[$after]-} ]] || before+=("$after")
 }
 

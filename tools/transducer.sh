@@ -7,6 +7,8 @@
 #   corpus       the first word of the manifests' names
 #   train_splits, dev_splits, test_splits, where they are no options
 #   added_words  an array: key=value words that come before those of the command line
+#
+# Recipes of several languages have the options bpe_balance and max_unknown as well.
 
 [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
 [[ $jobs -gt 0 ]] || jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
@@ -73,10 +75,12 @@ data_stages() { # stages 3 and 4
     --out-dir "$data_dir/valid" --train "${train[@]}" --eval "${evaluation[@]}" \
     --allow-rejected "$allow_rejected" --jobs "$jobs"
 
-  stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model --needs "${valid[0]}" \
-    --makes "$lang_dir/tokens.txt" -- \
+  stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model bpe_balance max_unknown \
+    --needs "${valid[0]}" --makes "$lang_dir/tokens.txt" -- \
     run asrprune tokenizer --manifest "${valid[0]}" --type "$token_type" \
-    --vocab-size "$vocab_size" ${bpe_model:+--bpe-model "$bpe_model"} --out-dir "$lang_dir"
+    --vocab-size "$vocab_size" ${bpe_model:+--bpe-model "$bpe_model"} \
+    ${bpe_balance:+--balance "$bpe_balance"} \
+    ${max_unknown:+--max-unknown "$max_unknown" --others "${valid[@]:1}"} --out-dir "$lang_dir"
 }
 
 search_networks() { # stage 7; what decodes the whole model does not depend on it

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,6 +227,9 @@ def _check_source(recording: Recording) -> None:
 
 def _reason(error: Exception) -> str:
     """The telling line of a decoder's error; lhotse lists one error a decoder, ours comes first."""
+    if found := re.search(r"diff=(-?\d+), audio\.shape=\(\d+, (\d+)\)", str(error)):
+        difference, there = map(int, found.groups())
+        return f"{there} samples, not {there + difference}"
     lines = str(error).splitlines() or [type(error).__name__]
     for line in lines:
         if line.startswith("Exception #0"):

@@ -2,12 +2,12 @@
 
 ``asrprune rehearse`` can be killed and started again without loss: whole chapters are kept. Equal
 options give equal files, whatever the number of jobs. A new layout is a function in ``LAYOUTS``
-and a module that knows its folders; text, voices, speech and acoustics are shared.
+and a module that knows its folders; text, voices, speech, acoustics and the order of writing are
+shared.
 """
 
 import argparse
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,21 +17,26 @@ import numpy as np
 from asrprune.corpus import librispeech_layout as librispeech
 from asrprune.corpus.espeak import Espeak, find_library
 from asrprune.corpus.librispeech_layout import UTTERANCES_PER_CHAPTER, Chapter
-from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.corpus.rehearsal_commonvoice import rehearse_commonvoice
+from asrprune.corpus.rehearsal_phrases import LANGUAGES
 from asrprune.corpus.rehearsal_speech import SAMPLING_RATE, Shape, utterance
 from asrprune.corpus.rehearsal_text import TEXTS, spell
+from asrprune.corpus.rehearsal_units import (
+    check_hours,
+    claim_folder,
+    evaluation_hours,
+    specification,
+    write_missing,
+)
 from asrprune.corpus.rehearsal_voices import english_speaker
 from asrprune.corpus.room_acoustics import Acoustics
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError
-from asrprune.files import read_json, write_json
 
 VERSION = 1  # of what is said and how: raise it when equal options would give other files
 SHAPE = Shape()
 ACOUSTICS = Acoustics()
 MEAN_SECONDS = 6.5  # of an utterance of this shape, as measured; turns hours into chapters
-PART_CHAPTERS = 4  # of one synthesiser process: it takes some time to start
-DEV_HOURS, TEST_HOURS = 0.1, 0.3  # for an hour of training speech and more; less for less
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``asrprune rehearse``."""
     parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True, help="whose layout")
     parser.add_argument("--out-dir", type=Path, required=True, help="where the corpus goes")
-    parser.add_argument("--train-hours", type=float, default=1.0, help="hours to train on, about")
+    parser.add_argument(
+        "--languages",
+        nargs="+",
+        help=f"of a layout with many, such as {' '.join(LANGUAGES)}; default: all of these",
+    )
+    parser.add_argument(
+        "--train-hours",
+        type=float,
+        default=1.0,
+        help="hours to train on, about; of English, where there are several languages: others have "
+        "less",
+    )
     parser.add_argument(
         "--dev-hours", type=float, help="hours to choose by; default: 0.1 for an hour of training"
     )
@@ -61,12 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Write, or finish, a rehearsal corpus."""
-    for name in ("train", "dev", "test"):
-        hours = getattr(args, f"{name}_hours")
-        if hours is not None and not 0 < hours < math.inf:
-            raise UserError(f"--{name}-hours must be above 0, not {hours}")
+    check_hours(train=args.train_hours, dev=args.dev_hours, test=args.test_hours)
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
+    languages = {} if args.languages is None else {"languages": args.languages}
+    if languages and args.layout not in MULTILINGUAL:
+        raise UserError(f"--languages: the layout {args.layout} has but one")
     LAYOUTS[args.layout](
         args.out_dir,
         args.train_hours,
@@ -75,6 +91,7 @@ def main(args: argparse.Namespace) -> None:
         test_hours=args.test_hours,
         dev_hours=args.dev_hours,
         text=args.text,
+        **languages,
     )
 
 
@@ -97,15 +114,9 @@ def rehearse_librispeech(
     find_library()  # say what is missing before anything is written
     spell(0)
     corpus = out_dir / "LibriSpeech"
-    spec = {"train_hours": train_hours, "seed": seed, "version": VERSION}
-    spec |= {} if test_hours is None else {"test_hours": test_hours}
-    spec |= {} if dev_hours is None else {"dev_hours": dev_hours}
-    spec |= {} if text == "sentences" else {"text": text}
+    spec = specification(VERSION, train_hours, seed, test_hours, dev_hours, text)
     claim_folder(corpus, spec)
-    if test_hours is None:
-        test_hours = TEST_HOURS * min(train_hours, 1.0)
-    if dev_hours is None:
-        dev_hours = DEV_HOURS * min(train_hours, 1.0)
+    dev_hours, test_hours = evaluation_hours(train_hours, dev_hours, test_hours)
     plan = [
         chapter
         for split, group, hours in (
@@ -116,14 +127,10 @@ def rehearse_librispeech(
         for chapter in librispeech.chapters(split, group, num_chapters(hours))
     ]
     missing = [chapter for chapter in plan if not librispeech.is_written(corpus, chapter)]
-    if 0 < len(missing) < len(plan):
-        log.info("%d of %d chapters are there already", len(plan) - len(missing), len(plan))
     librispeech.remove_leftovers(corpus)
     try:
-        parts = [missing[i : i + PART_CHAPTERS] for i in range(0, len(missing), PART_CHAPTERS)]
-        with progress_bar(len(missing) * UTTERANCES_PER_CHAPTER, "synthesis", "utterance") as bar:
-            for _ in run_parts(partial(speak_chapters, corpus, seed, text), parts, jobs, bar):
-                pass  # the files are the result
+        work = partial(speak_chapters, corpus, seed, text)
+        write_missing(work, plan, missing, UTTERANCES_PER_CHAPTER, jobs, "chapters")
     finally:
         librispeech.remove_leftovers(corpus)
     if missing or not librispeech.is_finished(corpus):
@@ -132,36 +139,16 @@ def rehearse_librispeech(
     log.info("%s is whole: synthetic speech, %d chapters", corpus, len(plan))
 
 
-LAYOUTS: dict[str, Callable[..., None]] = {"librispeech": rehearse_librispeech}
+LAYOUTS: dict[str, Callable[..., None]] = {
+    "commonvoice": rehearse_commonvoice,
+    "librispeech": rehearse_librispeech,
+}
+MULTILINGUAL = ("commonvoice",)
 
 
 def num_chapters(hours: float) -> int:
     """Chapters that hold about this many hours, at least one."""
     return max(1, round(hours * 3600 / (MEAN_SECONDS * UTTERANCES_PER_CHAPTER)))
-
-
-def claim_folder(corpus: Path, spec: dict) -> None:
-    """Remember what a folder is to hold, so that two corpora never mix.
-
-    :raises UserError: it holds something else.
-    """
-    path = corpus / ".rehearsal.json"
-    if path.exists():
-        there = read_json(path)
-        differences = [
-            f"{name} is {there.get(name)} there and {spec.get(name)} here"
-            for name in {**there, **spec}
-            if there.get(name) != spec.get(name)
-        ]
-        if differences:
-            raise UserError(
-                f"{corpus} holds another rehearsal corpus ({', '.join(differences)}): "
-                "remove that folder or choose another one (--out-dir; run.sh: --download-dir)"
-            )
-    elif any(not name.name.startswith(".tmp-") for name in corpus.glob("*")):
-        raise UserError(f"{corpus} is no rehearsal corpus: choose another --out-dir")
-    else:
-        write_json(path, spec)
 
 
 def speak_chapters(

@@ -33,15 +33,19 @@ def utterance(
     shape: Shape,
     acoustics: Acoustics,
     key: tuple[int | str, ...],
+    write: Callable[[str], str] = transcript,
+    rate: int = SAMPLING_RATE,
 ) -> tuple[str, np.ndarray]:
     """Text and samples as a pure function of the other arguments.
 
-    :return: the transcript, and (num_samples,) int16 at 16 kHz.
+    :param write: a sentence as the corpus writes it.
+    :return: the transcript, and (num_samples,) int16 at ``rate``.
     """
     rng = keyed_random(*key, "speech")
-    words, clean = _join(espeak, voice, sentence, shape, rng)
+    sentences, clean = _join(espeak, voice, sentence, shape, rng)
     noise_rng = np.random.default_rng(key_to_seed(*key, "room"))
-    return words, record(clean, espeak.sampling_rate, SAMPLING_RATE, acoustics, noise_rng)
+    words = " ".join(write(text) for text in sentences)
+    return words, record(clean, espeak.sampling_rate, rate, acoustics, noise_rng)
 
 
 def _join(
@@ -50,7 +54,7 @@ def _join(
     sentence: Callable[[random.Random], str],
     shape: Shape,
     rng: random.Random,
-) -> tuple[str, np.ndarray]:
+) -> tuple[list[str], np.ndarray]:
     """Sentences until the wished length, never past the longest."""
 
     def silence(bounds: tuple[float, float]) -> np.ndarray:
@@ -60,17 +64,17 @@ def _join(
     wish = max(wish, shape.shortest)
     before, after = silence(shape.margin), silence(shape.margin)
     pieces: list[np.ndarray] = [before]
-    words: list[str] = []
+    said: list[str] = []
     length = len(before) + len(after)
-    while not words or length < wish * espeak.sampling_rate:
+    while not said or length < wish * espeak.sampling_rate:
         text = sentence(rng)
-        pause = silence(shape.pause) if words else silence((0.0, 0.0))
+        pause = silence(shape.pause) if said else silence((0.0, 0.0))
         speech = espeak.speak(text, voice)
         if length + len(pause) + len(speech) > shape.longest * espeak.sampling_rate:
-            if words:
+            if said:
                 break
             continue  # one sentence that is too long by itself: another
         pieces += [pause, speech]
-        words.append(transcript(text))
+        said.append(text)
         length += len(pause) + len(speech)
-    return " ".join(words), np.concatenate([*pieces, after])
+    return said, np.concatenate([*pieces, after])

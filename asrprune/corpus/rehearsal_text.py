@@ -105,8 +105,8 @@ def transcript(sentence: str) -> str:
     return " ".join(re.sub(r"[^a-z']+", " ", sentence).split()).upper()
 
 
-def spell(number: int | float, **kind: str) -> str:
-    """A number in English words; ``to="ordinal"`` and the like as num2words takes them.
+def spell(number: int | float, language: str = "en", **kind: str) -> str:
+    """A number in words; ``to="ordinal"`` and the like as num2words takes them.
 
     :raises UserError: the package is not installed.
     """
@@ -116,7 +116,7 @@ def spell(number: int | float, **kind: str) -> str:
         raise UserError(
             "rehearsal corpora need num2words: bash tools/setup_env.sh installs it"
         ) from error
-    return num2words(number, lang="en", **kind)
+    return num2words(number, lang=language, **kind)
 
 
 def _phone(rng: random.Random) -> str:

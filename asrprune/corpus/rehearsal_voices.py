@@ -5,6 +5,7 @@ whispering, robotic and barely intelligible ones; near copies (``klatt2`` and ``
 in one split, so a test voice was not heard in training under another name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asrprune.corpus.espeak import Voice
@@ -49,13 +50,18 @@ def english_speaker(seed: int, group: str, index: int) -> Speaker:
     A pure function of its arguments. Every variant of the group is used before one comes again,
     then with another accent, speed and pitch.
     """
+    return speaker(ENGLISH_ACCENTS, seed, group, index)
+
+
+def speaker(accents: Sequence[str], seed: int, group: str, index: int, *language: str) -> Speaker:
+    """The same with the accents of a language, whose name makes other speakers of the seed."""
     sex = "FM"[index % 2]
     variants = list(VARIANTS[group, sex])
     turn, place = divmod(index // 2, len(variants))
-    keyed_random(seed, "variants", group, sex, turn).shuffle(variants)
-    rng = keyed_random(seed, "speaker", group, index)
+    keyed_random(seed, "variants", group, sex, turn, *language).shuffle(variants)
+    rng = keyed_random(seed, "speaker", group, index, *language)
     voice = Voice(
-        name=f"{rng.choice(ENGLISH_ACCENTS)}+{variants[place]}",
+        name=f"{rng.choice(accents)}+{variants[place]}",
         rate=rng.randint(*RATE),
         pitch=rng.randint(*PITCH),
         pitch_range=rng.randint(*PITCH_RANGE),

@@ -14,7 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
+from asrprune.arguments import share
 from asrprune.corpus.manifests import parse_line, read_lines
+from asrprune.corpus.spelling import balanced, check_spelling
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, write_text
 
@@ -35,6 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bpe-model", type=Path, help="take this sentencepiece model instead of training one"
     )
+    parser.add_argument(
+        "--balance",
+        type=share,
+        default=1.0,
+        help="how a bpe tokenizer weighs languages by their text: 1 as they are, 0 all alike",
+    )
+    parser.add_argument(
+        "--max-unknown",
+        type=share,
+        help="share of each language's characters that may be unknown; without it, all may",
+    )
+    parser.add_argument(
+        "--others", type=Path, nargs="*", default=[], help="more cuts whose characters are checked"
+    )
     parser.add_argument("--out-dir", type=Path, required=True, help="such as data/lang_bpe_500")
 
 
@@ -42,16 +58,24 @@ def main(args: argparse.Namespace) -> None:
     """Train a tokenizer on the texts of a cut set, each utterance counted once; or take one."""
     if args.bpe_model and args.type != "bpe":
         raise UserError(f"--bpe-model is of word pieces, and --type asks for {args.type}")
-    texts = training_texts(args.manifest)
+    labelled = labelled_texts(args.manifest)
+    texts = [text for _, text in labelled]
     if args.bpe_model:
         adopt_bpe(args.bpe_model, args.out_dir)
     elif args.type == "bpe":
-        train_bpe(texts, args.vocab_size, args.out_dir)
+        train_bpe(balanced(labelled, args.balance), args.vocab_size, args.out_dir)
     else:
         train_characters(texts, args.out_dir)
     tokenizer = load_tokenizer(args.out_dir)
     log.info("%s: %d symbols, digest %s", args.out_dir, tokenizer.vocab_size, tokenizer.digest)
-    if args.bpe_model and (strange := _unknown_characters(tokenizer, texts)):
+    if args.max_unknown is not None:
+        others = [entry for manifest in args.others for entry in labelled_texts(manifest)]
+        try:
+            check_spelling(tokenizer, labelled, others, args.max_unknown, args.out_dir)
+        except UserError:
+            (args.out_dir / "tokens.txt").unlink()  # nothing may train with it
+            raise
+    elif args.bpe_model and (strange := _unknown_characters(tokenizer, texts)):
         log.warning("%s cannot spell %s", args.bpe_model, " ".join(strange))
 
 
@@ -73,6 +97,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Ids of a text; what the training text did not hold becomes ``<unk>``. Never blank."""
+
+    def knows(self, character: str) -> bool:
+        """Whether a character can be spelt."""
+        return self.unk_id not in self.encode(character)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; blanks and sentence boundaries are left out.
@@ -131,8 +159,8 @@ def load_tokenizer(lang_dir: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def training_texts(manifest: Path) -> list[str]:
-    """The texts of a cut set, normalised; copies at other speeds count once.
+def labelled_texts(manifest: Path) -> list[tuple[str, str]]:
+    """(language, normalised text) of a cut set; copies at other speeds count once.
 
     :raises UserError: the manifest is missing, damaged, or holds no text.
     """
@@ -143,8 +171,11 @@ def training_texts(manifest: Path) -> list[str]:
         name = re.sub(r"_sp\d\.\d+$", "", cut["id"])
         if name not in seen:
             seen.add(name)
-            texts += [normalise(part.get("text") or "") for part in cut.get("supervisions", [])]
-    texts = [text for text in texts if text]
+            texts += [
+                (part.get("language") or "", normalise(part.get("text") or ""))
+                for part in cut.get("supervisions", [])
+            ]
+    texts = [(language, text) for language, text in texts if text]
     if not texts:
         raise UserError(f"{manifest} holds no text to train a tokenizer on")
     return texts
@@ -196,7 +227,7 @@ def _write_bpe(model: bytes, out_dir: Path) -> None:
 def _unknown_characters(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
     """The characters of the texts that the tokenizer does not know, in Unicode's order."""
     characters = set().union(*texts) - {" "}
-    return sorted(c for c in characters if tokenizer.unk_id in tokenizer.encode(c))
+    return sorted(c for c in characters if not tokenizer.knows(c))
 
 
 def _bpe_model(texts: Iterable[str], vocab_size: int) -> bytes:

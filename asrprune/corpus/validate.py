@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from asrprune.arguments import share
 from asrprune.corpus.checks import (
     DEFECTS,
     FILTERS,
@@ -129,14 +130,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the training cuts")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
-
-
-def share(text: str) -> float:
-    """The type of an option between 0 and 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def main(args: argparse.Namespace) -> None:

@@ -194,6 +194,11 @@ BAD = {
         lambda path: path.write_bytes(path.read_bytes()[:-32]),
         "23984 samples, not 24000",
     ),
+    "cut off": (
+        ".mp3",
+        lambda path: path.write_bytes(path.read_bytes()[:3000]),
+        r"\d{4} samples, not 24000",
+    ),
     "missing": (".wav", Path.unlink, "no such file"),
     "empty": (".flac", lambda path: path.write_bytes(b""), "."),
     "text": (".wav", lambda path: path.write_text("not found"), "."),

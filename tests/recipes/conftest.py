@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBRISPEECH = ROOT / "egs" / "librispeech" / "ASR"
+COMMONVOICE = ROOT / "egs" / "commonvoice" / "ASR"
 
 
 class Recipe:
@@ -68,18 +69,29 @@ class Recipe:
         return number
 
 
-@pytest.fixture
-def librispeech(tmp_path: Path) -> Recipe:
-    """LibriSpeech's recipe with stand-ins for asrprune and lhotse."""
+def copy_recipe(tmp_path: Path, source: Path, *configs: str) -> Recipe:
+    """A recipe's scripts with stand-ins for asrprune, lhotse and its configurations."""
     recipe = Recipe(tmp_path)
     recipe.folder.mkdir(parents=True)
     for name in ("run.sh", "path.sh"):
-        shutil.copy(LIBRISPEECH / name, recipe.folder)
-    shutil.copytree(LIBRISPEECH / "local", recipe.folder / "local")
+        shutil.copy(source / name, recipe.folder)
+    shutil.copytree(source / "local", recipe.folder / "local")
     (recipe.folder / "conf").mkdir()
-    for name in ("rehearsal", "conformer"):
+    for name in configs:
         (recipe.folder / "conf" / f"{name}.yaml").write_text("# a comment\nseed: 1\n")
     return recipe
+
+
+@pytest.fixture
+def librispeech(tmp_path: Path) -> Recipe:
+    """LibriSpeech's recipe with stand-ins for asrprune and lhotse."""
+    return copy_recipe(tmp_path, LIBRISPEECH, "rehearsal", "conformer")
+
+
+@pytest.fixture
+def commonvoice(tmp_path: Path) -> Recipe:
+    """CommonVoice's recipe with a stand-in for asrprune; its local scripts are the real ones."""
+    return copy_recipe(tmp_path, COMMONVOICE, "rehearsal", "emformer_streaming")
 
 
 @pytest.fixture

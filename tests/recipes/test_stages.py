@@ -301,3 +301,22 @@ def test_no_stage_comes_after_one_that_is_aside(make_recipe):
     changed = recipe.run("--extra", "2", "--speed", "true")  # what it depends on
     assert "make_file data/extra" in commands(recipe)
     assert "stage 4 (tokenizer) runs again: stage 3 (validate) has run" in changed.stderr
+
+
+def test_parts_of_parts_depend_on_theirs_alone(make_recipe):
+    """As the splits of a language do: train-fr on fr."""
+    body = ". stages.sh\n"
+    for name in ("en", "fr"):
+        body += (
+            f"stage manifests data --part {name} --options {name} --makes data/{name} -- "
+            f"run make_file data/{name}\n"
+        )
+    for name in ("train-en", "train-fr", "other"):
+        body += (
+            f"stage features data --part {name} --makes data/{name} -- run make_file data/{name}\n"
+        )
+    recipe = make_recipe(OPTIONS + "en=1  # of it\nfr=1  # of it\n", body + "finish\n")
+    recipe.run("--stop-stage", "features")
+    recipe.commands()
+    recipe.run("--stop-stage", "features", "--fr", "2")
+    assert commands(recipe) == [f"make_file data/{name}" for name in ("fr", "train-fr", "other")]

@@ -1,0 +1,101 @@
+"""How a rehearsal corpus is written: units in parallel, those that are there kept, tables last."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.errors import UserError
+from asrprune.files import read_json, write_json
+
+PART_UNITS = 4  # of one synthesiser process: it takes some time to start
+DEV_HOURS, TEST_HOURS = 0.1, 0.3  # for an hour of training speech and more; less for less
+
+Unit = TypeVar("Unit")
+
+log = logging.getLogger(__name__)
+
+
+def check_hours(**hours: float | None) -> None:
+    """:raises UserError: one of the sizes of ``asrprune rehearse`` makes no sense."""
+    for name, value in hours.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{name}-hours must be above 0, not {value}")
+
+
+def evaluation_hours(
+    train_hours: float, dev_hours: float | None, test_hours: float | None
+) -> tuple[float, float]:
+    """Hours of the development and the test set, where they are not given."""
+    scale = min(train_hours, 1.0)
+    dev_hours = DEV_HOURS * scale if dev_hours is None else dev_hours
+    return dev_hours, TEST_HOURS * scale if test_hours is None else test_hours
+
+
+def specification(
+    version: int,
+    train_hours: float,
+    seed: int,
+    test_hours: float | None,
+    dev_hours: float | None,
+    text: str,
+) -> dict[str, float | int | str]:
+    """What a folder holds, as :func:`claim_folder` remembers it; defaults are not named."""
+    spec: dict[str, float | int | str] = {"train_hours": train_hours, "seed": seed}
+    spec["version"] = version
+    if test_hours is not None:
+        spec["test_hours"] = test_hours
+    if dev_hours is not None:
+        spec["dev_hours"] = dev_hours
+    if text != "sentences":
+        spec["text"] = text
+    return spec
+
+
+def claim_folder(corpus: Path, spec: dict[str, float | int | str]) -> None:
+    """Remember what a folder is to hold, so that two corpora never mix.
+
+    :raises UserError: it holds something else.
+    """
+    path = corpus / ".rehearsal.json"
+    if path.exists():
+        there = read_json(path)
+        differences = [
+            f"{name} is {there.get(name)} there and {spec.get(name)} here"
+            for name in {**there, **spec}
+            if there.get(name) != spec.get(name)
+        ]
+        if differences:
+            raise UserError(
+                f"{corpus} holds another rehearsal corpus ({', '.join(differences)}): "
+                "remove that folder or choose another one (--out-dir; run.sh: --download-dir)"
+            )
+    elif any(not name.name.startswith(".tmp-") for name in corpus.glob("*")):
+        raise UserError(f"{corpus} is no rehearsal corpus: choose another --out-dir")
+    else:
+        write_json(path, spec)
+
+
+def write_missing(
+    work: Callable[[Sequence[Unit], Callable[[int], None]], None],
+    plan: Sequence[Unit],
+    missing: Sequence[Unit],
+    utterances: int,
+    jobs: int,
+    name: str,
+) -> None:
+    """Write the units of the plan that are missing.
+
+    :param work: writes some units; picklable.
+    :param utterances: of one unit.
+    :param name: of the units.
+    :raises UserError: disk full, or a process died.
+    """
+    if 0 < len(missing) < len(plan):
+        log.info("%d of %d %s are there already", len(plan) - len(missing), len(plan), name)
+    parts = [missing[i : i + PART_UNITS] for i in range(0, len(missing), PART_UNITS)]
+    with progress_bar(len(missing) * utterances, "synthesis", "utterance") as bar:
+        for _ in run_parts(work, parts, jobs, bar):
+            pass  # the files are the result

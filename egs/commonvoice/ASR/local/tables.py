@@ -1,0 +1,90 @@
+"""CommonVoice's tables as they are: tab separated, and quotation marks are characters like others.
+
+Releases differ in their columns. Only three are needed here: ``client_id``, ``path``, ``sentence``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asrprune.errors import UserError
+
+NEEDED = ("client_id", "path", "sentence")
+# what the manifests keep of the others, and older names of columns
+KEPT = ("age", "accents", "variant", "sentence_domain", "sentence_id", "segment")
+OLD_NAMES = {"accent": "accents"}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A line of a table."""
+
+    line: int  # from 1, the head included
+    clip: str  # name of the file in clips/
+    sentence: str
+    speaker: str
+    gender: str = ""
+    details: dict[str, str] = field(default_factory=dict)  # of KEPT, what is not empty
+
+
+def read_table(path: Path) -> Iterator[Utterance]:
+    """The utterances of a table, line by line.
+
+    :raises UserError: it is missing, no UTF-8, lacks a column, or a line has another number of
+        fields than the head.
+    """
+    try:
+        # lines end where a line feed is, and nowhere else: sentences hold what splitlines() knows
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            columns = _fields(file.readline())
+            _check_columns(path, columns)
+            for number, line in enumerate(file, 2):
+                if line.strip():
+                    yield _utterance(path, number, columns, _fields(line))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} does not exist: unpack the language again, or choose other tables with "
+            "--train-splits, --dev-splits and --test-splits"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text ({error.reason}): unpack it again") from error
+
+
+def _fields(line: str) -> list[str]:
+    return line.rstrip("\r\n").split("\t")
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    if columns == [""]:
+        raise UserError(f"{path} is empty: unpack the language again")
+    for name in NEEDED:
+        if name not in columns:
+            raise UserError(
+                f"{path}, line 1: there is no column {name!r}; there are: {', '.join(columns)}. "
+                "It is no table of clips, or was changed: unpack the language again"
+            )
+
+
+def _utterance(path: Path, number: int, columns: list[str], fields: list[str]) -> Utterance:
+    if len(fields) != len(columns):
+        raise UserError(
+            f"{path}, line {number}: {len(fields)} fields, where the first line has "
+            f"{len(columns)}: mend the line or delete it"
+        )
+    row = dict(zip(columns, fields, strict=True))
+    for old, new in OLD_NAMES.items():
+        row.setdefault(new, row.get(old, ""))
+    clip = row["path"].strip()
+    for name in ("client_id", "path"):
+        if not row[name].strip():
+            raise UserError(
+                f"{path}, line {number}: nothing in the column {name!r}: mend the line or delete it"
+            )
+    return Utterance(
+        line=number,
+        clip=clip if "." in clip else f"{clip}.mp3",  # the first releases left it out
+        sentence=row["sentence"],
+        speaker=row["client_id"].strip(),
+        gender=row.get("gender", ""),
+        details={name: row[name] for name in KEPT if row.get(name)},
+    )

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# CommonVoice in several languages, one model: ./run.sh [--option value ...] [key=value ...]
+#
+# Stages: 0 download (by hand: it checks what is there), 1 manifests, 2 features, 3 validate,
+# 4 tokenizer, 5 train, 6 average, 7 search (where --search-budgets ask for it), 8 decode, 9 score.
+# A stage that is done is skipped; one whose options changed runs again, as do those after it.
+# Whatever stopped a run, the same command goes on from there. Words of the form key=value, such as
+# training.epochs=3, change the configuration.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+stage=download        # first stage to run, a name or a number
+stop_stage=score      # last stage to run
+dry_run=false         # print the commands and load the configuration, run nothing
+langs="en fr it nl"   # languages, as CommonVoice names them
+release=              # which of download/cv-corpus-*; empty: the newest
+rehearsal=false       # the same stages on a little synthetic speech, all below rehearsal/
+rehearsal_hours=0.5   # (number) how much of it to train on in English; others have less (README)
+rehearsal_text=numbers # (sentences|numbers) what is said in it; numbers need less speech
+rehearsal_dev_hours=  # (number) how much of each language to choose by; empty: 0.1 for an hour
+rehearsal_test_hours= # (number) how much of each language to test on; empty: 0.3 for an hour
+train_splits=         # tables to train on, as train-fr; empty: train-<language> of each
+dev_splits=           # sets whose loss is watched; empty: dev-<language> of each
+test_splits=          # sets to decode and score; empty: test-<language> of each
+download_dir=download # holds cv-corpus-<version>/<language>, or links to your copies
+data_dir=data         # what stages 1 to 4 make
+config=conf/emformer_streaming.yaml # model and training
+tag=                  # name of the experiment; empty: the stem of --config
+exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
+speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
+bad_audio=error       # (error|skip) stop at clips that are missing or cannot be read, or leave them
+                      # out and list them
+allow_rejected=0      # (number) share of a set, 0 to 1, that may be defective and left out; a tenth
+                      # may always be for its text
+token_type=bpe        # (bpe|char) what the model predicts
+vocab_size=1000       # symbols of the bpe tokenizer, which all languages share
+bpe_model=            # take this sentencepiece model instead of training one
+bpe_balance=0.5       # (number) how the tokenizer weighs languages by their text: 1 as they are, 0
+                      # all alike; else it has long pieces for large languages and letters for others
+max_unknown=0         # (number) share of a language's letters that the tokenizer may not know
+world_size=1          # training processes, one a GPU
+max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
+epochs=               # (integer) how long to train; empty: as in the configuration
+start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
+epoch=0               # last epoch to average; 0: the newest
+avg=1                 # how many epochs to average
+use_averaged_model=true # average over all steps of these epochs, not only over their last ones
+search_budgets=       # sizes, sparsities or MMACs to search sub-networks of: "25MB 60MB"; empty: none
+search_seconds=       # (number) of speech of the first development set to search on; empty: all
+search_generations=30 # of 16 evaluations for each of the search's budgets
+decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
+streaming=true        # decode chunk by chunk
+jobs=0                # processes for data preparation; 0: one a core
+
+. ./path.sh
+. parse_options.sh "$@"
+if [[ $rehearsal == true ]]; then
+  default download_dir rehearsal/download && default release cv-corpus-0.0-rehearsal
+  default data_dir rehearsal/data
+  default config conf/rehearsal.yaml
+  default vocab_size 150 && default avg 2
+fi
+stem=${config##*/} && stem=${stem%.*}
+[[ $rehearsal != true || $stem == rehearsal* ]] || stem=rehearsal-$stem
+[[ $rehearsal != true ]] || default exp_dir "rehearsal/exp/${tag:-$stem}"
+exp_dir=${exp_dir:-exp/${tag:-$stem}}
+read -ra languages <<<"$langs"
+[[ ${#languages[@]} -gt 0 ]] || fail "--langs names no language, such as 'en fr'"
+train_splits=${train_splits:-${languages[*]/#/train-}}
+dev_splits=${dev_splits:-${languages[*]/#/dev-}}
+test_splits=${test_splits:-${languages[*]/#/test-}}
+corpus=commonvoice added_words=()
+. stages.sh
+. transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
+. local/corpus.sh # stages 0 and 1
+find_release
+check_splits
+
+for lang in "${languages[@]}"; do download_stage "$lang"; done
+for lang in "${languages[@]}"; do manifests_stage "$lang"; done
+for split in "${splits[@]}"; do features "$split"; done
+data_stages
+model_stages

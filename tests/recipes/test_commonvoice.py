@@ -1,0 +1,383 @@
+"""CommonVoice's ``run.sh`` and its scripts: releases, tables, clips, and what may be wrong."""
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import load_manifest, validate_recordings_and_supervisions
+
+from asrprune.data_pruning.index import CutIndex
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "egs" / "commonvoice" / "ASR"
+RELEASE = "cv-corpus-21.0-2025-03-14"
+TABLES = ("train", "dev", "test")
+COLUMNS = (  # of the releases since 2024
+    *("client_id", "path", "sentence_id", "sentence", "sentence_domain", "up_votes", "down_votes"),
+    *("age", "gender", "accents", "variant", "locale", "segment"),
+)
+OLD_COLUMNS = ("client_id", "path", "sentence", "up_votes", "down_votes", "age", "gender", "accent")
+SENTENCES = {"en": "One, two.", "fr": "L’été !", "nl": "'s Avonds", "it": "Sì, due"}
+RATE = 32000
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> bytes:
+    """Half a second of noise as mp3."""
+    path = tmp_path_factory.mktemp("clip") / "a.mp3"
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE // 2)
+    soundfile.write(path, noise, RATE, format="MP3")
+    return path.read_bytes()
+
+
+def table(rows: list[dict[str, str]], columns: tuple[str, ...] = COLUMNS) -> str:
+    lines = ["\t".join(row.get(column, "") for column in columns) for row in rows]
+    return "\n".join(["\t".join(columns), *lines]) + "\n"
+
+
+@pytest.fixture
+def add_language(tmp_path, clip) -> Callable[..., Path]:
+    """A function that writes a language of a release: three clips a table."""
+
+    def add(
+        language: str, release: str = RELEASE, columns: tuple[str, ...] = COLUMNS, clips: int = 3
+    ) -> Path:
+        folder = tmp_path / "download" / release / language
+        (folder / "clips").mkdir(parents=True)
+        for name in TABLES:
+            rows = []
+            for k in range(clips):
+                path = f"common_voice_{language}_{name}{k}.mp3"
+                (folder / "clips" / path).write_bytes(clip)
+                rows.append(
+                    {
+                        "client_id": f"{name}-speaker",
+                        "path": path,
+                        "sentence": SENTENCES[language],
+                        "age": "twenties",
+                        "accent": "old",
+                        "accents": "new",
+                        "gender": "female_feminine",
+                        "locale": language,
+                    }
+                )
+            (folder / f"{name}.tsv").write_text(table(rows, columns))
+        return folder
+
+    return add
+
+
+def run(commonvoice, *words: str, code: int = 0) -> subprocess.CompletedProcess:
+    folders = ("--download-dir", str(commonvoice.root / "download"))
+    return commonvoice.run(*folders, "--jobs", "1", *words, code=code, PYTHONPATH=str(ROOT))
+
+
+def splits(commonvoice) -> list[str]:
+    """The splits whose features were computed since the last look at the log."""
+    lines = commonvoice.log.read_text().splitlines()
+    commonvoice.log.write_text("")
+    return [line.split("--splits ")[1].split()[0] for line in lines if " fbank " in line]
+
+
+def test_each_language_has_its_sets_and_a_rerun_runs_nothing(commonvoice, add_language):
+    add_language("en"), add_language("fr")
+    out = run(commonvoice, "--langs", "en fr").stdout
+    log = commonvoice.log.read_text()
+    assert splits(commonvoice) == [f"{name}-{lang}" for name in TABLES for lang in ("en", "fr")]
+    assert "--train train-en train-fr --eval dev-en dev-fr test-en test-fr" in log
+    assert "--balance 0.5 --max-unknown 0 --others data/valid/commonvoice_cuts_dev-en.jsonl" in log
+    assert "data.dev=[dev-en,dev-fr]" in log
+    assert "--test-sets test-en test-fr --decoding-method greedy_search --streaming true" in log
+    assert [line.split()[-2] for line in out.splitlines()] == ["test-en", "test-fr"]
+    assert "stage 1 (manifests, fr) is done" in run(commonvoice, "--langs", "en fr").stderr
+    assert commonvoice.commands() == []
+
+
+def test_a_further_language_leaves_the_features_of_the_others(commonvoice, add_language):
+    add_language("en"), add_language("fr")
+    run(commonvoice, "--langs", "en")
+    commonvoice.commands()
+    result = run(commonvoice, "--langs", "en fr")
+    assert splits(commonvoice) == ["train-fr", "dev-fr", "test-fr"]
+    assert "stage 1 (manifests, en) is done" in result.stderr
+    assert "stage 3 (validate) runs again" in result.stderr
+    run(commonvoice, "--langs", "en fr", "--bad-audio", "skip", "--stop-stage", "features")
+    assert len(splits(commonvoice)) == 6
+
+
+def test_an_edited_alphabet_makes_the_manifests_again(commonvoice, add_language):
+    add_language("en")
+    run(commonvoice, "--langs", "en", "--stop-stage", "manifests")
+    file = commonvoice.folder / "local" / "alphabets.py"
+    file.write_text(file.read_text().replace('"en": LATIN', '"en": LATIN + "é"'))
+    result = run(commonvoice, "--langs", "en", "--stop-stage", "manifests")
+    assert "(manifests, en) runs again: local/alphabets.py was edited" in result.stderr
+
+
+def test_other_tables_can_be_trained_on(commonvoice, add_language):
+    folder = add_language("en")
+    shutil.copy(folder / "train.tsv", folder / "validated.tsv")
+    run(commonvoice, "--langs", "en", "--train-splits", "validated-en", "--stop-stage", "features")
+    assert splits(commonvoice) == ["validated-en", "dev-en", "test-en"]
+
+
+def test_a_dry_run_of_a_rehearsal_shows_every_command():
+    out = real("--dry-run", "true", "--rehearsal", "true").stdout
+    for lang in ("en", "fr", "it", "nl"):
+        where = "--layout commonvoice --out-dir rehearsal/download"
+        assert f"asrprune rehearse {where} --languages {lang} --train-hours 0.5 " in out
+        assert f"--language {lang} --tables train dev test " in out
+    for command in ("asrprune fbank", "asrprune tokenizer", "asrprune decode"):
+        assert f"\n{command} " in out
+    assert "conf/rehearsal.yaml: ok, " in out.splitlines()[-1]
+
+
+def real(*words: str, code: int = 0) -> subprocess.CompletedProcess:
+    """Run the recipe itself."""
+    done = subprocess.run(
+        [RECIPE / "run.sh", *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == code, done.stderr[-3000:]
+    return done
+
+
+def test_run_sh_is_short_and_a_dry_run_loads_the_configuration():
+    assert len((RECIPE / "run.sh").read_text().splitlines()) <= 120
+    out = real("--dry-run", "true", "--langs", "sv-SE de", "--epochs", "3").stdout
+    assert "--train train-sv-SE train-de" in out
+    assert "conf/emformer_streaming.yaml: ok, " in out.splitlines()[-1]
+
+
+# --- releases -------------------------------------------------------------------------------------
+
+
+def taken(commonvoice, *words: str) -> str:
+    """The release that a run takes."""
+    shown = run(commonvoice, "--dry-run", "true", "--langs", "en", *words).stdout
+    [line] = [line for line in shown.splitlines() if "check_corpus.py" in line]
+    return Path(line.split()[2].strip("'")).name
+
+
+def test_the_newest_release_is_taken_unless_one_is_named(commonvoice):
+    download = commonvoice.root / "download"
+    for name in ("cv-corpus-9.0-2022-04-27", RELEASE, "cv-corpus-5.1-2020-06-22"):
+        (download / name).mkdir(parents=True)
+    (download / "cv-corpus-22.0-delta-2025-06-20").mkdir()
+    assert taken(commonvoice) == RELEASE
+    assert taken(commonvoice, "--release", "cv-corpus-5.1-2020-06-22") == "cv-corpus-5.1-2020-06-22"
+    (download / "cv-corpus-21.0-2025-03-15").mkdir()
+    error = run(commonvoice, "--langs", "en", code=2).stderr
+    assert f"holds {RELEASE} and cv-corpus-21.0-2025-03-15: choose one with --release" in error
+
+
+def test_releases_of_other_names_are_taken_only_alone(commonvoice):
+    download = commonvoice.root / "download"
+    (download / "cv-corpus-mine").mkdir(parents=True)
+    assert taken(commonvoice) == "cv-corpus-mine"
+    (download / "cv-corpus-yours").mkdir()
+    error = run(commonvoice, "--langs", "en", code=2).stderr
+    assert "cv-corpus-mine cv-corpus-yours, and none is named" in error and "--release" in error
+
+
+def test_a_corpus_that_is_not_there(commonvoice, add_language):
+    error = run(commonvoice, "--langs", "en", code=1).stderr
+    assert "https://commonvoice.mozilla.org/datasets" in error and "ln -s " in error
+    add_language("fr"), add_language("en", "cv-corpus-9.0-2022-04-27")
+    error = run(commonvoice, "--langs", "en", code=1).stderr
+    assert f"{RELEASE} has no language 'en'; there are: fr. It is in cv-corpus-9.0" in error
+    error = run(commonvoice, "--langs", "pl", code=1).stderr
+    assert "has no language 'pl'" in error and "leave the language out of --langs" in error
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--langs", ""), "--langs names no language"),
+        (("--train-splits", "train-de"), "'train-de' is no split of --langs 'en fr'"),
+        (("--test-splits", "test"), "'test' is no split"),
+        (("--train-splits", "train-en", "--dev-splits", "dev-en", "--test-splits", "test-en"),
+         "fr has no split"),
+    ],
+)  # fmt: skip
+def test_languages_and_splits_that_do_not_fit(words, message, commonvoice):
+    assert message in run(commonvoice, "--langs", "en fr", *words, code=2).stderr
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def spoil_no_data(folder: Path) -> str:
+    (folder / "dev.tsv").write_text(table([]))
+    return (
+        "en/dev.tsv has no utterance: en has no data for the split dev-en. Leave the language out"
+    )
+
+
+def spoil_missing_table(folder: Path) -> str:
+    (folder / "test.tsv").unlink()
+    return "en/test.tsv does not exist: unpack the language again"
+
+
+def spoil_missing_column(folder: Path) -> str:
+    text = (folder / "train.tsv").read_text()
+    (folder / "train.tsv").write_text(text.replace("\tsentence\t", "\ttext\t"))
+    return "en/train.tsv, line 1: there is no column 'sentence'; there are: client_id, path"
+
+
+def spoil_empty_table(folder: Path) -> str:
+    (folder / "train.tsv").write_text("")
+    return "en/train.tsv is empty"
+
+
+def spoil_short_line(folder: Path) -> str:
+    with open(folder / "train.tsv", "a") as file:
+        file.write("me\tcommon_voice_en_9.mp3\n")
+    return "en/train.tsv, line 5: 2 fields, where the first line has 13"
+
+
+def spoil_no_speaker(folder: Path) -> str:
+    text = (folder / "train.tsv").read_text()
+    (folder / "train.tsv").write_text(text.replace("train-speaker", "", 1))
+    return "en/train.tsv, line 2: nothing in the column 'client_id'"
+
+
+def spoil_encoding(folder: Path) -> str:
+    (folder / "train.tsv").write_bytes((folder / "train.tsv").read_bytes() + b"\xff\n")
+    return "en/train.tsv is no UTF-8 text"
+
+
+def spoil_no_clips(folder: Path) -> str:
+    (folder / "clips").rename(folder / "elsewhere")
+    return "en/clips holds no clips"
+
+
+def spoil_missing_clip(folder: Path) -> str:
+    (folder / "clips" / "common_voice_en_dev1.mp3").unlink()
+    return "dev1.mp3); 1 of 3 clips are such (missing-clip: 1). Unpack the language again"
+
+
+def spoil_clip(folder: Path) -> str:
+    (folder / "clips" / "common_voice_en_dev1.mp3").write_bytes(b"<html>no such page</html>" * 99)
+    return "en/dev.tsv, line 3: the clip cannot be decoded"
+
+
+def spoil_texts(folder: Path) -> str:
+    text = (folder / "dev.tsv").read_text()
+    (folder / "dev.tsv").write_text(text.replace("One, two.", "Привет", 1))
+    return (
+        "1 of 3 texts cannot be trained on (letters: 1), such as line 2: letters outside of the "
+        "language's alphabet (В Е И П Р Т)"
+    )
+
+
+SPOILS = [value for name, value in list(globals().items()) if name.startswith("spoil_")]
+
+
+@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__[6:])
+def test_what_is_wrong_with_a_language_is_one_message(spoil, commonvoice, add_language):
+    message = spoil(add_language("en"))
+    errors = run(commonvoice, "--langs", "en", code=1).stderr
+    assert message in errors and "Traceback" not in errors
+    assert commonvoice.commands() == []
+    assert not list((commonvoice.folder / "data" / "manifests").glob("*.gz"))
+
+
+def test_what_may_be_left_out_is_counted_and_listed(commonvoice, add_language):
+    folder = add_language("en", clips=10)
+    spoil_missing_clip(folder), spoil_texts(folder)
+    (folder / "clips" / "common_voice_en_dev2.mp3").write_bytes(b"")
+    result = run(commonvoice, "--langs", "en", "--bad-audio", "skip", "--stop-stage", "manifests")
+    assert "train-en: 10 utterances, " in result.stderr
+    assert (
+        "WARNING prepare: dev-en: 3 of 10 left out, which changes its error rates" in result.stderr
+    )
+    listed = commonvoice.folder / "data" / "manifests" / "commonvoice_left_out_dev-en.tsv"
+    rows = [line.split("\t") for line in listed.read_text().splitlines()]
+    assert [row[:3] for row in rows[1:]] == [
+        ["common_voice_en_dev0.mp3", "2", "letters"],
+        ["common_voice_en_dev1.mp3", "3", "missing-clip"],
+        ["common_voice_en_dev2.mp3", "4", "undecodable"],
+    ]
+    again = run(commonvoice, "--langs", "en", "--stop-stage", "manifests", code=1).stderr
+    assert "runs again: --bad-audio was 'skip', is 'error'" in again
+
+
+def test_more_texts_may_be_left_out_where_that_is_admitted(commonvoice, add_language):
+    spoil_texts(add_language("en"))
+    words = ("--langs", "en", "--stop-stage", "manifests")
+    assert "--allow-rejected 0.334" in run(commonvoice, *words, code=1).stderr
+    run(commonvoice, *words, "--allow-rejected", "0.334")
+
+
+def manifests(commonvoice, split: str) -> tuple:
+    folder = commonvoice.folder / "data" / "manifests"
+    return tuple(
+        load_manifest(folder / f"commonvoice_{kind}_{split}.jsonl.gz")
+        for kind in ("recordings", "supervisions")
+    )
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, OLD_COLUMNS], ids=["new", "old"])
+def test_manifests_say_what_the_tables_say(columns, commonvoice, add_language):
+    folder = add_language("fr", columns=columns)
+    text = (folder / "test.tsv").read_text().replace("L’été !", '"Ça"\u2028va " là', 1)
+    (folder / "test.tsv").write_text("\ufeff" + text.replace("fr_test1.mp3", "fr_test1"))
+    run(commonvoice, "--langs", "fr", "--stop-stage", "manifests")
+    recordings, supervisions = manifests(commonvoice, "test-fr")
+    validate_recordings_and_supervisions(recordings, supervisions)
+    assert [s.text for s in supervisions] == ["ÇA VA LÀ", "L'ÉTÉ", "L'ÉTÉ"]
+    for recording, supervision in zip(recordings, supervisions, strict=True):
+        assert recording.id == supervision.id == f"fr-{Path(recording.sources[0].source).stem}"
+        assert (recording.sampling_rate, recording.duration) == (RATE, 0.5)
+        assert recording.load_audio().shape == (1, RATE // 2)
+        assert (supervision.language, supervision.speaker) == ("fr", "test-speaker")
+        assert supervision.gender == "female_feminine"
+        accents = "old" if columns == OLD_COLUMNS else "new"
+        assert supervision.custom == {"age": "twenties", "accents": accents}
+
+
+def test_many_utterances_in_several_processes_are_the_same(monkeypatch, tmp_path, add_language):
+    monkeypatch.syspath_prepend(RECIPE / "local")
+    prepare = importlib.import_module("prepare")
+    folder = add_language("en", clips=40)
+    monkeypatch.setattr(prepare, "PART", 4)
+    made = []
+    for jobs in (1, 2):
+        out = tmp_path / f"manifests{jobs}"
+        words = ["--language", "en", "--tables", "train", "--jobs", str(jobs)]
+        monkeypatch.setattr(sys, "argv", ["prepare", *words, str(folder.parent), str(out)])
+        assert prepare.main() == 0
+        made.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert made[0] == made[1] and len(made[0]) == 3
+
+
+def test_a_rehearsal_becomes_cuts_and_a_tokenizer(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    pytest.importorskip("num2words")
+    folders = ["--download-dir", str(tmp_path / "download"), "--data-dir", str(tmp_path / "data")]
+    words = ["--rehearsal", "true", "--rehearsal-hours", "0.02", "--langs", "nl", *folders]
+    words += ["--vocab-size", "60", "--jobs", "1", "--stop-stage", "tokenizer"]
+    real(*words, "--rehearsal-text", "sentences")
+    manifest = tmp_path / "data" / "valid" / "commonvoice_cuts_train.jsonl.gz"
+    assert CutIndex.from_manifest(manifest).groups["language"][1] == ["nl"]
+    cuts = list(load_manifest(manifest))
+    assert len(cuts) == 8
+    for cut in cuts:
+        assert (cut.sampling_rate, cut.supervisions[0].language) == (16000, "nl")
+        assert abs(cut.num_frames - 100 * cut.duration) <= 1
+        assert cut.supervisions[0].text == cut.supervisions[0].text.upper()
+    symbols = (tmp_path / "data" / "lang_bpe_60" / "tokens.txt").read_text().splitlines()
+    assert len(symbols) == 60
+    again = real(*words, "--rehearsal-text", "sentences").stderr
+    assert "stage 4 (tokenizer) is done" in again
