@@ -8,6 +8,7 @@ from asrprune.config import Config, config_from_dict
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
+from asrprune.training.masking import make_bank
 from asrprune.transducer.model import Transducer, build_model
 
 KEYS = ("model", "config", "vocab_size", "tokenizer_digest")
@@ -17,6 +18,8 @@ def load_model(
     path: str | Path, device: torch.device | str, tokenizer: Tokenizer | None = None
 ) -> tuple[Transducer, Config]:
     """The model of an ``averaged.pt`` in evaluation mode on ``device``, and its training's config.
+
+    What was pruned gradually has its mask on; of a supernet it is the dense one, with all weights.
 
     :raises UserError: the file is missing, damaged, or of another kind; or the model was trained
         with another tokenizer than the given one.
@@ -48,4 +51,8 @@ def load_model(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its weights do not fit its config: {reason}") from error
+    masks = content.get("masks")
+    if masks and config.weight_pruning.method == "gradual":  # it is one network, a sparse one
+        masked = make_bank(model, config.weight_pruning, masks).masked(masks["sparsity"])
+        model.load_state_dict(masked, strict=False)
     return model.to(device).eval(), config

@@ -13,12 +13,9 @@ from typing import Any
 import torch
 
 from asrprune.arguments import true_or_false
-from asrprune.config import config_from_dict
 from asrprune.errors import UserError
 from asrprune.files import write_json
 from asrprune.training.checkpoint import load_checkpoint, number_of, numbered, save_checkpoint
-from asrprune.training.masking import make_bank
-from asrprune.transducer.model import build_model
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +113,8 @@ def main(args: argparse.Namespace) -> None:
     model = {name: value.to(after["model"][name].dtype) for name, value in model.items()}
     output = args.output or args.exp_dir / "averaged.pt"
     about = {key: after[key] for key in ("config", "vocab_size", "tokenizer_digest")}
-    if masks := after.get("masking"):
-        about["masks"] = masks
-        _mask(model, about)
+    if after.get("masking"):  # the weights are all there: who loads the model puts masks on
+        about["masks"] = after["masking"]
     save_checkpoint({"model": model, **about}, output)
     write_json(
         output.with_suffix(".json"),
@@ -130,21 +126,6 @@ def main(args: argparse.Namespace) -> None:
         },
     )
     log.info("averaged epochs %d to %d into %s", last - args.avg + 1, last, output)
-
-
-def _mask(model: State, about: dict[str, Any]) -> None:
-    """Leave out what a gradually pruned model has left out: no step trains it any more.
-
-    A supernet has all of its weights. Of neither does an average have the zeros.
-    """
-    config = config_from_dict(about["config"])
-    if config.weight_pruning.method != "gradual":
-        return
-    network = build_model(config.model, config.loss, about["vocab_size"])
-    network.load_state_dict(model)
-    bank = make_bank(network, config.weight_pruning, about["masks"])
-    masked = bank.masked(about["masks"]["sparsity"])
-    model |= {name: value.detach() for name, value in masked.items()}
 
 
 def _newest_epoch(folder: Path) -> int:

@@ -2,14 +2,14 @@
 
 The masks of all ranks follow from the seed, the step and levels that are equal on all ranks, so
 each rank knows the gate of a step, the union of all masks that take part in it. That the ranks hold
-the same levels is checked after each ranking, and where a training goes on.
+the same masks is checked after each ranking, and where a training goes on.
 
 Data pruning ranks utterances by their losses. A sandwich tells it of those of the dense network. Of
 the one sub-network that else takes part, a batch's losses depend on how sparse that is; so they are
 divided by what is usual for its size (`Masking.kind`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -30,9 +30,11 @@ from asrprune.weight_pruning.prunable import Layer, find_layers
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
 from asrprune.weight_pruning.supernet import GRID, Sparsities, densest, sub_networks
 
+Network = Sparsities | str  # each layer's sparsity, or the name of a mask
+
 
 class Masking:
-    """The masks of a training.
+    """The masks of a training; those of one sparsity for all layers (``method=gradual``).
 
     A step calls `start_step`; for each of its micro-batches, `networks`, and for each of these a
     forward and a backward pass inside of `applied`; then `gate` gives what the optimiser needs.
@@ -41,8 +43,6 @@ class Masking:
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
         """:raises UserError: options that do not fit to the model."""
         self.options = options = config.weight_pruning
-        if options.method == "supernet":
-            _refuse_running_statistics(model)
         self.bank = make_bank(model, options)
         layers, parameters = self.bank.layers, self.bank.parameters()
         self.optimizer = GatedOptimizer(
@@ -51,51 +51,45 @@ class Masking:
             self.bank.block,
         )
         self.sparsity = 0.0  # of the sparsest sub-network at present
+        self.news: dict[str, dict[str, float]] = {}  # of the present step, for the metrics, by kind
         self._model = model
         self._ranks = ranks
         self._seed = config.seed
         self._weights = {layer.name: layer.rows * layer.columns for layer in layers}
-        self._agreed = False  # that all ranks have these levels
+        self._agreed = False  # that all ranks have these masks
 
-    def start_step(self, step: int, progress: float) -> None:
+    def begin(self) -> None:
+        """Make what a training starts with; one that goes on loads it instead."""
+
+    def start_step(self, step: int, progress: float, language: str | None = None) -> None:
         """Rank the blocks anew when it is time, and follow the schedule. Collective.
 
-        :raises UserError: the weights are no numbers; another rank has other levels.
+        :param language: of all batches of the step, where it has one.
+        :raises UserError: the weights are no numbers; another rank has other masks.
         """
+        self.news = {}
         self.sparsity = sparsity_at(progress, self.options.schedule)
-        if needs_refresh(step, progress, self.options.schedule):
-            self.bank.refresh()
+        if self._renew(step, progress, language):
             self._agreed = False
         if self._ranks.world > 1 and not self._agreed:
             harm = "the ranks would train, and move, different weights"
             check_equal("the mask bank", self.bank.digest(), self._ranks.world, harm, step=step)
             self._agreed = True
 
-    def networks(self, step: int, number: int, rank: int | None = None) -> list[Sparsities]:
+    def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
         """The sub-networks of a micro-batch, which comes ``number``-th in its step (from 0)."""
-        names = list(self._weights)
-        if self.options.method == "gradual":
-            return [dict.fromkeys(names, self.sparsity)]
-        rank = self._ranks.rank if rank is None else rank
-        return sub_networks(
-            names, self.options.supernet, self.sparsity, self._seed, step, rank, number
-        )
+        return [dict.fromkeys(self._weights, self.sparsity)]
 
-    def learns(self, network: Sparsities) -> bool:
+    def learns(self, network: Network) -> bool:
         """Whether a sub-network is to learn from the dense network's outputs too."""
-        options = self.options.supernet.distillation
-        if self.options.method != "supernet" or not options.scale or not any(network.values()):
-            return False
-        return self._mean(network) >= options.from_sparsity - 1e-6  # sums of shares are rounded
+        return False
 
-    def kind(self, network: Sparsities) -> int:
+    def kind(self, network: Network) -> int:
         """Which losses those of a sub-network are like: 1 to 11, by tenths of its mean sparsity.
 
         0 where they are all alike, for all batches of a time are of sub-networks as sparse.
         """
-        if not (mixes_sizes(self.options) and self.sparsity):
-            return 0
-        return 1 + round(GRID * self._mean(network))
+        return 0
 
     def sparsest(self) -> Sparsities:
         """What the schedule comes to."""
@@ -112,15 +106,12 @@ class Masking:
         return sum(map(len, trained)), sum(map(self.learns, alone))
 
     @contextmanager
-    def applied(self, network: Sparsities) -> Iterator[None]:
+    def applied(self, network: Network) -> Iterator[None]:
         """Inside of it the model computes as a sub-network; forward and backward belong here."""
-        if not any(network.values()):
+        if isinstance(network, dict) and not any(network.values()):
             yield
             return
-        factor = 1.0
-        if self.options.method == "supernet" and self.options.supernet.dropout == "scaled":
-            factor -= self._mean(network)
-        with self.bank.apply(network), scaled_dropout(self._model, factor):
+        with self.bank.apply(network), scaled_dropout(self._model, self._dropout(network)):
             yield
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
@@ -128,12 +119,18 @@ class Masking:
         union = densest(list(chain.from_iterable(self._all_networks(step, batches))))
         return self.bank.blocks(union) if any(union.values()) else None
 
-    def tested(self) -> dict[str, Sparsities]:
-        """What is added to a dev set's name -> the sub-network whose loss on it is of interest."""
-        network = dict.fromkeys(self._weights, self.sparsity)
-        if self.options.method == "gradual" or not self.sparsity:
-            return {"": network}
-        return {"": dict.fromkeys(self._weights, 0.0), f"@{self.sparsity:.2f}": network}
+    def tested(self, language: str | None) -> dict[str, Network]:
+        """What is added to a dev set's name -> the sub-network whose loss on it is of interest.
+
+        :param language: of the set, where it has one.
+        """
+        return {"": dict.fromkeys(self._weights, self.sparsity)}
+
+    def check_tested(self, languages: Mapping[str, str | None]) -> None:
+        """:param languages: of the dev sets, by name.
+
+        :raises UserError: there is no sub-network for one.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Of the masks; the optimiser has its own."""
@@ -148,13 +145,64 @@ class Masking:
         self.sparsity = state["sparsity"]
         self._agreed = False
 
-    def _all_networks(self, step: int, batches: int) -> list[list[Sparsities]]:
+    def _renew(self, step: int, progress: float, language: str | None) -> bool:
+        """Rank the blocks when it is time. Returns whether it was."""
+        if not needs_refresh(step, progress, self.options.schedule):
+            return False
+        self.bank.refresh()
+        return True
+
+    def _dropout(self, network: Network) -> float:
+        """What a sub-network's dropout is multiplied by."""
+        return 1.0
+
+    def _all_networks(self, step: int, batches: int) -> list[list[Network]]:
         """Of each micro-batch of a step, on all ranks."""
         return [
             self.networks(step, number, rank)
             for rank in range(self._ranks.world)
             for number in range(batches)
         ]
+
+
+class SupernetMasking(Masking):
+    """Sub-networks of every size, some of them in each step (``method=supernet``)."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
+        """:raises UserError: as of `Masking`; a norm mixes what it sees of all sub-networks."""
+        _refuse_running_statistics(model)
+        super().__init__(model, optimizer, config, ranks)
+
+    def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
+        """See `Masking`; a pure function of the seed and its arguments."""
+        rank = self._ranks.rank if rank is None else rank
+        options = self.options.supernet
+        names = list(self._weights)
+        return sub_networks(names, options, self.sparsity, self._seed, step, rank, number)
+
+    def learns(self, network: Network) -> bool:
+        """See `Masking`."""
+        options = self.options.supernet.distillation
+        if not options.scale or not any(network.values()):
+            return False
+        return self._mean(network) >= options.from_sparsity - 1e-6  # sums of shares are rounded
+
+    def kind(self, network: Network) -> int:
+        """See `Masking`."""
+        if not (mixes_sizes(self.options) and self.sparsity):
+            return 0
+        return 1 + round(GRID * self._mean(network))
+
+    def tested(self, language: str | None) -> dict[str, Network]:
+        """The dense one, and the sparsest at present."""
+        tested = {"": dict.fromkeys(self._weights, 0.0)}
+        if self.sparsity:
+            tested[f"@{self.sparsity:.2f}"] = dict.fromkeys(self._weights, self.sparsity)
+        return tested
+
+    def _dropout(self, network: Network) -> float:
+        scaled = self.options.supernet.dropout == "scaled"
+        return 1.0 - self._mean(network) if scaled else 1.0
 
     def _mean(self, network: Sparsities) -> float:
         """The mean sparsity over all weights."""
@@ -219,13 +267,23 @@ def check_scores(config: Config) -> None:
 
 
 def make_masking(
-    model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks
+    model: nn.Module,
+    optimizer: Optimizer,
+    config: Config,
+    ranks: Ranks,
+    languages: Sequence[str] = (),
 ) -> Masking | None:
     """What the config asks for; None where no weights are pruned.
 
+    :param languages: that have batches of their own.
     :raises UserError: as of `Masking` and `check_scores`.
     """
     if config.weight_pruning.method == "none":
         return None
     check_scores(config)
-    return Masking(model, optimizer, config, ranks)
+    if config.weight_pruning.method == "pathways":
+        from asrprune.training.pathways import PathwaysMasking  # which is made of this module
+
+        return PathwaysMasking(model, optimizer, config, ranks, languages)
+    method = SupernetMasking if config.weight_pruning.method == "supernet" else Masking
+    return method(model, optimizer, config, ranks)

@@ -23,6 +23,7 @@ class OptimizerOptions:
 class TrainingOptions:
     """How long, how precisely, and what is written down."""
 
+    init_from: str = ""  # a model file (averaged.pt) of the same shape, to start from; empty: none
     epochs: int = option(30, change=RESUMABLE, minimum=1)
     optimizer: OptimizerOptions = option(factory=OptimizerOptions)
     precision: str = option("float32", choices=("float32", "bfloat16", "float16"))

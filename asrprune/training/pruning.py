@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,6 +32,22 @@ class TrainingData:
     dataset: SpeechDataset
     seconds: float
     dev: dict[str, CutSet]
+
+    @cached_property
+    def dev_languages(self) -> dict[str, str | None]:
+        """The language of each dev set; None if it is not of one."""
+        return {name: _language_of(cuts) for name, cuts in self.dev.items()}
+
+    @property
+    def languages(self) -> list[str]:
+        """Those that have batches of their own; none, if batches are mixed."""
+        return self.sampler.turns.names if self.sampler.turns else []
+
+    def language(self, epoch: int, batches: int) -> str | None:
+        """Of the step that begins after so many batches of an epoch; None if batches are mixed."""
+        if not (turns := self.sampler.turns):
+            return None
+        return turns.names[turns.language(epoch, batches // turns.accumulate)]
 
     @property
     def epoch_seconds(self) -> float:
@@ -140,6 +157,11 @@ def make_pruning_sampler(
             1 - options.time.rho,
         )
     return sampler
+
+
+def _language_of(cuts: CutSet) -> str | None:
+    languages = {segment.language for cut in cuts for segment in cut.supervisions}
+    return languages.pop() if len(languages) == 1 else None
 
 
 def _index_of(cuts: CutSet, share_copies: bool) -> CutIndex:

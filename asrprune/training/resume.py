@@ -34,6 +34,7 @@ def resume(trainer: Trainer, start_epoch: int = 0) -> None:
     """
     found = _go_back(trainer, start_epoch) if start_epoch else latest_checkpoint(trainer.folder)
     if found is None:
+        trainer.begin()
         trainer.start_epoch = start_epoch
         return
     path, state = found

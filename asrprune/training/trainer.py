@@ -32,7 +32,8 @@ from asrprune.training.guards import (
     explain_dead_worker,
     explain_no_memory,
 )
-from asrprune.training.masking import make_masking
+from asrprune.training.initial import load_initial
+from asrprune.training.masking import Network, make_masking
 from asrprune.training.metrics import Meter, Metrics, dev_bar, epoch_bar
 from asrprune.training.optimizer import make_optimizer
 from asrprune.training.passes import Passes
@@ -66,7 +67,7 @@ class Trainer:
         self.ranks = ranks
         self.folder = folder
         self.optimizer = make_optimizer(model, config)
-        self.masking = make_masking(model, self.optimizer, config, ranks)
+        self.masking = make_masking(model, self.optimizer, config, ranks, data.languages)
         if self.masking:
             self.optimizer = self.masking.optimizer
         self.average = RunningAverage(model)
@@ -79,6 +80,16 @@ class Trainer:
         self.passes = Passes(config, model, data, self.feedback, self.masking, ranks.device)
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
+
+    def begin(self) -> None:
+        """Take over what a new training starts from, where it is not from nothing.
+
+        :raises UserError: the model or the masks that were named are missing, or do not fit.
+        """
+        if self.options.init_from:
+            load_initial(self.model, self.options.init_from, self.identity["tokenizer_digest"])
+        if self.masking:
+            self.masking.begin()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs, besides the data itself."""
@@ -132,6 +143,8 @@ class Trainer:
 
     def run(self) -> int:
         """Train to the last epoch. Returns 0, or the signal that stopped it (state is saved)."""
+        if self.masking:
+            self.masking.check_tested(self.data.dev_languages)
         metrics = Metrics(self.folder, self.position.step) if self.ranks.first else None
         stopped = False
         try:
@@ -189,6 +202,9 @@ class Trainer:
             while micro_batches := list(islice(batches, options.accumulate)):
                 seconds, stop = self.step(micro_batches, meter, bool(interrupt.signal))
                 bar.update(seconds)
+                if metrics and self.masking:
+                    for kind, numbers in self.masking.news.items():
+                        metrics.write(kind, at.step, **numbers)
                 if at.step % options.log_interval == 0:
                     numbers = meter.read(lr=self.optimizer.param_groups[0]["lr"])
                     bar.set_postfix(loss=f"{numbers['loss']:.3f}")
@@ -224,14 +240,15 @@ class Trainer:
             group["lr"] = self.options.optimizer.lr * factor
         self.optimizer.zero_grad(set_to_none=True)
         if self.masking:
-            self.masking.start_step(at.step, progress)
+            language = self.data.language(at.epoch, at.batches)
+            self.masking.start_step(at.step, progress, language)
         for number, batch in enumerate(batches):
             with explain_no_memory(batch):
                 told = self.passes.backward(batch, at.step, number, tokens, self.scaler, meter)
             started = time.perf_counter()
             self.feedback(batch, *told)
             meter.add(pruning=time.perf_counter() - started)
-        self.ranks.reduce_gradients(self.model.parameters())
+        self.ranks.reduce_gradients(p for p in self.model.parameters() if p.requires_grad)
         self.scaler.unscale_(self.optimizer)
         gate, passes = None, (len(batches) * self.ranks.world, 0)
         if self.masking:
@@ -291,43 +308,42 @@ class Trainer:
         None if ``stop`` said so meanwhile on one of them.
         """
         result: dict[str, float] = {}
+        loss: float | None = 0.0
         self.model.eval()
-        for suffix, network in (self.masking.tested() if self.masking else {"": None}).items():
+        for name, suffix, network in self._tests():
             with self.masking.applied(network) if network else nullcontext():
-                losses = self._dev_losses(stop)
-            if losses is None:
+                loss = self._dev_loss(name, stop)
+            if loss is None:
                 break
-            result |= {f"{name}{suffix}": loss for name, loss in losses.items()}
+            result[name + suffix] = loss
         self.model.train()
-        return None if losses is None else result
+        return None if loss is None else result
 
-    def _dev_losses(self, stop: Callable[[], bool]) -> dict[str, float] | None:
-        result = {}
-        for name, cuts in self.data.dev.items():
-            loss = tokens = 0.0
-            batches = dev_loader(
-                cuts,
-                self.data.dataset.tokenizer,
-                self.config.data,
-                self.ranks.rank,
-                self.ranks.world,
-            )
-            with dev_bar(name, len(cuts), self.ranks.first) as bar:
-                for batch in batches:
-                    if stop():
-                        break
-                    with explain_no_memory(batch):
-                        losses = self.forward(batch)[1].double()
-                    # one with more symbols than frames has no path in the modified topology
-                    finite = losses.isfinite()
-                    loss += losses[finite].sum().item()
-                    tokens += int((batch["token_lens"] + 1)[finite.cpu()].sum())
-                    bar.update(len(losses) * self.ranks.world)
-            loss, tokens, stops = self.ranks.total(loss, tokens, stop())
-            if stops:
-                return None
-            result[name] = loss / max(tokens, 1)
-        return result
+    def _tests(self) -> Iterator[tuple[str, str, Network | None]]:
+        """The dev sets and the sub-networks for each, with what is added to its name."""
+        for name, language in self.data.dev_languages.items():
+            tested = self.masking.tested(language) if self.masking else {"": None}
+            for suffix, network in tested.items():
+                yield name, suffix, network
+
+    def _dev_loss(self, name: str, stop: Callable[[], bool]) -> float | None:
+        """Per token; None if it was stopped. Collective."""
+        cuts, loss, tokens = self.data.dev[name], 0.0, 0.0
+        tokenizer, ranks = self.data.dataset.tokenizer, self.ranks
+        batches = dev_loader(cuts, tokenizer, self.config.data, ranks.rank, ranks.world)
+        with dev_bar(name, len(cuts), ranks.first) as bar:
+            for batch in batches:
+                if stop():
+                    break
+                with explain_no_memory(batch):
+                    losses = self.forward(batch)[1].double()
+                # one with more symbols than frames has no path in the modified topology
+                finite = losses.isfinite()
+                loss += losses[finite].sum().item()
+                tokens += int((batch["token_lens"] + 1)[finite.cpu()].sum())
+                bar.update(len(losses) * ranks.world)
+        loss, tokens, stops = ranks.total(loss, tokens, stop())
+        return None if stops else loss / max(tokens, 1)
 
     def save_checkpoint(self) -> Path:
         """Write ``checkpoint-<step>.pt`` and drop the oldest; all ranks must call this."""

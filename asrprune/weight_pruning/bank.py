@@ -87,6 +87,10 @@ class MaskBank:
         levels = drop_levels(scores, self.block, self.scope)
         self._levels = {layer.name: level for layer, level in zip(self.layers, levels, strict=True)}
 
+    def levels(self) -> dict[str, Tensor]:
+        """The level (blocks,) uint8 at which each block drops, 1 to 250: higher is kept longer."""
+        return {name: level.clone() for name, level in self._levels.items()}
+
     def blocks(self, choice: Choice) -> dict[str, Tensor]:
         """The kept blocks (blocks,) bool of each layer.
 

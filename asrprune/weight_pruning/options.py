@@ -110,11 +110,40 @@ class SupernetOptions:
 
 
 @dataclass
+class PathwaysOptions:
+    """Each language has a mask of its own, its pathway, and its steps move nothing else.
+
+    The schedule is that of each language's sparsity; ``refresh_interval`` counts the language's own
+    steps, at the first of which its mask is made of the weights, where there is none yet.
+    """
+
+    # a model file whose masks they begin with: of each language, or the one mask of a model that
+    # was pruned gradually; empty: none
+    masks: str = ""
+    adapt: bool = True  # masks follow the weights until `freeze`; false: they stay as they begin
+    # masked: a step moves what its mask keeps; all: masked weights too, by the gradients that they
+    # would have (PARP, arXiv 2106.05933)
+    grad: str = option("masked", choices=("masked", "all"))
+    most: float = option(1.0, minimum=0, maximum=1)  # density that the union must not go beyond
+    # languages of `masks` that are not trained keep their weights: so do all weights that are in no
+    # block, which languages share
+    protect: bool = False
+
+    def check(self, prefix: str) -> None:
+        """:raises UserError: options that do not go together."""
+        if self.protect and not self.masks:
+            raise UserError(f"{prefix}protect=true: {prefix}masks must name what is protected")
+        if self.protect and self.grad == "all":
+            raise UserError(f"{prefix}protect=true: {prefix}grad=all moves what is protected")
+
+
+@dataclass
 class WeightPruningOptions:
     """Which weights are pruned, in what blocks, by what score, and when."""
 
-    # gradual: one mask, which follows the schedule; supernet: sub-networks of every size
-    method: str = option("none", choices=("none", "gradual", "supernet"))
+    # gradual: one mask, which follows the schedule; supernet: sub-networks of every size; pathways:
+    # a mask for each language
+    method: str = option("none", choices=("none", "gradual", "supernet", "pathways"))
     block: str = "8x1"  # rows x columns, or N:M
     criterion: str = option("mean_square", choices=("mean_square", "l1"))  # of a block's entries
     scope: str = option("layer", choices=("layer", "global"))  # of ranks
@@ -125,6 +154,7 @@ class WeightPruningOptions:
     ragged: str = option("refuse", choices=("refuse", "pad"))  # a block that does not divide
     schedule: ScheduleOptions = option(factory=ScheduleOptions)
     supernet: SupernetOptions = option(factory=SupernetOptions)
+    pathways: PathwaysOptions = option(factory=PathwaysOptions)
 
     def check(self, prefix: str) -> None:
         """:raises UserError: options that do not go together."""
@@ -133,6 +163,11 @@ class WeightPruningOptions:
             raise UserError(
                 f"{prefix}block={self.block} ranks inside of each {block.group} inputs: set "
                 f"{prefix}scope=layer"
+            )
+        if block.group and self.pathways.most < 1:
+            raise UserError(
+                f"{prefix}pathways.most={self.pathways.most:g}: would break the pattern of "
+                f"{prefix}block={self.block}"
             )
         if block.group and self.method != "none" and self.schedule.final > block.sparsity + 1e-6:
             raise UserError(

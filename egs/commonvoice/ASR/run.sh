@@ -48,6 +48,7 @@ use_averaged_model=true # average over all steps of these epochs, not only over 
 search_budgets=       # sizes, sparsities or MMACs to search sub-networks of: "25MB 60MB"; empty: none
 search_seconds=       # (number) of speech of the first development set to search on; empty: all
 search_generations=30 # of 16 evaluations for each of the search's budgets
+search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
 decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
 streaming=true        # decode chunk by chunk
 jobs=0                # processes for data preparation; 0: one a core

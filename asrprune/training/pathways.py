@@ -1,0 +1,131 @@
+"""Trains the pathways of several languages: a mask of each, which may adapt while training.
+
+A step is of one language: it computes with that language's mask and moves what this keeps. After so
+many steps of its own, a language's mask is made anew of all weights (Dynamic ASR Pathways, arXiv
+2309.13018), as sparse as the schedule says by then.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from asrprune.config import Config
+from asrprune.errors import UserError
+from asrprune.training.checkpoint import load_checkpoint
+from asrprune.training.distributed import Ranks
+from asrprune.training.masking import Masking, Network
+from asrprune.weight_pruning.pathways import pathway_of, renew
+
+
+class PathwaysMasking(Masking):
+    """A mask for each language (``method=pathways``)."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        config: Config,
+        ranks: Ranks,
+        languages: Sequence[str],
+    ):
+        """:param languages: that are trained.
+
+        :raises UserError: as of `Masking`; there are none, for batches are mixed.
+        """
+        if not languages:
+            raise UserError(
+                "weight_pruning.method=pathways trains one language a step: set "
+                "data.batches=monolingual"
+            )
+        super().__init__(model, optimizer, config, ranks)
+        self.steps = dict.fromkeys(languages, 0)  # that each language has taken
+        self._language = ""  # of the present step
+        if self.options.pathways.protect:
+            blocks = self.bank.parameters()
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name in blocks)
+
+    def begin(self) -> None:
+        """Take the masks that the languages begin with.
+
+        :raises UserError: the file of masks is missing, has none or those of another model.
+        """
+        if not self.options.pathways.masks:
+            return
+        path = Path(self.options.pathways.masks)
+        key = f"weight_pruning.pathways.masks={path}"
+        if not path.is_file():
+            raise UserError(f"{key}: there is no such file")
+        masks = load_checkpoint(path).get("masks")
+        if not masks:
+            raise UserError(f"{key}: the model was trained without masks")
+        self.bank.load_state_dict(masks["bank"])
+        if not self.bank.names:
+            for language in self.steps:
+                self.bank.name(language, masks["sparsity"])
+        elif self.options.pathways.protect and not self._protected():
+            raise UserError(
+                f"{key}: its languages ({', '.join(self.bank.names)}) are all trained here; there "
+                "is none for weight_pruning.pathways.protect"
+            )
+
+    def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
+        """That of the step's language, on all ranks."""
+        return [self._language]
+
+    def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
+        """What the language's mask keeps, but for what is protected; None: all blocks."""
+        if self.options.pathways.grad == "all":
+            return None
+        blocks = self.bank.blocks(self._language)
+        if protected := self._protected():
+            others = self.bank.union(*protected)
+            blocks = {name: kept & ~others[name] for name, kept in blocks.items()}
+        return blocks
+
+    def tested(self, language: str | None) -> dict[str, Network]:
+        """The set's own pathway; none, before its language has taken a step."""
+        return {"": language} if language in self.bank.names else {}
+
+    def check_tested(self, languages: Mapping[str, str | None]) -> None:
+        """See `Masking`."""
+        for name, language in languages.items():
+            if language is None:
+                raise UserError(
+                    f"data.dev: the set {name} is not of one language, and pathways have one each"
+                )
+            pathway_of(dict.fromkeys([*self.bank.names, *self.steps]), language)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Masking`."""
+        return {**super().state_dict(), "steps": dict(self.steps)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Masking`."""
+        super().load_state_dict(state)
+        self.steps = dict(state["steps"])
+
+    def _renew(self, step: int, progress: float, language: str | None) -> bool:
+        """Make the mask of a language that has none, or anew after an interval of its own steps."""
+        self._language = language = language or ""
+        taken, schedule = self.steps[language], self.options.schedule
+        self.steps[language] += 1
+        due = taken and taken % schedule.refresh_interval == 0 and progress < schedule.freeze
+        if language in self.bank.names and not (due and self.options.pathways.adapt):
+            return False
+        self.bank.refresh()
+        changed = renew(self.bank, language, self.sparsity, self.options.pathways.most)
+        self.news[f"pathway-{language}"] = {
+            "density": self.bank.density(language),
+            "changed": changed,
+            "union": self.bank.density(self.bank.union(*self.bank.names)),
+        }
+        return True
+
+    def _protected(self) -> list[str]:
+        """The languages whose weights must stand still."""
+        protect = self.options.pathways.protect
+        return [name for name in self.bank.names if protect and name not in self.steps]

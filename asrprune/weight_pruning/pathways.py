@@ -1,0 +1,67 @@
+"""Pathways: masks of several names over one set of weights, each made anew from time to time.
+
+Of Dynamic ASR Pathways (arXiv 2309.13018), where a name is a language. Magnitudes are those of all
+weights, masked ones included: what a mask has left out comes back when the weights that it keeps
+fall below, or when another pathway has trained it.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from asrprune.errors import UserError, nearest
+from asrprune.weight_pruning.bank import MaskBank
+
+
+def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> float:
+    """Make a named mask of the bank's present levels.
+
+    Returns by how much it has changed: 1 less its overlap (Jaccard) with what it was; 1 if it is
+    new.
+
+    :param most: the density in each layer that the union of all named masks is not to go beyond, as
+        long as each alone does not. Blocks that no other mask keeps then wait, last ones first, and
+        the best of those that others keep come in for them.
+    """
+    before = bank.blocks(name) if name in bank.names else None
+    others = [other for other in bank.names if other != name]
+    blocks = bank.blocks(sparsity)
+    if most < 1 and others:
+        union, levels = bank.union(*others), bank.levels()
+        blocks = {
+            layer: _within(kept, union[layer], levels[layer], most)
+            for layer, kept in blocks.items()
+        }
+    bank.name(name, blocks)
+    return 1.0 if before is None else 1 - bank.overlap(before, name)
+
+
+def pathway_of(names: Iterable[str], language: str) -> str:
+    """The name of a language's mask.
+
+    :raises UserError: there is none among the names.
+    """
+    if language in names:
+        return language
+    raise UserError(
+        f"there is no pathway for language {language!r}{nearest(language, names)}; there are: "
+        f"{', '.join(names)}"
+    )
+
+
+def _within(wanted: Tensor, others: Tensor, levels: Tensor, most: float) -> Tensor:
+    """As many blocks (n,) bool as are wanted, those among them that others have not being few.
+
+    :param levels: (n,) uint8, higher for what is kept longer.
+    """
+    count = int(wanted.sum())
+    room = max(math.floor(most * len(wanted)), count) - int(others.sum())
+    order = torch.argsort(levels.int(), descending=True, stable=True)
+    alone = order[(wanted & ~others)[order]]
+    result = wanted.clone()
+    result[alone[max(room, 0) :]] = False
+    shared = order[(others & ~wanted)[order]]
+    result[shared[: count - int(result.sum())]] = True
+    return result

@@ -1,0 +1,317 @@
+"""Pathways while training: what a step of a language moves, when its mask is made anew."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from asrprune import cli
+from asrprune.errors import UserError
+from asrprune.training.checkpoint import load_checkpoint, numbered
+from asrprune.training.distributed import start_ranks, stop_ranks
+from asrprune.training.metrics import Meter
+from asrprune.training.resume import resume
+from tests.training.command import assert_same
+from tests.training.masked_cases import ALONE, masked_config, trainer_of
+
+SCHEDULE = {"initial": 0.5, "final": 0.7, "start": 0.1, "end": 0.6, "freeze": 0.8}
+LANGUAGES = ("en", "fr", "cy")  # of 18, 12 and 6 cuts
+METHODS = {
+    "dynamic": {},
+    "all": {"grad": "all"},
+    "fixed": {"adapt": False},
+    "capped": {"most": 0.55},
+}
+
+
+def masking(**options):
+    schedule = {**SCHEDULE, "refresh_interval": 4}
+    return {"method": "pathways", "schedule": schedule, "pathways": options}
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus, tmp_path_factory) -> SimpleNamespace:
+    """The tiny corpus as if it were of three languages."""
+    folder = tmp_path_factory.mktemp("languages")
+    for path in tiny_corpus.manifests.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    language_of = lambda n: LANGUAGES[0 if n % 6 < 3 else 1 if n % 6 < 5 else 2]  # noqa: E731
+    with gzip.open(folder / "tones_cuts_train.jsonl.gz", "rt") as file:
+        cuts = [json.loads(line) for line in file]
+    for number, cut in enumerate(cuts):
+        cut["supervisions"][0]["language"] = language_of(number)
+    write_lines(folder / "tones_cuts_train.jsonl.gz", cuts)
+    with gzip.open(folder / "tones_cuts_dev.jsonl.gz", "rt") as file:
+        cuts = [json.loads(line) for line in file]
+    for language in (*LANGUAGES, "de"):
+        for cut in cuts:
+            cut["supervisions"][0]["language"] = language
+        write_lines(folder / f"tones_cuts_dev-{language}.jsonl.gz", cuts)
+    for cut, language in zip(cuts, "abcdef", strict=False):
+        cut["supervisions"][0]["language"] = language
+    write_lines(folder / "tones_cuts_dev-all.jsonl.gz", cuts)
+    return SimpleNamespace(**{**vars(tiny_corpus), "manifests": folder})
+
+
+def write_lines(path: Path, entries: list[dict]) -> None:
+    with gzip.open(path, "wt") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in entries)
+
+
+@pytest.fixture
+def make(corpus, tmp_path):
+    """``make(folder, options of pathways, **options)``: a trainer at its start."""
+
+    def make(folder, pathways=None, ranks=ALONE, **options):
+        more = {
+            "data__batches": "monolingual",
+            "data__dev": [f"dev-{language}" for language in LANGUAGES],
+            "data__max_duration": 4.0,
+            **options,
+        }
+        pruning = more.pop("weight_pruning", masking(**(pathways or {})))
+        config = masked_config(corpus, pruning, **more)
+        return trainer_of(config, corpus, tmp_path / folder, ranks)
+
+    return make
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resume_after_every_step(method, make):
+    """With data pruning on, inside of each language."""
+    pruning = {"policy": "easy2hard", "keep": 0.6, "anneal": 0.34, "within": "language"}
+    options = {"data_pruning": pruning, "training__epochs": 3}
+    trainer = make("whole", METHODS[method], **options)
+    resume(trainer)
+    assert trainer.run() == 0
+    last, *earlier = reversed(numbered(trainer.folder, "checkpoint"))
+    assert len(earlier) >= 25
+    expected = load_checkpoint(last)
+    assert set(expected["masking"]["bank"]["named"]) == set(LANGUAGES)
+    for path in earlier[::5]:
+        part = make(path.stem, METHODS[method], **options)
+        torch.save(load_checkpoint(path), part.folder / path.name)
+        resume(part)
+        assert part.run() == 0
+        assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_moves_its_own_pathway(method, accumulate, make):
+    trainer = make("exp", METHODS[method], training__accumulate=accumulate)
+    trainer.begin()
+    trainer.data.start_epoch(1)
+    batches, bank, masks = list(trainer.batches()), trainer.masking.bank, {}
+    moved, own = 0, dict.fromkeys(LANGUAGES, 0)
+    state = trainer.optimizer.state
+    for step in range(len(batches) // accumulate):
+        language = trainer.data.language(1, step * accumulate)
+        parameters = bank.parameters()
+        before = {name: p.detach().clone() for name, p in parameters.items()}
+        moments = {n: {k: v.clone() for k, v in state[p].items()} for n, p in parameters.items()}
+        part = batches[step * accumulate : (step + 1) * accumulate]
+        ids = {trainer.data.sampler.language_of(name) for b in part for name in b["cut_ids"]}
+        assert [trainer.data.languages[number] for number in ids] == [language]
+        trainer.step(part, Meter(ALONE), False)
+        renewed = own[language] % 4 == 0 if method != "fixed" else own[language] == 0
+        assert renewed == (masks.get(language) is None or bool(trainer.masking.news))
+        own[language] += 1
+        if renewed:
+            wanted = bank.blocks(trainer.masking.sparsity)
+            for name, blocks in bank.blocks(language).items():
+                assert blocks.sum() == wanted[name].sum()
+        else:
+            assert_same(bank.blocks(language), masks[language])
+        for other in set(masks) - {language}:
+            assert_same(bank.blocks(other), masks[other])
+        masks[language] = bank.blocks(language)
+        for name, kept in bank.masks(language).items():
+            changed = parameters[name] != before[name]
+            moved += int(changed.sum())
+            if method == "all":
+                continue
+            assert not changed[~kept].any()
+            for key in ("exp_avg", "exp_avg_sq"):
+                now = state[parameters[name]][key]
+                then = moments[name].get(key, torch.zeros_like(now))
+                assert torch.equal(now[~kept], then[~kept])
+    assert moved and min(own.values()) > 0 and max(own.values()) > 1
+    if method == "all":  # what no mask of the language keeps has moved with its steps
+        parameters, masked = bank.parameters(), bank.masks("cy")
+        assert any(state[parameters[n]]["exp_avg"][~kept].any() for n, kept in masked.items())
+
+
+def test_masks_that_adapt_come_to_the_schedules_sparsity(make):
+    trainer = make("exp", training__epochs=4)
+    resume(trainer)
+    assert trainer.run() == 0
+    lines = (trainer.folder / "log" / "metrics.jsonl").read_text().splitlines()
+    news = [line for line in map(json.loads, lines) if line["kind"].startswith("pathway-")]
+    assert {line["kind"] for line in news} == {f"pathway-{language}" for language in LANGUAGES}
+    for language in LANGUAGES:
+        own = [line for line in news if line["kind"] == f"pathway-{language}"]
+        assert own[0]["changed"] == 1
+        assert len(own) > 2 and any(0 < line["changed"] < 1 for line in own[1:])
+        assert 0.29 < own[-1]["density"] < 0.42 < own[0]["density"] < 0.52
+        assert trainer.masking.bank.density(language) == own[-1]["density"]
+    assert all(0.3 <= line["union"] <= 1 for line in news)
+    dev = [line for line in map(json.loads, lines) if line["kind"] == "dev"]
+    assert set(dev[-1]) - {"kind", "step"} == {f"dev-{language}" for language in LANGUAGES}
+
+
+def average(folder: Path) -> Path:
+    assert cli.main(["average", "--exp-dir", str(folder), "--avg", "1"]) == 0
+    return folder / "averaged.pt"
+
+
+@pytest.fixture
+def trained(make):
+    """A model of pathways for en and fr and cy, whose file it returns."""
+    trainer = make("trained")
+    resume(trainer)
+    assert trainer.run() == 0
+    return average(trainer.folder)
+
+
+def test_one_mask_for_all_is_where_pathways_begin(make):
+    lap = make("lap", weight_pruning={"method": "gradual", "schedule": {**SCHEDULE, "final": 0.6}})
+    resume(lap)
+    assert lap.run() == 0
+    path = average(lap.folder)
+    trainer = make("exp", {"masks": str(path)}, training__init_from=str(path))
+    resume(trainer)
+    bank = trainer.masking.bank
+    assert_same(bank.blocks("en"), lap.masking.bank.blocks(0.6))
+    assert_same(bank.blocks("en"), bank.blocks("cy"))
+    assert_same(dict(trainer.model.state_dict()), load_checkpoint(path)["model"])
+    trainer.data.start_epoch(1)
+    batches = list(trainer.batches())
+    trainer.step(batches[:1], Meter(ALONE), False)  # the first interval is still to come
+    assert_same(bank.blocks("en"), bank.blocks("cy"))
+    assert not trainer.masking.news
+    fixed = make("fixed", {"masks": str(path), "adapt": False}, training__init_from=str(path))
+    resume(fixed)
+    assert fixed.run() == 0
+    assert_same(fixed.masking.bank.blocks("en"), lap.masking.bank.blocks(0.6))
+
+
+def test_a_language_is_added_and_the_others_do_not_move(trained, corpus, make):
+    """All that a protected language computes with has its bits, and its mask."""
+    before = load_checkpoint(trained)
+    cuts = corpus.manifests / "tones_cuts_train.jsonl.gz"
+    original = cuts.read_bytes()
+    try:
+        with gzip.open(cuts, "rt") as file:
+            entries = [json.loads(line) for line in file]
+        for entry in entries:
+            entry["supervisions"][0]["language"] = "de"
+        write_lines(cuts, entries)
+        options = {"training__init_from": str(trained), "data__dev": ["dev-en", "dev-de"]}
+        trainer = make("added", {"masks": str(trained), "protect": True}, **options)
+        resume(trainer)
+        assert trainer.run() == 0
+        after = load_checkpoint(average(trainer.folder))
+        bank = trainer.masking.bank
+        assert set(bank.names) == {*LANGUAGES, "de"}
+        for language in LANGUAGES:
+            assert torch.equal(
+                after["masks"]["bank"]["named"][language],
+                before["masks"]["bank"]["named"][language],
+            )
+        kept = bank.masks(bank.union(*LANGUAGES))
+        moved = 0
+        for state in (after["model"], trainer.model.state_dict()):
+            for name, value in state.items():
+                same = value == before["model"][name]
+                assert same[kept[name]].all() if name in kept else same.all(), name
+                moved += int((~same).sum())
+        assert moved
+        again = make("again", {"masks": str(trained), "protect": True}, **options)
+        path = numbered(trainer.folder, "checkpoint")[5]
+        torch.save(load_checkpoint(path), again.folder / path.name)
+        resume(again)
+        assert again.run() == 0
+        assert_same(again.state_dict(), trainer.state_dict())
+    finally:
+        cuts.write_bytes(original)
+
+
+def rank_main(rank: int, corpus, root: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
+    torch.set_num_threads(1)
+    ranks = start_ranks("cpu", f"file://{root}/rendezvous")
+    config = masked_config(
+        corpus,
+        masking(),
+        data__batches="monolingual",
+        data__max_duration=3.0,
+        data__dev=["dev-en"],
+        training__accumulate=2,
+    )
+    trainer = trainer_of(config, corpus, root / "exp", ranks)
+    resume(trainer)
+    assert trainer.run() == 0 and trainer.position.step >= 10
+    torch.save(trainer.model.state_dict(), root / f"{rank}.pt")
+    (root / f"{rank}.txt").write_text(f"{trainer.masking.bank.digest()} {trainer.masking.steps}")
+    if ranks.first:
+        (root / "again").mkdir()
+        path = numbered(root / "exp", "checkpoint")[5]
+        torch.save(load_checkpoint(path), root / "again" / path.name)
+    ranks.barrier()
+    again = trainer_of(config, corpus, root / "again", ranks)
+    resume(again)
+    assert again.run() == 0
+    assert_same(again.model.state_dict(), trainer.model.state_dict())
+    state = again.masking.state_dict()
+    if rank:
+        state["bank"]["named"]["fr"][-1] ^= 1
+    again.masking.load_state_dict(state)
+    with pytest.raises(UserError, match=r"the mask bank of rank 1 differs .* \(step 40\): the"):
+        again.masking.start_step(40, 0.9, "en")
+    stop_ranks()
+
+
+def test_two_ranks_agree_on_language_and_masks(corpus, tmp_path):
+    mp.spawn(rank_main, (corpus, tmp_path), nprocs=2)
+    assert_same(*(torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)))
+    one, other = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert one == other and "'cy'" in one
+
+
+def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
+    with pytest.raises(UserError, match="trains one language a step: set data.batches=monoling"):
+        make("a", data__batches="mixed")
+    with pytest.raises(UserError, match="data.dev: the set dev-all is not of one language"):
+        make("b", data__dev=["dev-all"]).run()
+    with pytest.raises(UserError, match="no pathway for language 'de'.* there are: en, fr, cy"):
+        make("c", data__dev=["dev-de"]).run()
+    for name, (options, message) in {
+        "missing": ({"masks": "nothing.pt"}, "masks=nothing.pt: there is no such file"),
+        "none": ({"masks": str(models["none"])}, "the model was trained without masks"),
+        "all": ({"masks": str(trained), "protect": True}, "are all trained here; there is none"),
+    }.items():
+        with pytest.raises(UserError, match=message):
+            resume(make(name, options))
+    for name, (path, message) in {
+        "file": ("nothing.pt", "training.init_from=nothing.pt: there is no such file"),
+        "shape": (models["none"], None),
+    }.items():
+        more = {} if message else {"model__joiner_dim": 24}
+        with pytest.raises(UserError, match=message or "is of another shape: .* take the model"):
+            resume(make(f"from {name}", training__init_from=str(path), **more))
+    content = load_checkpoint(models["none"])
+    torch.save({**content, "tokenizer_digest": "other"}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="was trained with another tokenizer than the one"):
+        resume(make("tokenizer", training__init_from=str(tmp_path / "other.pt")))
+    for options, message in (
+        ({"protect": True}, "protect=true: weight_pruning.pathways.masks must name what is"),
+        ({"protect": True, "masks": "a.pt", "grad": "all"}, "grad=all moves what is protected"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make("options", options)
