@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ from asrprune.corpus.features import load_features
 from asrprune.corpus.loader import load_batches
 from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
 from asrprune.decoding.hypothesis import Hypothesis
-from asrprune.decoding.load import load_model
+from asrprune.decoding.load import load_model, load_pathways
 from asrprune.decoding.options import METHODS, DecodingOptions
+from asrprune.decoding.pathways import Pathways
 from asrprune.decoding.search import make_search, recognize
 from asrprune.errors import UserError
 from asrprune.files import read_json
@@ -69,12 +71,13 @@ def main(args: argparse.Namespace) -> None:
     path = args.model or args.exp_dir / "averaged.pt"
     tokenizer = load_tokenizer(args.lang_dir)
     model, config = load_model(path, device, tokenizer)
+    pathways = load_pathways(path, model, config)
     # words for other sections are checked as well, and else ignored: they were for the training
     options = override(config, [*overrides, *option_words(args, overrides)]).decoding
     make_search(model, 1, device, options, tokenizer.unk_id)  # what it lacks, it says now
     sets = {name: open_cuts(args.manifest_dir, config.data.corpus, name) for name in test_sets}
     for name, cuts in sets.items():
-        utterances = decode_cuts(model, cuts, tokenizer, options, device, name)
+        utterances = decode_cuts(model, cuts, tokenizer, options, device, name, pathways)
         folder, suffix = args.exp_dir / options.method, result_suffix(path, options)
         words = write_results(folder, name, suffix, options.method, utterances)
         log.info("%%WER %s %s %s, written to %s", words, name, options.method, folder)
@@ -149,20 +152,26 @@ def decode_cuts(
     options: DecodingOptions,
     device: torch.device,
     name: str,
+    pathways: Pathways | None = None,
 ) -> list[Utterance]:
     """Recognise every cut, in the order of ``cuts``; ``name`` is for the progress bar and log.
 
-    :raises UserError: two cuts with one id, or a cut without features.
+    :param pathways: of the model; each cut is recognised by that of its language.
+    :raises UserError: two cuts with one id, a cut without features, or without a pathway.
     """
     cuts = cuts.to_eager()
     _check(cuts, name)
+    parts = pathways.by_language(cuts, name) if pathways else [("", cuts)]
     found: dict[str, str] = {}
     started = time.monotonic()
     with tqdm(total=len(cuts), desc=name, unit="utt", disable=None) as progress:
-        for ids, hypotheses in hypotheses_of(model, cuts, options, device, tokenizer.unk_id):
-            for cut_id, hypothesis in zip(ids, hypotheses, strict=True):
-                found[cut_id] = tokenizer.decode(hypothesis.tokens)
-            progress.update(len(ids))
+        for language, part in parts:
+            with pathways.applied(language) if pathways else nullcontext():
+                batches = hypotheses_of(model, part, options, device, tokenizer.unk_id)
+                for ids, hypotheses in batches:
+                    for cut_id, hypothesis in zip(ids, hypotheses, strict=True):
+                        found[cut_id] = tokenizer.decode(hypothesis.tokens)
+                    progress.update(len(ids))
     seconds, spoken = time.monotonic() - started, sum(cut.duration for cut in cuts)
     log.info(
         "%s: %d utterances, %.2f h of speech in %.1f s on %s (real-time factor %.4f)",

@@ -6,6 +6,7 @@ import torch
 
 from asrprune.config import Config, config_from_dict
 from asrprune.corpus.tokenizer import Tokenizer
+from asrprune.decoding.pathways import Pathways
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.masking import make_bank
@@ -19,7 +20,8 @@ def load_model(
 ) -> tuple[Transducer, Config]:
     """The model of an ``averaged.pt`` in evaluation mode on ``device``, and its training's config.
 
-    What was pruned gradually has its mask on; of a supernet it is the dense one, with all weights.
+    What was pruned gradually has its mask on; of a supernet it is the dense one, with all weights,
+    and of pathways what these are masks over (`load_pathways`).
 
     :raises UserError: the file is missing, damaged, or of another kind; or the model was trained
         with another tokenizer than the given one.
@@ -56,3 +58,14 @@ def load_model(
         masked = make_bank(model, config.weight_pruning, masks).masked(masks["sparsity"])
         model.load_state_dict(masked, strict=False)
     return model.to(device).eval(), config
+
+
+def load_pathways(path: str | Path, model: Transducer, config: Config) -> Pathways | None:
+    """The pathways of a model that `load_model` has loaded; None if it has none.
+
+    :raises UserError: they are those of another model.
+    """
+    masks = load_checkpoint(Path(path)).get("masks")
+    if not masks or config.weight_pruning.method != "pathways":
+        return None
+    return Pathways(make_bank(model, config.weight_pruning, masks))

@@ -4,7 +4,8 @@ The masks are those of the training, or for a model that was trained without any
 (one-shot pruning, with the options weight_pruning.* that ``key=value`` words may change). With
 --budget, the least sparsity, the same in all layers, whose packed weights fit; with --search, the
 best sub-network within the budget that a search has found, or within the size that one sparsity for
-all layers gives. A JSON beside the model says what was taken, and how large it is.
+all layers gives; with --language, that language's pathway. A JSON beside the model says what was
+taken, and how large it is.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.options import Block
 from asrprune.weight_pruning.pack import pack, packed_bytes, unpack, write_packed
+from asrprune.weight_pruning.pathways import pathway_of
 
 SPARSEST = 0.996  # of what was trained without masks: the last level that keeps anything
 
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="size in the packed file, such as 5MB, or multiply-adds of the encoder's weights for "
         "a second of speech, such as 120MMAC",
     )
+    wanted.add_argument("--language", help="the pathway of a language, of a model that has them")
     parser.add_argument(
         "--search", type=Path, help="a pareto.json (stage 7): the best of these of that size"
     )
@@ -60,8 +63,11 @@ def main(args: argparse.Namespace) -> None:
     """Write the sub-network as a model file, and packed."""
     source = open_source(args.model, args.overrides)
     bank, content = source.bank, source.content
-    choice: float | dict[str, float]
-    if args.search:
+    choice: float | str | dict[str, float]
+    if args.language:
+        choice = _pathway(args, source)
+        name = f"{choice}.pt"
+    elif args.search:
         choice = _searched(args, source)
         size = args.budget.written(between="") if args.budget else f"{args.sparsity:.3f}"
         name = f"searched-{size}.pt"
@@ -200,6 +206,15 @@ def _searched(args: argparse.Namespace, source: Source) -> dict[str, float]:
     return searched(args.search, size, source)
 
 
+def _pathway(args: argparse.Namespace, source: Source) -> str:
+    if args.search:
+        raise UserError("--search: is for a supernet; leave it out, or --language")
+    try:
+        return pathway_of(source.bank.names, args.language)
+    except UserError as error:
+        raise UserError(f"--language {args.language}: {source.path}: {error}") from error
+
+
 def _sparsity(args: argparse.Namespace) -> float:
     if not 0 <= args.sparsity <= 1:
         raise UserError(f"--sparsity {args.sparsity}: must be between 0 and 1")
@@ -208,6 +223,11 @@ def _sparsity(args: argparse.Namespace) -> float:
 
 def _uniform(args: argparse.Namespace, source: Source) -> float:
     """The sparsity of all layers that was asked for."""
+    if source.bank.names:
+        raise UserError(
+            f"{source.path} has a pathway for each language, and no sizes: take one out with "
+            f"--language, such as {source.bank.names[0]}"
+        )
     if args.budget:
         measure = Measure(source.model, source.bank, args.budget.unit)
         found = measure.within(args.budget.value, source.sparsest)

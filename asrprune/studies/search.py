@@ -121,7 +121,7 @@ def main(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(args.lang_dir)
     source = open_source(path, overrides, choose_device(args.device), tokenizer)
     config, bank = source.config, source.bank
-    _refuse_gradual(path, config)
+    _refuse_other_ways(path, config)
     if not source.trained:
         log.warning("%s was trained without masks: one-shot prunings of it are searched", path)
     measure = Measure(source.model, bank, unit_of(texts))
@@ -173,18 +173,22 @@ def main(args: argparse.Namespace) -> None:
     _tell(record, output)
 
 
-def _refuse_gradual(path: Path, config: Config) -> None:
-    if config.weight_pruning.method == "gradual":
+def _refuse_other_ways(path: Path, config: Config) -> None:
+    ways = {
+        "gradual": "trains to one sparsity, so there are no other sub-networks to choose from",
+        "pathways": "trains a mask for each language, and no sizes",
+    }
+    if why := ways.get(config.weight_pruning.method):
         raise UserError(
-            f"{path}: weight_pruning.method=gradual trains to one sparsity, so there are no other "
-            "sub-networks to choose from. Search a supernet, or a model trained without masks"
+            f"{path}: weight_pruning.method={config.weight_pruning.method} {why}. Search a "
+            "supernet, or a model trained without masks"
         )
 
 
 def _check(args: argparse.Namespace, texts: Sequence[str], words: Sequence[str]) -> None:
     """What a search would refuse of the model that a config makes."""
     config = load_config(args.config, words)
-    _refuse_gradual(args.config, config)
+    _refuse_other_ways(args.config, config)
     known = (args.lang_dir / "tokens.txt").is_file()
     check_budgets(texts, config, load_tokenizer(args.lang_dir).vocab_size if known else None)
     log.info("%s: sub-networks within %s can be searched for", args.config, ", ".join(texts))

@@ -1,0 +1,62 @@
+"""Decoding with pathways: the model computes with the mask of the language that it hears."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from asrprune.errors import UserError
+from asrprune.weight_pruning.bank import Cached, MaskBank
+from asrprune.weight_pruning.pathways import pathway_of
+
+MOST_CACHED = 8  # languages whose masked weights are kept, each as large as what is masked
+
+
+class Pathways:
+    """The pathways of a model, to be switched between batches.
+
+    Masked weights of the languages that were used last are kept, so that going back to one of them
+    costs little.
+    """
+
+    def __init__(self, bank: MaskBank):
+        self.bank = bank
+        self._cached: OrderedDict[str, Cached] = OrderedDict()
+
+    @contextmanager
+    def applied(self, language: str) -> Iterator[None]:
+        """Inside of it the model computes as the language's pathway.
+
+        :raises UserError: there is none.
+        """
+        if language not in self._cached:
+            self._cached[language] = self.bank.cached(pathway_of(self.bank.names, language))
+        self._cached.move_to_end(language)
+        if len(self._cached) > MOST_CACHED:
+            self._cached.popitem(last=False)
+        with self.bank.apply(self._cached[language]):
+            yield
+
+    def by_language(self, cuts: CutSet, name: str) -> list[tuple[str, CutSet]]:
+        """The cuts of each language of a set, in the order in which languages appear.
+
+        :param name: of the set.
+        :raises UserError: a cut does not say its language, or says one without a pathway.
+        """
+        parts: dict[str, list[Cut]] = {}
+        for cut in cuts:
+            languages = {segment.language for segment in cut.supervisions}
+            if len(languages) != 1 or not (language := languages.pop()):
+                raise UserError(
+                    f"{name}: cut {cut.id} does not say in which language it is, and the model has "
+                    "a pathway for each; set language in its supervision"
+                )
+            if language not in parts:
+                try:
+                    pathway_of(self.bank.names, language)
+                except UserError as error:
+                    raise UserError(f"{name}: cut {cut.id}: {error}") from error
+            parts.setdefault(language, []).append(cut)
+        return [(language, CutSet.from_cuts(part)) for language, part in parts.items()]
