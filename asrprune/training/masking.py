@@ -253,8 +253,17 @@ def mixes_sizes(options: WeightPruningOptions) -> bool:
     return options.method == "supernet" and options.supernet.sampling == "single"
 
 
-def check_scores(config: Config) -> None:
-    """:raises UserError: losses of unlike sub-networks would be compared as they are."""
+def check_joined(config: Config) -> None:
+    """See that the options of weight pruning go with those of the data.
+
+    :raises UserError: losses of unlike sub-networks would be compared as they are; pathways of
+        mixed batches.
+    """
+    if config.weight_pruning.method == "pathways" and config.data.batches != "monolingual":
+        raise UserError(
+            "weight_pruning.method=pathways trains one language a step: set "
+            "data.batches=monolingual"
+        )
     data = config.data_pruning
     if data.detrend or data.policy in UNSCORED_POLICIES or not mixes_sizes(config.weight_pruning):
         return
@@ -276,11 +285,11 @@ def make_masking(
     """What the config asks for; None where no weights are pruned.
 
     :param languages: that have batches of their own.
-    :raises UserError: as of `Masking` and `check_scores`.
+    :raises UserError: as of `Masking` and `check_joined`.
     """
     if config.weight_pruning.method == "none":
         return None
-    check_scores(config)
+    check_joined(config)
     if config.weight_pruning.method == "pathways":
         from asrprune.training.pathways import PathwaysMasking  # which is made of this module
 

@@ -33,13 +33,8 @@ class PathwaysMasking(Masking):
     ):
         """:param languages: that are trained.
 
-        :raises UserError: as of `Masking`; there are none, for batches are mixed.
+        :raises UserError: as of `Masking`.
         """
-        if not languages:
-            raise UserError(
-                "weight_pruning.method=pathways trains one language a step: set "
-                "data.batches=monolingual"
-            )
         super().__init__(model, optimizer, config, ranks)
         self.steps = dict.fromkeys(languages, 0)  # that each language has taken
         self._language = ""  # of the present step

@@ -76,11 +76,11 @@ def _lay_out(config: Config) -> tuple[int, str]:
     Returns the number of its parameters, for 500 symbols (there is no tokenizer yet), and a table
     of what is pruned of them, if anything.
 
-    :raises UserError: see `asrprune.transducer.model.build_model`, `layers_of` and `check_scores`.
+    :raises UserError: see `asrprune.transducer.model.build_model`, `layers_of` and `check_joined`.
     """
     import torch
 
-    from asrprune.training.masking import check_scores, layers_of
+    from asrprune.training.masking import check_joined, layers_of
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.prunable import table
 
@@ -89,7 +89,7 @@ def _lay_out(config: Config) -> tuple[int, str]:
     count = sum(parameter.numel() for parameter in model.parameters())
     if config.weight_pruning.method == "none":
         return count, ""
-    check_scores(config)
+    check_joined(config)
     return count, table(model, layers_of(model, config.weight_pruning)[0])
 
 
