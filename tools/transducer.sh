@@ -1,12 +1,14 @@
 # shellcheck shell=bash disable=SC2154 # the options of run.sh
 # What the recipes for transducers share: the names of what their stages make, and stages 2 to 9.
 # run.sh sources this file after stages.sh. It then calls "features SPLIT" for each of the splits,
-# "data_stages" and "model_stages"; stages 0 and 1 are its own. What it sets before, beside its
-# options:
+# "data_stages", "model_stages" and, if a second training goes on from the first one's model,
+# "second_stages"; then "finish "${scores[@]}"". Stages 0 and 1 are its own. What it sets before,
+# beside its options:
 #
-#   corpus       the first word of the manifests' names
+#   corpus         the first word of the manifests' names
 #   train_splits, dev_splits, test_splits, where they are no options
-#   added_words  an array: key=value words that come before those of the command line
+#   added_words    an array: key=value words that come before those of the command line
+#   second_config  the configuration of a second training, if there may be one; empty: none
 #
 # Recipes of several languages have the options bpe_balance and max_unknown as well.
 
@@ -42,15 +44,26 @@ training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") d
 for word in "${overrides[@]}"; do
   [[ $word == decoding.* ]] && decoding_words+=("$word") || training_words+=("$word")
 done
-training=(--config "$config" --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid"
-  --lang-dir "$lang_dir" --world-size "$world_size" ${max_duration:+--max-duration "$max_duration"}
-  ${epochs:+--epochs "$epochs"} --start-epoch "$start_epoch" "${training_words[@]}")
+training_of() { # training_of CONFIG FOLDER EPOCHS START_EPOCH: the words of a training
+  training=(--config "$1" --exp-dir "$2" --manifest-dir "$data_dir/valid"
+    --lang-dir "$lang_dir" --world-size "$world_size"
+    ${max_duration:+--max-duration "$max_duration"} ${3:+--epochs "$3"} --start-epoch "$4"
+    "${training_words[@]}")
+}
+training=() scores=() # and what the last stage makes
 if [[ -n $search_budgets ]]; then
   read -ra budgets <<<"$search_budgets"
   searching=(--exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" --lang-dir "$lang_dir"
     --dev-set "${dev[0]}" --budgets "${budgets[@]}")
 fi
 preflight() {
+  local -a training
+  if [[ -n ${second_config-} ]]; then
+    [[ -f $second_config ]] || fail "$second_config does not exist; there are: $(echo conf/*.yaml)"
+    training_of "$second_config" "$exp_dir" '' 0
+    run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"
+  fi
+  training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
   run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"
   [[ -n $search_budgets ]] || return 0
   run asrprune search --dry-run true --config "$config" "${searching[@]}" "${training_words[@]}"
@@ -91,33 +104,45 @@ search_networks() { # stage 7; what decodes the whole model does not depend on i
     --generations "$search_generations" --sample-wer "$search_sample_wer" --wer true
 }
 
-model_stages() { # stages 5 to 9, and the end; features of noise, if any, are of stage 2 musan
-  local method results
-  local -a scores=() recogs
-  stage train "$exp_dir" --options config max_duration epochs start_epoch training_words \
-    --after "2 musan" --texts "$config" --needs "${valid[@]}" "$lang_dir/tokens.txt" \
+# model_stages [PART]: stages 5 to 9 of a training; without PART of the first one. Features of noise,
+# if any, are of stage 2 musan.
+model_stages() {
+  local part=${1-} after method name results
+  local -a training recogs
+  training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
+  [[ -n $part ]] && after="6 " || after="2 musan"
+  stage train "$exp_dir" ${part:+--part "$part"} --after "$after" \
+    --options config max_duration epochs start_epoch training_words \
+    --texts "$config" --needs "${valid[@]}" "$lang_dir/tokens.txt" \
     --makes "$exp_dir/epoch-${epochs:-*}.pt" -- \
     run asrprune train "${training[@]}"
 
-  stage average "$exp_dir" --options epoch avg use_averaged_model \
+  stage average "$exp_dir" ${part:+--part "$part"} --options epoch avg use_averaged_model \
     --needs "$exp_dir/epoch-*.pt" --makes "$exp_dir/averaged.pt" -- \
     run asrprune average --exp-dir "$exp_dir" --epoch "$epoch" --avg "$avg" \
     --use-averaged-model "$use_averaged_model"
 
-  [[ -z $search_budgets ]] || search_networks
+  [[ -z $search_budgets || -n $part ]] || search_networks
 
   for method in $decoding_method; do
+    name=$method${part:+-$part} # ends in the part of the stages before
     results=$exp_dir/$method && scores+=("$results/score.txt")
     recogs=("${test[@]/%/-*.txt}") && recogs=("${recogs[@]/#/$results/recogs-}")
-    stage decode "$results" --part "$method" --options test_splits streaming decoding_words \
+    stage decode "$results" --part "$name" --options test_splits streaming decoding_words \
       --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
       --makes "${recogs[@]}" -- \
       run asrprune decode --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" \
       --lang-dir "$lang_dir" --test-sets "${test[@]}" --decoding-method "$method" \
       ${streaming:+--streaming "$streaming"} "${decoding_words[@]}"
-    stage score "$results" --part "$method" --options test_splits --needs "${recogs[@]}" \
+    stage score "$results" --part "$name" --options test_splits --needs "${recogs[@]}" \
       --makes "$results/score.txt" -- run_to "$results/score.txt" \
       asrprune score --exp-dir "$exp_dir" --decoding-method "$method" --test-sets "${test[@]}"
   done
-  finish "${scores[@]}"
+}
+
+second_stages() { # second_stages PART EPOCHS: a training that goes on from the averaged model
+  local -a words=("${training_words[@]}" "training.init_from=$exp_dir/averaged.pt")
+  local -a training_words=("${words[@]}")
+  local config=$second_config exp_dir=$exp_dir-$1 epochs=$2 start_epoch=0 epoch=0
+  model_stages "$1"
 }

@@ -91,7 +91,7 @@ def librispeech(tmp_path: Path) -> Recipe:
 @pytest.fixture
 def commonvoice(tmp_path: Path) -> Recipe:
     """CommonVoice's recipe with a stand-in for asrprune; its local scripts are the real ones."""
-    return copy_recipe(tmp_path, COMMONVOICE, "rehearsal", "emformer_streaming")
+    return copy_recipe(tmp_path, COMMONVOICE, "rehearsal", "emformer_streaming", "pathways")
 
 
 @pytest.fixture

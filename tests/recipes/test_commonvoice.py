@@ -95,9 +95,47 @@ def test_each_language_has_its_sets_and_a_rerun_runs_nothing(commonvoice, add_la
     assert "--balance 0.5 --max-unknown 0 --others data/valid/commonvoice_cuts_dev-en.jsonl" in log
     assert "data.dev=[dev-en,dev-fr]" in log
     assert "--test-sets test-en test-fr --decoding-method greedy_search --streaming true" in log
-    assert [line.split()[-2] for line in out.splitlines()] == ["test-en", "test-fr"]
+    assert [line.split()[-2] for line in out.splitlines()] == 2 * ["test-en", "test-fr"]
     assert "stage 1 (manifests, fr) is done" in run(commonvoice, "--langs", "en fr").stderr
     assert commonvoice.commands() == []
+
+
+MODEL = ["train", "average", "decode", "score"]
+
+
+def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
+    add_language("en")
+    words = ("--langs", "en", "training.optimizer.lr=1e-3")
+    run(commonvoice, *words)
+    trained = [line for line in commonvoice.log.read_text().splitlines() if " train " in line]
+    checks, (dense, pathways) = trained[:2], trained[2:]
+    assert ["--dry-run" in line for line in trained] == [True, True, False, False]
+    assert {line.split("--config ")[1].split()[0] for line in checks} == {
+        "conf/emformer_streaming.yaml",
+        "conf/pathways.yaml",
+    }
+    assert "--exp-dir exp/emformer_streaming " in dense and "init_from" not in dense
+    assert "--config conf/pathways.yaml --exp-dir exp/emformer_streaming-pathways " in pathways
+    assert "training.init_from=exp/emformer_streaming/averaged.pt" in pathways
+    assert all("training.optimizer.lr=1e-3" in line for line in trained)
+    assert commonvoice.commands()[-8:] == [f"asrprune {verb}" for verb in 2 * MODEL]
+    run(commonvoice, *words)
+    assert commonvoice.commands() == []
+    # what changes the dense model changes what goes on from it, and not the other way round
+    told = run(commonvoice, *words, "--use-averaged-model", "false").stderr
+    assert "stage 5 (train, pathways) runs again: stage 6 (average) has run with other" in told
+    verbs = [*MODEL[1:], *MODEL]
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in verbs]
+    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9")
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in MODEL]
+    run(commonvoice, *words, "--decoding-method", "modified_beam_search")
+    commonvoice.commands()
+    alone = run(commonvoice, *words, "--pathways-config", "", "--tag", "alone")
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in MODEL]
+    assert len(alone.stdout.splitlines()) == 1
+    message = "conf/nothing.yaml does not exist; there are: conf/"
+    told = run(commonvoice, *words, "--pathways-config", "conf/nothing.yaml", "--tag", "b", code=2)
+    assert message in told.stderr and commonvoice.commands() == []
 
 
 def test_a_further_language_leaves_the_features_of_the_others(commonvoice, add_language):
@@ -136,7 +174,7 @@ def test_a_dry_run_of_a_rehearsal_shows_every_command():
         assert f"--language {lang} --tables train dev test " in out
     for command in ("asrprune fbank", "asrprune tokenizer", "asrprune decode"):
         assert f"\n{command} " in out
-    assert "conf/rehearsal.yaml: ok, " in out.splitlines()[-1]
+    assert "conf/rehearsal_pathways.yaml: ok, " in out and "conf/rehearsal.yaml: ok, " in out
 
 
 def real(*words: str, code: int = 0) -> subprocess.CompletedProcess:

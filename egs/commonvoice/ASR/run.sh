@@ -25,6 +25,8 @@ test_splits=          # sets to decode and score; empty: test-<language> of each
 download_dir=download # holds cv-corpus-<version>/<language>, or links to your copies
 data_dir=data         # what stages 1 to 4 make
 config=conf/emformer_streaming.yaml # model and training
+pathways_config=conf/pathways.yaml # then go on with a mask for each language; empty: do not
+pathways_epochs=      # (integer) how long; empty: as in that configuration
 tag=                  # name of the experiment; empty: the stem of --config
 exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
 speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
@@ -58,7 +60,7 @@ jobs=0                # processes for data preparation; 0: one a core
 if [[ $rehearsal == true ]]; then
   default download_dir rehearsal/download && default release cv-corpus-0.0-rehearsal
   default data_dir rehearsal/data
-  default config conf/rehearsal.yaml
+  default config conf/rehearsal.yaml && default pathways_config conf/rehearsal_pathways.yaml
   default vocab_size 150 && default avg 2
 fi
 stem=${config##*/} && stem=${stem%.*}
@@ -70,7 +72,7 @@ read -ra languages <<<"$langs"
 train_splits=${train_splits:-${languages[*]/#/train-}}
 dev_splits=${dev_splits:-${languages[*]/#/dev-}}
 test_splits=${test_splits:-${languages[*]/#/test-}}
-corpus=commonvoice added_words=()
+corpus=commonvoice added_words=() second_config=$pathways_config
 . stages.sh
 . transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
 . local/corpus.sh # stages 0 and 1
@@ -82,3 +84,5 @@ for lang in "${languages[@]}"; do manifests_stage "$lang"; done
 for split in "${splits[@]}"; do features "$split"; done
 data_stages
 model_stages
+[[ -z $second_config ]] || second_stages pathways "$pathways_epochs"
+finish "${scores[@]}"

@@ -57,3 +57,4 @@ stage manifests "$data_dir" --options download_dir train_hours test_uses \
 for split in "${splits[@]}"; do features "$split"; done
 data_stages
 model_stages
+finish "${scores[@]}"

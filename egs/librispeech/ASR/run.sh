@@ -80,3 +80,4 @@ for split in "${splits[@]}"; do features "$split"; done
 data_stages
 [[ $musan != true ]] || noise_features # stage 2 musan; only the training depends on it
 model_stages
+finish "${scores[@]}"
