@@ -25,8 +25,9 @@ MAY_IMPORT = {
     # of data pruning: what drops time inside of a cut
     "corpus": FOUNDATIONS | {"data_pruning"},
     "training": FOUNDATIONS | {"config", "corpus", "data_pruning", "transducer", "weight_pruning"},
-    # of training: how a model file is read
-    "decoding": FOUNDATIONS | {"config", "corpus", "transducer", "scoring", "training"},
+    # of training: how a model file is read; of weight pruning: the masks of pathways
+    "decoding": FOUNDATIONS
+    | {"config", "corpus", "transducer", "scoring", "training", "weight_pruning"},
     # a model file is what decoding reads
     "export": FOUNDATIONS
     | {"config", "corpus", "decoding", "training", "transducer", "weight_pruning"},

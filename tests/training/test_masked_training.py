@@ -118,9 +118,11 @@ def test_a_loss_is_compared_with_those_of_like_sparsity(make_trainer):
         levels = trainer.data.sampler.scores.pending()["trend"][:, 1]
         assert drawn | {0} == {0, *np.flatnonzero(levels)} and drawn <= set(kinds)
         assert len(drawn) > 2 or method != "supernet"
-    names = [layer.name for layer in trainer.masking.bank.layers]
-    trainer.masking.options.method = "supernet"
-    found = [trainer.masking.kind(dict.fromkeys(names, s)) for s in (0.0, 0.04, 0.1, 0.66, 0.99)]
+    masking = make_trainer("supernet", SUPERNET).masking
+    names = [layer.name for layer in masking.bank.layers]
+    assert masking.kind(dict.fromkeys(names, 0.0)) == 0  # nothing is sparse yet
+    masking.sparsity = 0.8
+    found = [masking.kind(dict.fromkeys(names, s)) for s in (0.0, 0.04, 0.1, 0.66, 0.99)]
     assert found == [1, 1, 2, 8, 11]
 
 
