@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import CutSet
 
-from asrprune.data_pruning import sampler as sampler_module
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.monolingual import Turns
 from asrprune.data_pruning.plan import check_plan
@@ -49,13 +48,6 @@ def make(options=None, cuts=None, exponent=0.5, accumulate=1, **values) -> Pruni
     cuts = cuts or spoken()
     turns = Turns(CutIndex.from_cuts(cuts), exponent, accumulate, seed=3)
     return make_sampler(cuts, options, turns=turns, **values)
-
-
-@pytest.fixture
-def ranks_apart(monkeypatch):
-    """Samplers of several ranks in one process, where they have nothing to tell each other."""
-    monkeypatch.setattr(sampler_module, "sum_over_ranks", lambda tensors, world: tensors)
-    monkeypatch.setattr(sampler_module, "check_equal", lambda *_, **__: None)
 
 
 @given(

@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 import asrprune.data_pruning
 from asrprune.corpus.batches import open_cuts
 from asrprune.data_pruning import kept
-from asrprune.data_pruning import sampler as sampler_module
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.plan import ANNEAL, PRUNED, WARMUP
@@ -43,13 +42,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using DynamicBucketingSampler with an eager"),
     pytest.mark.filterwarnings("ignore:Your 'buffer_size' setting"),
 ]
-
-
-@pytest.fixture
-def ranks_apart(monkeypatch):
-    """Samplers of several ranks in one process, where they have nothing to tell each other."""
-    monkeypatch.setattr(sampler_module, "sum_over_ranks", lambda tensors, world: tensors)
-    monkeypatch.setattr(sampler_module, "check_equal", lambda *_, **__: None)
 
 
 @pytest.fixture

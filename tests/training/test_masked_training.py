@@ -20,30 +20,19 @@ from tests.training.command import assert_same
 from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
 
 
-@pytest.fixture
-def make_trainer(tiny_corpus, tmp_path):
-    """``make_trainer(folder, masking, **options)``."""
-
-    def make(folder, masking, **options):
-        config = masked_config(tiny_corpus, masking, **options)
-        return trainer_of(config, tiny_corpus, tmp_path / folder)
-
-    return make
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_resume_after_every_step(method, make_trainer):
+def test_resume_after_every_step(method, make_masked_trainer):
     """With data pruning on: both hearts in one run."""
     pruning = {"data_pruning": {"policy": "easy2hard", "keep": 0.6, "anneal": 0.34}}
     options = {"training__epochs": 3, **pruning}
-    trainer = make_trainer("whole", METHODS[method], **options)
+    trainer = make_masked_trainer("whole", METHODS[method], **options)
     assert trainer.run() == 0
     last, *earlier = reversed(numbered(trainer.folder, "checkpoint"))
     assert len(earlier) >= 8
     expected = load_checkpoint(last)
     assert expected["masking"]["sparsity"] == 0.8
     for path in earlier:
-        part = make_trainer(path.stem, METHODS[method], **options)
+        part = make_masked_trainer(path.stem, METHODS[method], **options)
         torch.save(load_checkpoint(path), part.folder / path.name)
         resume(part)
         assert part.run() == 0
@@ -54,21 +43,21 @@ def test_resume_after_every_step(method, make_trainer):
     "method, sampling", [("gradual", "single"), ("supernet", "single"), ("supernet", "sandwich")]
 )
 @pytest.mark.parametrize("policy", ["full", "easy2hard"])
-def test_nothing_pruned_is_no_masks(method, sampling, policy, make_trainer):
+def test_nothing_pruned_is_no_masks(method, sampling, policy, make_masked_trainer):
     pruning = {"data_pruning": {"policy": policy, "keep": 0.6 if policy != "full" else 1.0}}
     options = {**pruning, "training__epochs": 2 if policy == "full" else 3}
-    plain = make_trainer("plain", {}, **options)
+    plain = make_masked_trainer("plain", {}, **options)
     plain.run()
     masking = {"method": method, "schedule": {"final": 0.0}, "supernet": {"sampling": sampling}}
-    masked = make_trainer("masked", masking, **options)
+    masked = make_masked_trainer("masked", masking, **options)
     masked.run()
     assert_same(masked.model.state_dict(), plain.model.state_dict())
     assert_same(masked.average.state_dict(), plain.average.state_dict())
 
 
-def test_masked_weights_stand_still_and_others_move(make_trainer):
+def test_masked_weights_stand_still_and_others_move(make_masked_trainer):
     schedule = {"kind": "constant", "final": 0.7, "refresh_interval": 10**6}
-    trainer = make_trainer("exp", {"method": "gradual", "schedule": schedule})
+    trainer = make_masked_trainer("exp", {"method": "gradual", "schedule": schedule})
     masks = trainer.masking.bank.masks(0.7)
     parameters = trainer.masking.bank.parameters()
     before = {name: weight.detach().clone() for name, weight in parameters.items()}
@@ -82,11 +71,11 @@ def test_masked_weights_stand_still_and_others_move(make_trainer):
         assert (~same[masks[name]]).float().mean() > 0.9, name
 
 
-def test_a_step_moves_the_union_of_what_it_trained(make_trainer):
+def test_a_step_moves_the_union_of_what_it_trained(make_masked_trainer):
     """Micro-batches of other sub-networks: no weight moves that none of them held."""
     schedule = {"kind": "constant", "final": 0.9, "refresh_interval": 10**6}
     supernet = {"dense": 0.0, "sparsest": 0.3}
-    trainer = make_trainer(
+    trainer = make_masked_trainer(
         "exp", {"method": "supernet", "schedule": schedule, "supernet": supernet}
     )
     trainer.data.start_epoch(1)
@@ -104,11 +93,11 @@ def test_a_step_moves_the_union_of_what_it_trained(make_trainer):
     assert moved
 
 
-def test_a_loss_is_compared_with_those_of_like_sparsity(make_trainer):
+def test_a_loss_is_compared_with_those_of_like_sparsity(make_masked_trainer):
     """Data pruning's levels are of the sub-networks that the batches drew."""
     for method, kinds in (("supernet", range(1, 10)), ("sandwich", [0]), ("gradual", [0])):
         masking = {**METHODS[method], "schedule": {"kind": "constant", "final": 0.8}}
-        trainer = make_trainer(method, masking)
+        trainer = make_masked_trainer(method, masking)
         trainer.data.start_epoch(1)
         drawn = set()
         for step, batch in enumerate(trainer.batches()):
@@ -118,7 +107,7 @@ def test_a_loss_is_compared_with_those_of_like_sparsity(make_trainer):
         levels = trainer.data.sampler.scores.pending()["trend"][:, 1]
         assert drawn | {0} == {0, *np.flatnonzero(levels)} and drawn <= set(kinds)
         assert len(drawn) > 2 or method != "supernet"
-    masking = make_trainer("supernet", SUPERNET).masking
+    masking = make_masked_trainer("supernet", SUPERNET).masking
     names = [layer.name for layer in masking.bank.layers]
     assert masking.kind(dict.fromkeys(names, 0.0)) == 0  # nothing is sparse yet
     masking.sparsity = 0.8
@@ -126,19 +115,19 @@ def test_a_loss_is_compared_with_those_of_like_sparsity(make_trainer):
     assert found == [1, 1, 2, 8, 11]
 
 
-def test_losses_of_unlike_networks_are_not_ranked_as_they_are(make_trainer):
+def test_losses_of_unlike_networks_are_not_ranked_as_they_are(make_masked_trainer):
     raw = {"policy": "easy2hard", "keep": 0.6, "detrend": False}
     with pytest.raises(UserError, match="data_pruning.detrend=true, which divides .*=sandwich"):
-        make_trainer("refused", SUPERNET, data_pruning=raw)
+        make_masked_trainer("refused", SUPERNET, data_pruning=raw)
     for method in ("sandwich", "gradual"):
-        make_trainer(method, METHODS[method], data_pruning=raw)
-    make_trainer("random", SUPERNET, data_pruning={**raw, "policy": "random"})
+        make_masked_trainer(method, METHODS[method], data_pruning=raw)
+    make_masked_trainer("random", SUPERNET, data_pruning={**raw, "policy": "random"})
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5])
-def test_the_scan_of_memory_holds_masked_weights(scale, make_trainer):
+def test_the_scan_of_memory_holds_masked_weights(scale, make_masked_trainer):
     masking = {**SUPERNET, "supernet": {"distillation": {"scale": scale}}}
-    trainer = make_trainer("exp", masking)
+    trainer = make_masked_trainer("exp", masking)
     trainer.data.start_epoch(1)
     sets = [next(iter(trainer.data.sampler))]
     zeros: list[float] = []
@@ -223,8 +212,8 @@ def test_ranks_with_other_sub_networks_hold_equal_bits(tiny_corpus, tmp_path):
         assert one == other  # digests, what each thinks that the other one trains, passes
 
 
-def test_the_sparsest_is_validated_as_well(make_trainer):
-    trainer = make_trainer("exp", SUPERNET)
+def test_the_sparsest_is_validated_as_well(make_masked_trainer):
+    trainer = make_masked_trainer("exp", SUPERNET)
     trainer.run()
     losses = trainer.validate()
     assert list(losses) == ["dev", "dev@0.80"] and losses["dev"] != losses["dev@0.80"]
@@ -236,16 +225,16 @@ def test_the_sparsest_is_validated_as_well(make_trainer):
     assert masking.bank.density(0.8) == pytest.approx(0.2, abs=0.02)
 
 
-def test_what_is_pruned_is_told(make_trainer, caplog):
+def test_what_is_pruned_is_told(make_masked_trainer, caplog):
     caplog.set_level(logging.INFO)
-    make_trainer("plain", {})
+    make_masked_trainer("plain", {})
     assert "pruned as" not in caplog.text
-    trainer = make_trainer("exp", SUPERNET)
+    trainer = make_masked_trainer("exp", SUPERNET)
     assert f"pruned: {len(trainer.masking.bank.layers)} layers" in caplog.text
 
 
-def test_what_does_not_fit_is_named(make_trainer):
+def test_what_does_not_fit_is_named(make_masked_trainer):
     with pytest.raises(UserError, match="15x1"):
-        make_trainer("exp", {"method": "gradual", "block": "15x1"})
+        make_masked_trainer("exp", {"method": "gradual", "block": "15x1"})
     with pytest.raises(UserError, match="decoder"):
-        make_trainer("exp", {"method": "gradual", "include": ["decoder.*"]})
+        make_masked_trainer("exp", {"method": "gradual", "include": ["decoder.*"]})

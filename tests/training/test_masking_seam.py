@@ -7,27 +7,16 @@ from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import make_masking
 from asrprune.training.metrics import Meter
-from tests.training.masked_cases import ALONE, SUPERNET, masked_config, trainer_of
+from tests.training.masked_cases import ALONE, SUPERNET
 
 CONSTANT = {"kind": "constant", "final": 0.8, "refresh_interval": 10**6}
 
 
-@pytest.fixture
-def make_trainer(tiny_corpus, tmp_path):
-    """``make_trainer(folder, masking, **options)``."""
-
-    def make(folder, masking, **options):
-        config = masked_config(tiny_corpus, masking, **options)
-        return trainer_of(config, tiny_corpus, tmp_path / folder)
-
-    return make
-
-
-def test_a_step_moves_all_that_any_of_its_micro_batches_held(make_trainer):
+def test_a_step_moves_all_that_any_of_its_micro_batches_held(make_masked_trainer):
     """The gate is the union of their masks: no more, and no less."""
     supernet = {"dense": 0.0, "sparsest": 0.3}
     masking = {"method": "supernet", "schedule": CONSTANT, "supernet": supernet}
-    trainer = make_trainer("exp", masking)
+    trainer = make_masked_trainer("exp", masking)
     with torch.no_grad():  # no branch is silent, and decay alone moves what has no gradient
         for value in trainer.model.parameters():
             value += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(7))
@@ -48,13 +37,13 @@ def test_a_step_moves_all_that_any_of_its_micro_batches_held(make_trainer):
     assert only_second
 
 
-def test_each_rank_and_micro_batch_draws_its_own(make_trainer):
+def test_each_rank_and_micro_batch_draws_its_own(make_masked_trainer):
     supernet = {"dense": 0.0, "sparsest": 0.0}
     masking = {"method": "supernet", "schedule": CONSTANT, "supernet": supernet}
 
     def drawn(name, rank=0, **options):
         two = Ranks(rank, 2, torch.device("cpu"))
-        config_ranks = make_trainer(name, masking, **options)
+        config_ranks = make_masked_trainer(name, masking, **options)
         config_ranks.masking._ranks = two
         config_ranks.masking.sparsity = 0.8
         return [config_ranks.masking.networks(step, 0) for step in range(12)], config_ranks.masking
@@ -68,9 +57,9 @@ def test_each_rank_and_micro_batch_draws_its_own(make_trainer):
     assert len({str(one) for one in first}) > 8  # by step
 
 
-def test_the_gradient_is_clipped_as_it_is_gated(make_trainer):
+def test_the_gradient_is_clipped_as_it_is_gated(make_masked_trainer):
     masking = {"method": "gradual", "schedule": CONSTANT}
-    trainer = make_trainer("exp", masking, training__optimizer__clip_norm=0)
+    trainer = make_masked_trainer("exp", masking, training__optimizer__clip_norm=0)
     trainer.data.start_epoch(1)
     [batch, *_] = trainer.batches()
     masks, meter = trainer.masking.bank.masks(0.8), Meter(ALONE)
@@ -82,10 +71,10 @@ def test_the_gradient_is_clipped_as_it_is_gated(make_trainer):
 
 
 @pytest.mark.parametrize("how", ["scaled", "constant", "gradual"])
-def test_dropout_is_less_in_a_smaller_sub_network(how, make_trainer):
+def test_dropout_is_less_in_a_smaller_sub_network(how, make_masked_trainer):
     method = "gradual" if how == "gradual" else "supernet"
     supernet = {"dropout": "constant" if how == "constant" else "scaled"}
-    trainer = make_trainer("exp", {"method": method, "supernet": supernet})
+    trainer = make_masked_trainer("exp", {"method": method, "supernet": supernet})
     layers = [part for part in trainer.model.encoder.modules() if type(part) is torch.nn.Dropout]
     names = list(trainer.masking.bank.parameters())
     network = dict(zip(names, [0.2, 0.6] * len(names), strict=False))
@@ -97,8 +86,8 @@ def test_dropout_is_less_in_a_smaller_sub_network(how, make_trainer):
     assert layers and {part.p for part in layers} == {0.1}
 
 
-def test_every_option_of_what_is_pruned_reaches_the_masks(make_trainer):
-    plain = make_trainer("plain", SUPERNET).masking.bank
+def test_every_option_of_what_is_pruned_reaches_the_masks(make_masked_trainer):
+    plain = make_masked_trainer("plain", SUPERNET).masking.bank
     for name, options in {
         "l1": {"criterion": "l1"},
         "global": {"scope": "global"},
@@ -111,7 +100,7 @@ def test_every_option_of_what_is_pruned_reaches_the_masks(make_trainer):
             if name == "recurrent"
             else {}
         )
-        bank = make_trainer(name, {**SUPERNET, **options}, **more).masking.bank
+        bank = make_masked_trainer(name, {**SUPERNET, **options}, **more).masking.bank
         assert bank.digest() != plain.digest()
         assert bank.criterion == options.get("criterion", "mean_square")
         assert bank.scope == options.get("scope", "layer")
@@ -119,8 +108,8 @@ def test_every_option_of_what_is_pruned_reaches_the_masks(make_trainer):
         assert any("ffn1" in one for one in names) == (name not in ("exclude", "recurrent"))
 
 
-def test_running_statistics_are_of_one_network_only(make_trainer):
-    trainer = make_trainer("exp", {})
+def test_running_statistics_are_of_one_network_only(make_masked_trainer):
+    trainer = make_masked_trainer("exp", {})
     trainer.model.encoder.norm_of_mine = torch.nn.BatchNorm1d(4)
     config = trainer.config
     config.weight_pruning.method = "gradual"
