@@ -21,6 +21,7 @@ VERBS = {
     "search": ("asrprune.studies.search", "the best sub-networks of a supernet, by size"),
     "decode": ("asrprune.decoding.decode", "decode cut sets and write result files"),
     "extract": ("asrprune.export.extract", "a sub-network of a model, by itself and packed"),
+    "prune": ("asrprune.export.prune", "masks for a training to go on from, by magnitude"),
     "score": ("asrprune.scoring.score", "error rates with confidence intervals"),
     "compare": ("asrprune.studies.compare", "train a grid of methods and compare them"),
     "report": ("asrprune.data_pruning.report", "what a run's data pruning did"),

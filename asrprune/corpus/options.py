@@ -47,6 +47,7 @@ class DataOptions:
     max_cuts: int = option(0, change=REBATCH, minimum=0)  # cuts a batch; 0: no limit
     lazy: bool = option(False, change=REBATCH)  # read the manifest as a stream (large corpora)
     buffer_size: int = option(20000, change=REBATCH, minimum=1)  # cuts the sampler shuffles among
+    languages: list[str] = option(factory=list)  # train on the cuts of these only; none: of all
     # monolingual: a step's batches, on all ranks, are of one language
     batches: str = option("mixed", choices=("mixed", "monolingual"))
     # of a language's share of the audio, for its share of the steps, if monolingual

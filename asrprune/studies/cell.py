@@ -2,10 +2,13 @@
 
 Each step that is done is written down in the cell's ``progress.json``; a training that was stopped
 goes on from its checkpoint. A cell with a whole ``record.json`` is finished. A training whose
-options have changed is refused, for it is what costs; any other step is done again, with all that
-depends on it.
+options have changed is refused, for it is what costs, and so is one that began with the model of
+another cell, if that is another one by now; any other step is done again, with all that depends on
+it.
 """
 
+import secrets
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ def finished(study: Study, cell: Cell, data: str | None) -> list[Record] | None:
     records = read_json(folder / "record.json")
     _refuse(folder, _changed_options(folder, cell_config(study.options, cell)))
     _refuse(folder, [("the training data", (records[0]["data"], data or records[0]["data"]))])
+    _refuse(folder, _Progress(study, cell).changed_sources())
     by_key = {study.key(r): r for r in records if not changed(study, cell, r)}
     expected = study.expected(cell)
     if not by_key.keys() >= set(expected) or _Progress(study, cell).left():
@@ -62,6 +66,7 @@ def run_cell(study: Study, cell: Cell, children: Children, data: str) -> list[Re
                 progress.forget_wordless()
         was = progress.state[TRAIN].get("data", data)
         _refuse(folder, [("the training data", (was, data))])
+    _refuse(folder, progress.changed_sources())
     known.unlink(missing_ok=True)  # from here on it is of what is being replaced
     while left := progress.left():
         words = progress.steps[left[0]]
@@ -92,14 +97,27 @@ def _refuse(folder: Path, found: Sequence[tuple[str, tuple[Any, Any]]]) -> None:
         )
 
 
+def _model_of(folder: Path) -> str | None:
+    """What tells the model in a cell's folder from any other one; None where there is none."""
+    path = folder / "progress.json"
+    if not path.is_file():
+        return None
+    state = read_json(path)
+    if (run := state.get(TRAIN, {}).get("run")) is None:
+        return None
+    return shlex.join([run, *state.get("average", {}).get("words", [])])
+
+
 class _Progress:
     """What was done of a cell, and what it took: by step ``attempts``, ``done``, ``words``, times.
 
-    A training's entry also says what data, code and machine it was done with.
+    A training's entry also says what data, code and machine it was done with, has a name of its
+    own (``run``), and says which models of other cells it began with (``sources``).
     """
 
     def __init__(self, study: Study, cell: Cell):
         self.path = study.folder(cell) / "progress.json"
+        self.sources = {name: _model_of(study.folder(cell).with_name(name)) for name in cell.after}
         self.steps, self.needs = study.steps(cell), study.needs(cell)
         self.state: dict[str, dict[str, Any]] = read_json(self.path) if self.path.is_file() else {}
 
@@ -116,6 +134,9 @@ class _Progress:
         before = self.state.get(step, {"done": True})
         attempts = 1 if before["done"] else before["attempts"] + 1
         self.state[step] = {"attempts": attempts, "done": False, "words": self.steps[step]}
+        if step == TRAIN:
+            self.state[step] |= {"run": before.get("run") or secrets.token_hex(8)}
+            self.state[step] |= {"sources": before.get("sources") or self.sources}
         gone = {step}
         for later in self.steps:  # in their order, what is between comes before
             if self.needs.get(later) in gone:
@@ -131,6 +152,18 @@ class _Progress:
         if step == TRAIN:
             self.state[step] |= where_it_runs()
         write_json(self.path, self.state)
+
+    def changed_sources(self) -> list[tuple[str, tuple[Any, Any]]]:
+        """The cells that the training began with, and which of their models that was and is.
+
+        One whose folder is gone cannot have changed.
+        """
+        then = self.state.get(TRAIN, {}).get("sources", {})
+        return [
+            (f"the model of {name}", (was, now))
+            for name, was in then.items()
+            if (now := self.sources.get(name)) is not None
+        ]
 
     def learn(self, of_training: Record) -> None:
         """Add what the training's entry does not know yet."""

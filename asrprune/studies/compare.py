@@ -120,13 +120,19 @@ def _done(
 ) -> tuple[dict[Cell, list[Record]], list[Cell]]:
     """The records of the finished cells, and the cells that are left.
 
-    :param trust: whether records of the results file count, those of a cell's folder first.
+    :param trust: whether records of the results file count, those of a cell's folder first, but for
+        cells whose files others need that are left.
     """
     known = read_records(study.options) if trust else []
-    done = {}
-    for cell in cells:
-        if records := finished(study, cell, data) or recorded(study, cell, known, data):
+    done, needed = {}, set()
+    for cell in reversed(cells):
+        records = finished(study, cell, data)
+        if records is None and cell.name not in needed:
+            records = recorded(study, cell, known, data)
+        if records:
             done[cell] = records
+        else:
+            needed.update(cell.after)
     return done, [cell for cell in cells if cell not in done]
 
 
@@ -165,15 +171,50 @@ def _run_cells(
         ) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
-        waiting = {pool.submit(run_cell, study, cell, children, data): cell for cell in left}
+        queue = _Queue(left)
+        waiting: dict[Future, Cell] = {}
         try:
-            while waiting:
+            while True:
+                for cell in queue.ready():
+                    waiting[pool.submit(run_cell, study, cell, children, data)] = cell
+                if not waiting:
+                    break
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    _take(future, waiting.pop(future), study, cells, data, failed)
+                    cell = waiting.pop(future)
+                    _take(future, cell, study, cells, data, failed)
+                    queue.end(cell, cell not in failed)
                     bar.update()
+            failed |= queue.without_source()
         except BaseException:  # Ctrl-C above all
             _stop(pool, children)
             raise
+
+
+class _Queue:
+    """Cells in their order, each of them when all that it needs are done."""
+
+    def __init__(self, cells: Sequence[Cell]):
+        self._left = {cell.name: cell for cell in cells}
+        self._missing = set(self._left)  # what is not done yet, or has failed
+
+    def ready(self) -> list[Cell]:
+        """Those that can begin; each is given out once."""
+        ready = [cell for cell in self._left.values() if not self._missing & set(cell.after)]
+        for cell in ready:
+            del self._left[cell.name]
+        return ready
+
+    def end(self, cell: Cell, done: bool) -> None:
+        """Note that a cell has ended."""
+        if done:
+            self._missing.remove(cell.name)
+
+    def without_source(self) -> dict[Cell, str]:
+        """Those that never could begin, and why."""
+        return {
+            cell: f"it begins with {', '.join(sorted(self._missing & set(cell.after)))}"
+            for cell in self._left.values()
+        }
 
 
 def _take(

@@ -55,9 +55,13 @@ def data_words(options: StudyOptions) -> list[str]:
     return ["--manifest-dir", options.manifest_dir, "--lang-dir", options.lang_dir]
 
 
-def decoding_words(options: StudyOptions) -> list[str]:
-    """The words of what is decoded, and how."""
-    return ["--test-sets", *options.test_sets, "--decoding-method", options.decoding_method]
+def decoding_words(options: StudyOptions, sets: Iterable[str] | None = None) -> list[str]:
+    """The words of what is decoded, and how.
+
+    :param sets: None: all test sets.
+    """
+    sets = options.test_sets if sets is None else sets
+    return ["--test-sets", *sets, "--decoding-method", options.decoding_method]
 
 
 def how_it_is_made(options: StudyOptions, cell: Cell, folder: Path) -> Record:
@@ -104,6 +108,28 @@ def what_it_saw(folder: Path, config: Config) -> Record:
     if not seen:
         raise UserError(f"{path} does not say what {epochs} epochs saw")
     return seen[-1]
+
+
+def what_the_training_did(folder: Path, config: Config) -> Record:
+    """Audio, steps and passes of a whole training.
+
+    ``passes`` are forward and backward passes of a micro-batch, ``teacher_passes`` forward ones
+    alone; None of a training that did not count them.
+
+    :raises UserError: the training did not end here.
+    """
+    from asrprune.training.checkpoint import load_checkpoint
+
+    seen = what_it_saw(folder, config)
+    state = load_checkpoint(folder / f"epoch-{config.training.epochs}.pt")
+    return {
+        "hours": round(seen["seconds_left"] / 3600, 4),
+        "visits": seen["cuts"],
+        "steps": state["position"]["step"],
+        "passes": seen.get("passes"),
+        "teacher_passes": seen.get("teacher_passes"),
+        "versions": state["versions"],
+    }
 
 
 def read_metrics(path: Path) -> list[Record]:

@@ -9,14 +9,14 @@ from asrprune.decoding.options import METHODS
 from asrprune.errors import UserError, nearest
 from asrprune.options import option
 
-DATA_PRUNING, WEIGHT_PRUNING = "data_pruning", "weight_pruning"
+DATA_PRUNING, WEIGHT_PRUNING, PATHWAYS = "data_pruning", "weight_pruning", "pathways"
 
 
 @dataclass
 class StudyOptions:
     """A comparison of some kind. Paths are relative to the present folder, the recipe's."""
 
-    kind: str = option(DATA_PRUNING, choices=(DATA_PRUNING, WEIGHT_PRUNING))
+    kind: str = option(DATA_PRUNING, choices=(DATA_PRUNING, WEIGHT_PRUNING, PATHWAYS))
     title: str = "Comparison"
     # command lines that make the data; run before the first training, so quick where all is there
     prepare: list[str] = option(factory=list)

@@ -15,13 +15,17 @@ TRAIN = "train"
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One training: ``words`` are the ``key=value`` words after the comparison's config."""
+    """One training: ``words`` are the ``key=value`` words after the comparison's config.
+
+    ``after``: the names of the cells whose files it needs, which are before it in their order.
+    """
 
     name: str  # of its folder; no two of a comparison are alike
     method: str
     seed: int
     words: tuple[str, ...]
     epochs: int
+    after: tuple[str, ...] = ()
 
 
 class Study(ABC):

@@ -70,6 +70,24 @@ def better_than_each(compared: Sequence[Compared]) -> Verdict:
     return concluded(verdict, text, compared)
 
 
+def no_worse_than_each(compared: Sequence[tuple[Compared, float]]) -> Verdict:
+    """Holds if it is at least as good everywhere, contradicted if somewhere it is not.
+
+    :param compared: each with the difference that is as good as none.
+    """
+    found = [at_least_as_good(one, most) for one, most in compared]
+    verdict = INCONCLUSIVE
+    if all(one == HOLDS for one in found):
+        verdict = HOLDS
+    elif CONTRADICTED in found:
+        verdict = CONTRADICTED
+    text = "; ".join(
+        f"{show(one.estimate)} against {one.against} ({its}: {100 * most:.2f} is none)"
+        for (one, most), its in zip(compared, found, strict=True)
+    )
+    return concluded(verdict, text, [one for one, _ in compared])
+
+
 def concluded(verdict: str, found: str, compared: Sequence[Compared]) -> Verdict:
     """A verdict on differences, if there are seeds enough, and what their widest could show."""
     seeds = min(one.seeds for one in compared)

@@ -17,7 +17,10 @@ from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import Masking, Network
+from asrprune.weight_pruning.options import LANGUAGE
 from asrprune.weight_pruning.pathways import pathway_of, renew
+
+_KEY = "weight_pruning.pathways.masks"
 
 
 class PathwaysMasking(Masking):
@@ -48,24 +51,47 @@ class PathwaysMasking(Masking):
 
         :raises UserError: the file of masks is missing, has none or those of another model.
         """
-        if not self.options.pathways.masks:
+        pattern = self.options.pathways.masks
+        if not pattern:
             return
-        path = Path(self.options.pathways.masks)
-        key = f"weight_pruning.pathways.masks={path}"
-        if not path.is_file():
-            raise UserError(f"{key}: there is no such file")
-        masks = load_checkpoint(path).get("masks")
-        if not masks:
-            raise UserError(f"{key}: the model was trained without masks")
-        self.bank.load_state_dict(masks["bank"])
+        if LANGUAGE in pattern:
+            self._begin_each(pattern)
+            return
+        sparsity = self._load(pattern)
         if not self.bank.names:
             for language in self.steps:
-                self.bank.name(language, masks["sparsity"])
+                self.bank.name(language, sparsity)
         elif self.options.pathways.protect and not self._protected():
             raise UserError(
-                f"{key}: its languages ({', '.join(self.bank.names)}) are all trained here; there "
-                "is none for weight_pruning.pathways.protect"
+                f"{_KEY}={pattern}: its languages ({', '.join(self.bank.names)}) are all trained "
+                "here; there is none for weight_pruning.pathways.protect"
             )
+
+    def _begin_each(self, pattern: str) -> None:
+        """Take each language's mask of a file of its own."""
+        found = {}
+        for language in self.steps:
+            path = pattern.replace(LANGUAGE, language)
+            sparsity = self._load(path)
+            try:
+                choice = pathway_of(self.bank.names, language) if self.bank.names else sparsity
+            except UserError as error:
+                raise UserError(f"{_KEY}: {path}: {error}") from error
+            found[language] = self.bank.blocks(choice)
+        for name in self.bank.names:
+            self.bank.delete(name)
+        for language, blocks in found.items():
+            self.bank.name(language, blocks)
+
+    def _load(self, path: str) -> float:
+        """Take over the masks of a file; returns the sparsity of the one that has no name."""
+        if not Path(path).is_file():
+            raise UserError(f"{_KEY}={path}: there is no such file")
+        masks = load_checkpoint(Path(path)).get("masks")
+        if not masks:
+            raise UserError(f"{_KEY}={path}: the model was trained without masks")
+        self.bank.load_state_dict(masks["bank"])
+        return masks["sparsity"]
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
         """That of the step's language, on all ranks."""

@@ -2,12 +2,13 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from lhotse.lazy import LazyManifestIterator
 from torch import nn
 
@@ -130,7 +131,9 @@ def make_pruning_sampler(
     :raises UserError: options that do not fit each other or the cuts.
     """
     options, data = config.data_pruning, config.data
-    index = _index_of(cuts, options.share_copies)
+    if data.languages:
+        cuts = _of_languages(cuts, data.languages)
+    index = _index_of(cuts, options.share_copies, data.languages)
     turns = None
     if data.batches == "monolingual":
         accumulate = config.training.accumulate
@@ -164,10 +167,30 @@ def _language_of(cuts: CutSet) -> str | None:
     return languages.pop() if len(languages) == 1 else None
 
 
-def _index_of(cuts: CutSet, share_copies: bool) -> CutIndex:
+def _of_languages(cuts: CutSet, languages: Sequence[str]) -> CutSet:
+    """Those of some languages; as lazy as they were."""
+
+    def is_wanted(cut: Cut) -> bool:
+        return all(segment.language in languages for segment in cut.supervisions)
+
+    kept = cuts.filter(is_wanted)
+    return kept if cuts.is_lazy else kept.to_eager()
+
+
+def _index_of(cuts: CutSet, share_copies: bool, languages: Sequence[str] = ()) -> CutIndex:
+    """:raises UserError: there are no cuts, or none of one of the languages."""
     if isinstance(cuts.data, LazyManifestIterator):  # no lhotse object is made of a line
         return CutIndex.from_manifest(cuts.data.path, share_copies)
-    return CutIndex.from_cuts(cuts, share_copies)
+    try:
+        index = CutIndex.from_cuts(cuts, share_copies)
+    except UserError as error:
+        if not languages:
+            raise
+        raise UserError(f"data.languages={','.join(languages)}: {error} of them") from error
+    found = index.groups["language"][1] if "language" in index.groups else []
+    if missing := [name for name in languages if name not in found]:
+        raise UserError(f"data.languages: no training cut is of {', '.join(missing)}")
+    return index
 
 
 def check_can_drop(encoder: nn.Module, name: str, options: TimeDroppingOptions) -> None:

@@ -210,10 +210,11 @@ def build_trainer(
         check_can_drop(model.encoder, config.model.encoder, config.data_pruning.time)
     dataset = training_dataset(tokenizer, data, seed, dropping, model.encoder.subsampling)
     bins = about["train"]["duration_bins"]
+    sampler = make_pruning_sampler(cuts, bins, config, ranks, dataset)
     training_data = TrainingData(
-        make_pruning_sampler(cuts, bins, config, ranks, dataset),
+        sampler,
         dataset,
-        about["train"]["seconds"],
+        sampler.index.duration.sum(dtype=float) if data.languages else about["train"]["seconds"],
         {name: open_cuts(manifest_dir, data.corpus, name) for name in data.dev},
     )
     trainer = Trainer(config, model, training_data, ranks, folder)
@@ -227,7 +228,7 @@ def build_trainer(
     if ranks.first:
         count = sum(parameter.numel() for parameter in model.parameters())
         log.info("model: %.2f M parameters", count / 1e6)
-        log.info("data: %d cuts, %.2f h", about["train"]["cuts"], training_data.seconds / 3600)
+        log.info("data: %d cuts, %.2f h", len(sampler.index), training_data.seconds / 3600)
         if trainer.masking:
             log.info("weight pruning:\n%s", table(model, trainer.masking.bank.layers).rstrip())
     return trainer

@@ -69,12 +69,14 @@ class MaskBank:
         self._swaps = 0
         self.refresh()
 
-    def refresh(self) -> None:
+    def refresh(self, among: Choice | None = None) -> None:
         """Rank the blocks by the present weights, masked ones included. Named masks stay.
 
+        :param among: blocks that it does not keep come below all others, so that they drop first.
         :raises UserError: a layer has NaN or infinite weights; the levels are left as they were.
         """
         self._refuse_inside("refresh")
+        first = self.blocks(among) if among is not None else None
         scores = []
         for layer, parameter in self._pairs():
             matrix = as_matrix(parameter.detach())
@@ -84,6 +86,8 @@ class MaskBank:
                     f"cannot rank the weights of {layer.name}: some are NaN, infinite or beyond "
                     "1e19. Training has diverged; go on from an earlier checkpoint."
                 )
+            if first:
+                scores[-1].masked_fill_(~first[layer.name], -1)  # no score is below 0
         levels = drop_levels(scores, self.block, self.scope)
         self._levels = {layer.name: level for layer, level in zip(self.layers, levels, strict=True)}
 

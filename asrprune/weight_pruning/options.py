@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from asrprune.errors import UserError
 from asrprune.options import option
 
+LANGUAGE = "{language}"  # in the name of a file, stands for each language in turn
 LARGEST_GROUP = 64  # of N:M: levels tell apart no more than 250 blocks, and arithmetic is of int16
 
 
@@ -117,8 +118,8 @@ class PathwaysOptions:
     steps, at the first of which its mask is made of the weights, where there is none yet.
     """
 
-    # a model file whose masks they begin with: of each language, or the one mask of a model that
-    # was pruned gradually; empty: none
+    # a model file whose masks they begin with: of each language, or one mask for all, as of a model
+    # that was pruned gradually; with {language} in its name, a file for each language; empty: none
     masks: str = ""
     adapt: bool = True  # masks follow the weights until `freeze`; false: they stay as they begin
     # masked: a step moves what its mask keeps; all: masked weights too, by the gradients that they
@@ -131,6 +132,8 @@ class PathwaysOptions:
 
     def check(self, prefix: str) -> None:
         """:raises UserError: options that do not go together."""
+        if self.protect and LANGUAGE in self.masks:
+            raise UserError(f"{prefix}protect=true: {prefix}masks must name one file for all")
         if self.protect and not self.masks:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name what is protected")
         if self.protect and self.grad == "all":

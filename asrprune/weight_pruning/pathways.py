@@ -38,6 +38,26 @@ def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> floa
     return 1.0 if before is None else 1 - bank.overlap(before, name)
 
 
+def narrow(bank: MaskBank, name: str, sparsity: float) -> None:
+    """Prune a named mask: of what it keeps, the blocks that the present weights rank highest.
+
+    The step of iterative magnitude pruning (Han et al. 2015, arXiv 1506.02626, section 3). Levels
+    of the bank are those of this mask afterwards.
+
+    :raises UserError: a layer keeps fewer blocks already.
+    """
+    before = bank.blocks(name)
+    bank.refresh(among=name)
+    kept = bank.blocks(sparsity)
+    for layer, blocks in kept.items():
+        if (blocks & ~before[layer]).any():
+            raise UserError(
+                f"mask {name!r} keeps {int(before[layer].sum())} blocks of {layer}, fewer than at "
+                f"sparsity {sparsity:g}: ask for a higher one"
+            )
+    bank.name(name, kept)
+
+
 def pathway_of(names: Iterable[str], language: str) -> str:
     """The name of a language's mask.
 

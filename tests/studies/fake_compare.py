@@ -6,9 +6,11 @@ from pathlib import Path
 from asrprune import cli
 from asrprune.studies import children, compare
 from asrprune.studies.data_pruning.study import DataPruningStudy
+from asrprune.studies.pathways.study import PathwaysStudy
 from asrprune.studies.weight_pruning.grid import TABLES
 from asrprune.studies.weight_pruning.study import WeightPruningStudy
 from tests.studies.example_records import make_record, stamped
+from tests.studies.pathways.comparison import example_record
 
 CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
 
@@ -35,6 +37,15 @@ def make_networks_records(study, a_cell, config, progress):
     return stamped(study, [a_cell], records)
 
 
+def make_languages_records(study, a_cell, config, progress):
+    """Of a cell of a comparison of models of several languages."""
+    attempts = progress["train"]["attempts"]
+    records = [
+        {**example_record(a_cell, language), "attempts": attempts} for language in a_cell.languages
+    ]
+    return stamped(study, [a_cell], records)
+
+
 def put_in_place(set_attribute):
     """:param set_attribute: ``setattr``, or pytest's, which takes them away again."""
     set_attribute(children, "CHILD", CHILD)
@@ -43,6 +54,9 @@ def put_in_place(set_attribute):
     set_attribute(WeightPruningStudy, "draw", lambda study, records: None)
     set_attribute(WeightPruningStudy, "sections", lambda study, cells, records: ["tables"])
     set_attribute(WeightPruningStudy, "make_records", make_networks_records)
+    set_attribute(PathwaysStudy, "draw", lambda study, records: None)
+    set_attribute(PathwaysStudy, "sections", lambda study, cells, records: ["tables"])
+    set_attribute(PathwaysStudy, "make_records", make_languages_records)
     set_attribute(compare, "training_data_digest", lambda study, config: "digest")
     set_attribute(compare, "check_sets", lambda study, config, names: None)
 

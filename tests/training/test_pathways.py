@@ -16,11 +16,11 @@ from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks, stop_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
+from tests.languages import LANGUAGES, in_languages, write_lines
 from tests.training.command import assert_same
 from tests.training.masked_cases import ALONE, masked_config, trainer_of
 
 SCHEDULE = {"initial": 0.5, "final": 0.7, "start": 0.1, "end": 0.6, "freeze": 0.8}
-LANGUAGES = ("en", "fr", "cy")  # of 18, 12 and 6 cuts
 METHODS = {
     "dynamic": {},
     "all": {"grad": "all"},
@@ -37,30 +37,7 @@ def masking(**options):
 @pytest.fixture(scope="module")
 def corpus(tiny_corpus, tmp_path_factory) -> SimpleNamespace:
     """The tiny corpus as if it were of three languages."""
-    folder = tmp_path_factory.mktemp("languages")
-    for path in tiny_corpus.manifests.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    language_of = lambda n: LANGUAGES[0 if n % 6 < 3 else 1 if n % 6 < 5 else 2]  # noqa: E731
-    with gzip.open(folder / "tones_cuts_train.jsonl.gz", "rt") as file:
-        cuts = [json.loads(line) for line in file]
-    for number, cut in enumerate(cuts):
-        cut["supervisions"][0]["language"] = language_of(number)
-    write_lines(folder / "tones_cuts_train.jsonl.gz", cuts)
-    with gzip.open(folder / "tones_cuts_dev.jsonl.gz", "rt") as file:
-        cuts = [json.loads(line) for line in file]
-    for language in (*LANGUAGES, "de"):
-        for cut in cuts:
-            cut["supervisions"][0]["language"] = language
-        write_lines(folder / f"tones_cuts_dev-{language}.jsonl.gz", cuts)
-    for cut, language in zip(cuts, "abcdef", strict=False):
-        cut["supervisions"][0]["language"] = language
-    write_lines(folder / "tones_cuts_dev-all.jsonl.gz", cuts)
-    return SimpleNamespace(**{**vars(tiny_corpus), "manifests": folder})
-
-
-def write_lines(path: Path, entries: list[dict]) -> None:
-    with gzip.open(path, "wt") as file:
-        file.writelines(json.dumps(entry) + "\n" for entry in entries)
+    return in_languages(tiny_corpus, tmp_path_factory.mktemp("languages"))
 
 
 @pytest.fixture
@@ -201,6 +178,59 @@ def test_one_mask_for_all_is_where_pathways_begin(make):
     assert_same(fixed.masking.bank.blocks("en"), lap.masking.bank.blocks(0.6))
 
 
+def test_each_language_begins_with_a_mask_of_its_own(make, trained, models, tmp_path):
+    """Iterative pruning in each language by itself; then all of them together."""
+    for number, language in enumerate(LANGUAGES):
+        words = ["--model", str(trained), "--sparsity", "0.8"]
+        path = tmp_path / f"{language}.pt"
+        assert cli.main(["prune", *words, "--output", str(path)]) == 0
+        one = make(
+            f"imp {language}",
+            {"masks": str(path), "adapt": False},
+            data__languages=[language],
+            data__dev=[f"dev-{language}"],
+            training__init_from=str(path),
+            seed=number,
+        )
+        resume(one)
+        assert one.data.languages == [language]
+        assert one.data.seconds == pytest.approx(one.data.sampler.index.duration.sum())
+        assert len(one.data.sampler.index) == {"en": 18, "fr": 12, "cy": 6}[language]
+        assert one.run() == 0
+        words = ["--model", str(average(one.folder)), "--sparsity", "0.9"]
+        assert cli.main(["prune", *words, "--output", str(path)]) == 0
+    pattern = str(tmp_path / "{language}.pt")
+    trainer = make("exp", {"masks": pattern, "adapt": False}, training__init_from=str(trained))
+    resume(trainer)
+    bank = trainer.masking.bank
+    assert bank.names == trainer.data.languages
+    before = load_checkpoint(trained)["masks"]["bank"]["named"]
+    for language in LANGUAGES:
+        named = load_checkpoint(tmp_path / f"{language}.pt")["masks"]["bank"]["named"][language]
+        assert torch.equal(bank.state_dict()["named"][language], named)
+        assert not (named & ~before[language]).any()  # bit by bit
+        assert bank.density(language) == pytest.approx(0.1, abs=0.03)
+    (tmp_path / "cy.pt").unlink()
+    with pytest.raises(UserError, match="masks=.*cy.pt: there is no such file"):
+        resume(make("missing", {"masks": pattern}))
+    (tmp_path / "cy.pt").write_bytes((tmp_path / "en.pt").read_bytes())
+    content = load_checkpoint(tmp_path / "cy.pt")
+    del content["masks"]["bank"]["named"]["cy"]
+    torch.save(content, tmp_path / "cy.pt")
+    with pytest.raises(UserError, match="cy.pt: there is no pathway for language 'cy'"):
+        resume(make("another", {"masks": pattern}))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_cuts_of_some_languages(lazy, make):
+    trainer = make("exp", data__languages=["cy", "en"], data__lazy=lazy)
+    assert sorted(trainer.data.languages) == ["cy", "en"] and len(trainer.data.sampler.index) == 24
+    with pytest.raises(UserError, match="data.languages: no training cut is of de"):
+        make("a", data__languages=["en", "de"], data__lazy=lazy)
+    with pytest.raises(UserError, match="data.languages=de: .* holds no cuts of them"):
+        make("b", data__languages=["de"], data__lazy=lazy)
+
+
 def test_a_language_is_added_and_the_others_do_not_move(trained, corpus, make):
     """All that a protected language computes with has its bits, and its mask."""
     before = load_checkpoint(trained)
@@ -312,6 +342,7 @@ def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
     for options, message in (
         ({"protect": True}, "protect=true: weight_pruning.pathways.masks must name what is"),
         ({"protect": True, "masks": "a.pt", "grad": "all"}, "grad=all moves what is protected"),
+        ({"protect": True, "masks": "{language}.pt"}, "masks must name one file for all"),
     ):
         with pytest.raises(UserError, match=message):
             make("options", options)

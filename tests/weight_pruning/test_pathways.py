@@ -9,7 +9,7 @@ from torch import nn
 from asrprune.errors import UserError
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.blocks import Block
-from asrprune.weight_pruning.pathways import pathway_of, renew
+from asrprune.weight_pruning.pathways import narrow, pathway_of, renew
 from asrprune.weight_pruning.prunable import find_layers
 
 BLOCK = Block(2, 1)
@@ -87,3 +87,29 @@ def test_a_language_without_a_pathway():
     assert pathway_of(["en", "fr"], "fr") == "fr"
     with pytest.raises(UserError, match="no pathway for language 'fe'.*'fr'.* there are: en, fr"):
         pathway_of(["en", "fr"], "fe")
+
+
+@given(st.lists(st.sampled_from([0.3, 0.5, 0.7, 0.8]), min_size=1, max_size=4, unique=True))
+def test_pruned_again_and_again(sparsities):
+    """Each time the largest of what was left, by the weights of that time; by brute force."""
+    module = nn.Sequential(nn.Linear(20, 10), nn.Linear(10, 16))
+    bank = bank_of(module)
+    bank.name("a", 0.0)
+    left = {layer: set(range(len(kept))) for layer, kept in bank.blocks("a").items()}
+    for turn, sparsity in enumerate(sorted(sparsities)):
+        shuffle(module, turn)
+        narrow(bank, "a", sparsity)
+        for layer, parameter in bank.parameters().items():
+            weights = parameter.detach().double().reshape(-1, 2, parameter.shape[1])
+            scores = weights.square().sum(1).flatten().tolist()
+            best = sorted(left[layer], key=lambda block: -scores[block])
+            left[layer] = set(best[: round((1 - sparsity) * len(scores))])
+            assert set(bank.blocks("a")[layer].nonzero().flatten().tolist()) == left[layer]
+
+
+def test_pruning_brings_nothing_back():
+    bank = bank_of(nn.Linear(4, 4))
+    bank.name("a", 0.75)
+    with pytest.raises(UserError, match="'a' keeps 2 blocks of weight, fewer than at sparsity 0.5"):
+        narrow(bank, "a", 0.5)
+    assert bank.density("a") == 0.25

@@ -11,12 +11,10 @@ from asrprune.studies.verdicts import (
     LEAST_SEEDS,
     Compared,
     Verdict,
-    at_least_as_good,
     better_than_each,
     compare,
-    concluded,
     count_seeds,
-    show,
+    no_worse_than_each,
 )
 from asrprune.studies.weight_pruning.costs import costs_of
 from asrprune.studies.weight_pruning.grid import NetworksCell
@@ -41,7 +39,7 @@ def judge(
         return Verdict(INCONCLUSIVE, "nothing to compare: they are the same networks")
     if claim.kind == BETTER:
         return better_than_each([one for one, _ in compared])
-    return _no_worse(compared, margin)
+    return no_worse_than_each([(one, margin * rate) for one, rate in compared])
 
 
 def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, float]] | None:
@@ -63,21 +61,6 @@ def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, flo
         (compare(name, row, rival, len(pairs)), rival.rate.value) for name, row, rival in pairs
     ]
     return None if any(one is None for one, _ in found) else found
-
-
-def _no_worse(compared: Sequence[tuple[Compared, float]], margin: float) -> Verdict:
-    """Holds if it does so at every level, contradicted if it is at any."""
-    levels = [at_least_as_good(one, margin * rate) for one, rate in compared]
-    verdict = INCONCLUSIVE
-    if all(level == HOLDS for level in levels):
-        verdict = HOLDS
-    elif CONTRADICTED in levels:
-        verdict = CONTRADICTED
-    text = "; ".join(
-        f"{show(one.estimate)} against {one.against} ({level}: {100 * margin * rate:.2f} is none)"
-        for (one, rate), level in zip(compared, levels, strict=True)
-    )
-    return concluded(verdict, text, [one for one, _ in compared])
 
 
 def _cost(claim: ClaimOptions, cells: Sequence[NetworksCell], records: Sequence[Record]) -> Verdict:

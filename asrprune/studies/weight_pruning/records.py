@@ -13,8 +13,8 @@ from asrprune.files import read_json
 from asrprune.studies.measured import (
     errors_of_set,
     how_it_is_made,
-    what_it_saw,
     what_it_took,
+    what_the_training_did,
 )
 from asrprune.studies.study import TRAIN, Record
 from asrprune.studies.weight_pruning.grid import (
@@ -69,28 +69,6 @@ def size_of(folder: Path) -> Record:
     about = read_json(folder / Path(MODEL).with_suffix(".json"))
     names = ("density", "parameters", "dense_parameters", "bytes", "int8_bytes")
     return {name: about[name] for name in names}
-
-
-def what_the_training_did(folder: Path, config: Config) -> Record:
-    """Audio, steps and passes of a whole training.
-
-    ``passes`` are forward and backward passes of a micro-batch, ``teacher_passes`` forward ones
-    alone; None of a training that did not count them.
-
-    :raises UserError: the training did not end here.
-    """
-    from asrprune.training.checkpoint import load_checkpoint
-
-    seen = what_it_saw(folder, config)
-    state = load_checkpoint(folder / f"epoch-{config.training.epochs}.pt")
-    return {
-        "hours": round(seen["seconds_left"] / 3600, 4),
-        "visits": seen["cuts"],
-        "steps": state["position"]["step"],
-        "passes": seen.get("passes"),
-        "teacher_passes": seen.get("teacher_passes"),
-        "versions": state["versions"],
-    }
 
 
 def search_of(

@@ -1,0 +1,76 @@
+"""Prune a model once: a mask over its weights, for a training to go on from.
+
+The output is a model file with all weights of the model, and masks. A model without masks gets one,
+of its largest weights (one-shot magnitude pruning, with the options weight_pruning.* that
+``key=value`` words may change). Of a model with masks, of each language or one alone, each mask
+keeps the best of what it kept before. So iterative magnitude pruning is a training and this in
+turn; with the masks of the one and the weights of an earlier model (training.init_from), it is
+that of lottery tickets (Frankle and Carbin 2019, arXiv 1803.03635).
+"""
+
+import argparse
+import dataclasses
+import logging
+from pathlib import Path
+
+from asrprune.config import override
+from asrprune.errors import UserError
+from asrprune.export.extract import Source, open_source
+from asrprune.training.checkpoint import save_checkpoint
+from asrprune.weight_pruning.pathways import narrow
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune prune``."""
+    parser.add_argument("--model", type=Path, required=True, help="an averaged.pt (stage 6)")
+    parser.add_argument(
+        "--sparsity", type=float, required=True, help="share of the pruned layers to leave out"
+    )
+    parser.add_argument("--output", type=Path, help="default: beside it, such as pruned-0.500.pt")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="weight_pruning options")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write the model with masks of the sparsity."""
+    source = open_source(args.model, args.overrides)
+    _check_sparsity(args.sparsity, source)
+    bank, content, config = source.bank, source.content, source.config
+    before = source.sparsest if source.single else 0.0
+    if bank.names:
+        for name in bank.names:
+            narrow(bank, name, args.sparsity)
+    elif before:
+        bank.refresh(among=before)
+    if not source.trained:  # it is a pruned one from here on
+        words = ["weight_pruning.method=gradual", f"weight_pruning.schedule.final={args.sparsity}"]
+        config = override(config, words)
+    output = args.output or args.model.with_name(f"pruned-{args.sparsity:.3f}.pt")
+    kept = {name: content[name] for name in ("model", "vocab_size", "tokenizer_digest")}
+    masks = {"sparsity": args.sparsity, "bank": bank.state_dict()}
+    save_checkpoint({**kept, "config": dataclasses.asdict(config), "masks": masks}, output)
+    for choice in bank.names or [args.sparsity]:
+        log.info("%s: mask %s keeps %.4f of the weights", output, choice, bank.density(choice))
+
+
+def _check_sparsity(sparsity: float, source: Source) -> None:
+    """:raises UserError: it is none, or less than that of the masks that there are."""
+    if not 0 <= sparsity <= 1:
+        raise UserError(f"--sparsity {sparsity}: must be between 0 and 1")
+    if not source.trained:
+        return
+    if source.config.weight_pruning.method not in ("gradual", "pathways"):
+        raise UserError(
+            f"{source.path} is a supernet, with sub-networks of every sparsity: take one out with "
+            "asrprune extract --sparsity"
+        )
+    bank = source.bank
+    densities = {name: bank.density(name) for name in bank.names}
+    densities = densities or {"the mask": bank.density(source.sparsest)}
+    for name, density in densities.items():
+        if bank.density(sparsity) > density + 1e-9:
+            raise UserError(
+                f"--sparsity {sparsity:g}: {name} of {source.path} keeps {density:.3f} of the "
+                "weights already, and pruning brings none back"
+            )

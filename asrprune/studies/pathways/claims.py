@@ -1,0 +1,79 @@
+"""Judges claims on models of several languages by a comparison's records."""
+
+from asrprune.studies.pathways.options import BETTER, COST, NO_WORSE, ClaimOptions
+from asrprune.studies.pathways.summary import Summary
+from asrprune.studies.verdicts import (
+    CONTRADICTED,
+    HOLDS,
+    INCONCLUSIVE,
+    Compared,
+    Verdict,
+    at_least_as_good,
+    better_than_each,
+    compare,
+    concluded,
+    no_worse_than_each,
+    show,
+)
+
+
+def judge(claim: ClaimOptions, summary: Summary, margin: float) -> Verdict:
+    """A verdict; ``margin``: the share of a rival's error rate that counts as no difference."""
+    if claim.kind == COST:
+        return _cost(claim, summary)
+    compared = _compared(claim, summary)
+    if not compared:
+        return Verdict(INCONCLUSIVE, "not run")
+    if claim.kind == BETTER:
+        return better_than_each([one for one, _ in compared])
+    most = [(one, margin * rate) for one, rate in compared]
+    if claim.kind == NO_WORSE:
+        return no_worse_than_each(most)
+    return _worse_somewhere(most)
+
+
+def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, float]] | None:
+    """The difference to each rival in each language, and the rival's error rate."""
+    pairs = []
+    for language in claim.at:
+        row = summary.rows.get((claim.method, language))
+        for name in claim.than:
+            rival = summary.rows.get((name, language))
+            if row is None or rival is None:
+                return None
+            where = name if len(claim.at) == 1 else f"{name} in {language}"
+            pairs.append((where, row, rival))
+    found = [
+        (compare(name, row, rival, len(pairs)), rival.rate.value) for name, row, rival in pairs
+    ]
+    return None if any(one is None for one, _ in found) else found
+
+
+def _worse_somewhere(compared: list[tuple[Compared, float]]) -> Verdict:
+    """Holds if one corrected interval shows it; contradicted if each difference is as good as none.
+
+    The claim is on whichever language is hurt, so each is judged at a corrected level.
+    """
+    verdict = INCONCLUSIVE
+    if any(one.corrected.low > 0 for one, _ in compared):
+        verdict = HOLDS
+    elif all(at_least_as_good(one, most) == HOLDS for one, most in compared):
+        verdict = CONTRADICTED
+    text = "; ".join(f"{show(one.corrected)} against {one.against}" for one, _ in compared)
+    return concluded(verdict, f"{text} (corrected intervals)", [one for one, _ in compared])
+
+
+def _cost(claim: ClaimOptions, summary: Summary) -> Verdict:
+    """By the hours of speech, which the grid decides: there is nothing to be uncertain of."""
+    ours = summary.hours(claim.method)
+    parts, verdict = [], HOLDS
+    for name in claim.than:
+        theirs = summary.hours(name)
+        seeds = sorted(ours.keys() & theirs.keys())
+        if not seeds:
+            return Verdict(INCONCLUSIVE, "not run")
+        ratio = sum(ours[seed] for seed in seeds) / sum(theirs[seed] for seed in seeds)
+        parts.append(f"{ratio:.2f}x of {name}")
+        if ratio > claim.by:
+            verdict = CONTRADICTED
+    return Verdict(verdict, "; ".join(parts))

@@ -1,0 +1,93 @@
+"""What a training leaves for a comparison of models of several languages: a record a language."""
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from asrprune.config import Config
+from asrprune.studies.measured import (
+    errors_of_set,
+    how_it_is_made,
+    what_it_took,
+    what_the_training_did,
+)
+from asrprune.studies.pathways.grid import MODEL, LanguagesCell, set_of
+from asrprune.studies.pathways.options import PathwaysStudyOptions
+from asrprune.studies.study import TRAIN, Record
+
+
+def make_records(
+    options: PathwaysStudyOptions,
+    cell: LanguagesCell,
+    config: Config,
+    folder: Path,
+    progress: dict[str, dict[str, Any]],
+) -> list[Record]:
+    """The records of a cell, in the order of its languages.
+
+    :param progress: by step, what it took (`asrprune.studies.cell`).
+    :raises UserError: a file of the cell is missing or damaged.
+    """
+    networks, model = masks_of(folder / MODEL, cell.languages)
+    about = {
+        "training": cell.name,
+        **how_it_is_made(options, cell, folder),
+        "lineage": dict(cell.lineage),
+        **what_the_training_did(folder, config),
+        "corpus_hours": _corpus_hours(options, config),
+        **what_it_took(progress[TRAIN]),
+        **model,
+        "synthetic": options.synthetic,
+    }
+    return [
+        {
+            "set": set_of(options, language),
+            "language": language,
+            "method": cell.method,
+            "seed": cell.seed,
+            **errors_of_set(options, config, folder, set_of(options, language)),
+            **networks[language],
+            **about,
+        }
+        for language in cell.languages
+    ]
+
+
+def masks_of(path: Path, languages: tuple[str, ...]) -> tuple[dict[str, Record], Record]:
+    """How much of a model each language uses, and all of them together.
+
+    By language its ``density``, ``parameters`` and ``bytes`` (packed, float32); then the model's
+    ``union_density``, ``union_bytes`` and ``overlaps``, by pair of languages (Jaccard).
+    """
+    from asrprune.export.extract import open_source
+
+    source = open_source(path, [])
+    bank = source.bank
+    choices = {one: one if bank.names else source.sparsest for one in languages}
+    if not source.trained:
+        choices = dict.fromkeys(languages, 0.0)
+    union = bank.union(*choices.values())
+    networks = {}
+    for language, choice in choices.items():
+        sizes = bank.sizes(choice)
+        networks[language] = {
+            "density": bank.density(choice),
+            "parameters": sizes.parameters,
+            "bytes": sizes.float32_bytes,
+        }
+    return networks, {
+        "union_density": bank.density(union),
+        "union_bytes": bank.sizes(union).float32_bytes,
+        "overlaps": {
+            f"{one}-{other}": round(bank.overlap(choices[one], choices[other]), 4)
+            for one, other in combinations(languages, 2)
+        },
+    }
+
+
+def _corpus_hours(options: PathwaysStudyOptions, config: Config) -> float:
+    """Of the training set of all languages."""
+    from asrprune.training.train import read_statistics
+
+    statistics = read_statistics(Path(options.manifest_dir), config.data.corpus)
+    return round(statistics["train"]["seconds"] / 3600, 4)

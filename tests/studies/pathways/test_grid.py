@@ -1,0 +1,84 @@
+"""Trainings that go on from one another: which there are, with which words, after which."""
+
+import pytest
+
+from asrprune.config import load_config
+from asrprune.errors import UserError
+from asrprune.studies.kinds import study_from
+from tests.languages import LANGUAGES
+from tests.studies.conftest import FakeCorpus
+from tests.studies.pathways.comparison import TRAININGS, values_of
+
+
+@pytest.fixture
+def study(tmp_path):
+    values = values_of(tmp_path, FakeCorpus(tmp_path))
+    return lambda **options: study_from({**values, **options})
+
+
+def test_all_that_a_training_begins_with_is_there_and_before_it(study):
+    whole = study(grid=[{"methods": ["imp2", "fixed"], "seeds": [0, 1]}])
+    cells = whole.cells()
+    names = [cell.name for cell in cells]
+    own = ["start-seed0", *(f"imp-{one}-seed0" for one in LANGUAGES)]
+    assert names[:8] == [*own, *(f"imp2-{one}-seed0" for one in LANGUAGES), "fixed-seed0"]
+    assert names[8:] == [name.replace("seed0", "seed1") for name in names[:8]]
+    for place, cell in enumerate(cells):
+        assert all(names.index(source) < place for source in cell.after)
+        assert {name for name, _ in cell.lineage} >= set(cell.after)
+    by_name = dict(zip(names, cells, strict=True))
+    fixed, imp2 = by_name["fixed-seed1"], by_name["imp2-fr-seed1"]
+    assert set(fixed.after) == {"start-seed1", *(f"imp-{one}-seed1" for one in LANGUAGES)}
+    assert imp2.after == ("imp-fr-seed1",) and imp2.languages == ("fr",)
+    assert {name for name, _ in imp2.lineage} == {"start-seed1", "imp-fr-seed1"}
+    assert by_name["imp-fr-seed1"].pruned == (0.7,) and by_name["start-seed0"].pruned == (0.5,)
+    config = load_config(whole.options.config, fixed.words)
+    folder = whole.options.exp_dir
+    assert config.training.init_from == f"{folder}/start-seed1/averaged.pt"
+    masks = config.weight_pruning.pathways.masks
+    assert masks == f"{folder}/imp-{{language}}-seed1/pruned-0.7.pt"
+    config = load_config(whole.options.config, imp2.words)
+    assert config.data.languages == ["fr"] and config.seed == 1
+    assert config.weight_pruning.pathways.masks == f"{folder}/imp-fr-seed1/pruned-0.7.pt"
+    steps = whole.steps(by_name["imp-fr-seed1"])
+    assert list(steps) == ["train", "average", "decode", "score", "prune 0.7"]
+    assert steps["prune 0.7"][-1] == config.weight_pruning.pathways.masks
+    assert "dev-fr" in steps["decode"] and "dev-en" not in steps["decode"]
+
+
+def test_a_change_of_what_it_began_with_is_a_change(study):
+    cell = study().cells()[-1]
+    words = [*TRAININGS["imp"]["words"], "training.epochs=3"]
+    changed = study(trainings={**TRAININGS, "imp": {**TRAININGS["imp"], "words": words}})
+    lineage = {one.name: one.lineage for one in changed.cells()}
+    assert lineage["dynamic-seed0"] == cell.lineage
+    before = {one.name: one.lineage for one in study().cells()}
+    assert lineage["fixed-seed0"] != before["fixed-seed0"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"languages": ["en"]}, "languages: one for each of the 3 test_sets"),
+        ({"methods": {"a": ["seed=1"]}}, "methods: this kind of comparison has trainings"),
+        (
+            {"trainings": {"a": {"start": "b"}, "b": {}}},
+            r"trainings.a.start \(it is to be named before\): unknown method 'b'",
+        ),
+        (
+            {"trainings": {**TRAININGS, "a": {"start": "imp"}}},
+            "start=imp: that is a model for each",
+        ),
+        ({"trainings": {**TRAININGS, "a": {"sparsity": 0.5}}}, "a.sparsity=0.5: of the masks of"),
+        ({"grid": [{"methods": ["fix"], "seeds": [0]}]}, "grid: unknown method 'fix'.*'fixed'"),
+        ({"grid": [{"methods": ["fixed"], "seeds": []}]}, "grid: each part needs seeds"),
+        ({"claims": [{"claim": "x", "method": "lap"}]}, "no_worse: than which trainings"),
+        (
+            {"claims": [{"claim": "x", "method": "lap", "than": ["dense"], "at": ["de"]}]},
+            "at=de: no language of the comparison",
+        ),
+    ],
+)
+def test_what_does_not_fit(options, message, study):
+    with pytest.raises(UserError, match=message):
+        study(**options)
