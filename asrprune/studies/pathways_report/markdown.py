@@ -3,8 +3,8 @@
 from typing import Any
 
 from asrprune.studies.markup import NOTHING, table
-from asrprune.studies.pathways.record import Record
-from asrprune.studies.pathways.renewals import Renewals, changes
+from asrprune.studies.pathways_report.record import Record
+from asrprune.studies.pathways_report.renewals import Renewals, changes
 
 SIZES = ("density", "parameters (M)", "float32 (MB)", "int8 (MB)", "mask (kB)")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from asrprune.export.extract import Source
-from asrprune.studies.pathways.renewals import Renewals
+from asrprune.studies.pathways_report.renewals import Renewals
 from asrprune.weight_pruning.bank import Choice, MaskBank
 from asrprune.weight_pruning.sharing import intersection, sharing
 
@@ -19,7 +19,7 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
     block. Of the union's density: ``equal`` if all masks were equal (1-s), ``independent`` if they
     were independent (1-s^L), ``chance`` as of `asrprune.weight_pruning.sharing`.
 
-    :param scores: as of `asrprune.studies.pathways.scores.scores_of`.
+    :param scores: as of `asrprune.studies.pathways_report.scores.scores_of`.
     :raises UserError: the model has no named masks.
     """
     bank, names = source.bank, sorted(source.bank.names)

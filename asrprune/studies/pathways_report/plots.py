@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.studies.drawing import MARKS, save_figure
-from asrprune.studies.pathways.record import Record
-from asrprune.studies.pathways.renewals import changes
+from asrprune.studies.pathways_report.record import Record
+from asrprune.studies.pathways_report.renewals import changes
 
 MOST_NUMBERS = 12  # languages whose overlaps are written into their squares
 MOST_TICKS = 30  # layers that are named

@@ -14,11 +14,11 @@ from pathlib import Path
 from asrprune.errors import UserError
 from asrprune.export.extract import Source, open_source
 from asrprune.files import write_json, write_text
-from asrprune.studies.pathways.markdown import markdown
-from asrprune.studies.pathways.plots import draw_masks, draw_training
-from asrprune.studies.pathways.record import record_of
-from asrprune.studies.pathways.renewals import read_renewals
-from asrprune.studies.pathways.scores import result_files_of, scores_of
+from asrprune.studies.pathways_report.markdown import markdown
+from asrprune.studies.pathways_report.plots import draw_masks, draw_training
+from asrprune.studies.pathways_report.record import record_of
+from asrprune.studies.pathways_report.renewals import read_renewals
+from asrprune.studies.pathways_report.scores import result_files_of, scores_of
 
 log = logging.getLogger(__name__)
 
