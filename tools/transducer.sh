@@ -2,8 +2,8 @@
 # What the recipes for transducers share: the names of what their stages make, and stages 2 to 9.
 # run.sh sources this file after stages.sh. It then calls "features SPLIT" for each of the splits,
 # "data_stages", "model_stages" and, if a second training goes on from the first one's model,
-# "second_stages"; then "finish "${scores[@]}"". Stages 0 and 1 are its own. What it sets before,
-# beside its options:
+# "second_stages", and "pathways_report FOLDER" of one with pathways; then "finish "${scores[@]}"".
+# Stages 0 and 1 are its own. What it sets before, beside its options:
 #
 #   corpus         the first word of the manifests' names
 #   train_splits, dev_splits, test_splits, where they are no options
@@ -145,4 +145,9 @@ second_stages() { # second_stages PART EPOCHS: a training that goes on from the 
   local -a training_words=("${words[@]}")
   local config=$second_config exp_dir=$exp_dir-$1 epochs=$2 start_epoch=0 epoch=0
   model_stages "$1"
+}
+
+pathways_report() { # pathways_report EXP_DIR: what the languages' masks have and share, beside scores
+  stage score "$1" --part report --aside --needs "$1/averaged.pt" --makes "$1/pathways.md" -- \
+    run asrprune pathways "$1" --manifest-dir "$data_dir/valid"
 }

@@ -115,20 +115,26 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def result_suffix(model: Path, options: DecodingOptions) -> str:
-    """The end of the result files' names: which model, and what is not the default of the search.
+def model_suffix(model: Path) -> str:
+    """What the result files of a model are named by.
 
-    ``epoch-30-avg-9-beam_4`` if the model's JSON (stage 6) says so, else ``model_<file name>``;
-    ``last_steps`` marks an average over the epochs' last steps only.
+    ``epoch-30-avg-9`` if its JSON (stage 6) says so, else ``model_<file name>``; ``last_steps``
+    marks an average over the epochs' last steps only.
     """
     about = model.with_suffix(".json")
     content = read_json(about) if about.is_file() else {}
-    if "epoch" in content:
-        parts = [f"epoch-{content['epoch']}-avg-{content['avg']}"]
-        if not content.get("use_averaged_model", True):
-            parts.append("last_steps")
-    else:
-        parts = [f"model_{model.stem}"]
+    if "epoch" not in content:
+        return f"model_{model.stem}"
+    last_steps = "" if content.get("use_averaged_model", True) else "-last_steps"
+    return f"epoch-{content['epoch']}-avg-{content['avg']}{last_steps}"
+
+
+def result_suffix(model: Path, options: DecodingOptions) -> str:
+    """The end of the result files' names: which model, and what is not the default of the search.
+
+    Such as ``epoch-30-avg-9-beam_4``.
+    """
+    parts = [model_suffix(model)]
     if options.method == "greedy_search" and options.max_sym_per_frame > 1:
         parts.append(f"max_sym_{options.max_sym_per_frame}")
     if options.method == "modified_beam_search":

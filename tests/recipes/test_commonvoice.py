@@ -101,6 +101,7 @@ def test_each_language_has_its_sets_and_a_rerun_runs_nothing(commonvoice, add_la
 
 
 MODEL = ["train", "average", "decode", "score"]
+PATHWAYS = [*MODEL, "pathways"]
 
 
 def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
@@ -118,18 +119,20 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     assert "--config conf/pathways.yaml --exp-dir exp/emformer_streaming-pathways " in pathways
     assert "training.init_from=exp/emformer_streaming/averaged.pt" in pathways
     assert all("training.optimizer.lr=1e-3" in line for line in trained)
-    assert commonvoice.commands()[-8:] == [f"asrprune {verb}" for verb in 2 * MODEL]
+    reported = "asrprune pathways exp/emformer_streaming-pathways --manifest-dir data/valid"
+    assert commonvoice.log.read_text().splitlines()[-1] == reported
+    assert commonvoice.commands()[-9:] == [f"asrprune {verb}" for verb in [*MODEL, *PATHWAYS]]
     run(commonvoice, *words)
     assert commonvoice.commands() == []
     # what changes the dense model changes what goes on from it, and not the other way round
     told = run(commonvoice, *words, "--use-averaged-model", "false").stderr
     assert "stage 5 (train, pathways) runs again: stage 6 (average) has run with other" in told
-    verbs = [*MODEL[1:], *MODEL]
+    verbs = [*MODEL[1:], *PATHWAYS]
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in verbs]
     run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9")
-    assert commonvoice.commands() == [f"asrprune {verb}" for verb in MODEL]
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in PATHWAYS]
     run(commonvoice, *words, "--decoding-method", "modified_beam_search")
-    commonvoice.commands()
+    assert commonvoice.commands()[-1] == "asrprune pathways"
     alone = run(commonvoice, *words, "--pathways-config", "", "--tag", "alone")
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in MODEL]
     assert len(alone.stdout.splitlines()) == 1
@@ -172,7 +175,7 @@ def test_a_dry_run_of_a_rehearsal_shows_every_command():
         where = "--layout commonvoice --out-dir rehearsal/download"
         assert f"asrprune rehearse {where} --languages {lang} --train-hours 0.5 " in out
         assert f"--language {lang} --tables train dev test " in out
-    for command in ("asrprune fbank", "asrprune tokenizer", "asrprune decode"):
+    for command in ("asrprune fbank", "asrprune tokenizer", "asrprune decode", "asrprune pathways"):
         assert f"\n{command} " in out
     assert "conf/rehearsal_pathways.yaml: ok, " in out and "conf/rehearsal.yaml: ok, " in out
 

@@ -84,5 +84,8 @@ for lang in "${languages[@]}"; do manifests_stage "$lang"; done
 for split in "${splits[@]}"; do features "$split"; done
 data_stages
 model_stages
-[[ -z $second_config ]] || second_stages pathways "$pathways_epochs"
+if [[ -n $second_config ]]; then
+  second_stages pathways "$pathways_epochs"
+  pathways_report "$exp_dir-pathways"
+fi
 finish "${scores[@]}"

@@ -1,0 +1,80 @@
+"""What is to be said of a pathways model, as plain values."""
+
+from typing import Any
+
+from asrprune.export.extract import Source
+from asrprune.studies.pathways_report.renewals import Renewals
+from asrprune.weight_pruning.bank import Choice, MaskBank
+from asrprune.weight_pruning.sharing import intersection, sharing
+
+Record = dict[str, Any]
+
+
+def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) -> Record:
+    """All that is known of a model with named masks.
+
+    Densities are shares of the weights of the pruned layers, 0 to 1; parameters and bytes are of
+    the whole model: ``bytes`` of the packed file of ``asrprune extract``, in float32,
+    ``int8_bytes`` the same in int8; ``mask_bytes`` what masks take in the model file, a bit a
+    block. Of the union's density: ``equal`` if all masks were equal (1-s), ``independent`` if they
+    were independent (1-s^L), ``chance`` as of `asrprune.weight_pruning.sharing`.
+
+    :param scores: as of `asrprune.studies.pathways_report.scores.scores_of`.
+    :raises UserError: the model has no named masks.
+    """
+    bank, names = source.bank, sorted(source.bank.names)
+    found = sharing(bank, names)
+    masks = {name: bits.nbytes for name, bits in bank.state_dict()["named"].items()}
+    return {
+        "model": str(source.path),
+        "block": str(bank.block),
+        "sparsity": source.content["masks"]["sparsity"],
+        "dense": _sizes(bank, 0.0),
+        "languages": {
+            language: {**_sizes(bank, language), "mask_bytes": masks[language]}
+            for language in names
+        },
+        "union": {
+            **_sizes(bank, bank.union(*names)),
+            "mask_bytes": sum(masks.values()),
+            "equal": found.equal_union,
+            "chance": found.chance_union,
+            "independent": found.independent_union,
+        },
+        "shared": {
+            **_sizes(bank, intersection(bank, names)),
+            "chance": found.chance_shared,
+        },
+        "overlap": {
+            "languages": found.names,
+            "jaccard": found.overlap.tolist(),
+            "chance": found.chance_overlap.tolist(),
+        },
+        "layers": [
+            {
+                "name": name,
+                "weights": int(weights),
+                "union": int(either) / int(weights),
+                "shared": int(common) / int(weights),
+                "languages": {
+                    language: int(kept) / int(weights)
+                    for language, kept in zip(found.names, own, strict=True)
+                },
+            }
+            for name, weights, either, common, own in zip(
+                found.layers, found.weights, found.either, found.common, found.kept.T, strict=True
+            )
+        ],
+        "scores": scores,
+        "renewals": renewals,
+    }
+
+
+def _sizes(bank: MaskBank, choice: Choice) -> dict[str, Any]:
+    sizes = bank.sizes(choice)
+    return {
+        "density": bank.density(choice),
+        "parameters": sizes.parameters,
+        "bytes": sizes.float32_bytes,
+        "int8_bytes": sizes.int8_bytes,
+    }
