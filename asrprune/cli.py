@@ -25,7 +25,7 @@ VERBS = {
     "score": ("asrprune.scoring.score", "error rates with confidence intervals"),
     "compare": ("asrprune.studies.compare", "train a grid of methods and compare them"),
     "report": ("asrprune.data_pruning.report", "what a run's data pruning did"),
-    "pathways": ("asrprune.studies.pathways_report.report", "what each language's mask has and shares"),
+    "pathways": ("asrprune.studies.pathways_report.report", "what each language's mask shares"),
     "bench": ("asrprune.bench", "measure the loss and the training loop"),
 }
 
