@@ -114,7 +114,7 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or args.exp_dir / "averaged.pt"
     about = {key: after[key] for key in ("config", "vocab_size", "tokenizer_digest")}
     if after.get("masking"):  # the weights are all there: who loads the model puts masks on
-        about["masks"] = after["masking"]
+        about["masks"] = {name: after["masking"][name] for name in ("sparsity", "bank")}
     save_checkpoint({"model": model, **about}, output)
     write_json(
         output.with_suffix(".json"),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,8 +18,10 @@ from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import Masking, Network
+from asrprune.weight_pruning.blocks import block_scores
 from asrprune.weight_pruning.options import LANGUAGE
 from asrprune.weight_pruning.pathways import pathway_of, renew
+from asrprune.weight_pruning.prunable import as_matrix
 
 _KEY = "weight_pruning.pathways.masks"
 
@@ -41,6 +44,8 @@ class PathwaysMasking(Masking):
         super().__init__(model, optimizer, config, ranks)
         self.steps = dict.fromkeys(languages, 0)  # that each language has taken
         self._language = ""  # of the present step
+        # language -> layer -> sums (blocks,) of the gradients' mean squares since its last mask
+        self._felt: dict[str, dict[str, Tensor]] = {}
         if self.options.pathways.protect:
             blocks = self.bank.parameters()
             for name, parameter in model.named_parameters():
@@ -99,6 +104,8 @@ class PathwaysMasking(Masking):
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
         """What the language's mask keeps, but for what is protected; None: all blocks."""
+        if self.options.pathways.score == "sensitivity":
+            self._feel()
         if self.options.pathways.grad == "all":
             return None
         blocks = self.bank.blocks(self._language)
@@ -122,12 +129,17 @@ class PathwaysMasking(Masking):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Masking`."""
-        return {**super().state_dict(), "steps": dict(self.steps)}
+        return {**super().state_dict(), "steps": dict(self.steps), "felt": self._felt}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Masking`."""
         super().load_state_dict(state)
         self.steps = dict(state["steps"])
+        devices = {name: parameter.device for name, parameter in self.bank.parameters().items()}
+        self._felt = {
+            language: {name: felt.to(devices[name], copy=True) for name, felt in layers.items()}
+            for language, layers in state.get("felt", {}).items()
+        }
 
     def _renew(self, step: int, progress: float, language: str | None) -> bool:
         """Make the mask of a language that has none, or anew after an interval of its own steps."""
@@ -137,7 +149,7 @@ class PathwaysMasking(Masking):
         due = taken and taken % schedule.refresh_interval == 0 and progress < schedule.freeze
         if language in self.bank.names and not (due and self.options.pathways.adapt):
             return False
-        self.bank.refresh()
+        self.bank.refresh(factors=self._felt.pop(language, None))
         changed = renew(self.bank, language, self.sparsity, self.options.pathways.most)
         self.news[f"pathway-{language}"] = {
             "density": self.bank.density(language),
@@ -145,6 +157,18 @@ class PathwaysMasking(Masking):
             "union": self.bank.density(self.bank.union(*self.bank.names)),
         }
         return True
+
+    def _feel(self) -> None:
+        """Add up the gradients of a step, of masked weights too; not those that overflowed."""
+        found = {
+            name: block_scores(as_matrix(parameter.grad), self.bank.block)
+            for name, parameter in self.bank.parameters().items()
+        }
+        if not all(torch.isfinite(squares).all() for squares in found.values()):
+            return
+        felt = self._felt.setdefault(self._language, {})
+        for name, squares in found.items():
+            felt[name] = felt[name] + squares if name in felt else squares
 
     def _protected(self) -> list[str]:
         """The languages whose weights must stand still."""

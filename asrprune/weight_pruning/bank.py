@@ -69,10 +69,14 @@ class MaskBank:
         self._swaps = 0
         self.refresh()
 
-    def refresh(self, among: Choice | None = None) -> None:
+    def refresh(
+        self, among: Choice | None = None, factors: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Rank the blocks by the present weights, masked ones included. Named masks stay.
 
         :param among: blocks that it does not keep come below all others, so that they drop first.
+        :param factors: of each layer, by its name, what the blocks' scores are multiplied by,
+            (blocks,) float32, at least 0.
         :raises UserError: a layer has NaN or infinite weights; the levels are left as they were.
         """
         self._refuse_inside("refresh")
@@ -86,6 +90,8 @@ class MaskBank:
                     f"cannot rank the weights of {layer.name}: some are NaN, infinite or beyond "
                     "1e19. Training has diverged; go on from an earlier checkpoint."
                 )
+            if factors:
+                scores[-1] *= factors[layer.name]
             if first:
                 scores[-1].masked_fill_(~first[layer.name], -1)  # no score is below 0
         levels = drop_levels(scores, self.block, self.scope)

@@ -122,6 +122,10 @@ class PathwaysOptions:
     # that was pruned gradually; with {language} in its name, a file for each language; empty: none
     masks: str = ""
     adapt: bool = True  # masks follow the weights until `freeze`; false: they stay as they begin
+    # what masks that adapt keep. magnitude: the largest weights, of all languages' training;
+    # sensitivity: those that the language's own steps since the last time would miss most, by
+    # mean squares of weights and of their gradients (of the first order: arXiv 1906.10771)
+    score: str = option("magnitude", choices=("magnitude", "sensitivity"))
     # masked: a step moves what its mask keeps; all: masked weights too, by the gradients that they
     # would have (PARP, arXiv 2106.05933)
     grad: str = option("masked", choices=("masked", "all"))

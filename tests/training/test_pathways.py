@@ -26,6 +26,7 @@ METHODS = {
     "all": {"grad": "all"},
     "fixed": {"adapt": False},
     "capped": {"most": 0.55},
+    "felt": {"score": "sensitivity"},
 }
 
 
@@ -140,6 +141,44 @@ def test_masks_that_adapt_come_to_the_schedules_sparsity(make):
     assert all(0.3 <= line["union"] <= 1 for line in news)
     dev = [line for line in map(json.loads, lines) if line["kind"] == "dev"]
     assert set(dev[-1]) - {"kind", "step"} == {f"dev-{language}" for language in LANGUAGES}
+
+
+def test_masks_by_what_a_language_feels(make):
+    """By brute force: of a block, its mean square times the sum of its gradients' mean squares."""
+    trainer = make("exp", {"score": "sensitivity"})
+    trainer.begin()
+    trainer.data.start_epoch(1)
+    bank, sums, own = trainer.masking.bank, {}, dict.fromkeys(LANGUAGES, 0)
+    square = lambda x: x.double().reshape(-1, 8, x.shape[1]).square().mean(1).flatten()  # noqa: E731
+    masking, moved, old = trainer.masking, 0, {}
+    gate = masking.gate
+
+    def watched(step, batches):  # as the optimiser's step is about to be gated
+        for name, parameter in bank.parameters().items():
+            layer = parameter.grad.reshape(len(parameter), -1)
+            sums[language, name] = sums.get((language, name), 0) + square(layer)
+        return gate(step, batches)
+
+    masking.gate = watched
+    for step, batch in enumerate(trainer.batches()):
+        language = trainer.data.language(1, step)
+        weights = {
+            name: square(p.detach().reshape(len(p), -1)) for name, p in bank.parameters().items()
+        }
+        trainer.step([batch], Meter(ALONE), False)
+        if own[language] and own[language] % 4 == 0 and masking.news:
+            for name, kept in bank.blocks(language).items():
+                scores = weights[name] * old[language, name]
+                least = scores[kept].min()
+                assert least >= scores[~kept].max() * (1 - 1e-5)
+                largest = torch.zeros_like(kept)
+                largest[weights[name].topk(int(kept.sum())).indices] = True
+                moved += int((kept & ~largest).sum())
+            for name in weights:
+                sums[language, name] -= old[language, name]
+        own[language] += 1
+        old = {key: value.clone() for key, value in sums.items()}
+    assert moved > 10 and max(own.values()) > 4
 
 
 def average(folder: Path) -> Path:
