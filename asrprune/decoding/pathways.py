@@ -32,10 +32,11 @@ class Pathways:
         :raises UserError: there is none.
         """
         if language not in self._cached:
-            self._cached[language] = self.bank.cached(pathway_of(self.bank.names, language))
+            name = pathway_of(self.bank.names, language)
+            while len(self._cached) >= MOST_CACHED:  # first, so that no more are ever held
+                self._cached.popitem(last=False)
+            self._cached[language] = self.bank.cached(name)
         self._cached.move_to_end(language)
-        if len(self._cached) > MOST_CACHED:
-            self._cached.popitem(last=False)
         with self.bank.apply(self._cached[language]):
             yield
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import re
+import weakref
 
 import pytest
 import torch
@@ -99,6 +100,24 @@ def test_the_surest_pathway_of_the_first_seconds(
     # what cuts say of their language plays no part
     wrong = labelled(cuts, ["de"] * len(cuts))
     assert choose_languages(model, wrong, options, pathways, CPU) == expected
+
+
+def test_no_more_masked_weights_are_held_than_said(tiny_model, monkeypatch):
+    monkeypatch.setattr(module, "MOST_CACHED", 2)
+    pathways = make_pathways(tiny_model())
+    make, made, most = pathways.bank.cached, [], []
+
+    def cached(name):
+        most.append(1 + sum(reference() is not None for reference in made))
+        new = make(name)
+        made.append(weakref.ref(new))
+        return new
+
+    monkeypatch.setattr(pathways.bank, "cached", cached)
+    for language in ("en", "fr", "en", "cy", "en", "fr"):  # cy takes fr's place, not en's
+        with pathways.applied(language):
+            pass
+    assert most == [1, 2, 2, 2]
 
 
 def test_how_often_it_was_right(make_cuts):
