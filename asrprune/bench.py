@@ -1,4 +1,4 @@
-"""Measure what this machine makes of the loss, masks, data pruning and training."""
+"""Measure what this machine makes of the loss, masks, pathways, data pruning and training."""
 
 import argparse
 import importlib
@@ -10,6 +10,7 @@ from asrprune.errors import nearest
 _BENCHMARKS = {
     "loss": ("asrprune.transducer.benchmark", "pruned loss against torchaudio's full one"),
     "masks": ("asrprune.training.mask_benchmark", "masks of weights, and gated steps"),
+    "pathways": ("asrprune.decoding.benchmark", "switching languages while decoding"),
     "pruning": ("asrprune.data_pruning.benchmark", "plans, and the pruning sampler"),
     "supernet": (
         "asrprune.training.supernet_benchmark",

@@ -1,6 +1,8 @@
 """Recognise test sets with a trained model and write their result files.
 
-Words of the form ``decoding.KEY=VALUE`` change the search, such as ``decoding.fast_beam=8``.
+Words of the form ``decoding.KEY=VALUE`` change the search, such as ``decoding.fast_beam=8``. A
+model with a pathway for each language decodes a cut by that of the language the cut says, or with
+``decoding.language=auto`` by the one that scores best on its first ``decoding.language_seconds``.
 """
 
 import argparse
@@ -13,19 +15,17 @@ from pathlib import Path
 
 import torch
 from lhotse import CutSet
-from lhotse.dataset import SimpleCutSampler
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from asrprune.arguments import true_or_false
 from asrprune.config import override
 from asrprune.corpus.batches import open_cuts, transcript
-from asrprune.corpus.features import load_features
-from asrprune.corpus.loader import load_batches
 from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
+from asrprune.decoding.batches import feature_batches
 from asrprune.decoding.hypothesis import Hypothesis
+from asrprune.decoding.language import by_language, check_language
 from asrprune.decoding.load import load_model, load_pathways
-from asrprune.decoding.options import METHODS, DecodingOptions
+from asrprune.decoding.options import AUTO, GIVEN, METHODS, DecodingOptions
 from asrprune.decoding.pathways import Pathways
 from asrprune.decoding.search import make_search, recognize
 from asrprune.errors import UserError
@@ -74,6 +74,7 @@ def main(args: argparse.Namespace) -> None:
     pathways = load_pathways(path, model, config)
     # words for other sections are checked as well, and else ignored: they were for the training
     options = override(config, [*overrides, *option_words(args, overrides)]).decoding
+    check_language(options, pathways, str(path))
     make_search(model, 1, device, options, tokenizer.unk_id)  # what it lacks, it says now
     sets = {name: open_cuts(args.manifest_dir, config.data.corpus, name) for name in test_sets}
     for name, cuts in sets.items():
@@ -148,6 +149,10 @@ def result_suffix(model: Path, options: DecodingOptions) -> str:
         parts.append(f"blank-penalty-{options.blank_penalty:g}")
     if options.streaming:
         parts.append("streaming")
+    if options.language == AUTO:
+        parts.append(f"language_auto_{options.language_seconds:g}s")
+    elif options.language != GIVEN:
+        parts.append(f"language_{options.language}")
     return "-".join(parts)
 
 
@@ -162,14 +167,15 @@ def decode_cuts(
 ) -> list[Utterance]:
     """Recognise every cut, in the order of ``cuts``; ``name`` is for the progress bar and log.
 
-    :param pathways: of the model; each cut is recognised by that of its language.
-    :raises UserError: two cuts with one id, a cut without features, or without a pathway.
+    :param pathways: of the model; each cut is recognised by one, see ``options.language``.
+    :raises UserError: two cuts with one id, a cut without features, or without a pathway; a
+        language without pathways.
     """
     cuts = cuts.to_eager()
     _check(cuts, name)
-    parts = pathways.by_language(cuts, name) if pathways else [("", cuts)]
     found: dict[str, str] = {}
     started = time.monotonic()
+    parts = by_language(model, cuts, options, pathways, device, name, tokenizer.unk_id)
     with tqdm(total=len(cuts), desc=name, unit="utt", disable=None) as progress:
         for language, part in parts:
             with pathways.applied(language) if pathways else nullcontext():
@@ -202,27 +208,8 @@ def hypotheses_of(
     unk_id: int | None,
 ) -> Iterator[tuple[list[str], list[Hypothesis]]]:
     """Yield ``(cut ids, hypotheses)`` batch by batch, from the longest cuts to the shortest."""
-    if not len(cuts):
-        return
-    sampler = SimpleCutSampler(
-        cuts.sort_by_duration(),
-        max_duration=options.max_duration,
-        shuffle=False,
-        world_size=1,
-        rank=0,
-    )
-    for ids, features, lengths in load_batches(_Features(), sampler, options.num_workers):
+    for ids, features, lengths in feature_batches(cuts, options):
         yield ids, recognize(model, features.to(device), lengths.to(device), options, unk_id)
-
-
-class _Features(Dataset):
-    """A batch of cuts to ids, features (B, T, F) padded with zeros, and lengths (B,)."""
-
-    def __getitem__(self, cuts: CutSet) -> tuple[list[str], torch.Tensor, torch.Tensor]:
-        frames = [load_features(cut) for cut in cuts]
-        lengths = torch.tensor([len(x) for x in frames])
-        padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
-        return [cut.id for cut in cuts], padded, lengths
 
 
 def _check(cuts: CutSet, name: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from asrprune.options import RESUMABLE, option
 
 METHODS = ("greedy_search", "modified_beam_search", "fast_beam_search")
+GIVEN, AUTO = "given", "auto"  # values of `DecodingOptions.language`
 
 
 @dataclass
@@ -22,3 +23,7 @@ class DecodingOptions:
     streaming: bool = option(False, change=RESUMABLE)  # chunk by chunk, as a live decoder would
     max_duration: float = option(300.0, change=RESUMABLE, minimum=0.1)  # seconds a batch
     num_workers: int = option(2, change=RESUMABLE, minimum=0)  # processes that load features
+    # pathways: whose decodes a cut. given: that of the language the cut says; auto: the one that
+    # scores best on its first seconds; else the language whose pathway is to decode all cuts
+    language: str = option(GIVEN, change=RESUMABLE)
+    language_seconds: float = option(3.0, change=RESUMABLE, minimum=0.1)  # auto: heard to choose

@@ -1,7 +1,7 @@
 """Decoding with pathways: the model computes with the mask of the language that it hears."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lhotse import CutSet
@@ -32,12 +32,18 @@ class Pathways:
         :raises UserError: there is none.
         """
         if language not in self._cached:
-            self._cached[language] = self.bank.cached(pathway_of(self.bank.names, language))
+            name = pathway_of(self.bank.names, language)
+            while len(self._cached) >= MOST_CACHED:  # first, so that no more are ever held
+                self._cached.popitem(last=False)
+            self._cached[language] = self.bank.cached(name)
         self._cached.move_to_end(language)
-        if len(self._cached) > MOST_CACHED:
-            self._cached.popitem(last=False)
         with self.bank.apply(self._cached[language]):
             yield
+
+    @property
+    def names(self) -> list[str]:
+        """The languages that have a pathway."""
+        return self.bank.names
 
     def by_language(self, cuts: CutSet, name: str) -> list[tuple[str, CutSet]]:
         """The cuts of each language of a set, in the order in which languages appear.
@@ -45,18 +51,31 @@ class Pathways:
         :param name: of the set.
         :raises UserError: a cut does not say its language, or says one without a pathway.
         """
-        parts: dict[str, list[Cut]] = {}
-        for cut in cuts:
-            languages = {segment.language for segment in cut.supervisions}
-            if len(languages) != 1 or not (language := languages.pop()):
+
+        def said(cut: Cut) -> str:
+            if not (language := language_of(cut)):
                 raise UserError(
                     f"{name}: cut {cut.id} does not say in which language it is, and the model has "
-                    "a pathway for each; set language in its supervision"
+                    "a pathway for each; set language in its supervision, or let the model choose "
+                    "(decoding.language=auto)"
                 )
-            if language not in parts:
-                try:
-                    pathway_of(self.bank.names, language)
-                except UserError as error:
-                    raise UserError(f"{name}: cut {cut.id}: {error}") from error
-            parts.setdefault(language, []).append(cut)
-        return [(language, CutSet.from_cuts(part)) for language, part in parts.items()]
+            try:
+                return pathway_of(self.names, language)
+            except UserError as error:
+                raise UserError(f"{name}: cut {cut.id}: {error}") from error
+
+        return grouped(cuts, said)
+
+
+def language_of(cut: Cut) -> str | None:
+    """The one language of a cut's supervisions; None if they say none, or several."""
+    languages = {segment.language for segment in cut.supervisions}
+    return languages.pop() or None if len(languages) == 1 else None
+
+
+def grouped(cuts: CutSet, language: Callable[[Cut], str]) -> list[tuple[str, CutSet]]:
+    """The cuts of each language, in their order, and that of the languages' first cuts."""
+    parts: dict[str, list[Cut]] = {}
+    for cut in cuts:
+        parts.setdefault(language(cut), []).append(cut)
+    return [(name, CutSet.from_cuts(part)) for name, part in parts.items()]

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,13 +41,18 @@ SPARSEST = 0.9  # of the sub-networks that are drawn
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``asrprune bench masks``."""
+    add_common_arguments(parser, "of the mask that stays")
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, sparsity: str) -> None:
+    """Options of the Emformer and of how it is measured; ``sparsity`` says of what that one is."""
     parser.add_argument("--layers", type=int, default=20, help="of the Emformer")
     parser.add_argument("--dim", type=int, default=512, help="its width, a multiple of 16")
     parser.add_argument("--ffn-dim", type=int, default=2048, help="of its feed-forward layers")
     parser.add_argument("--block", type=_block, default="8x1", help="rows x columns, or N:M")
-    parser.add_argument("--sparsity", type=float, default=0.7, help="of the mask that stays")
-    parser.add_argument("--rounds", type=_count, default=5, help="of each measurement")
-    parser.add_argument("--threads", type=_count, default=2)
+    parser.add_argument("--sparsity", type=float, default=0.7, help=sparsity)
+    parser.add_argument("--rounds", type=count, default=5, help="of each measurement")
+    parser.add_argument("--threads", type=count, default=2)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -63,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
     bank = MaskBank(model, layers, args.block)
     total = sum(parameter.numel() for parameter in model.parameters())
     pruned = sum(layer.rows * layer.columns for layer in layers)
-    _say(
+    say(
         f"Emformer of {total / 1e6:.1f} M parameters, {pruned / 1e6:.1f} M of them in {args.block} "
         f"blocks of {len(layers)} layers; torch {torch.__version__}, {args.threads} threads, "
         f"median of {args.rounds} rounds"
@@ -73,13 +79,13 @@ def main(args: argparse.Namespace) -> None:
             lines = measure(bank, model, args)
             progress.clear()
             for line in lines:
-                _say(line)
+                say(line)
             progress.update()
 
 
 def _ranking(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
     (ranked,) = _milliseconds(args.rounds, lambda _: bank.refresh())
-    return [f"levels of all blocks anew: {ranked:.1f} ms{_target(ranked, RANKING, 'ms')}"]
+    return [f"levels of all blocks anew: {ranked:.1f} ms{target(ranked, RANKING, 'ms')}"]
 
 
 def _switching(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
@@ -90,7 +96,7 @@ def _switching(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
             pass
 
     (switched,) = _milliseconds(args.rounds, switch)
-    return [f"to a cached sub-network and back: {switched:.2f} ms{_target(switched, SWITCH, 'ms')}"]
+    return [f"to a cached sub-network and back: {switched:.2f} ms{target(switched, SWITCH, 'ms')}"]
 
 
 def _named(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
@@ -99,17 +105,19 @@ def _named(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[s
     state = bank.state_dict()
     for name in bank.names:
         bank.delete(name)
-    megabytes = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for part in ("named", "levels"):
-            path = Path(folder) / part
-            torch.save(state[part], path)
-            megabytes[part] = path.stat().st_size / 1e6
+    named, levels = megabytes(state["named"]), megabytes(state["levels"])
     return [
-        f"{NAMES} named masks on disk: {megabytes['named']:.1f} MB"
-        f"{_target(megabytes['named'], NAMED, 'MB')}; levels, for all sparsities: "
-        f"{megabytes['levels']:.1f} MB"
+        f"{NAMES} named masks on disk: {named:.1f} MB{target(named, NAMED, 'MB')}; levels, for all "
+        f"sparsities: {levels:.1f} MB"
     ]
+
+
+def megabytes(content: Any) -> float:
+    """What tensors take on disk, in MB (of 1e6 bytes)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "content.pt"
+        torch.save(content, path)
+        return path.stat().st_size / 1e6
 
 
 def _supernet(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
@@ -137,8 +145,8 @@ def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
         "masks of a supernet": (3, lambda number: _drawn(bank, number)),
     }
     for name, (warm_up, choose) in ways.items():
-        count = warm_up + args.rounds
-        gates = [bank.blocks(choose(number)) for number in range(count)]
+        steps = warm_up + args.rounds
+        gates = [bank.blocks(choose(number)) for number in range(steps)]
         for number in range(warm_up):  # allocates state; ages begin to differ
             gated.step(gates[number])
         plain, own = _milliseconds(
@@ -160,7 +168,8 @@ def _block(text: str) -> Block:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """The type of an option that is at least 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
@@ -183,10 +192,12 @@ def _milliseconds(rounds: int, *ways: Callable[[int], object]) -> list[float]:
     return [1000 * statistics.median(seconds) for seconds in times]
 
 
-def _target(value: float, limit: float, unit: str) -> str:
+def target(value: float, limit: float, unit: str) -> str:
+    """What follows a number that was promised to be no larger than ``limit``."""
     return f" (wanted: at most {limit:g} {unit}{'' if value <= limit else '; MISSED'})"
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line at once: the next one may take long."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

@@ -205,8 +205,9 @@ class MaskBank:
             end: a parameter was changed inside, as an optimizer does; the change is lost.
         """
         self._refuse_inside("apply another mask")
+        parameters = self.parameters()  # once: it is most of what a switch costs
         if isinstance(choice, Cached):
-            if choice.made_of != self._whereabouts():
+            if choice.made_of != self._whereabouts(parameters):
                 raise UserError("the weights have changed since this sub-network was cached")
             values = choice.values
         else:
@@ -214,7 +215,7 @@ class MaskBank:
         self._applied = True
         self._swaps += SWAPS
         try:
-            with swapped(self.parameters(), values):
+            with swapped(parameters, values):
                 yield
         finally:
             self._applied = False
@@ -225,7 +226,7 @@ class MaskBank:
         Costs a copy of the layers as long as it is held; it holds as long as the weights stay.
         """
         self._refuse_inside("cache a sub-network")
-        return Cached(self._values(choice), self._whereabouts())
+        return Cached(self._values(choice), self._whereabouts(self.parameters()))
 
     def masked(self, choice: Choice) -> dict[str, Tensor]:
         """Masked weights for ``torch.func.functional_call``; gradients reach the kept ones only."""
@@ -306,11 +307,11 @@ class MaskBank:
     def _pairs(self) -> Iterator[tuple[Layer, nn.Parameter]]:
         return zip(self.layers, self.parameters().values(), strict=True)
 
-    def _whereabouts(self) -> dict[str, tuple[int, int]]:
-        """Changes when a parameter does, but not by this bank's own swaps."""
+    def _whereabouts(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[int, int]]:
+        """Of the layers' parameters; changes when one does, but not by this bank's own swaps."""
         return {
             name: (parameter.data_ptr(), parameter._version - self._swaps)
-            for name, parameter in self.parameters().items()
+            for name, parameter in parameters.items()
         }
 
     def _refuse_inside(self, what: str) -> None:

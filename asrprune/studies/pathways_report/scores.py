@@ -15,7 +15,7 @@ from asrprune.scoring.wer import Utterance
 from asrprune.weight_pruning.pathways import pathway_of
 
 # what may follow the model in a result file's name: settings of the search
-SETTINGS = r"(?:-(?:max_sym_|beam_|blank-penalty-|streaming).*)?"
+SETTINGS = r"(?:-(?:max_sym_|beam_|blank-penalty-|streaming|language_).*)?"
 
 
 def result_files_of(exp_dir: Path, model: Path) -> list[tuple[str, str, str, Path]]:
