@@ -103,7 +103,10 @@ class PathwaysMasking(Masking):
         return [self._language]
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
-        """What the language's mask keeps, but for what is protected; None: all blocks."""
+        """What the language's mask keeps, but for what is protected; None: all blocks.
+
+        Where masks go by sensitivity it takes note of the step's gradients, which are there by now.
+        """
         if self.options.pathways.score == "sensitivity":
             self._feel()
         if self.options.pathways.grad == "all":
