@@ -250,6 +250,7 @@ def packages(tmp_path) -> Path:
     root = tmp_path / "root"
     lines = [(f"vm-{number}", text) for number, text in enumerate(sentences("es"))]
     lines += [("digits/10", "diez"), ("digits/0", "cero"), ("digits/0", "diez"), ("not-there", "a")]
+    lines += [("a/b", "hola"), ("a_b", "adiós")]  # clips of one name
     lines += [("beep", "[tono]"), ("long", "uno"), ("fast", "Opción inválida " * 4), ("menu", "2")]
     for key, _ in lines:
         if key != "not-there":
@@ -265,7 +266,7 @@ def test_packages_are_split_by_their_texts(lay_out, packages, tmp_path):
     lay_out(packages, "--dev-share", "0.2")
     assert left_out(tmp_path, "es") == {
         **{"not-there": "no-audio", "beep": "remark", "long": "length", "fast": "rate"},
-        **{"menu": "digits", "digits_0": "twice"},
+        **{"menu": "digits", "digits_0": "twice", "a_b": "twice"},
     }
     rows = {name: table(tmp_path, "es", name) for name in (*TABLES, "validated")}
     assert sum(len(rows[name]) for name in TABLES) == len(rows["validated"]) == 31

@@ -156,18 +156,18 @@ def read_package(root: Path, script: Path) -> Iterator[Prompt]:
     sounds = _sounds(root, language)
     gender = re.search(r"_([fm])_", sounds.name)
     lines = list(_lines(script))
-    counts = Counter(key for key, _ in lines)
+    counts = Counter(_name(language, key) for key, _ in lines)
     for key, sentence in lines:
         audio = sounds / f"{key}.wav"
         text = normalise(sentence, language)
-        if counts[key] > 1:  # with other words: nobody knows which ones are said
+        if counts[_name(language, key)] > 1:  # with other words: nobody knows which ones are said
             reason = "twice"
         elif not audio.is_file():
             reason = "no-audio"
         else:
             reason = unreadable(sentence, language) or _unlikely(audio, text)
         yield Prompt(
-            name=f"{language}-{key.replace('/', '_')}",
+            name=_name(language, key),
             audio=audio,
             language=language,
             speaker=sounds.name,
@@ -175,6 +175,11 @@ def read_package(root: Path, script: Path) -> Iterator[Prompt]:
             gender={"f": "female_feminine", "m": "male_masculine"}[gender[1]] if gender else "",
             reason=reason,
         )
+
+
+def _name(language: str, key: str) -> str:
+    """The name of a clip; keys have the folders of their recordings."""
+    return f"{language}-{key.replace('/', '_')}"
 
 
 def _sounds(root: Path, language: str) -> Path:
