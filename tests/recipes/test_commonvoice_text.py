@@ -43,6 +43,7 @@ def local():
         ("pt", "Dar-lhe-ei água?", "DAR-LHE-EI ÁGUA"),
         ("es", "¿Qué? ¡El niño!", "QUÉ EL NIÑO"),
         ("ru", "Всё-таки ёлка.", "ВСЁ-ТАКИ ЁЛКА"),
+        ("ru", "Первoe, ТB, Москвa.", "ПЕРВОЕ ТВ МОСКВА"),  # o e B a are Latin
         ("uk", "п’ять обʼєктів", "П'ЯТЬ ОБ'ЄКТІВ"),
         ("sv-SE", "Åtta ärliga öl", "ÅTTA ÄRLIGA ÖL"),
         ("ro", "Aceşti băieţi", "ACEȘTI BĂIEȚI"),
@@ -66,6 +67,8 @@ def test_words_as_they_are_trained_on(local, language, text, expected):
         ("en", "a café", "letters", "É"),
         ("it", "Привет", "letters", "В Е И П Р Т"),
         ("ru", "hello", "letters", "E H L O"),
+        ("ru", "CEO", "letters", "C E O"),  # no Cyrillic word, though all look like Cyrillic ones
+        ("ru", "сmart", "letters", "A M R T"),
         ("nl", "…?", "empty-text", ""),
         ("xx", "-- ''", "empty-text", ""),
     ],
@@ -76,12 +79,15 @@ def test_what_nobody_can_read_out_is_named(local, language, text, reason, charac
 
 
 MIXED = st.text(
-    st.one_of(st.sampled_from("''’-‐ab sSßiıİ·lL.,\"«\u0307\u0301\u200d"), st.characters())
+    st.one_of(st.sampled_from("''’-‐ab sSßiıİ·lL.,\"«вВcIі\u0307\u0301\u200d"), st.characters())
 )
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=MIXED, language=st.sampled_from(["en", "fr", "it", "nl", "tr", "ca", "de", "hi", "az"]))
+@given(
+    text=MIXED,
+    language=st.sampled_from(["en", "fr", "it", "nl", "tr", "ca", "de", "hi", "az", "ru", "uk"]),
+)
 def test_a_second_time_changes_nothing(local, text, language):
     found = local.normalise(text, language)
     assert local.normalise(found, language) == found

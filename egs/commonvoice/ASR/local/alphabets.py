@@ -75,3 +75,7 @@ REPLACED = {
     "ru": {"ë": "ё"},
     "uk": {"ï": "ї"},
 }
+
+# Latin capitals that keyboards slip into Cyrillic words, as in "первoe", and what is meant.
+TWINS = dict(zip("ABCEHIKMOPTXY", "АВСЕНІКМОРТХУ", strict=True))
+CYRILLIC = ("be", "bg", "ru", "uk")

@@ -13,12 +13,14 @@ from functools import cache
 
 from alphabets import (
     BEGINNINGS,
+    CYRILLIC,
     DOTTED,
     ENDINGS,
     GENITIVES,
     LETTERS,
     MIDDLE_DOT,
     REPLACED,
+    TWINS,
 )
 
 APOSTROPHES = dict.fromkeys("’‘‛ʼʹ′´`＇ꞌʻ", "'")
@@ -39,6 +41,8 @@ def normalise(text: str, language: str) -> str:
     """The words of a text in capitals, one space between them; a second time changes nothing."""
     text = "".join(c for c in text if unicodedata.category(c) != "Cf").translate(SAME)
     text = capitals(unicodedata.normalize("NFC", text), language).translate(SAME)
+    if language in CYRILLIC:
+        text = re.sub(r"\w+", lambda word: _unmixed(word[0], language), text)
     if letter := MIDDLE_DOT.get(language, "").upper():
         text = re.sub(rf"(?<=\w{letter})[{DOTS}](?={letter}\w)", "·", text)
         text = re.sub(rf"(?<!{letter})·|·(?!{letter})", " ", text)
@@ -95,6 +99,15 @@ def _alphabet(language: str) -> frozenset[str]:
 def _kind(character: str) -> str:
     group = unicodedata.category(character)[0]
     return {"N": "digits", "L": "letters", "M": "letters"}.get(group, "symbols")
+
+
+def _unmixed(word: str, language: str) -> str:
+    """A Cyrillic word whose Latin letters all look like Cyrillic ones is meant to have these."""
+    alphabet = _alphabet(language)
+    twins = {c for c in word if TWINS.get(c) in alphabet}
+    if not twins or not any(c in alphabet for c in word) or set(word) - twins - alphabet:
+        return word
+    return word.translate(str.maketrans(TWINS))
 
 
 def _separates(character: str) -> bool:
