@@ -41,8 +41,13 @@ fi
 lang_dir=$data_dir/lang_$token_type
 [[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
 training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") decoding_words=()
+language_words=() # which pathway decodes: of the second training, where there is one
 for word in "${overrides[@]}"; do
-  [[ $word == decoding.* ]] && decoding_words+=("$word") || training_words+=("$word")
+  case $word in
+    decoding.language*) language_words+=("$word") ;;
+    decoding.*) decoding_words+=("$word") ;;
+    *) training_words+=("$word") ;;
+  esac
 done
 training_of() { # training_of CONFIG FOLDER EPOCHS START_EPOCH: the words of a training
   training=(--config "$1" --exp-dir "$2" --manifest-dir "$data_dir/valid"
@@ -61,10 +66,10 @@ preflight() {
   if [[ -n ${second_config-} ]]; then
     [[ -f $second_config ]] || fail "$second_config does not exist; there are: $(echo conf/*.yaml)"
     training_of "$second_config" "$exp_dir" '' 0
-    run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"
+    run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}" "${language_words[@]}"
   fi
   training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
-  run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}"
+  run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}" "${language_words[@]}"
   [[ -n $search_budgets ]] || return 0
   run asrprune search --dry-run true --config "$config" "${searching[@]}" "${training_words[@]}"
 }
@@ -108,7 +113,9 @@ search_networks() { # stage 7; what decodes the whole model does not depend on i
 # if any, are of stage 2 musan.
 model_stages() {
   local part=${1-} after method name results
-  local -a training recogs
+  local -a training recogs words=("${decoding_words[@]}")
+  [[ -n ${second_config-} && -z $part ]] || words+=("${language_words[@]}")
+  local -a decoding_words=("${words[@]}")
   training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
   [[ -n $part ]] && after="6 " || after="2 musan"
   stage train "$exp_dir" ${part:+--part "$part"} --after "$after" \

@@ -133,6 +133,20 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in PATHWAYS]
     run(commonvoice, *words, "--decoding-method", "modified_beam_search")
     assert commonvoice.commands()[-1] == "asrprune pathways"
+    # the dense model has no pathways to choose from: it is not decoded again
+    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9")
+    commonvoice.commands()
+    own = ["decoding.language=auto", "decoding.blank_penalty=0"]
+    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9", own[0])
+    (line,) = [line for line in commonvoice.log.read_text().splitlines() if " decode " in line]
+    assert line.endswith(own[0]) and "--exp-dir exp/emformer_streaming-pathways " in line
+    assert commonvoice.commands() == [
+        f"asrprune {verb}" for verb in ("decode", "score", "pathways")
+    ]
+    run(commonvoice, *words, "--pathways-config", "", "--tag", "given", *own)
+    (line,) = [line for line in commonvoice.log.read_text().splitlines() if " decode " in line]
+    assert own[0] in line and own[1] in line
+    commonvoice.commands()
     alone = run(commonvoice, *words, "--pathways-config", "", "--tag", "alone")
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in MODEL]
     assert len(alone.stdout.splitlines()) == 1
