@@ -175,7 +175,7 @@ def _run_cells(
         waiting: dict[Future, Cell] = {}
         try:
             while True:
-                for cell in queue.ready():
+                for cell in queue.take(jobs - len(waiting)):
                     waiting[pool.submit(run_cell, study, cell, children, data)] = cell
                 if not waiting:
                     break
@@ -197,10 +197,10 @@ class _Queue:
         self._left = {cell.name: cell for cell in cells}
         self._missing = set(self._left)  # what is not done yet, or has failed
 
-    def ready(self) -> list[Cell]:
-        """Those that can begin; each is given out once."""
+    def take(self, count: int) -> list[Cell]:
+        """The first ones that can begin, so many at most; each is given out once."""
         ready = [cell for cell in self._left.values() if not self._missing & set(cell.after)]
-        for cell in ready:
+        for cell in (ready := ready[:count]):
             del self._left[cell.name]
         return ready
 

@@ -38,6 +38,18 @@ def test_a_training_begins_when_those_before_it_are_done(command):
     assert command.calls() == {}
 
 
+def test_a_seed_is_done_before_the_next(command):
+    """As far as what is needed allows."""
+    command.write(grid=[{"methods": ["imp2"], "seeds": [0, 1]}])
+    command.run()
+    order = [
+        (command.cell(name) / "progress.json").stat().st_mtime_ns
+        for seed in (0, 1)
+        for name in [f"start-seed{seed}", f"imp-cy-seed{seed}", f"imp2-cy-seed{seed}"]
+    ]
+    assert order == sorted(order)
+
+
 def test_what_another_one_needs_later(command):
     """Takes no new training."""
     command.run()
