@@ -9,6 +9,10 @@ from asrprune.studies.rows import Row, difference
 HOLDS, CONTRADICTED, INCONCLUSIVE = "holds", "contradicted", "inconclusive"
 LEAST_SEEDS = 3  # for any verdict but "inconclusive"
 # of all reports
+INTERVALS = (
+    "Intervals are of 95 %, resampled by speaker and by seed, the same for both sides of a "
+    "difference, and stretched where few seeds make up the spread (Student)"
+)
 LEGEND = (
     "A claim on several differences holds if each shows it by its interval of 95 %; it is "
     "contradicted if one of k shows the contrary by its interval of 1 − 5 %/k (Bonferroni). *Could "

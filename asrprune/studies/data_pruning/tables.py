@@ -11,7 +11,7 @@ from asrprune.studies.drawing import plot_path
 from asrprune.studies.markup import NOTHING, image, of_set, percent, table, times
 from asrprune.studies.rows import difference
 from asrprune.studies.study import Record
-from asrprune.studies.verdicts import LEGEND, points, show
+from asrprune.studies.verdicts import INTERVALS, LEGEND, points, show
 
 ERRORS = (
     *("method", "keep", "seeds", "WER", "ins", "del", "sub"),
@@ -86,9 +86,7 @@ def _costs(summary: Summary, row: KeepRow) -> Iterable[str]:
 
 def _legend(study: DataStudyOptions) -> str:
     return (
-        "Intervals are of 95 %, resampled by speaker and by seed, the same for both sides of a "
-        "difference, and stretched where few seeds make up the spread (Student); of one seed they "
-        "hold for that seed only. *Compressed full*: full "
+        f"{INTERVALS}; of one seed they hold for that seed only. *Compressed full*: full "
         "data for fewer epochs, with the whole schedule; the row whose audio is nearest. *Saving*, "
         "*ceiling*: audio of full data against the audio that was seen, after time dropping. "
         "*Training*: wall-clock from the start of the process to its end, scoring, planning, "

@@ -11,7 +11,7 @@ from asrprune.studies.pathways.plots import PLOTS
 from asrprune.studies.pathways.summary import Summary
 from asrprune.studies.rows import Row, difference, mean
 from asrprune.studies.study import Record
-from asrprune.studies.verdicts import LEGEND, show
+from asrprune.studies.verdicts import INTERVALS, LEGEND, show
 
 CLAIMS = ("claim", "verdict", "measured", "could show")
 COSTS = (
@@ -152,9 +152,7 @@ def _legend(options: PathwaysStudyOptions) -> str:
         "the training set, of all models of a row together; *with what it begins with*: and of the "
         "trainings that its weights and masks come from, but for the one from nothing, which all "
         "need. Times are means over trainings that were never stopped, of the row's own. "
-        "Intervals are of 95 %, resampled by speaker and by seed, the same for both sides of a "
-        "difference, and stretched where few seeds make up the spread (Student); **of one seed "
-        "they hold for that seed only**. No worse: within "
+        f"{INTERVALS}; **of one seed they hold for that seed only**. No worse: within "
         f"{100 * options.margin:g} % of the other's WER. {LEGEND}"
     )
 

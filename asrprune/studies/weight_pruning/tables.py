@@ -6,7 +6,7 @@ from asrprune.studies.drawing import plot_path
 from asrprune.studies.markup import NOTHING, image, of_set, table, times
 from asrprune.studies.rows import difference, mean
 from asrprune.studies.study import Record
-from asrprune.studies.verdicts import LEGEND, show
+from asrprune.studies.verdicts import INTERVALS, LEGEND, show
 from asrprune.studies.weight_pruning.claims import judge
 from asrprune.studies.weight_pruning.costs import Cost, costs_of
 from asrprune.studies.weight_pruning.grid import TABLES, NetworksCell
@@ -193,9 +193,8 @@ def _legend(options: WeightStudyOptions) -> str:
         "its sub-networks are of one sparsity in all layers, or *searched* within the bytes of "
         "that one, or the best of as many random draws (*random_search*). *Search, s*: of all "
         "its evaluations, also of those that the other search had done; their CPU time is not "
-        "known. Intervals are of 95 %, resampled by speaker and by seed, "
-        "the same for both sides of a difference, and stretched where few seeds make up the spread "
-        "(Student). *Passes*: of a micro-batch, forward and backward; a teacher's, forward only, "
+        f"known. {INTERVALS}. "
+        "*Passes*: of a micro-batch, forward and backward; a teacher's, forward only, "
         "count a third. Times are means over processes that were never stopped, from start to end. "
         f"No worse: within {100 * options.margin:g} % of the other's WER. {LEGEND}"
     )
