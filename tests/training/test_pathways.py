@@ -60,7 +60,7 @@ def make(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_resume_after_every_step(method, make):
+def test_resume_after_any_step(method, make):
     """With data pruning on, inside of each language."""
     pruning = {"policy": "easy2hard", "keep": 0.6, "anneal": 0.34, "within": "language"}
     options = {"data_pruning": pruning, "training__epochs": 3}
@@ -71,7 +71,7 @@ def test_resume_after_every_step(method, make):
     assert len(earlier) >= 25
     expected = load_checkpoint(last)
     assert set(expected["masking"]["bank"]["named"]) == set(LANGUAGES)
-    for path in earlier[::5]:
+    for path in earlier[list(METHODS).index(method) :: 8]:  # each method from other steps
         part = make(path.stem, METHODS[method], **options)
         torch.save(load_checkpoint(path), part.folder / path.name)
         resume(part)
