@@ -13,6 +13,14 @@ DATA_PRUNING, WEIGHT_PRUNING, PATHWAYS = "data_pruning", "weight_pruning", "path
 
 
 @dataclass
+class GridOptions:
+    """Each of these trainings with each of these seeds, and all that they need."""
+
+    methods: list[str] = option(factory=list)
+    seeds: list[int] = option(factory=list)
+
+
+@dataclass
 class StudyOptions:
     """A comparison of some kind. Paths are relative to the present folder, the recipe's."""
 

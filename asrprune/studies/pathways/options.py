@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from asrprune.errors import UserError
 from asrprune.options import option
-from asrprune.studies.options import StudyOptions, check_name
+from asrprune.studies.options import GridOptions, StudyOptions, check_name
 
 ALL = "all"  # languages together
 BETTER, NO_WORSE, WORSE_SOMEWHERE, COST = "better", "no_worse", "worse_somewhere", "cost"
@@ -30,14 +30,6 @@ class TrainingOptions:
         """:raises UserError: options that do not go together."""
         if self.sparsity and not self.masks:
             raise UserError(f"{prefix}sparsity={self.sparsity:g}: of the masks of which training?")
-
-
-@dataclass
-class GridOptions:
-    """Each of these trainings with each of these seeds, and all that they begin with."""
-
-    methods: list[str] = option(factory=list)
-    seeds: list[int] = option(factory=list)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from asrprune.errors import UserError
 from asrprune.options import option
-from asrprune.studies.options import StudyOptions, check_name
+from asrprune.studies.options import GridOptions, StudyOptions, check_name
 
 # trainings
 DENSE, GRADUAL, SUPERNET = "dense", "gradual", "supernet"
@@ -14,14 +14,6 @@ ONE_SHOT, SEARCHED, RANDOM_SEARCH = "one_shot", "searched", "random_search"
 FOUND = (SEARCHED, RANDOM_SEARCH)
 LEAST_SAMPLE = 3
 COST, NO_WORSE, BETTER = "cost", "no_worse", "better"
-
-
-@dataclass
-class GridOptions:
-    """Each of these trainings with each of these seeds; the dense one is always there."""
-
-    methods: list[str] = option(factory=list)
-    seeds: list[int] = option(factory=list)
 
 
 @dataclass
