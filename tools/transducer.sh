@@ -13,7 +13,8 @@
 # Recipes of several languages have the options bpe_balance and max_unknown as well.
 
 [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
-[[ $jobs -gt 0 ]] || jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+# nproc answers with OMP_NUM_THREADS where that is set
+[[ $jobs -gt 0 ]] || jobs=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 
 read -ra train <<<"$train_splits"
 read -ra dev <<<"$dev_splits"

@@ -25,9 +25,17 @@ KINDS: dict[str, type[Study]] = {
 def load_study(path: str | Path) -> Study:
     """Read a comparison from a YAML file.
 
+    ``like`` names another one, beside it, that it takes over: what stands in both is this one's.
+
     :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
-    return study_from(read_yaml(path, "comparison"), f"comparison {path}")
+    values = read_yaml(path, "comparison")
+    if (like := values.pop("like", None)) is not None:
+        taken = read_yaml(Path(path).with_name(str(like)), f"comparison {path}: like:")
+        if "like" in taken:
+            raise UserError(f"comparison {path}: like: {like} is itself like another one")
+        values = {**taken, **values}
+    return study_from(values, f"comparison {path}")
 
 
 def study_from(values: Any, source: str = "comparison") -> Study:

@@ -1,5 +1,7 @@
 """Which trainings a comparison takes, and how its file is read."""
 
+from dataclasses import replace
+
 import pytest
 
 from asrprune.config import load_config
@@ -94,3 +96,20 @@ def test_misspelt_words_are_found_before_anything_runs(study):
         study(methods={"easy": ["data_pruning.policy=eesy"]}).cells()
     with pytest.raises(UserError, match="does not exist"):
         load_study("nowhere.yaml")
+
+
+def test_a_comparison_like_another(tmp_path):
+    """It has the other's values, but for those of its own."""
+    (tmp_path / "one.yaml").write_text(
+        "config: c.yaml\nmanifest_dir: m\nlang_dir: l\ntest_sets: [t]\nexp_dir: e\n"
+        "methods: {easy: []}\ngrid: [{methods: [easy], keep: [0.5], seeds: [0]}]\n"
+    )
+    (tmp_path / "two.yaml").write_text("like: one.yaml\nexp_dir: f\nmethods: {easy: [seed=3]}\n")
+    one, two = (load_study(tmp_path / f"{name}.yaml").options for name in ("one", "two"))
+    assert two == replace(one, exp_dir="f", methods={"easy": ["seed=3"]})
+    (tmp_path / "three.yaml").write_text("like: two.yaml\n")
+    with pytest.raises(UserError, match=r"three.yaml: like: two.yaml is itself like another one"):
+        load_study(tmp_path / "three.yaml")
+    (tmp_path / "four.yaml").write_text("like: five.yaml\n")
+    with pytest.raises(UserError, match=r"four.yaml: like: .*five.yaml does not exist"):
+        load_study(tmp_path / "four.yaml")
