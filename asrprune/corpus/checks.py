@@ -1,7 +1,7 @@
 """What makes a cut unfit: one reason each, found in its manifest line or in its features.
 
-*Filters* are wanted selections, such as limits on the duration. *Defects* are mistakes of the
-corpus, or of the disk.
+*Filters* are wanted selections, such as limits on the duration; what is *held out* is for testing.
+*Defects* are mistakes of the corpus, or of the disk.
 """
 
 import math
@@ -22,6 +22,7 @@ FILTERS = {
     "too-long": "longer than --max-duration",
     "unreadable-audio": "left out by stage 2 (--bad-audio skip)",
 }
+HELD_OUT = {"held-out": "a cut of an evaluation set too"}
 DEFECTS = {
     "duplicate-id": "the id of an earlier cut",
     "supervisions": "not exactly one supervision",
@@ -48,6 +49,7 @@ class Checked:
     duration: float = 0.0
     text: str = ""
     speaker: str = ""
+    language: str = ""
     features: dict[str, Any] | None = None
     reason: str = ""  # empty: valid
     detail: str = ""
@@ -78,6 +80,7 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
     supervision = supervisions[0]
     checked.text = " ".join((supervision.get("text") or "").split())
     checked.speaker = str(supervision.get("speaker") or "")
+    checked.language = str(supervision.get("language") or "")
     duration = cut.get("duration")
     if not isinstance(duration, int | float) or not 0 < duration < math.inf:
         return checked.reject("duration", f"{duration} s")

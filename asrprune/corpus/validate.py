@@ -1,7 +1,8 @@
 """Check every cut, list the rejected ones with their reasons, and compute the corpus' statistics.
 
 Training cuts of all splits are merged and put in an order that depends on the seed and their ids
-only. Rejecting an evaluation cut changes error rates, so durations are no reason there.
+only; those that are in an evaluation set as well, copies with changed speed included, are left out.
+Rejecting an evaluation cut changes error rates, so durations are no reason there.
 
 A *defect* (an empty transcript, a duplicate id, damaged features, ...) stops the run unless
 --allow-rejected admits the share. What the duration limits leave out is a wanted selection: it is
@@ -14,7 +15,7 @@ import logging
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,7 @@ from asrprune.arguments import share
 from asrprune.corpus.checks import (
     DEFECTS,
     FILTERS,
+    HELD_OUT,
     OF_FEATURES,
     Checked,
     FeatureSums,
@@ -31,7 +33,7 @@ from asrprune.corpus.checks import (
     check_manifest,
 )
 from asrprune.corpus.fbank import cuts_path, unreadable_path
-from asrprune.corpus.manifests import parse_line, read_lines, write_lines
+from asrprune.corpus.manifests import original_id, parse_line, read_lines, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.statistics import CutStatistics, duration_bins, table
 from asrprune.environment import usable_cores
@@ -88,6 +90,8 @@ class CheckedSet:
         self.name = name
         self.valid = CutFile(file)
         self.rejections: list[Rejection] = []
+        self.languages: Counter[str] = Counter()  # of all cuts that came in
+        self.left: set[str] = set()  # the languages of the valid ones
         self.statistics = CutStatistics()
         self.sums = FeatureSums()
 
@@ -98,11 +102,13 @@ class CheckedSet:
 
     def take(self, checked: Checked) -> None:
         """Sort a checked cut where it belongs."""
+        self.languages[checked.language] += 1
         if checked.reason:
             self.rejections.append(
                 Rejection(checked.split, checked.id, checked.reason, checked.detail)
             )
         else:
+            self.left.add(checked.language)
             self.valid.add(checked.id, checked.line)
             self.statistics.add(checked.id, checked.duration, checked.text, checked.speaker)
 
@@ -140,19 +146,22 @@ def main(args: argparse.Namespace) -> None:
             "the split (stage 1)"
         )
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    wanted = [("train", args.train, training_limits(args))]
-    wanted += [(split, [split], Limits()) for split in dict.fromkeys(args.eval)]
     with explain_full_disk(args.out_dir), contextlib.ExitStack() as files:
-        sets = []
-        for name, splits, limits in wanted:
+
+        def empty_set(name: str) -> CheckedSet:
             file = files.enter_context(tempfile.TemporaryFile(dir=args.out_dir))
-            sets.append(check_set(args, CheckedSet(name, file), splits, limits))
-        train, *evaluation = sets
+            return CheckedSet(name, file)
+
+        evaluation = [
+            check_set(args, empty_set(split), [split], Limits())
+            for split in dict.fromkeys(args.eval)
+        ]
+        held_out = {cut_id: checked.name for checked in evaluation for cut_id in checked.valid.ids}
+        train = check_set(args, empty_set("train"), args.train, training_limits(args), held_out)
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
-        write_rejections(listed, sets)
-        for checked in sets:
+        write_rejections(listed, [train, *evaluation])
+        for checked in (train, *evaluation):
             judge(checked, args.allow_rejected, listed)
-        warn_of_overlap(train, evaluation)
         write_all(args, train, evaluation)
 
 
@@ -167,10 +176,15 @@ def training_limits(args: argparse.Namespace) -> Limits:
 
 
 def check_set(
-    args: argparse.Namespace, result: CheckedSet, splits: list[str], limits: Limits
+    args: argparse.Namespace,
+    result: CheckedSet,
+    splits: list[str],
+    limits: Limits,
+    held_out: Mapping[str, str] | None = None,
 ) -> CheckedSet:
     """Check the cuts of some splits as one set; returns ``result``, filled.
 
+    :param held_out: ids of cuts that must not be in it, and what they are for.
     :raises UserError: a manifest or an archive is missing or damaged.
     """
     for split in splits:
@@ -179,7 +193,9 @@ def check_set(
     count = sum(1 for path in paths.values() for _ in read_lines(path, MADE_BY))
     jobs = min(args.jobs, -(-count // (10 * PART)))  # starting a process takes seconds
     with progress_bar(count, f"checking {result.name}") as bar:
-        for part, found in run_parts(check_features, _parts(paths, limits), jobs, bar):
+        for part, found in run_parts(
+            check_features, _parts(paths, limits, held_out or {}), jobs, bar
+        ):
             for index, reason, detail in found.verdicts:
                 part[index].reject(reason, detail)
             result.sums.add(found.sums)
@@ -197,7 +213,9 @@ def _unreadable(args: argparse.Namespace, split: str) -> Iterator[Rejection]:
             yield Rejection(split, cut_id, "unreadable-audio", f"{file}: {reason}")
 
 
-def _parts(paths: dict[str, Path], limits: Limits) -> Iterator[list[Checked]]:
+def _parts(
+    paths: dict[str, Path], limits: Limits, held_out: Mapping[str, str]
+) -> Iterator[list[Checked]]:
     """The cuts in fixed parts, with what their manifest lines tell checked."""
     seen: set[str] = set()
     part: list[Checked] = []
@@ -208,6 +226,8 @@ def _parts(paths: dict[str, Path], limits: Limits) -> Iterator[list[Checked]]:
             if checked.id in seen:
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)
+            if used := held_out.get(original_id(checked.id)):
+                checked.reject("held-out", used)
             part.append(check_manifest(checked, cut, limits))
             if len(part) == PART:
                 yield part
@@ -233,6 +253,7 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
     :param allowed: share of the set that may be defective.
     :raises UserError: names a cut, the reasons, the list and the way out.
     """
+    held_out = [rejection for rejection in checked.rejections if rejection.reason in HELD_OUT]
     defects = [rejection for rejection in checked.rejections if rejection.reason in DEFECTS]
     filtered = [rejection for rejection in checked.rejections if rejection.reason in FILTERS]
     if len(defects) > allowed * checked.total:
@@ -254,6 +275,12 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
             f"no cut of {checked.name} is left ({_reasons(checked.rejections) or 'there was none'})"
             f"; {listed} lists them. Check the durations and --min-duration, --max-duration"
         )
+    if lost := sorted(checked.languages.keys() - checked.left - {""}):
+        raise UserError(
+            f"no cut of language {lost[0]!r} in {checked.name} is left of "
+            f"{checked.languages[lost[0]]} ({_reasons(checked.rejections)} in all languages); "
+            f"{listed} lists them. Leave the language out, or check its durations and its splits"
+        )
     if checked.name == "train" and len(filtered) > max(allowed, FILTERED) * checked.total:
         most = Counter(rejection.reason for rejection in filtered).most_common(1)[0][0]
         raise UserError(
@@ -262,7 +289,8 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
             f"--allow-rejected {_round_up(len(filtered) / checked.total)}"
         )
     if checked.rejections:
-        level = logging.INFO if checked.name == "train" and not defects else logging.WARNING
+        quiet = checked.name == "train" and not defects and not held_out
+        level = logging.INFO if quiet else logging.WARNING
         consequence = "" if checked.name == "train" else ", which changes its error rates"
         what = _how_many(checked.rejections, checked)
         log.log(level, "%s left out%s (%s)", what, consequence, _reasons(checked.rejections))
@@ -280,19 +308,6 @@ def _reasons(rejections: list[Rejection]) -> str:
 
 def _round_up(value: float) -> float:
     return math.ceil(value * 1000) / 1000
-
-
-def warn_of_overlap(train: CheckedSet, evaluation: list[CheckedSet]) -> None:
-    """Cuts that are trained on tell nothing when they are tested on."""
-    known = set(train.valid.ids)
-    for checked in evaluation:
-        if common := known.intersection(checked.valid.ids):
-            log.warning(
-                "%d cuts of %s are also in the training set, such as %s",
-                len(common),
-                checked.name,
-                min(common),
-            )
 
 
 def write_all(args: argparse.Namespace, train: CheckedSet, evaluation: list[CheckedSet]) -> None:

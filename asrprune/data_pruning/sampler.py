@@ -154,7 +154,7 @@ class PruningSampler(CutSampler):
         :param num_tokens: (B,) tokens of the transcripts.
         :param num_frames: (B,) encoder frames; for ``score=loss_per_frame``.
         :param el2n: (B,) for ``score=el2n``.
-        :param kind: of the batch, 1 to 1023, where sizes of a model or languages take turns: what
+        :param kind: of the batch, 1 to 4095, where sizes of a model or languages take turns: what
             makes all scores of a kind higher is left out of them (with ``detrend=true`` alone).
         :raises UserError: not a number for each cut, or not what the score needs; an unknown cut or
             kind.

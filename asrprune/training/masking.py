@@ -12,6 +12,7 @@ divided by what is usual for its size (`Masking.kind`).
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -170,7 +171,7 @@ class SupernetMasking(Masking):
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
         """:raises UserError: as of `Masking`; a norm mixes what it sees of all sub-networks."""
-        _refuse_running_statistics(model)
+        refuse_running_statistics(model, "supernet")
         super().__init__(model, optimizer, config, ranks)
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
@@ -237,12 +238,12 @@ def make_bank(
     return bank
 
 
-def _refuse_running_statistics(model: nn.Module) -> None:
+def refuse_running_statistics(model: nn.Module, method: str) -> None:
     """:raises UserError: a norm would mix the statistics of all sub-networks in its evaluation."""
     for name, part in model.named_modules():
         if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
             raise UserError(
-                f"weight_pruning.method=supernet: {name} ({type(part).__name__}) keeps running "
+                f"weight_pruning.method={method}: {name} ({type(part).__name__}) keeps running "
                 "statistics, which are other ones for each sub-network; use an encoder with layer "
                 "norms, or track_running_stats=False"
             )
@@ -264,6 +265,14 @@ def check_joined(config: Config) -> None:
             "weight_pruning.method=pathways trains one language a step: set "
             "data.batches=monolingual"
         )
+    pathways = config.weight_pruning.pathways
+    if config.weight_pruning.method == "pathways" and pathways.protect:
+        if Path(pathways.masks) != Path(config.training.init_from):
+            raise UserError(
+                f"weight_pruning.pathways.protect=true: training.init_from="
+                f"{config.training.init_from} must be the model of "
+                f"weight_pruning.pathways.masks={pathways.masks}, whose weights are protected"
+            )
     data = config.data_pruning
     if data.detrend or data.policy in UNSCORED_POLICIES or not mixes_sizes(config.weight_pruning):
         return

@@ -2,9 +2,11 @@
 
 A step is of one language: it computes with that language's mask and moves what this keeps. After so
 many steps of its own, a language's mask is made anew of all weights (Dynamic ASR Pathways, arXiv
-2309.13018), as sparse as the schedule says by then.
+2309.13018), as sparse as the schedule says by then. Whose interval does not come to an end before
+masks stand still gets its last mask then, so that none is denser than the schedule.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,16 @@ from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
-from asrprune.training.masking import Masking, Network
+from asrprune.training.masking import Masking, Network, refuse_running_statistics
 from asrprune.weight_pruning.blocks import block_scores
 from asrprune.weight_pruning.options import LANGUAGE
 from asrprune.weight_pruning.pathways import pathway_of, renew
 from asrprune.weight_pruning.prunable import as_matrix
 
 _KEY = "weight_pruning.pathways.masks"
+FEW = 0.05  # share of a new mask that is not worth training where the rest is protected
+
+log = logging.getLogger(__name__)
 
 
 class PathwaysMasking(Masking):
@@ -41,8 +46,11 @@ class PathwaysMasking(Masking):
 
         :raises UserError: as of `Masking`.
         """
+        refuse_running_statistics(model, "pathways")
         super().__init__(model, optimizer, config, ranks)
         self.steps = dict.fromkeys(languages, 0)  # that each language has taken
+        self._made: dict[str, float] = {}  # the sparsity of each language's mask
+        self._settled = False  # the mask of the present step stays as it is
         self._language = ""  # of the present step
         # language -> layer -> sums (blocks,) of the gradients' mean squares since its last mask
         self._felt: dict[str, dict[str, Tensor]] = {}
@@ -54,22 +62,30 @@ class PathwaysMasking(Masking):
     def begin(self) -> None:
         """Take the masks that the languages begin with.
 
-        :raises UserError: the file of masks is missing, has none or those of another model.
+        :raises UserError: the file of masks is missing, has none or those of another model; none
+            for a language whose masks do not adapt; nothing to protect.
         """
-        pattern = self.options.pathways.masks
+        pattern, options = self.options.pathways.masks, self.options.pathways
         if not pattern:
             return
         if LANGUAGE in pattern:
             self._begin_each(pattern)
             return
         sparsity = self._load(pattern)
-        if not self.bank.names:
+        names = ", ".join(self.bank.names)
+        if options.protect and not self._protected():
+            has = f"its languages ({names}) are all trained here" if names else "it has one for all"
+            raise UserError(
+                f"{_KEY}={pattern}: {has}; there is none for weight_pruning.pathways.protect"
+            )
+        missing = [language for language in self.steps if language not in self.bank.names]
+        if not names:
             for language in self.steps:
                 self.bank.name(language, sparsity)
-        elif self.options.pathways.protect and not self._protected():
+        elif missing and not options.adapt:
             raise UserError(
-                f"{_KEY}={pattern}: its languages ({', '.join(self.bank.names)}) are all trained "
-                "here; there is none for weight_pruning.pathways.protect"
+                f"{_KEY}={pattern}: there is no mask of {', '.join(missing)}, but of {names}. Add "
+                "one, or set weight_pruning.pathways.adapt=true, which makes it"
             )
 
     def _begin_each(self, pattern: str) -> None:
@@ -95,7 +111,10 @@ class PathwaysMasking(Masking):
         masks = load_checkpoint(Path(path)).get("masks")
         if not masks:
             raise UserError(f"{_KEY}={path}: the model was trained without masks")
-        self.bank.load_state_dict(masks["bank"])
+        try:
+            self.bank.load_state_dict(masks["bank"])
+        except UserError as error:
+            raise UserError(f"{_KEY}={path}: {error}") from error
         return masks["sparsity"]
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
@@ -107,7 +126,7 @@ class PathwaysMasking(Masking):
 
         Where masks go by sensitivity it takes note of the step's gradients, which are there by now.
         """
-        if self.options.pathways.score == "sensitivity":
+        if self.options.pathways.score == "sensitivity" and not self._settled:
             self._feel()
         if self.options.pathways.grad == "all":
             return None
@@ -128,16 +147,24 @@ class PathwaysMasking(Masking):
                 raise UserError(
                     f"data.dev: the set {name} is not of one language, and pathways have one each"
                 )
-            pathway_of(dict.fromkeys([*self.bank.names, *self.steps]), language)
+            try:
+                pathway_of(dict.fromkeys([*self.bank.names, *self.steps]), language)
+            except UserError as error:
+                raise UserError(
+                    f"data.dev: the set {name}: {error}. Leave the set out, or train on the "
+                    "language too"
+                ) from error
 
     def state_dict(self) -> dict[str, Any]:
         """See `Masking`."""
-        return {**super().state_dict(), "steps": dict(self.steps), "felt": self._felt}
+        own = {"steps": dict(self.steps), "made": dict(self._made), "felt": self._felt}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Masking`."""
         super().load_state_dict(state)
         self.steps = dict(state["steps"])
+        self._made = dict(state.get("made", {}))
         devices = {name: parameter.device for name, parameter in self.bank.parameters().items()}
         self._felt = {
             language: {name: felt.to(devices[name], copy=True) for name, felt in layers.items()}
@@ -147,19 +174,43 @@ class PathwaysMasking(Masking):
     def _renew(self, step: int, progress: float, language: str | None) -> bool:
         """Make the mask of a language that has none, or anew after an interval of its own steps."""
         self._language = language = language or ""
-        taken, schedule = self.steps[language], self.options.schedule
+        options, schedule = self.options.pathways, self.options.schedule
+        taken, late = self.steps[language], self._made.get(language) != self.sparsity
         self.steps[language] += 1
-        due = taken and taken % schedule.refresh_interval == 0 and progress < schedule.freeze
-        if language in self.bank.names and not (due and self.options.pathways.adapt):
+        frozen = progress >= schedule.freeze
+        last = frozen and progress >= schedule.end
+        due = (taken and taken % schedule.refresh_interval == 0 and not frozen) or (last and late)
+        self._settled = last or not options.adapt
+        if language in self.bank.names and not (due and options.adapt and schedule.freeze):
             return False
+        sparsity = self.sparsity if options.adapt else schedule.final
         self.bank.refresh(factors=self._felt.pop(language, None))
-        changed = renew(self.bank, language, self.sparsity, self.options.pathways.most)
+        changed = renew(self.bank, language, sparsity, options.most)
+        self._made[language] = sparsity
         self.news[f"pathway-{language}"] = {
             "density": self.bank.density(language),
             "changed": changed,
             "union": self.bank.density(self.bank.union(*self.bank.names)),
+            **self._free(language),
         }
         return True
+
+    def _free(self, language: str) -> dict[str, float]:
+        """The share of a new mask that its language can train, where others are protected."""
+        if not (protected := self._protected()):
+            return {}
+        others = self.bank.union(*protected)
+        own = {name: kept & ~others[name] for name, kept in self.bank.blocks(language).items()}
+        free = self.bank.density(own) / self.bank.density(language)
+        if free < FEW:
+            log.warning(
+                "pathway %s: %.1f %% of what its mask keeps is not protected, and can be trained. "
+                "A lower weight_pruning.schedule.final leaves more, and so does "
+                "weight_pruning.pathways.score=sensitivity",
+                language,
+                100 * free,
+            )
+        return {"free": free}
 
     def _feel(self) -> None:
         """Add up the gradients of a step, of masked weights too; not those that overflowed."""

@@ -115,7 +115,9 @@ class PathwaysOptions:
     """Each language has a mask of its own, its pathway, and its steps move nothing else.
 
     The schedule is that of each language's sparsity; ``refresh_interval`` counts the language's own
-    steps, at the first of which its mask is made of the weights, where there is none yet.
+    steps, at the first of which its mask is made of the weights, where there is none yet: at
+    ``final`` sparsity, if masks are not to adapt. Those that adapt are made for the last time at
+    ``freeze``, where no interval has brought them to the schedule before.
     """
 
     # a model file whose masks they begin with: of each language, or one mask for all, as of a model
@@ -142,6 +144,12 @@ class PathwaysOptions:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name what is protected")
         if self.protect and self.grad == "all":
             raise UserError(f"{prefix}protect=true: {prefix}grad=all moves what is protected")
+        if not self.adapt and (self.most < 1 or self.score != "magnitude"):
+            name = "most" if self.most < 1 else "score"
+            raise UserError(
+                f"{prefix}{name}={getattr(self, name)}: is for masks that adapt, and "
+                f"{prefix}adapt=false"
+            )
 
 
 @dataclass

@@ -22,6 +22,7 @@ from asrprune.corpus.statistics import CutStatistics, duration_bins
 from asrprune.errors import UserError
 
 TEXTS = ["ONE TWO", "TWO", "THREE FOUR", "FIVE", "SIX ONE", "SEVEN", "EIGHT", "NINE NINE", "TEN"]
+SHARED = {"train-00", "train-04", "train-07"}
 SECONDS = (1.2, 2.0, 1.5, 3.1, 0.9)
 
 
@@ -274,12 +275,35 @@ def test_what_stage_2_left_out_is_listed_and_no_error(make_corpus, caplog):
     assert "1 of 9 cuts of test is left out, which changes its error rates" in caplog.text
 
 
-def test_overlap_of_training_and_evaluation_is_told(corpus, caplog):
-    Path("fbank/noise_cuts_dev.jsonl.gz").hardlink_to("fbank/noise_cuts_train.jsonl.gz")
+def test_what_is_tested_on_is_not_trained_on(corpus, caplog):
+    """Neither are its copies with changed speed; any share of the cuts may be such."""
+    path = Path("fbank/noise_cuts_train.jsonl.gz")
+    shared = [line for line in read_lines(path, "") if json.loads(line)["id"] in SHARED]
+    with write_lines("fbank/noise_cuts_dev.jsonl.gz") as file:
+        file.writelines(shared)
     run("--eval", "dev")
-    assert "27 cuts of dev are also in the training set, such as train-00" in caplog.text
+    assert set(ids("dev")) == SHARED
+    assert {tuple(row) for row in rejected()} == {
+        ("train", name + speed, "held-out", "dev")
+        for name in SHARED
+        for speed in ("", "_sp0.9", "_sp1.1")
+    }
+    assert "9 of 27 cuts of train are left out (held-out: 9)" in caplog.text
+    assert len(ids("train")) == 18 and not any(name[:8] in SHARED for name in ids("train"))
+    Path("fbank/noise_cuts_dev.jsonl.gz").unlink()
+    Path("fbank/noise_cuts_dev.jsonl.gz").hardlink_to(path)
+    with pytest.raises(UserError, match=r"no cut of train is left \(held-out: 27\)"):
+        run("--eval", "dev")
     with pytest.raises(UserError, match="--eval train: this name"):
         run("--eval", "train")
+
+
+def test_no_language_vanishes(corpus):
+    for index in range(27):
+        change(index, lambda cut: cut["supervisions"][0].update(language="en"))
+    change(4, lambda cut: cut["supervisions"][0].update(language="cy", text=""))
+    with pytest.raises(UserError, match=r"no cut of language 'cy' in train is left of 1 "):
+        run("--allow-rejected", "0.5")
 
 
 def test_missing_and_damaged_inputs_are_named(corpus):

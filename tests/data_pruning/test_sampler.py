@@ -262,8 +262,8 @@ def test_updates_that_cannot_be_meant():
             sampler.update(names, losses, [2])
     with pytest.raises(UserError, match="'cut-009' is not in the training manifest"):
         sampler.update(["cut-009"], [1.0], [1])
-    for kind in (-1, 1024):
-        with pytest.raises(UserError, match=rf"kind={kind}\): must be 0 to 1023"):
+    for kind in (-1, 4096):
+        with pytest.raises(UserError, match=rf"kind={kind}\): must be 0 to 4095"):
             sampler.update(names, [1.0, 2.0], [2, 2], kind=kind)
     assert sampler.batches == 0
     for refused in (sampler.filter, sampler.map):

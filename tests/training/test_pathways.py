@@ -101,7 +101,8 @@ def test_a_step_moves_its_own_pathway(method, accumulate, make):
         assert renewed == (masks.get(language) is None or bool(trainer.masking.news))
         own[language] += 1
         if renewed:
-            wanted = bank.blocks(trainer.masking.sparsity)
+            sparsity = SCHEDULE["final"] if method == "fixed" else trainer.masking.sparsity
+            wanted = bank.blocks(sparsity)
             for name, blocks in bank.blocks(language).items():
                 assert blocks.sum() == wanted[name].sum()
         else:
@@ -141,6 +142,44 @@ def test_masks_that_adapt_come_to_the_schedules_sparsity(make):
     assert all(0.3 <= line["union"] <= 1 for line in news)
     dev = [line for line in map(json.loads, lines) if line["kind"] == "dev"]
     assert set(dev[-1]) - {"kind", "step"} == {f"dev-{language}" for language in LANGUAGES}
+
+
+@pytest.mark.parametrize("interval", [4, 1000])
+def test_a_mask_is_as_sparse_as_the_schedule_says(interval, make):
+    """Where no interval comes to its end, too: then the last mask is made where masks freeze."""
+    schedule = {**SCHEDULE, "refresh_interval": interval}
+    options = {"weight_pruning": {"method": "pathways", "schedule": schedule}}
+    trainer = make("exp", training__epochs=4, **options)
+    start_step, made = trainer.masking.start_step, {language: [] for language in LANGUAGES}
+
+    def watched(step, progress, language):
+        start_step(step, progress, language)
+        if trainer.masking.news:
+            made[language].append(progress)
+            density = trainer.masking.bank.density(language)
+            assert density == pytest.approx(1 - brute_force_sparsity(progress), abs=0.02)
+
+    trainer.masking.start_step = watched
+    resume(trainer)
+    assert trainer.run() == 0
+    for times in made.values():
+        if interval == 1000:
+            first, last = times
+            assert first < 0.2 and 0.8 <= last < 1
+        assert trainer.masking.bank.density("en") == pytest.approx(0.3, abs=0.02)
+    if interval == 1000:
+        path = numbered(trainer.folder, "checkpoint")[-6]
+        again = make("again", training__epochs=4, **options)
+        torch.save(load_checkpoint(path), again.folder / path.name)
+        resume(again)
+        assert again.run() == 0
+        assert_same(again.state_dict(), trainer.state_dict())
+
+
+def brute_force_sparsity(progress):
+    """SCHEDULE, cubic."""
+    left = min(max((0.6 - progress) / 0.5, 0), 1)
+    return 0.7 - 0.2 * left**3
 
 
 def test_masks_by_what_a_language_feels(make):
@@ -358,15 +397,21 @@ def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
         make("a", data__batches="mixed")
     with pytest.raises(UserError, match="data.dev: the set dev-all is not of one language"):
         make("b", data__dev=["dev-all"]).run()
-    with pytest.raises(UserError, match="no pathway for language 'de'.* there are: en, fr, cy"):
+    with pytest.raises(
+        UserError, match="data.dev: the set dev-de: .*no pathway for language 'de'.* en, fr, cy"
+    ):
         make("c", data__dev=["dev-de"]).run()
     for name, (options, message) in {
         "missing": ({"masks": "nothing.pt"}, "masks=nothing.pt: there is no such file"),
         "none": ({"masks": str(models["none"])}, "the model was trained without masks"),
         "all": ({"masks": str(trained), "protect": True}, "are all trained here; there is none"),
+        "lap": ({"masks": str(models["gradual"]), "protect": True}, "it has one for all; there is"),
     }.items():
+        more = {"training__init_from": options["masks"]} if "protect" in options else {}
         with pytest.raises(UserError, match=message):
-            resume(make(name, options))
+            resume(make(name, options, **more))
+    with pytest.raises(UserError, match="init_from= must be the model of .*masks=a.pt, whose"):
+        make("options", {"protect": True, "masks": "a.pt"})
     for name, (path, message) in {
         "file": ("nothing.pt", "training.init_from=nothing.pt: there is no such file"),
         "shape": (models["none"], None),
@@ -382,6 +427,8 @@ def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
         ({"protect": True}, "protect=true: weight_pruning.pathways.masks must name what is"),
         ({"protect": True, "masks": "a.pt", "grad": "all"}, "grad=all moves what is protected"),
         ({"protect": True, "masks": "{language}.pt"}, "masks must name one file for all"),
+        ({"adapt": False, "score": "sensitivity"}, "score=sensitivity: is for masks that adapt"),
+        ({"adapt": False, "most": 0.5}, "most=0.5: is for masks that adapt"),
     ):
         with pytest.raises(UserError, match=message):
             make("options", options)
