@@ -8,10 +8,12 @@
 #   corpus         the first word of the manifests' names
 #   train_splits, dev_splits, test_splits, where they are no options
 #   added_words    an array: key=value words that come before those of the command line
-#   second_config  the configuration of a second training, if there may be one; empty: none
+#   second_config  the configuration of a second training, if there may be one; empty: none. It alone
+#                  gets the words weight_pruning.*, and decoding.language* when it is decoded
 #
 # Recipes of several languages have the options bpe_balance and max_unknown as well.
 
+[[ ${epochs:-$avg} -ge $avg ]] || fail "--avg $avg: of the $epochs of --epochs"
 [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
 # nproc answers with OMP_NUM_THREADS where that is set
 [[ $jobs -gt 0 ]] || jobs=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
@@ -42,14 +44,18 @@ fi
 lang_dir=$data_dir/lang_$token_type
 [[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
 training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") decoding_words=()
-language_words=() # which pathway decodes: of the second training, where there is one
+masking_words=() language_words=() # which are of the second training, where there is one
 for word in "${overrides[@]}"; do
   case $word in
     decoding.language*) language_words+=("$word") ;;
     decoding.*) decoding_words+=("$word") ;;
+    weight_pruning.*) masking_words+=("$word") ;;
     *) training_words+=("$word") ;;
   esac
 done
+if [[ -z ${second_config-} ]]; then
+  training_words+=("${masking_words[@]}") decoding_words+=("${language_words[@]}")
+fi
 training_of() { # training_of CONFIG FOLDER EPOCHS START_EPOCH: the words of a training
   training=(--config "$1" --exp-dir "$2" --manifest-dir "$data_dir/valid"
     --lang-dir "$lang_dir" --world-size "$world_size"
@@ -61,18 +67,22 @@ if [[ -n $search_budgets ]]; then
   read -ra budgets <<<"$search_budgets"
   searching=(--exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" --lang-dir "$lang_dir"
     --dev-set "${dev[0]}" --budgets "${budgets[@]}")
+  search_check=(--config "$config" "${searching[@]}" "${training_words[@]}")
+fi
+training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
+first_check=("${training[@]}" "${decoding_words[@]}") second_check=()
+if [[ -n ${second_config-} ]]; then
+  training_of "$second_config" "$exp_dir" '' 0
+  second_check=("${training[@]}" "${masking_words[@]}" "${decoding_words[@]}" "${language_words[@]}")
 fi
 preflight() {
-  local -a training
   if [[ -n ${second_config-} ]]; then
     [[ -f $second_config ]] || fail "$second_config does not exist; there are: $(echo conf/*.yaml)"
-    training_of "$second_config" "$exp_dir" '' 0
-    run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}" "${language_words[@]}"
+    run asrprune train --dry-run true "${second_check[@]}"
   fi
-  training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
-  run asrprune train --dry-run true "${training[@]}" "${decoding_words[@]}" "${language_words[@]}"
+  run asrprune train --dry-run true "${first_check[@]}"
   [[ -n $search_budgets ]] || return 0
-  run asrprune search --dry-run true --config "$config" "${searching[@]}" "${training_words[@]}"
+  run asrprune search --dry-run true "${search_check[@]}"
 }
 
 features() { # features SPLIT; the speed of development and test sets is never changed
@@ -114,9 +124,7 @@ search_networks() { # stage 7; what decodes the whole model does not depend on i
 # if any, are of stage 2 musan.
 model_stages() {
   local part=${1-} after method name results
-  local -a training recogs words=("${decoding_words[@]}")
-  [[ -n ${second_config-} && -z $part ]] || words+=("${language_words[@]}")
-  local -a decoding_words=("${words[@]}")
+  local -a training recogs
   training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
   [[ -n $part ]] && after="6 " || after="2 musan"
   stage train "$exp_dir" ${part:+--part "$part"} --after "$after" \
@@ -148,10 +156,13 @@ model_stages() {
   done
 }
 
-second_stages() { # second_stages PART EPOCHS: a training that goes on from the averaged model
+# second_stages PART EPOCHS FOLDER: a training that goes on from the averaged model
+second_stages() {
   local -a words=("${training_words[@]}" "training.init_from=$exp_dir/averaged.pt")
-  local -a training_words=("${words[@]}")
-  local config=$second_config exp_dir=$exp_dir-$1 epochs=$2 start_epoch=0 epoch=0
+  local -a training_words=("${words[@]}" "${masking_words[@]}")
+  words=("${decoding_words[@]}" "${language_words[@]}")
+  local -a decoding_words=("${words[@]}")
+  local config=$second_config exp_dir=$3 epochs=$2 start_epoch=0 epoch=0
   model_stages "$1"
 }
 

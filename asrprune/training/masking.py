@@ -265,14 +265,13 @@ def check_joined(config: Config) -> None:
             "weight_pruning.method=pathways trains one language a step: set "
             "data.batches=monolingual"
         )
-    pathways = config.weight_pruning.pathways
-    if config.weight_pruning.method == "pathways" and pathways.protect:
-        if Path(pathways.masks) != Path(config.training.init_from):
-            raise UserError(
-                f"weight_pruning.pathways.protect=true: training.init_from="
-                f"{config.training.init_from} must be the model of "
-                f"weight_pruning.pathways.masks={pathways.masks}, whose weights are protected"
-            )
+    pathways, start = config.weight_pruning.pathways, config.training.init_from
+    protect = config.weight_pruning.method == "pathways" and pathways.protect
+    if protect and Path(pathways.masks) != Path(start):
+        raise UserError(
+            f"weight_pruning.pathways.protect=true: training.init_from={start} must be the model "
+            f"of weight_pruning.pathways.masks={pathways.masks}, whose weights are protected"
+        )
     data = config.data_pruning
     if data.detrend or data.policy in UNSCORED_POLICIES or not mixes_sizes(config.weight_pruning):
         return

@@ -144,11 +144,9 @@ class PathwaysOptions:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name what is protected")
         if self.protect and self.grad == "all":
             raise UserError(f"{prefix}protect=true: {prefix}grad=all moves what is protected")
-        if not self.adapt and (self.most < 1 or self.score != "magnitude"):
-            name = "most" if self.most < 1 else "score"
+        if not self.adapt and self.most < 1:
             raise UserError(
-                f"{prefix}{name}={getattr(self, name)}: is for masks that adapt, and "
-                f"{prefix}adapt=false"
+                f"{prefix}most={self.most:g}: is for masks that adapt, and {prefix}adapt=false"
             )
 
 

@@ -143,6 +143,16 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     assert commonvoice.commands() == [
         f"asrprune {verb}" for verb in ("decode", "score", "pathways")
     ]
+    # nor are options of masks any of its own
+    masks, there = "weight_pruning.pathways.grad=all", ["--pathways-tag", "all"]
+    run(commonvoice, *words, "--use-averaged-model", "false", *there, masks)
+    lines = [line for line in commonvoice.log.read_text().splitlines() if " train " in line]
+    pathways, dense, train = lines
+    assert "conf/pathways.yaml" in pathways and pathways.count(masks) == 1
+    assert "conf/emformer_streaming.yaml" in dense and "init_from" not in dense
+    assert masks not in dense
+    assert train.count(masks) == 1 and "--exp-dir exp/emformer_streaming-all " in train
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in PATHWAYS]
     run(commonvoice, *words, "--pathways-config", "", "--tag", "given", *own)
     (line,) = [line for line in commonvoice.log.read_text().splitlines() if " decode " in line]
     assert own[0] in line and own[1] in line
@@ -177,6 +187,7 @@ def test_an_edited_alphabet_makes_the_manifests_again(commonvoice, add_language)
 
 
 def test_other_tables_can_be_trained_on(commonvoice, add_language):
+    """The clips of validated.tsv that are tested on are left out in stage 3 (validate)."""
     folder = add_language("en")
     shutil.copy(folder / "train.tsv", folder / "validated.tsv")
     run(commonvoice, "--langs", "en", "--train-splits", "validated-en", "--stop-stage", "features")
@@ -263,6 +274,9 @@ def test_a_corpus_that_is_not_there(commonvoice, add_language):
         (("--test-splits", "test"), "'test' is no split"),
         (("--train-splits", "train-en", "--dev-splits", "dev-en", "--test-splits", "test-en"),
          "fr has no split"),
+        (("--train-splits", "train-en"), "fr has no split in --train-splits, and pathways are of"),
+        (("--pathways-epochs", "2", "--avg", "3"), "--avg 3: of the 2 of --pathways-epochs"),
+        (("--epochs", "1", "--avg", "3"), "--avg 3: of the 1 of --epochs"),
     ],
 )  # fmt: skip
 def test_languages_and_splits_that_do_not_fit(words, message, commonvoice):
@@ -299,6 +313,22 @@ def spoil_short_line(folder: Path) -> str:
     with open(folder / "train.tsv", "a") as file:
         file.write("me\tcommon_voice_en_9.mp3\n")
     return "en/train.tsv, line 5: 2 fields, where the first line has 13"
+
+
+def spoil_lines(folder: Path) -> str:
+    """Both are found before any clip is opened."""
+    with open(folder / "test.tsv", "a") as file:
+        file.write("me\n\n")
+        file.write((folder / "test.tsv").read_text().splitlines()[2] + "\n")
+    return (
+        "en/test.tsv, line 5: 1 fields, where the first line has 13: mend the line or delete it ("
+    )
+
+
+def spoil_duplicate(folder: Path) -> str:
+    lines = (folder / "dev.tsv").read_text().splitlines(keepends=True)
+    (folder / "dev.tsv").write_text("".join([*lines, lines[2]]))
+    return "en/dev.tsv, line 5: common_voice_en_dev1.mp3 is the clip of line 3 too: delete one of"
 
 
 def spoil_no_speaker(folder: Path) -> str:

@@ -299,6 +299,19 @@ def test_each_language_begins_with_a_mask_of_its_own(make, trained, models, tmp_
         resume(make("another", {"masks": pattern}))
 
 
+def test_one_language_by_itself(make):
+    """Its mask follows the weights that it trains, from what one mask for all was."""
+    options = {"data__languages": ["en"], "data__dev": ["dev-en"], "training__epochs": 4}
+    trainer = make("exp", **options)
+    resume(trainer)
+    assert trainer.run() == 0
+    lines = (trainer.folder / "log" / "metrics.jsonl").read_text().splitlines()
+    news = [line for line in map(json.loads, lines) if line["kind"] == "pathway-en"]
+    assert len(news) > 3 and any(line["changed"] for line in news[1:])
+    assert trainer.masking.bank.names == ["en"] and news[-1]["density"] == news[-1]["union"]
+    assert news[-1]["density"] == pytest.approx(0.3, abs=0.02)
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_cuts_of_some_languages(lazy, make):
     trainer = make("exp", data__languages=["cy", "en"], data__lazy=lazy)
@@ -346,6 +359,15 @@ def test_a_language_is_added_and_the_others_do_not_move(trained, corpus, make):
         resume(again)
         assert again.run() == 0
         assert_same(again.state_dict(), trainer.state_dict())
+        together = make("together", {"masks": str(trained)}, **options)
+        resume(together)
+        assert together.run() == 0
+        bank, after = together.masking.bank, together.model.state_dict()
+        assert set(bank.names) == {*LANGUAGES, "de"}
+        assert any((after[name] != before["model"][name])[kept[name]].any() for name in kept)
+        fixed = make("fixed", {"masks": str(trained), "adapt": False}, **options)
+        with pytest.raises(UserError, match="there is no mask of de, but of .* Add one"):
+            resume(fixed)
     finally:
         cuts.write_bytes(original)
 
@@ -356,7 +378,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     config = masked_config(
         corpus,
-        masking(),
+        masking(score="sensitivity", most=0.55),
         data__batches="monolingual",
         data__max_duration=3.0,
         data__dev=["dev-en"],
@@ -427,7 +449,6 @@ def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
         ({"protect": True}, "protect=true: weight_pruning.pathways.masks must name what is"),
         ({"protect": True, "masks": "a.pt", "grad": "all"}, "grad=all moves what is protected"),
         ({"protect": True, "masks": "{language}.pt"}, "masks must name one file for all"),
-        ({"adapt": False, "score": "sensitivity"}, "score=sensitivity: is for masks that adapt"),
         ({"adapt": False, "most": 0.5}, "most=0.5: is for masks that adapt"),
     ):
         with pytest.raises(UserError, match=message):

@@ -27,6 +27,7 @@ data_dir=data         # what stages 1 to 4 make
 config=conf/emformer_streaming.yaml # model and training
 pathways_config=conf/pathways.yaml # then go on with a mask for each language; empty: do not
 pathways_epochs=      # (integer) how long; empty: as in that configuration
+pathways_tag=pathways # where: exp/<tag>-pathways
 tag=                  # name of the experiment; empty: the stem of --config
 exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
 speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
@@ -72,6 +73,8 @@ read -ra languages <<<"$langs"
 train_splits=${train_splits:-${languages[*]/#/train-}}
 dev_splits=${dev_splits:-${languages[*]/#/dev-}}
 test_splits=${test_splits:-${languages[*]/#/test-}}
+[[ ${pathways_epochs:-$avg} -ge $avg ]] ||
+  fail "--avg $avg: of the $pathways_epochs of --pathways-epochs"
 corpus=commonvoice added_words=() second_config=$pathways_config
 . stages.sh
 . transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
@@ -85,7 +88,7 @@ for split in "${splits[@]}"; do features "$split"; done
 data_stages
 model_stages
 if [[ -n $second_config ]]; then
-  second_stages pathways "$pathways_epochs"
-  pathways_report "$exp_dir-pathways"
+  second_stages pathways "$pathways_epochs" "$exp_dir-$pathways_tag"
+  pathways_report "$exp_dir-$pathways_tag"
 fi
 finish "${scores[@]}"

@@ -59,6 +59,7 @@ BEGINNINGS = {
 ENDINGS = {
     "en": "an' o' th' ol'",
     "it": "po' mo' be' di' da' fa' sta' va' to' ca' vo' de' ne' co' a'",
+    "mt": "ta' ma' sa' jista' tista' nista' jisma' tisma' nisma' sema' qata' qala' seba' disa'",
 }
 # Here "the dogs' tails" ends a word as well, where no quotation was opened before.
 GENITIVES = ("en",)

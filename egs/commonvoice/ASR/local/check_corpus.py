@@ -3,7 +3,7 @@
     python3 local/check_corpus.py download/cv-corpus-21.0-2025-03-14 fr train dev test
 
 CommonVoice cannot be fetched by a program: its licence is agreed to on a page. Here what is missing
-is named with what to do, and every table is looked into, so that no run stops at it hours later.
+is named with what to do, and every table is read, so that no run stops at a line hours later.
 """
 
 import argparse
@@ -11,12 +11,12 @@ import os
 import sys
 from pathlib import Path
 
-from tables import read_table
+from tables import check_table
 
 from asrprune.arguments import Parser
 from asrprune.errors import UserError
 
-PAGE = "https://commonvoice.mozilla.org/datasets"
+PAGE = "https://commonvoice.mozilla.org/datasets (releases since 23.0: Mozilla Data Collective)"
 WAYS_OUT = (
     "Leave the language out of --langs, or choose other tables of it with --train-splits, "
     "--dev-splits and --test-splits"
@@ -43,7 +43,7 @@ def check(args: argparse.Namespace) -> None:
     if not folder.is_dir():
         raise UserError(explain_missing(args.release, args.language))
     for name in args.tables:
-        if next(read_table(folder / f"{name}.tsv"), None) is None:
+        if not check_table(folder / f"{name}.tsv"):
             raise UserError(
                 f"{folder / name}.tsv has no utterance: {args.language} has no data for the split "
                 f"{name}-{args.language}. {WAYS_OUT}; there are: {tables(folder)}"

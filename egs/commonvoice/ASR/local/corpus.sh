@@ -44,13 +44,16 @@ find_tables() { # find_tables LANGUAGE
 check_splits() { # every split is a table of a language, and every language has one
   local split lang
   for split in "${splits[@]}"; do
-    [[ $split =~ ^[a-z]+-(.+)$ && " $langs " == *" ${BASH_REMATCH[1]} "* ]] ||
+    [[ $split =~ ^[a-z]+-(.+)$ && " ${languages[*]} " == *" ${BASH_REMATCH[1]} "* ]] ||
       fail "'$split' is no split of --langs '$langs'; one is called train-${languages[0]}"
   done
   for lang in "${languages[@]}"; do
     find_tables "$lang"
     [[ ${#tables[@]} -gt 0 ]] ||
       fail "--langs: $lang has no split in --train-splits, --dev-splits or --test-splits"
+    [[ -z $pathways_config || " ${train[*]} " == *-"$lang "* ]] ||
+      fail "--langs: $lang has no split in --train-splits, and pathways are of languages that are" \
+        "trained: add one, leave $lang out, or train the dense model alone (--pathways-config '')"
   done
 }
 

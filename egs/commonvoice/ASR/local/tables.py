@@ -27,11 +27,34 @@ class Utterance:
     details: dict[str, str] = field(default_factory=dict)  # of KEPT, what is not empty
 
 
-def read_table(path: Path) -> Iterator[Utterance]:
+def check_table(path: Path) -> int:
+    """See that all lines of a table are as they should be; returns how many there are.
+
+    :raises UserError: as of `read_table`, with the number of such lines; or a clip is in two lines.
+    """
+    bad: list[str] = []
+    lines: dict[str, int] = {}
+    count = 0
+    for utterance in read_table(path, bad):
+        count += 1
+        first = lines.setdefault(utterance.clip, utterance.line)
+        if first != utterance.line:
+            bad.append(
+                f"{path}, line {utterance.line}: {utterance.clip} is the clip of line {first} too: "
+                "delete one of them"
+            )
+    if bad:
+        more = f" ({len(bad)} lines of the table are not in order)" if len(bad) > 1 else ""
+        raise UserError(bad[0] + more)
+    return count
+
+
+def read_table(path: Path, bad: list[str] | None = None) -> Iterator[Utterance]:
     """The utterances of a table, line by line.
 
+    :param bad: gets what is wrong with lines, which are then left out; None: the first is an error.
     :raises UserError: it is missing, no UTF-8, lacks a column, or a line has another number of
-        fields than the head.
+        fields than the head, or no clip or speaker.
     """
     try:
         # lines end where a line feed is, and nowhere else: sentences hold what splitlines() knows
@@ -39,8 +62,16 @@ def read_table(path: Path) -> Iterator[Utterance]:
             columns = _fields(file.readline())
             _check_columns(path, columns)
             for number, line in enumerate(file, 2):
-                if line.strip():
-                    yield _utterance(path, number, columns, _fields(line))
+                if not line.strip():
+                    continue
+                try:
+                    utterance = _utterance(path, number, columns, _fields(line))
+                except UserError as error:
+                    if bad is None:
+                        raise
+                    bad.append(str(error))
+                    continue
+                yield utterance
     except FileNotFoundError as error:
         raise UserError(
             f"{path} does not exist: unpack the language again, or choose other tables with "
