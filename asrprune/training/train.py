@@ -214,7 +214,10 @@ def build_trainer(
     training_data = TrainingData(
         sampler,
         dataset,
-        sampler.index.duration.sum(dtype=float) if data.languages else about["train"]["seconds"],
+        # a plain float: what it goes into (rates, sparsities) is written to checkpoints
+        float(sampler.index.duration.sum(dtype=float))
+        if data.languages
+        else about["train"]["seconds"],
         {name: open_cuts(manifest_dir, data.corpus, name) for name in data.dev},
     )
     trainer = Trainer(config, model, training_data, ranks, folder)

@@ -310,6 +310,13 @@ def test_one_language_by_itself(make):
     assert len(news) > 3 and any(line["changed"] for line in news[1:])
     assert trainer.masking.bank.names == ["en"] and news[-1]["density"] == news[-1]["union"]
     assert news[-1]["density"] == pytest.approx(0.3, abs=0.02)
+    checkpoints = numbered(trainer.folder, "checkpoint")
+    path = checkpoints[len(checkpoints) // 3]  # amid the ramp
+    again = make("again", **options)
+    torch.save(load_checkpoint(path), again.folder / path.name)
+    resume(again)
+    assert again.run() == 0
+    assert_same(trainer.state_dict(), again.state_dict())
 
 
 @pytest.mark.parametrize("lazy", [False, True])
