@@ -1,8 +1,8 @@
 """Check every cut, list the rejected ones with their reasons, and compute the corpus' statistics.
 
 Training cuts of all splits are merged and put in an order that depends on the seed and their ids
-only; those that are in an evaluation set as well, copies with changed speed included, are left out.
-Rejecting an evaluation cut changes error rates, so durations are no reason there.
+only. Those that are in another split, of evaluation, as well are left out, with their copies of
+changed speed. Rejecting an evaluation cut changes error rates, so durations are no reason there.
 
 A *defect* (an empty transcript, a duplicate id, damaged features, ...) stops the run unless
 --allow-rejected admits the share. What the duration limits leave out is a wanted selection: it is
@@ -156,7 +156,14 @@ def main(args: argparse.Namespace) -> None:
             check_set(args, empty_set(split), [split], Limits())
             for split in dict.fromkeys(args.eval)
         ]
-        held_out = {cut_id: checked.name for checked in evaluation for cut_id in checked.valid.ids}
+        held_out: dict[str, str] = {}
+        for checked in evaluation:
+            if checked.name in args.train:  # asked for by name, as to see a model learn by heart
+                log.warning(
+                    "%s is trained on and tested on: its error rates say nothing", checked.name
+                )
+            else:
+                held_out |= dict.fromkeys(checked.valid.ids, checked.name)
         train = check_set(args, empty_set("train"), args.train, training_limits(args), held_out)
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
         write_rejections(listed, [train, *evaluation])

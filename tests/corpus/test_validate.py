@@ -298,6 +298,12 @@ def test_what_is_tested_on_is_not_trained_on(corpus, caplog):
         run("--eval", "train")
 
 
+def test_a_split_may_be_for_both_if_named_for_both(corpus, caplog):
+    run("--eval", "test", train=("train", "test"))
+    assert "test is trained on and tested on: its error rates say nothing" in caplog.text
+    assert len(ids("train")) == 30 and len(ids("test")) == 3
+
+
 def test_no_language_vanishes(corpus):
     for index in range(27):
         change(index, lambda cut: cut["supervisions"][0].update(language="en"))
