@@ -124,8 +124,9 @@ def _apply(config: Any, words: Sequence[str]) -> Any:
         if named and named[-1] != config[section][name]:
             OmegaConf.update(config, options, {}, merge=False)
     for values in parsed:
-        config = _fill(config, values, "command line")
-    return config
+        _check_kinds(Config(), OmegaConf.to_container(values), "command line")
+    # one by one they would be copied with the whole config, each time
+    return _fill(config, OmegaConf.merge({}, *parsed), "command line")
 
 
 def _take_preset(config: Any, values: Any) -> None:

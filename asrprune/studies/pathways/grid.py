@@ -41,6 +41,7 @@ def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[La
         for seed in part.seeds
     }
     cells: dict[str, LanguagesCell] = {}
+    epochs: dict[str, int] = {}
     for seed, place in sorted(wanted):
         method = places[place]
         pruned = sorted(
@@ -52,8 +53,9 @@ def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[La
         )
         for languages in _parts(options, method):
             words = [*options.words, *more, *_words(options, method, languages, seed)]
-            # a misspelt word is found here, before hours of training
-            config = load_config(options.config, words)
+            # a misspelt word is found here, before hours of training; seeds do not differ in that
+            if method not in epochs:
+                epochs[method] = load_config(options.config, words).training.epochs
             name, after = _name(options, method, languages, seed), []
             for source in _after(options, method, languages, seed):
                 after.append(cells[source])
@@ -62,7 +64,7 @@ def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[La
                 method=method,
                 seed=seed,
                 words=tuple(words),
-                epochs=config.training.epochs,
+                epochs=epochs[method],
                 after=tuple(source.name for source in after),
                 languages=languages,
                 pruned=tuple(pruned),
