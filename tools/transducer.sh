@@ -13,7 +13,10 @@
 #
 # Recipes of several languages have the options bpe_balance and max_unknown as well.
 
-[[ ${epochs:-$avg} -ge $avg ]] || fail "--avg $avg: of the $epochs of --epochs"
+for name in epochs pathways_epochs; do # no more is averaged than is trained
+  [[ ${!name:-$avg} -ge $avg ]] || default avg "${!name}"
+  [[ ${!name:-$avg} -ge $avg ]] || fail "--avg $avg: of the ${!name} of --${name//_/-}"
+done
 [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
 # nproc answers with OMP_NUM_THREADS where that is set
 [[ $jobs -gt 0 ]] || jobs=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)

@@ -73,8 +73,6 @@ read -ra languages <<<"$langs"
 train_splits=${train_splits:-${languages[*]/#/train-}}
 dev_splits=${dev_splits:-${languages[*]/#/dev-}}
 test_splits=${test_splits:-${languages[*]/#/test-}}
-[[ ${pathways_epochs:-$avg} -ge $avg ]] ||
-  fail "--avg $avg: of the $pathways_epochs of --pathways-epochs"
 corpus=commonvoice added_words=() second_config=$pathways_config
 . stages.sh
 . transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
