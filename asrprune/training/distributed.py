@@ -25,6 +25,8 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    store: dist.Store | None = None
+    """Where the ranks of a group meet; one rank alone has none."""
 
     @property
     def first(self) -> bool:
@@ -73,6 +75,30 @@ class Ranks:
             with explain_lost_rank():
                 dist.barrier()
 
+    def leave(self, together: bool = True) -> None:
+        """Leave the group, if there is one.
+
+        :param together: all ranks come here. They then wait for each other, in the store: a
+            collective may still run on one rank when it is over on another, and fails if that one
+            closes its connections.
+        """
+        if not dist.is_initialized():
+            return
+        try:
+            if together and self.store:
+                with explain_lost_rank():
+                    self._meet("leaving", self.world)
+                    # the first one may hold the store, and so goes last
+                    self._meet("gone", self.world - 1, comes=not self.first, waits=self.first)
+        finally:
+            dist.destroy_process_group()
+
+    def _meet(self, place: str, count: int, comes: bool = True, waits: bool = True) -> None:
+        if comes and self.store.add(place, 1) == count:
+            self.store.set(f"all {place}", "")
+        if waits:
+            self.store.wait([f"all {place}"])
+
 
 def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:
     """Join the ranks that ``torchrun`` started (its RANK, LOCAL_RANK and WORLD_SIZE), or be alone.
@@ -81,18 +107,14 @@ def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     place = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
-    if world > 1:
-        backend = "nccl" if place.type == "cuda" else "gloo"
-        dist.init_process_group(
-            backend, init_method, timedelta(minutes=10), world_size=world, rank=rank
-        )
-    return Ranks(rank, world, place)
-
-
-def stop_ranks() -> None:
-    """Leave the group, if there is one."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    if world == 1:
+        return Ranks(rank, world, place)
+    limit = timedelta(minutes=10)
+    store, rank, world = next(dist.rendezvous(init_method, rank, world, timeout=limit))
+    store.set_timeout(limit)
+    backend = "nccl" if place.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=limit, world_size=world, rank=rank, store=store)
+    return Ranks(rank, world, place, store)
 
 
 def _device(wanted: str, local_rank: int) -> torch.device:

@@ -116,7 +116,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
     from asrprune.data_pruning.record import write_index
     from asrprune.environment import git_state, machine, versions
     from asrprune.files import open_locked
-    from asrprune.training.distributed import start_ranks, stop_ranks
+    from asrprune.training.distributed import start_ranks
     from asrprune.training.metrics import log_to_file
     from asrprune.training.resume import resume
 
@@ -127,6 +127,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
         torch.use_deterministic_algorithms(True)
     ranks = start_ranks(config.training.device)
     handler = lock = None
+    together = False
     try:
         if ranks.first:
             lock = open_locked(
@@ -148,6 +149,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
         if config.training.oom_scan:
             scan_memory(trainer)
         stopped_by = trainer.run()
+        together = True
         if not ranks.first:
             return 128 + stopped_by if stopped_by else 0
         if stopped_by:
@@ -168,7 +170,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
             handler.close()
         if lock:
             lock.close()
-        stop_ranks()
+        ranks.leave(together)
 
 
 def build_trainer(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from asrprune.corpus.batches import open_cuts
 from asrprune.data_pruning.ranks import gather_from_ranks, sum_over_ranks
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
-from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
+from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.train import build_trainer, read_statistics
 from asrprune.training.trainer import Position
@@ -67,7 +68,24 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     shake(trainer.model)
     assert trainer.run() == 0
     torch.save(dict(trainer.model.state_dict()), root / f"rank{rank}.pt")
-    stop_ranks()
+    ranks.leave()
+
+
+def leaving_main(rank: int, root: Path, late: int) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="3", LOCAL_RANK="0")
+    ranks = start_ranks("cpu", f"file://{root}/rendezvous")
+    time.sleep(0.5 * (rank == late))
+    times = [time.monotonic()]
+    ranks.leave()
+    (root / f"{rank}.json").write_text(json.dumps([*times, time.monotonic()]))
+
+
+@pytest.mark.parametrize("late", [0, 2])
+def test_ranks_leave_together(late, tmp_path):
+    """What is over on one rank may still run on another, which fails if the first one has gone."""
+    mp.spawn(leaving_main, (tmp_path, late), nprocs=3)
+    times = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
+    assert min(went for _, went in times) > max(came for came, _ in times)
 
 
 def check_sums(ranks: Ranks) -> None:

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
-from asrprune.training.distributed import start_ranks, stop_ranks
+from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.weight_pruning.bank import MaskBank
@@ -200,7 +200,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     fresh = trainer_of(config, corpus, root / "fresh", ranks)
     fresh.data.start_epoch(1)
     check_one_byte(ranks, fresh, fresh.masking.state_dict())
-    stop_ranks()
+    ranks.leave()
 
 
 def test_ranks_with_other_sub_networks_hold_equal_bits(tiny_corpus, tmp_path):

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from asrprune import cli
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
-from asrprune.training.distributed import start_ranks, stop_ranks
+from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from tests.languages import LANGUAGES, in_languages, write_lines
@@ -411,7 +411,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     again.masking.load_state_dict(state)
     with pytest.raises(UserError, match=r"the mask bank of rank 1 differs .* \(step 40\): the"):
         again.masking.start_step(40, 0.9, "en")
-    stop_ranks()
+    ranks.leave()
 
 
 def test_two_ranks_agree_on_language_and_masks(corpus, tmp_path):

@@ -14,7 +14,7 @@ from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
-from asrprune.training.distributed import Ranks, start_ranks, stop_ranks
+from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.training.train import build_trainer, scan_memory
@@ -132,7 +132,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     for workers in (0, 2):
         check_resume(ranks, root, corpus, POLICIES, workers)
-    stop_ranks()
+    ranks.leave()
 
 
 def test_resume_after_every_batch_on_two_ranks(tiny_corpus, tmp_path):

@@ -9,7 +9,7 @@ import torch
 import torch.multiprocessing as mp
 
 from asrprune.training.checkpoint import load_checkpoint, numbered
-from asrprune.training.distributed import start_ranks, stop_ranks
+from asrprune.training.distributed import start_ranks
 from asrprune.training.resume import resume
 from asrprune.training.train import build_trainer
 from tests.conftest import tiny_config
@@ -63,7 +63,7 @@ def rank_main(rank: int, world: int, corpus, root: Path, workers: tuple[int, ...
             step = int(path.stem.split("-")[1])
             assert len(order) == step + len(rest), (step, len(order), len(rest))
             assert_same(load_checkpoint(numbered(part, "checkpoint")[-1]), expected)
-    stop_ranks()
+    ranks.leave()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
