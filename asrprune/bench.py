@@ -8,6 +8,7 @@ from asrprune.errors import nearest
 
 # what -> (module, one line of help); imported only when it is asked for
 _BENCHMARKS = {
+    "export": ("asrprune.export.benchmark", "exported networks in sherpa-onnx"),
     "loss": ("asrprune.transducer.benchmark", "pruned loss against torchaudio's full one"),
     "masks": ("asrprune.training.mask_benchmark", "masks of weights, and gated steps"),
     "pathways": ("asrprune.decoding.benchmark", "switching languages while decoding"),

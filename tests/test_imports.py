@@ -30,7 +30,7 @@ MAY_IMPORT = {
     | {"config", "corpus", "transducer", "scoring", "training", "weight_pruning"},
     # a model file is what decoding reads
     "export": FOUNDATIONS
-    | {"config", "corpus", "decoding", "training", "transducer", "weight_pruning"},
+    | {"config", "corpus", "decoding", "scoring", "training", "transducer", "weight_pruning"},
     "studies": FOUNDATIONS
     | {"config", "corpus", "data_pruning", "decoding", "export", "scoring", "training"}
     | {"transducer", "weight_pruning"},

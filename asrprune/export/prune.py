@@ -15,7 +15,7 @@ from pathlib import Path
 
 from asrprune.config import override
 from asrprune.errors import UserError
-from asrprune.export.extract import Source, open_source
+from asrprune.export.source import Source, open_source
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.weight_pruning.pathways import narrow
 

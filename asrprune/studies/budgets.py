@@ -10,7 +10,7 @@ import torch
 from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, Measure, parse_amount
-from asrprune.export.extract import SPARSEST, sparsest_untrained
+from asrprune.export.source import SPARSEST, sparsest_untrained
 from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
 from asrprune.weight_pruning.blocks import LEVELS, level_of

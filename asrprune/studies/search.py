@@ -24,7 +24,7 @@ from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.decode import choose_device
 from asrprune.errors import UserError
 from asrprune.export.budget import Amount, Measure
-from asrprune.export.extract import Source, open_source
+from asrprune.export.source import Source, open_source
 from asrprune.files import write_json
 from asrprune.options import check
 from asrprune.studies.budgets import Budget, budget_of, check_budgets, choices_of, unit_of

@@ -6,7 +6,7 @@ import torch
 from asrprune import cli
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
-from asrprune.export.extract import open_source
+from asrprune.export.source import open_source
 from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.masking import make_bank
@@ -86,7 +86,7 @@ def test_the_least_sparsity_within_a_budget(models, tmp_path):
     [
         (("--budget", "1kB"), r"--budget: 0.001 MB are less than the smallest sub-network has"),
         (("--budget", "5"), "'5' is no size, such as 800kB or 5MB"),
-        (("--sparsity", "1.5"), "--sparsity 1.5: must be between 0 and 1"),
+        (("--sparsity", "1.5"), "--sparsity 1.5: a sparsity is between 0 and 1"),
         (("--sparsity", "0.5", "weight_pruning.block=16x1"), "has the masks of its training"),
     ],
 )
@@ -169,7 +169,7 @@ def test_the_best_of_a_search_within_the_size_of_a_sparsity(
         ("supernet", ("--budget", "1kB"), "0.001 MB are less than the smallest sub-network of"),
         ("supernet", ("--budget", "1kB"), "search with --budgets 0.001MB"),
         ("supernet", ("--sparsity", "0.9"), "are less than the smallest sub-network of"),
-        ("supernet", ("--sparsity", "2"), "--sparsity 2.0: must be between 0 and 1"),
+        ("supernet", ("--sparsity", "2"), "--sparsity 2: a sparsity is between 0 and 1"),
     ],
 )
 def test_a_search_that_does_not_fit(method, words, message, table, models, tmp_path, capsys):

@@ -4,7 +4,7 @@ import pytest
 
 from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure
-from asrprune.export.extract import SPARSEST, open_source
+from asrprune.export.source import SPARSEST, open_source
 from asrprune.studies.budgets import budget_of, choices_of, unit_of
 
 

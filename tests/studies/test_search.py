@@ -13,7 +13,7 @@ from asrprune.corpus.batches import open_cuts
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
 from asrprune.export.budget import MULTIPLY_ADDS, Measure
-from asrprune.export.extract import open_source
+from asrprune.export.source import open_source
 from asrprune.studies import dev_set
 from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint

@@ -59,7 +59,7 @@ def masks_of(path: Path, languages: tuple[str, ...]) -> tuple[dict[str, Record],
     By language its ``density``, ``parameters`` and ``bytes`` (packed, float32); then the model's
     ``union_density``, ``union_bytes`` and ``overlaps``, by pair of languages (Jaccard).
     """
-    from asrprune.export.extract import open_source
+    from asrprune.export.source import open_source
 
     source = open_source(path, [])
     bank = source.bank

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from asrprune.export.extract import Source
+from asrprune.export.source import Source
 from asrprune.studies.pathways_report.renewals import Renewals
 from asrprune.weight_pruning.bank import Choice, MaskBank
 from asrprune.weight_pruning.sharing import intersection, sharing

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from asrprune.errors import UserError
-from asrprune.export.extract import Source, open_source
+from asrprune.export.source import Source, open_source
 from asrprune.files import write_json, write_text
 from asrprune.studies.pathways_report.markdown import markdown
 from asrprune.studies.pathways_report.plots import draw_masks, draw_training

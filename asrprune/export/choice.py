@@ -1,0 +1,129 @@
+"""Which sub-network of a model is taken: by its sparsity, its size, or its language."""
+
+import argparse
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrprune.errors import UserError
+from asrprune.export.budget import BYTES, Amount, Measure, parse_amount
+from asrprune.export.source import Source
+from asrprune.files import read_json
+from asrprune.weight_pruning.bank import Choice
+from asrprune.weight_pruning.pathways import pathway_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A sub-network as it is asked for: by one of the three."""
+
+    asked: str  # the option, or the word, for messages
+    sparsity: float | None = None
+    budget: Amount | None = None
+    language: str | None = None
+
+
+def wanted_of(word: str) -> Wanted:
+    """What a word asks for: ``0.7`` a sparsity, ``5MB`` or ``120MMAC`` a size, else a language."""
+    try:
+        return Wanted(word, sparsity=float(word))
+    except ValueError:
+        pass
+    try:
+        return Wanted(word, budget=parse_amount(word))
+    except argparse.ArgumentTypeError:
+        return Wanted(word, language=word)
+
+
+def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice:
+    """The sub-network of a model that is asked for.
+
+    With a budget, the least sparsity, the same in all layers, whose packed weights fit; with
+    ``search``, a ``pareto.json`` (stage 7), the best sub-network within the budget that it knows,
+    or within the size that one sparsity for all layers gives.
+
+    :raises UserError: the model has no such sub-network, or the file is none of its search.
+    """
+    if wanted.language:
+        return _pathway(source, wanted, search)
+    if search:
+        size = wanted.budget
+        if size is None:
+            bank = source.bank
+            size = Amount(bank.sizes(_sparsity(wanted)).float32_bytes, BYTES)
+        return searched(search, size, source)
+    return _uniform(source, wanted)
+
+
+def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
+    """The sparsities of the best sub-network of a ``pareto.json`` that is within a budget.
+
+    :raises UserError: the file is missing, another one, or of another model; none is within.
+    """
+    content = read_json(path)
+    try:
+        digest, name = content["model_digest"], content["model"]
+        networks = [one["best"] for one in content["budgets"]]
+        sizes = [one[budget.unit] for one in networks]
+        ranked = sorted(networks, key=lambda one: (one["fitness"], one["bytes"]))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is no pareto.json; the search stage (7) makes it") from error
+    if digest != source.digest:
+        raise UserError(
+            f"{path} is of another model than {source.path}, or of other masks of it: of {name} "
+            "as it was. Search again (stage 7)"
+        )
+    if None in sizes:
+        raise UserError(f"{path} knows no multiply-adds: give the budget in bytes, such as 5MB")
+    for network in ranked:
+        if network[budget.unit] <= budget.value:
+            return network["sparsities"]
+    raise UserError(
+        f"{budget.written()} are less than the smallest sub-network of {path} has, "
+        f"{Amount(min(sizes), budget.unit)}; search with --budgets {budget.written(between='')}"
+    )
+
+
+def _pathway(source: Source, wanted: Wanted, search: Path | None) -> str:
+    if search:
+        raise UserError("--search: is for a supernet; leave it out, or the language")
+    if not source.bank.names:
+        raise UserError(
+            f"{wanted.asked}: {source.path} has no pathways of languages; sub-networks of it are "
+            "named by sparsity, such as 0.7, or by size, such as 5MB"
+        )
+    try:
+        return pathway_of(source.bank.names, wanted.language)
+    except UserError as error:
+        raise UserError(f"{wanted.asked}: {source.path}: {error}") from error
+
+
+def _sparsity(wanted: Wanted) -> float:
+    if not 0 <= wanted.sparsity <= 1:
+        raise UserError(f"{wanted.asked}: a sparsity is between 0 and 1")
+    return wanted.sparsity
+
+
+def _uniform(source: Source, wanted: Wanted) -> float:
+    """The sparsity of all layers that was asked for."""
+    if source.bank.names:
+        raise UserError(
+            f"{wanted.asked}: {source.path} has a pathway for each language, and no sizes: name "
+            f"one of {', '.join(source.bank.names)}"
+        )
+    if wanted.budget:
+        measure = Measure(source.model, source.bank, wanted.budget.unit)
+        found = measure.within(wanted.budget.value, source.sparsest, wanted.asked)
+        return source.sparsest if source.single else found
+    if source.single and abs(_sparsity(wanted) - source.sparsest) > 1e-9:
+        raise UserError(
+            f"{wanted.asked}: {source.path} was pruned gradually, and has the one size of sparsity "
+            f"{source.sparsest:g}; other sizes are in a supernet (weight_pruning.method=supernet)"
+        )
+    if _sparsity(wanted) > source.sparsest + 1e-9:
+        log.warning(
+            "%s: no sub-network above sparsity %g was trained", wanted.asked, source.sparsest
+        )
+    return wanted.sparsity

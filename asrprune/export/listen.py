@@ -1,0 +1,94 @@
+"""Recognise audio files, or what the microphone hears, with an exported network (sherpa-onnx).
+
+A streaming network writes while it listens. Without files it hears the microphone, until Ctrl-C.
+"""
+
+import argparse
+import queue
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from asrprune.arguments import true_or_false
+from asrprune.errors import UserError
+from asrprune.export.sherpa import RATE, Recogniser
+
+PIECE = 0.1  # seconds that are given to the network at once
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``asrprune listen``."""
+    parser.add_argument(
+        "--network", type=Path, required=True, help="a folder of stage 10, such as exp/x/onnx/whole"
+    )
+    parser.add_argument("--int8", type=true_or_false, default=False, help="its int8 files")
+    parser.add_argument("--threads", type=int, default=1, help="that compute")
+    parser.add_argument("files", nargs="*", type=Path, help="WAV, FLAC, Ogg or MP3 of any rate")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write a line a file, ``name<TAB>text``; of the microphone, what it has heard."""
+    recogniser = Recogniser(args.network, args.int8, args.threads)
+    live = sys.stdout.isatty()
+    for path in args.files:
+        samples, rate = read_audio(path)
+        pieces = np.array_split(samples, max(1, round(len(samples) / (PIECE * rate))))
+        _show(f"{path}\t", recogniser.live(pieces, rate), live)
+    if not args.files:
+        _show("", recogniser.live(_microphone(), RATE), live)
+
+
+def read_audio(path: Path) -> tuple[np.ndarray, int]:
+    """The first channel of an audio file, (n,) float32 in [-1, 1], and its rate.
+
+    :raises UserError: it is missing, or no audio.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise UserError(f"{path} cannot be read as audio: {error}") from error
+    return samples[:, 0], rate
+
+
+def _show(name: str, texts: Iterator[str], live: bool) -> None:
+    text = ""
+    for text in texts:
+        if live:  # over what was there before
+            sys.stdout.write(f"\r\x1b[K{name}{text}")
+            sys.stdout.flush()
+    sys.stdout.write("\n" if live else f"{name}{text}\n")
+
+
+def _microphone() -> Iterator[np.ndarray]:
+    """What comes in, until Ctrl-C.
+
+    :raises UserError: there is nothing to hear with.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: without the library PortAudio
+        raise UserError(
+            f"the microphone needs sounddevice: pip install 'asrprune[microphone]' ({error}). Or name "
+            "files"
+        ) from error
+    pieces: queue.Queue[np.ndarray] = queue.Queue()
+    try:
+        microphone = sounddevice.InputStream(
+            RATE,
+            int(PIECE * RATE),
+            channels=1,
+            dtype="float32",
+            callback=lambda piece, *_: pieces.put(piece[:, 0].copy()),
+        )
+    except sounddevice.PortAudioError as error:
+        raise UserError(f"no microphone can be opened: {error}. Or name files") from error
+    sys.stderr.write("listening; Ctrl-C ends\n")
+    with microphone:
+        try:
+            while True:
+                yield pieces.get()
+        except KeyboardInterrupt:
+            return

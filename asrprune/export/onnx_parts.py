@@ -1,0 +1,181 @@
+"""A transducer cut into the three networks that sherpa-onnx runs, with the numbers it reads.
+
+Its offline contract, and for streaming that of its models of type ``conformer``. Projections to the
+joiner's dimension belong to encoder and predictor (there called decoder), and so does what
+normalises features. The state of a stream is two tensors with the streams on axis 2: of each layer
+the keys and values of the left context, one after the other, and what its convolution has seen.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from asrprune.errors import UserError
+from asrprune.transducer.model import Transducer
+from asrprune.transducer.predictor import Stateless
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network with an example of its inputs."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    batch_axes: dict[str, int]  # of the inputs
+    time_axes: dict[str, int]  # of inputs of any length
+    metadata: dict[str, int | str]
+
+
+class OfflineEncoder(nn.Module):
+    """Whole utterances ``x`` (N, T, 80), ``x_lens`` (N,) -> (N, T', joiner_dim), (N,)."""
+
+    def __init__(self, model: Transducer):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        h, h_lens = self.model.encode(x, x_lens)
+        return self.model.joiner.project_encoder(h), h_lens
+
+
+class StreamingEncoder(nn.Module):
+    """A chunk and what it looks ahead to, ``x`` (N, T, 80), after ``processed_frames`` (N,).
+
+    The states are ``past`` (layers, 2 * left context, N, D) and ``history``
+    (layers, kernel_size - 1, N, D); without convolutions, the latter is one row that stays.
+    """
+
+    def __init__(self, model: Transducer):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, x: Tensor, past: Tensor, history: Tensor, processed_frames: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        encoder = self.model.encoder
+        keys, values = past.permute(2, 0, 1, 3).chunk(2, dim=2)
+        seen = history.permute(2, 0, 1, 3)[:, :, : encoder.history]
+        state = (keys, values, seen, processed_frames // encoder.subsampling)
+        h, (keys, values, seen, _) = self.model.encode_chunk(x, state)
+        past = torch.cat((keys, values), dim=2).permute(1, 2, 0, 3)
+        if encoder.history:
+            history = seen.permute(1, 2, 0, 3)
+        return self.model.joiner.project_encoder(h), past, history
+
+
+class Predictor(nn.Module):
+    """The last symbols ``y`` (N, context_size), -1 for none -> (N, joiner_dim)."""
+
+    def __init__(self, model: Transducer):
+        super().__init__()
+        self.predictor, self.joiner = model.predictor, model.joiner
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.joiner.project_predictor(self.predictor.mix(y).squeeze(1))
+
+
+class Joiner(nn.Module):
+    """Frames and predictor outputs, (N, joiner_dim) each -> scores of symbols (N, vocab_size)."""
+
+    def __init__(self, model: Transducer):
+        super().__init__()
+        self.joiner = model.joiner
+
+    def forward(self, encoder_out: Tensor, decoder_out: Tensor) -> Tensor:
+        return self.joiner(encoder_out, decoder_out)
+
+
+def cut(model: Transducer) -> dict[str, Part]:
+    """The parts of a model in evaluation mode: encoder, decoder and joiner.
+
+    :raises UserError: sherpa-onnx has no place for its predictor, or for its encoder's state.
+    """
+    predictor = model.predictor
+    if not isinstance(predictor, Stateless):
+        raise UserError(
+            f"the predictor {type(predictor).__name__} cannot be exported: sherpa-onnx knows "
+            "those that see the last symbols. Train with "
+            "model.predictor=asrprune.transducer.predictor:stateless"
+        )
+    streaming = getattr(model.encoder, "streaming", False)
+    joiner_dim = model.joiner.output.in_features
+    context = torch.zeros(2, predictor.context_size, dtype=torch.int64)
+    return {
+        "encoder": _streaming(model) if streaming else _offline(model),
+        "decoder": Part(
+            Predictor(model).eval(),
+            {"y": context},
+            ("decoder_out",),
+            {"y": 0},
+            {},
+            {"context_size": predictor.context_size, "vocab_size": model.vocab_size},
+        ),
+        "joiner": Part(
+            Joiner(model).eval(),
+            {name: torch.zeros(2, joiner_dim) for name in ("encoder_out", "decoder_out")},
+            ("logit",),
+            {"encoder_out": 0, "decoder_out": 0},
+            {},
+            {"joiner_dim": joiner_dim},
+        ),
+    }
+
+
+def _offline(model: Transducer) -> Part:
+    x = torch.zeros(2, 150, model.feature_mean.numel())
+    return Part(
+        OfflineEncoder(model).eval(),
+        {"x": x, "x_lens": torch.tensor([150, 121])},
+        ("encoder_out", "encoder_out_lens"),
+        {"x": 0, "x_lens": 0},
+        {"x": 1},
+        {"model_type": "conformer", "version": "1", "model_author": "asrprune"},
+    )
+
+
+def _streaming(model: Transducer) -> Part:
+    encoder = model.encoder
+    state = encoder.initial_state(2, torch.device("cpu"), torch.float32)
+    attributes = ("history", "left_context", "chunk_frames", "lookahead_frames", "subsampling")
+    if not all(hasattr(encoder, name) for name in attributes) or [
+        getattr(part, "ndim", 0) for part in state
+    ] != [4, 4, 4, 1]:
+        raise UserError(
+            f"the encoder {type(encoder).__name__} cannot be exported for streaming: its state is "
+            "not asrprune.transducer.streaming.State, which sherpa-onnx has a place for"
+        )
+    if not encoder.left_context:
+        raise UserError(
+            "an encoder without left context cannot be exported for streaming: sherpa-onnx keeps "
+            "one. Train with left_context_length of at least 1"
+        )
+    keys = state[0]
+    layers, dim = keys.shape[1], keys.shape[3]
+    window = encoder.chunk_frames + encoder.lookahead_frames
+    history = max(encoder.history, 1)
+    return Part(
+        StreamingEncoder(model).eval(),
+        {
+            "x": torch.zeros(2, window, model.feature_mean.numel()),
+            "past": torch.zeros(layers, 2 * encoder.left_context, 2, dim),
+            "history": torch.zeros(layers, history, 2, dim),
+            "processed_frames": torch.tensor([0, encoder.chunk_frames]),
+        },
+        ("encoder_out", "new_past", "new_history"),
+        {"x": 0, "past": 2, "history": 2, "processed_frames": 0},
+        {},
+        {
+            "model_type": "conformer",
+            "version": "1",
+            "model_author": "asrprune",
+            "num_encoder_layers": layers,
+            "T": window,
+            "decode_chunk_len": encoder.chunk_frames,
+            "left_context": 2 * encoder.left_context,
+            "encoder_dim": dim,
+            "pad_length": encoder.lookahead_frames,
+            "cnn_module_kernel": history + 1,
+        },
+    )
