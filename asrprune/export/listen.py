@@ -71,8 +71,8 @@ def _microphone() -> Iterator[np.ndarray]:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: without the library PortAudio
         raise UserError(
-            f"the microphone needs sounddevice: pip install 'asrprune[microphone]' ({error}). Or name "
-            "files"
+            f"the microphone needs sounddevice: pip install 'asrprune[microphone]' ({error}). Or "
+            "name files"
         ) from error
     pieces: queue.Queue[np.ndarray] = queue.Queue()
     try:
