@@ -84,16 +84,19 @@ def write_tone_manifests(folder: Path, split: str, count: int, seed: int) -> Non
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory) -> SimpleNamespace:
-    """``manifests`` (validated cuts), ``lang`` (characters) and ``noise`` (a cut manifest)."""
+    """As of `prepare_tones`, with ``noise`` (a cut manifest) for augmentation."""
+    return prepare_tones(tmp_path_factory.mktemp("tiny"), {"train": 36, "dev": 6, "noise": 3})
+
+
+def prepare_tones(root: Path, sizes: dict[str, int]) -> SimpleNamespace:
+    """``manifests`` (validated cuts), ``lang`` (characters), and features of all splits."""
     from asrprune.corpus import fbank, tokenizer, validate
 
-    root = tmp_path_factory.mktemp("tiny")
-    for split, count, seed in (("train", 36, 0), ("dev", 6, 1), ("noise", 3, 2)):
+    for seed, (split, count) in enumerate(sizes.items()):
         write_tone_manifests(root, split, count, seed)
     features = ("--corpus", "tones", "--manifest-dir", root / "manifests")
     call_verb(
-        fbank, *features, "--out-dir", root / "fbank", "--splits", "train", "dev", "noise",
-        "--jobs", "1",
+        fbank, *features, "--out-dir", root / "fbank", "--splits", *sizes, "--jobs", "1",
     )  # fmt: skip
     valid = root / "valid"
     call_verb(

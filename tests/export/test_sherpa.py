@@ -1,0 +1,193 @@
+"""What sherpa-onnx hears with exported networks is what our own decoder hears."""
+
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from asrprune import cli
+from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.errors import UserError
+from asrprune.export import listen
+from asrprune.export.benchmark import own_text
+from asrprune.export.sherpa import TAIL, Recogniser, read_summary
+from asrprune.export.source import open_source
+from asrprune.files import read_json, write_json
+
+
+def run(*words):
+    return cli.main([str(word) for word in words])
+
+
+def export(trained, *words):
+    """All networks that are asked for; the folder of them."""
+    folder = trained.model.with_name("onnx")
+    common = ("--model", trained.model, "--lang-dir", trained.corpus.lang)
+    assert run("export", *common, *words) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(streaming):
+    """A folder with the networks of the Emformer."""
+    return export(streaming) / "whole"
+
+
+def bench(trained, networks, capsys):
+    """Decode the dev set with networks that were exported; the rows of the table."""
+    corpus, folder = trained.corpus, trained.model.with_name("onnx")
+    common = ("--onnx-dir", folder, "--lang-dir", corpus.lang, "--networks", *networks)
+    manifests = ("--manifest-dir", corpus.manifests, "--test-set", "dev")
+    capsys.readouterr()
+    assert run("bench", "export", *manifests, *common) == 0
+    shown = capsys.readouterr().out
+    assert shown == (folder / "dev.md").read_text() and shown.count("\n") == 2 + 3 * len(networks)
+    return read_json(folder / "dev.json")
+
+
+def check(rows, networks):
+    """The promises: the same text for 99 %, WER within 0.1 (float32) and within 0.5 (int8)."""
+    assert [row["network"] for row in rows] == [name for name in networks for _ in range(3)]
+    for ours, float32, int8 in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        assert [row["runs"] for row in (ours, float32, int8)] == ["ours", "float32", "int8"]
+        assert ours["utterances"] == 150 and ours["wer"][0] < 0.5  # it says something
+        assert float32["as_ours"] >= 0.99
+        assert abs(float32["wer"][0] - ours["wer"][0]) <= 0.001
+        assert abs(int8["wer"][0] - ours["wer"][0]) <= 0.005
+        assert int8["bytes"] < float32["bytes"]
+
+
+def test_a_whole_utterance(offline, capsys):
+    export(offline, "--networks", "whole", "0.5")
+    rows = bench(offline, ("whole", "0.5"), capsys)
+    check(rows, ("whole", "0.5"))
+    assert rows[0]["sparsity"] == 0 and 0.45 < rows[3]["sparsity"] < 0.55
+    assert rows[0]["wer"] != rows[3]["wer"]  # two networks, not one
+    assert rows[4]["compressed_bytes"] < rows[1]["compressed_bytes"]
+    assert rows[4]["bytes"] == rows[1]["bytes"]  # zeros take as much room as other numbers
+    assert all(row["first_symbol"] is row["delay"] is None for row in rows)
+
+
+def test_a_stream(streaming, network, capsys):
+    rows = bench(streaming, ("whole",), capsys)
+    check(rows, ("whole",))
+    for row in rows[1:]:
+        # a segment of 160 ms is waited for, and 40 ms after it; the first tone is at 0.1 s
+        assert 0.2 < row["first_symbol"] < 0.8
+        assert 0.04 < row["delay"] < 0.3
+
+
+def test_listening_to_files(streaming, network, capsys, tmp_path):
+    """Any rate, one line a file, the same text as by the decoder."""
+    source = open_source(streaming.model, [])
+    tokenizer = load_tokenizer(streaming.corpus.lang)
+    cuts = open_dev(streaming)
+    files, texts = [], []
+    for cut in cuts:
+        files.append(tmp_path / f"{cut.id}.wav")
+        cut.save_audio(files[-1])
+        texts.append(own_text(source, tokenizer, cut, streaming=True).text)
+    twice = cuts[0].resample(32000)
+    files.append(tmp_path / "twice.wav")
+    twice.save_audio(files[-1])
+    capsys.readouterr()
+    assert run("listen", "--network", network, *files) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in lines] == [str(path) for path in files]
+    assert [text for _, text in lines[:-1]] == texts and len(set(texts)) > 3
+    assert lines[-1][1]
+
+
+def open_dev(trained, count=6):
+    from asrprune.corpus.batches import open_cuts
+
+    return open_cuts(trained.corpus.manifests, "tones", "dev").to_eager().subset(first=count)
+
+
+def test_what_is_heard_grows(streaming, network):
+    """Partial results come while the speaker speaks; the last one is the whole."""
+    recogniser = Recogniser(network)
+    cut = max(open_dev(streaming, 50), key=lambda cut: cut.duration)
+    samples = cut.load_audio()[0]
+    texts = list(recogniser.live(np.array_split(samples, 20), 16000))
+    assert texts[-1] == recogniser.recognise(samples).text
+    assert len(texts) > 2 and len(set(texts)) == len(texts)
+    lengths = [len(text) for text in texts]
+    assert lengths == sorted(lengths)
+    heard = recogniser.listen(samples)
+    assert heard.text == texts[-1]
+    assert len(heard.delays) >= len(texts[-1].split())
+    assert heard.first < len(samples) / 16000 + TAIL
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("{network}", "{folder}/no.wav"), "no.wav cannot be read as audio"),
+        (("{network}", "{folder}/export.json"), "export.json cannot be read as audio"),
+        (("{folder}/half",), "half is no exported network; .*export.json knows whole"),
+        (("{folder}",), "export.json does not exist: .* holds no exported networks"),
+    ],
+)
+def test_nothing_to_hear(words, message, network, capsys):
+    names = {"network": network, "folder": network.parent}
+    assert run("listen", "--network", *(word.format(**names) for word in words)) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_no_int8_files(network, tmp_path):
+    """A folder of networks may be moved, and may be without them."""
+    files = {f"{part}.onnx": {} for part in ("encoder", "decoder", "joiner")}
+    whole = {"streaming": True, "files": files}
+    write_json(tmp_path / "export.json", {"networks": {"whole": whole}})
+    with pytest.raises(UserError, match="whole has no int8 files; export with --int8 true"):
+        Recogniser(tmp_path / "whole", int8=True)
+    with pytest.raises(UserError, match="encoder.onnx does not exist; the export stage"):
+        Recogniser(tmp_path / "whole")
+    shutil.copytree(network, tmp_path / "whole")
+    assert Recogniser(tmp_path / "whole").streaming
+
+
+def test_without_a_microphone(network, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert run("listen", "--network", network) == 1
+    assert "the microphone needs sounddevice: pip install" in capsys.readouterr().err
+
+
+def test_a_microphone(streaming, network, capsys, monkeypatch):
+    """A stand-in for it says an utterance; then comes Ctrl-C."""
+    samples = open_dev(streaming)[0].load_audio()[0]
+    pieces = [piece.astype(np.float32) for piece in np.array_split(samples, 10)]
+
+    class Stream:
+        def __init__(self, rate, size, *, channels, dtype, callback):
+            assert (rate, size, channels, dtype) == (16000, 1600, 1, "float32")
+            for piece in pieces:
+                callback(piece[:, None], len(piece), None, None)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    class Pieces(listen.queue.Queue):
+        def get(self):
+            if self.empty():
+                raise KeyboardInterrupt
+            return super().get()
+
+    stand_in = type("sounddevice", (), {"InputStream": Stream, "PortAudioError": OSError})
+    monkeypatch.setitem(sys.modules, "sounddevice", stand_in)
+    monkeypatch.setattr(listen.queue, "Queue", Pieces)
+    assert run("listen", "--network", network) == 0
+    assert capsys.readouterr().out.strip() == Recogniser(network).recognise(samples).text
+
+
+def test_what_was_exported_is_told(network):
+    about = read_summary(network.parent)
+    assert list(about["networks"]) == ["whole"] and about["networks"]["whole"]["streaming"]
+    for name, file in about["networks"]["whole"]["files"].items():
+        assert (network / name).stat().st_size == file["bytes"] > file["compressed_bytes"]
