@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # the options of run.sh
-# What the recipes for transducers share: the names of what their stages make, and stages 2 to 9.
+# What the recipes for transducers share: the names of what their stages make, and stages 2 to 10.
 # run.sh sources this file after stages.sh. It then calls "features SPLIT" for each of the splits,
 # "data_stages", "model_stages" and, if a second training goes on from the first one's model,
 # "second_stages", and "pathways_report FOLDER" of one with pathways; then "finish "${scores[@]}"".
@@ -123,7 +123,7 @@ search_networks() { # stage 7; what decodes the whole model does not depend on i
     --generations "$search_generations" --sample-wer "$search_sample_wer" --wer true
 }
 
-# model_stages [PART]: stages 5 to 9 of a training; without PART of the first one. Features of noise,
+# model_stages [PART]: stages 5 to 10 of a training; without PART of the first one. Features of noise,
 # if any, are of stage 2 musan.
 model_stages() {
   local part=${1-} after method name results
@@ -157,6 +157,20 @@ model_stages() {
       --makes "$results/score.txt" -- run_to "$results/score.txt" \
       asrprune score --exp-dir "$exp_dir" --decoding-method "$method" --test-sets "${test[@]}"
   done
+  export_stage "$part"
+}
+
+export_stage() { # stage 10; what networks are named is for the second training, if there is one
+  local part=$1 pareto=$exp_dir/pareto.json
+  local -a networks
+  read -ra networks <<<"$export_networks"
+  [[ -z ${second_config-} || -n $part ]] || networks=(whole)
+  [[ -n $search_budgets && -z $part ]] || pareto=
+  stage export "$exp_dir" ${part:+--part "$part"} ${pareto:+--after "7 "} \
+    --options networks pareto --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" ${pareto:+"$pareto"} \
+    --makes "$exp_dir/onnx/export.json" -- \
+    run asrprune export --model "$exp_dir/averaged.pt" --lang-dir "$lang_dir" \
+    --out-dir "$exp_dir/onnx" ${networks[0]+--networks "${networks[@]}"} ${pareto:+--search "$pareto"}
 }
 
 # second_stages PART EPOCHS FOLDER: a training that goes on from the averaged model

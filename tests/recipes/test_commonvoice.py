@@ -104,6 +104,22 @@ MODEL = ["train", "average", "decode", "score"]
 PATHWAYS = [*MODEL, "pathways"]
 
 
+def test_each_pathway_is_exported(commonvoice, add_language):
+    add_language("en")
+    words = ("--langs", "en", "--stop-stage", "export", "--export-networks")
+    run(commonvoice, *words, "en")
+    exports = [line for line in commonvoice.log.read_text().splitlines() if " export " in line]
+    model = "asrprune export --model exp/emformer_streaming{0}/averaged.pt --lang-dir "
+    model += "data/lang_bpe_1000 --out-dir exp/emformer_streaming{0}/onnx --networks {1}"
+    assert exports == [model.format("", "whole"), model.format("-pathways", "en")]
+    commonvoice.commands()
+    run(commonvoice, *words, "0.5")
+    assert commonvoice.commands() == ["asrprune export"]
+    run(commonvoice, *words, "0.5", "--pathways-config", "")
+    [line] = commonvoice.log.read_text().splitlines()[-1:]
+    assert line == model.format("", "0.5")
+
+
 def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     add_language("en")
     words = ("--langs", "en", "training.optimizer.lr=1e-3")

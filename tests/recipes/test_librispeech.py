@@ -108,6 +108,29 @@ def test_each_search_has_its_own_results(librispeech):
     assert librispeech.commands() == []
 
 
+def test_an_export_is_asked_for(librispeech):
+    """Only with --stop-stage export; again when other networks are, or the search found others."""
+    words = (*REHEARSAL, "--search-budgets", "5MB")
+    librispeech.run(*words)
+    assert "asrprune export" not in librispeech.commands()
+    words = (*words, "--stop-stage", "export")
+    librispeech.run(*words, "--export-networks", "whole 5MB")
+    [line] = librispeech.log.read_text().splitlines()[-1:]
+    folder = "rehearsal/exp/rehearsal"
+    assert line == (
+        f"asrprune export --model {folder}/averaged.pt --lang-dir rehearsal/data/lang_bpe_100 "
+        f"--out-dir {folder}/onnx --networks whole 5MB --search {folder}/pareto.json"
+    )
+    librispeech.commands()
+    librispeech.run(*words, "--export-networks", "whole 5MB")
+    assert librispeech.commands() == []
+    librispeech.run(*words)
+    assert librispeech.log.read_text().splitlines()[-1].endswith(f"--search {folder}/pareto.json")
+    assert librispeech.commands() == ["asrprune export"]
+    librispeech.run(*words, "--search-generations", "9")
+    assert librispeech.commands() == ["asrprune search", "asrprune export"]
+
+
 def test_a_search_runs_where_it_is_asked_for_and_alone(librispeech):
     librispeech.run(*REHEARSAL)
     librispeech.commands()

@@ -2,9 +2,10 @@
 # LibriSpeech, from the corpus to word error rates:  ./run.sh [--option value ...] [key=value ...]
 #
 # Stages: 0 download, 1 manifests, 2 features, 3 validate, 4 tokenizer, 5 train, 6 average, 7 search
-# (where --search-budgets ask for it), 8 decode, 9 score. A stage that is done is skipped; one whose
-# options changed runs again, as do those after it. Whatever stopped a run, the same command goes on
-# from there. Words of the form key=value, such as training.epochs=3, change the configuration.
+# (where --search-budgets ask for it), 8 decode, 9 score, and with --stop-stage export: 10 export. A
+# stage that is done is skipped; one whose options changed runs again, as do those after it. Whatever
+# stopped a run, the same command goes on from there. Words of the form key=value, such as
+# training.epochs=3, change the configuration.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -45,6 +46,8 @@ search_generations=30 # of 16 evaluations for each of the search's budgets
 search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
 decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
 streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
+export_networks=      # what stage 10 exports: whole, sparsities and sizes, as "whole 0.7 5MB"; empty:
+                      # the whole
 jobs=0                # processes for data preparation; 0: one a core
 
 . ./path.sh
