@@ -27,6 +27,7 @@ from asrprune.export.budget import BYTES, Amount, Measure, parse_amount
 from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.masking import make_bank
+from asrprune.training.model_file import description
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.options import Block
@@ -77,8 +78,8 @@ def main(args: argparse.Namespace) -> None:
     packed = pack(content["model"], bank, choice)
     output = args.output or args.model.with_name(name)
     sizes, sparsity = bank.sizes(choice), 1 - bank.density(choice)
-    about = {key: content[key] for key in ("config", "vocab_size", "tokenizer_digest")}
-    save_checkpoint({"model": unpack(packed), **about, "sparsity": choice}, output)
+    network = {"model": unpack(packed), **description(content), "sparsity": choice}
+    save_checkpoint(network, output)
     write_packed(packed, output.with_suffix(".packed"))
     write_json(
         output.with_suffix(".json"),

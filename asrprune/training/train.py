@@ -5,6 +5,7 @@ Further words of the form ``key=value`` change the config, such as ``training.op
 
 import argparse
 import copy
+import json
 import logging
 import os
 import shlex
@@ -33,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-duration", type=float, help="data.max_duration: seconds a batch")
     parser.add_argument("--epochs", type=int, help="training.epochs")
     parser.add_argument(
+        "--init-from", help="training.init_from: a trained model whose weights to start with"
+    )
+    parser.add_argument(
         "--start-epoch",
         type=int,
         default=0,
@@ -50,13 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train, or resume."""
     overrides = []
-    for key, name in (("data.max_duration", "max_duration"), ("training.epochs", "epochs")):
+    for key in ("data.max_duration", "training.epochs", "training.init_from"):
+        name = key.partition(".")[2]
         if (value := getattr(args, name)) is None:
             continue
         if any(word.startswith(f"{key}=") for word in args.overrides):
             option = "--" + name.replace("_", "-")
             raise UserError(f"{option} and {key}= say the same: leave one of them out")
-        overrides.append(f"{key}={value}")
+        overrides.append(f"{key}={json.dumps(value, ensure_ascii=False)}")  # a path is no YAML
     config = load_config(args.config, [*overrides, *args.overrides])
     if args.start_epoch < 0:
         raise UserError(f"--start-epoch {args.start_epoch}: at least 1, or 0 for none")
@@ -76,10 +81,13 @@ def _lay_out(config: Config) -> tuple[int, str]:
     Returns the number of its parameters, for 500 symbols (there is no tokenizer yet), and a table
     of what is pruned of them, if anything.
 
-    :raises UserError: see `asrprune.transducer.model.build_model`, `layers_of` and `check_joined`.
+    :raises UserError: see `asrprune.transducer.model.build_model`, `freeze`, `check_initial`,
+        `layers_of` and `check_joined`.
     """
     import torch
 
+    from asrprune.training.freezing import freeze
+    from asrprune.training.initial import check_initial
     from asrprune.training.masking import check_joined, layers_of
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.prunable import table
@@ -87,6 +95,10 @@ def _lay_out(config: Config) -> tuple[int, str]:
     with torch.device("meta"):
         model = build_model(config.model, config.loss, vocab_size=500)
     count = sum(parameter.numel() for parameter in model.parameters())
+    freeze(model, config.training.freeze)
+    start = Path(config.training.init_from)
+    if start.is_file():  # it may be still to come, or no longer be needed
+        check_initial(model, start)
     if config.weight_pruning.method == "none":
         return count, ""
     check_joined(config)
@@ -228,11 +240,16 @@ def build_trainer(
         "data_digest": f"{about['train']['digest']} {about['train']['duration_bins']}",
         "tokenizer_digest": tokenizer.digest,
         "vocab_size": tokenizer.vocab_size,
+        "symbols": tokenizer.symbols,
         "versions": {**versions(), "loss backend": resolve_backend(config.loss.backend)},
     }
     if ranks.first:
         count = sum(parameter.numel() for parameter in model.parameters())
         log.info("model: %.2f M parameters", count / 1e6)
+        if trainer.frozen:
+            log.info("frozen: %s of them, %s", f"{trainer.frozen:,}", config.training.freeze)
+            if not config.training.init_from:
+                log.warning("training.freeze without training.init_from: they stay as initialised")
         log.info("data: %d cuts, %.2f h", len(sampler.index), training_data.seconds / 3600)
         if trainer.masking:
             log.info("weight pruning:\n%s", table(model, trainer.masking.bank.layers).rstrip())

@@ -450,8 +450,9 @@ def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
             resume(make(f"from {name}", training__init_from=str(path), **more))
     content = load_checkpoint(models["none"])
     torch.save({**content, "tokenizer_digest": "other"}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="was trained with another tokenizer than the one"):
-        resume(make("tokenizer", training__init_from=str(tmp_path / "other.pt")))
+    options = {"protect": True, "masks": str(tmp_path / "other.pt")}
+    with pytest.raises(UserError, match="protect=true: .* was trained with another tokenizer than"):
+        resume(make("tokenizer", options, training__init_from=str(tmp_path / "other.pt")))
     for options, message in (
         ({"protect": True}, "protect=true: weight_pruning.pathways.masks must name what is"),
         ({"protect": True, "masks": "a.pt", "grad": "all"}, "grad=all moves what is protected"),
