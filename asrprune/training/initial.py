@@ -182,9 +182,9 @@ def _start_with_other_symbols(
         "  features are normalised by its mean and standard deviation",
         path,
         unknown if symbols is None else common,
-        *(f"{whole:,}", _listed(taken.kept)),
-        *(f"{taken.copied:,}", f"{part:,}", _listed(taken.partly)),
-        *(f"{fresh:,}", _listed(taken.fresh)),
+        *(f"{whole:,}", _listed(taken.kept, taken.partly, taken.fresh)),
+        *(f"{taken.copied:,}", f"{part:,}", _listed(taken.partly, taken.fresh, taken.kept)),
+        *(f"{fresh:,}", _listed(taken.fresh, taken.kept, taken.partly)),
     )
 
 
@@ -253,10 +253,12 @@ def _size(parameters: Iterable[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _listed(names: list[str]) -> str:
-    """The modules of some parameters; the encoder is one."""
-    modules = dict.fromkeys(
-        "encoder" if name.startswith("encoder.") else name.rpartition(".")[0] or name
-        for name in names
-    )
-    return ", ".join(modules) or "none"
+def _listed(names: list[str], *others: list[str]) -> str:
+    """The modules of some parameters, the encoder as one; of those that others share, the names."""
+    shared = {_module(name) for other in others for name in other}
+    found = [name if _module(name) in shared else _module(name) for name in names]
+    return ", ".join(dict.fromkeys(found)) or "none"
+
+
+def _module(name: str) -> str:
+    return "encoder" if name.startswith("encoder.") else name.rpartition(".")[0] or name
