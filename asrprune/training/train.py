@@ -8,6 +8,7 @@ import copy
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -278,10 +279,30 @@ def scan_memory(trainer: "Trainer") -> None:
 
 
 def _write_command(folder: Path) -> None:
-    """Write ``run.sh``, which repeats this training."""
+    """Write ``run.sh``, which repeats this training in the folder where it lies.
+
+    It runs from any working directory, and with no environment activated; words that it is given
+    come last, and so win. Of a copy of the folder it goes on in the copy.
+    """
     from asrprune.files import write_text
 
-    command = shlex.join(["asrprune", *sys.argv[1:]])
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    modules = shlex.quote(os.environ.get("PYTHONPATH", ""))
+    words = sys.argv[1:]
+    for at in reversed([at for at, word in enumerate(words) if re.match("--exp[-_]dir", word)]):
+        del words[at : at + 1 + ("=" not in words[at])]
+    command = shlex.join(["asrprune", *words])
     path = folder / "run.sh"
-    write_text(path, f"#!/usr/bin/env bash\ncd {shlex.quote(os.getcwd())} || exit 1\n{command}\n")
+    write_text(
+        path,
+        f"""#!/usr/bin/env bash
+# Repeats this training: goes on from its last checkpoint, or does nothing where it has ended.
+# Options may follow, such as --epochs 40 for more of it.
+exp_dir=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" >/dev/null && pwd) || exit 1
+cd {shlex.quote(os.getcwd())} || exit 1 # which relative paths are of
+command -v asrprune >/dev/null || PATH={programs}:$PATH
+export PYTHONPATH=${{PYTHONPATH-{modules}}}
+exec {command} --exp-dir "$exp_dir" "$@"
+""",
+    )
     path.chmod(0o755)
