@@ -38,10 +38,9 @@ def check_frozen(trainer, before) -> None:
 
 
 @pytest.mark.parametrize("method", ["none", *METHODS])
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_frozen_bits_do_not_move(method, accumulate, make_masked_trainer):
+def test_frozen_bits_do_not_move(method, make_masked_trainer):
     """Of layers that are pruned too; with weight decay, and a rate at which all else moves."""
-    options = {**DECAY, "training__accumulate": accumulate}
+    options = {**DECAY, "training__accumulate": 2 if method == "supernet" else 1}
     trainer = make_masked_trainer("exp", METHODS.get(method, {}), **options)
     with torch.no_grad():  # no branch is silent, so that all that may move does
         for value in trainer.model.parameters():

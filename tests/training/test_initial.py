@@ -208,7 +208,6 @@ def test_a_sparse_model_starts_as_it_decodes(method, make, models):
     zeros = sum(int((value == 0).sum()) for value in decoded.values())
     assert zeros > sum(int((value == 0).sum()) for value in content["model"].values())
     assert_same(dict(trainer.model.state_dict()), decoded)
-    assert trainer.run() == 0
 
 
 def masked_config_of(content):
