@@ -198,8 +198,8 @@ def test_what_cannot_be_started_from_is_named(make, models, other_corpus, tmp_pa
 
 
 @pytest.mark.parametrize("method", ["none", *METHODS])
-def test_a_sparse_model_starts_as_it_decodes(method, make, models):
-    """With any method that is not of pathways; whatever hid behind its mask."""
+def test_a_sparse_model_starts_as_it_decodes(method, make, models, other_corpus):
+    """With any method that is not of pathways, and any tokenizer; whatever hid behind its mask."""
     content = load_checkpoint(models["gradual"])
     trainer = make("exp", models["gradual"], masking=METHODS.get(method))
     options = masked_config_of(content)
@@ -208,6 +208,9 @@ def test_a_sparse_model_starts_as_it_decodes(method, make, models):
     zeros = sum(int((value == 0).sum()) for value in decoded.values())
     assert zeros > sum(int((value == 0).sum()) for value in content["model"].values())
     assert_same(dict(trainer.model.state_dict()), decoded)
+    other = make("other", models["gradual"], other_corpus, METHODS.get(method)).model
+    for name, value in other.encoder.state_dict().items():
+        assert torch.equal(value, decoded[f"encoder.{name}"])
 
 
 def masked_config_of(content):

@@ -379,6 +379,33 @@ def test_a_language_is_added_and_the_others_do_not_move(trained, corpus, make):
         cuts.write_bytes(original)
 
 
+def test_frozen_layers_have_masks_and_stand_still(make, trained):
+    frozen = {"training__freeze": ["encoder.layers.0.ffn1", "joiner"]}
+    with pytest.raises(
+        UserError, match=r"freeze: encoder.layers.0.ffn1\S+ would have no gradients"
+    ):
+        make("felt", {"score": "sensitivity"}, **frozen)
+    trainer = make("exp", {}, **frozen)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    resume(trainer)
+    assert trainer.run() == 0
+    for name, value in trainer.model.named_parameters():
+        still = name.startswith(("encoder.layers.0.ffn1.", "joiner."))
+        assert torch.equal(value, before[name]) == still, name
+    assert {
+        name: kept for name, kept in trainer.masking.bank.blocks("en").items() if "ffn1" in name
+    }
+    path = str(trained)
+    options = {"training__init_from": path, "data__languages": ["en"], "data__dev": ["dev-en"]}
+    both = make("both", {"masks": path, "protect": True}, **options, **frozen)
+    for name, value in both.model.named_parameters():  # protection thaws nothing
+        block = name in both.masking.bank.parameters()
+        assert value.requires_grad == (block and ".ffn1." not in name), name
+    with pytest.raises(UserError, match="training.freeze leaves nothing to train"):
+        frozen["training__freeze"] = ["encoder.layers"]
+        make("all", {"masks": path, "protect": True}, **options, **frozen)
+
+
 def rank_main(rank: int, corpus, root: Path) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
     torch.set_num_threads(1)
