@@ -5,6 +5,7 @@ encoder is; of what comes after it, each parameter of the same shape; and of tho
 for each symbol, the rows of the symbols that both tokenizers have, by the symbol's text.
 """
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,13 @@ def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) 
     else:
         _start_with_other_symbols(
             model, theirs, content.get("symbols"), config, identity["symbols"]
+        )
+    if others := _other_options(content["config"]["model"], dataclasses.asdict(config.model)):
+        log.warning(
+            "the model of %s had other options, and equal shapes do not mean that it computes the "
+            "same: %s",
+            path,
+            ", ".join(others),
         )
     if sparsity:
         log.info(
@@ -112,6 +120,20 @@ def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[St
     except UserError as error:
         raise UserError(f"{_KEY}={path}: {error}") from error
     return source.state_dict(), masks["sparsity"]
+
+
+def _other_options(
+    theirs: Mapping[str, Any], own: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """The options of two models that differ, as ``name there -> here``, but for dropout."""
+    found = []
+    for key in dict.fromkeys([*theirs, *own]):
+        there, here = theirs.get(key, "default"), own.get(key, "default")
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            found += _other_options(there, here, f"{prefix}{key}.")
+        elif there != here and "dropout" not in key:
+            found.append(f"{prefix}{key} {there} -> {here}")
+    return found
 
 
 def _check_shapes(own: State, theirs: State, path: Path, parts: tuple[str, ...]) -> None:

@@ -145,6 +145,15 @@ def test_what_is_of_another_shape_is_fresh(make, models, other_corpus, caplog):
     assert "predictor.lstm" in told(caplog)["fresh"][1]
 
 
+def test_options_that_change_what_equal_shapes_compute_are_told(make, models, caplog):
+    encoder = {"dim": 16, "num_layers": 1, "num_heads": 4, "ffn_dim": 32, "kernel_size": 7}
+    make("exp", models["none"])
+    assert "other options" not in caplog.text
+    make("heads", models["none"], model__encoder_options={**encoder, "dropout": 0.2})
+    message = "had other options, and equal shapes do not mean that it computes the same: "
+    assert f"{message}encoder_options.num_heads 2 -> 4\n" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["averaged", "epoch", "checkpoint"])
 def test_all_kinds_of_files(kind, make, models, caplog):
     folder = models["none"].parent

@@ -392,9 +392,8 @@ def test_frozen_layers_have_masks_and_stand_still(make, trained):
     for name, value in trainer.model.named_parameters():
         still = name.startswith(("encoder.layers.0.ffn1.", "joiner."))
         assert torch.equal(value, before[name]) == still, name
-    assert {
-        name: kept for name, kept in trainer.masking.bank.blocks("en").items() if "ffn1" in name
-    }
+    masks = trainer.masking.bank.blocks("en")
+    assert all(0 < kept.float().mean() < 0.5 for name, kept in masks.items() if ".ffn1." in name)
     path = str(trained)
     options = {"training__init_from": path, "data__languages": ["en"], "data__dev": ["dev-en"]}
     both = make("both", {"masks": path, "protect": True}, **options, **frozen)
