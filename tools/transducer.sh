@@ -59,12 +59,16 @@ done
 if [[ -z ${second_config-} ]]; then
   training_words+=("${masking_words[@]}") decoding_words+=("${language_words[@]}")
 fi
-training_of() { # training_of CONFIG FOLDER EPOCHS START_EPOCH: the words of a training
+# training_of CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM: the words of a training
+training_of() {
   training=(--config "$1" --exp-dir "$2" --manifest-dir "$data_dir/valid"
     --lang-dir "$lang_dir" --world-size "$world_size"
     ${max_duration:+--max-duration "$max_duration"} ${3:+--epochs "$3"} --start-epoch "$4"
-    "${training_words[@]}")
+    ${5:+--init-from "$5"} "${training_words[@]}")
 }
+# a training that has begun needs it no more
+[[ -z $init_from || -f $init_from ]] || compgen -G "$exp_dir/*.pt" >/dev/null ||
+  fail "--init-from: $init_from does not exist"
 training=() scores=() # and what the last stage makes
 if [[ -n $search_budgets ]]; then
   read -ra budgets <<<"$search_budgets"
@@ -72,10 +76,10 @@ if [[ -n $search_budgets ]]; then
     --dev-set "${dev[0]}" --budgets "${budgets[@]}")
   search_check=(--config "$config" "${searching[@]}" "${training_words[@]}")
 fi
-training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
+training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from"
 first_check=("${training[@]}" "${decoding_words[@]}") second_check=()
 if [[ -n ${second_config-} ]]; then
-  training_of "$second_config" "$exp_dir" '' 0
+  training_of "$second_config" "$exp_dir" '' 0 ''
   second_check=("${training[@]}" "${masking_words[@]}" "${decoding_words[@]}" "${language_words[@]}")
 fi
 preflight() {
@@ -128,10 +132,10 @@ search_networks() { # stage 7; what decodes the whole model does not depend on i
 model_stages() {
   local part=${1-} after method name results
   local -a training recogs
-  training_of "$config" "$exp_dir" "$epochs" "$start_epoch"
+  training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from"
   [[ -n $part ]] && after="6 " || after="2 musan"
   stage train "$exp_dir" ${part:+--part "$part"} --after "$after" \
-    --options config max_duration epochs start_epoch training_words \
+    --options config max_duration epochs start_epoch init_from training_words \
     --texts "$config" --needs "${valid[@]}" "$lang_dir/tokens.txt" \
     --makes "$exp_dir/epoch-${epochs:-*}.pt" -- \
     run asrprune train "${training[@]}"
@@ -179,7 +183,7 @@ second_stages() {
   local -a training_words=("${words[@]}" "${masking_words[@]}")
   words=("${decoding_words[@]}" "${language_words[@]}")
   local -a decoding_words=("${words[@]}")
-  local config=$second_config exp_dir=$3 epochs=$2 start_epoch=0 epoch=0
+  local config=$second_config exp_dir=$3 epochs=$2 start_epoch=0 init_from='' epoch=0
   model_stages "$1"
 }
 

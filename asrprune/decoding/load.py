@@ -4,13 +4,14 @@ from pathlib import Path
 
 import torch
 
-from asrprune.config import Config, config_from_dict
+from asrprune.config import Config
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.decoding.pathways import Pathways
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.masking import make_bank
-from asrprune.transducer.model import Transducer, build_model
+from asrprune.training.model_file import model_of
+from asrprune.transducer.model import Transducer
 
 KEYS = ("model", "config", "vocab_size", "tokenizer_digest")
 
@@ -46,17 +47,7 @@ def load_model(
             f"{path} was trained with another tokenizer than the one in --lang-dir: its token ids "
             "would mean other words. Give the --lang-dir of the training"
         )
-    config = config_from_dict(content["config"])
-    model = build_model(config.model, config.loss, content["vocab_size"])
-    try:
-        model.load_state_dict(content["model"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: its weights do not fit its config: {reason}") from error
-    masks = content.get("masks")
-    if masks and config.weight_pruning.method == "gradual":  # it is one network, a sparse one
-        masked = make_bank(model, config.weight_pruning, masks).masked(masks["sparsity"])
-        model.load_state_dict(masked, strict=False)
+    model, config = model_of(content, path)
     return model.to(device).eval(), config
 
 

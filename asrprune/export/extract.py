@@ -17,6 +17,7 @@ from asrprune.export.choice import Wanted, choose
 from asrprune.export.source import open_source
 from asrprune.files import write_json
 from asrprune.training.checkpoint import save_checkpoint
+from asrprune.training.model_file import description
 from asrprune.weight_pruning.pack import pack, packed_bytes, unpack, write_packed
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ def main(args: argparse.Namespace) -> None:
     packed = pack(content["model"], bank, choice)
     output = args.output or args.model.with_name(name)
     sizes, sparsity = bank.sizes(choice), 1 - bank.density(choice)
-    about = {key: content[key] for key in ("config", "vocab_size", "tokenizer_digest")}
-    save_checkpoint({"model": unpack(packed), **about, "sparsity": choice}, output)
+    network = {"model": unpack(packed), **description(content), "sparsity": choice}
+    save_checkpoint(network, output)
     write_packed(packed, output.with_suffix(".packed"))
     write_json(
         output.with_suffix(".json"),

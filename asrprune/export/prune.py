@@ -17,6 +17,7 @@ from asrprune.config import override
 from asrprune.errors import UserError
 from asrprune.export.source import Source, open_source
 from asrprune.training.checkpoint import save_checkpoint
+from asrprune.training.model_file import description
 from asrprune.weight_pruning.pathways import narrow
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,9 @@ def main(args: argparse.Namespace) -> None:
         words = ["weight_pruning.method=gradual", f"weight_pruning.schedule.final={args.sparsity}"]
         config = override(config, words)
     output = args.output or args.model.with_name(f"pruned-{args.sparsity:.3f}.pt")
-    kept = {name: content[name] for name in ("model", "vocab_size", "tokenizer_digest")}
+    about = {**description(content), "config": dataclasses.asdict(config)}
     masks = {"sparsity": args.sparsity, "bank": bank.state_dict()}
-    save_checkpoint({**kept, "config": dataclasses.asdict(config), "masks": masks}, output)
+    save_checkpoint({"model": content["model"], **about, "masks": masks}, output)
     for choice in bank.names or [args.sparsity]:
         log.info("%s: mask %s keeps %.4f of the weights", output, choice, bank.density(choice))
 

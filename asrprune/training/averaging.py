@@ -16,6 +16,7 @@ from asrprune.arguments import true_or_false
 from asrprune.errors import UserError
 from asrprune.files import write_json
 from asrprune.training.checkpoint import load_checkpoint, number_of, numbered, save_checkpoint
+from asrprune.training.model_file import description
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def main(args: argparse.Namespace) -> None:
     model = {name: mean.get(name, value) for name, value in after["model"].items()}
     model = {name: value.to(after["model"][name].dtype) for name, value in model.items()}
     output = args.output or args.exp_dir / "averaged.pt"
-    about = {key: after[key] for key in ("config", "vocab_size", "tokenizer_digest")}
+    about = description(after)
     if after.get("masking"):  # the weights are all there: who loads the model puts masks on
         about["masks"] = {name: after["masking"][name] for name in ("sparsity", "bank")}
     save_checkpoint({"model": model, **about}, output)

@@ -23,7 +23,10 @@ class OptimizerOptions:
 class TrainingOptions:
     """How long, how precisely, and what is written down."""
 
-    init_from: str = ""  # a model file (averaged.pt) of the same shape, to start from; empty: none
+    # averaged.pt, epoch-N.pt or checkpoint-N.pt of a trained model to start from; empty: none
+    init_from: str = ""
+    # what keeps its weights: modules, such as encoder.layers.0, or patterns of parameters' names
+    freeze: list[str] = option(factory=list)
     epochs: int = option(30, change=RESUMABLE, minimum=1)
     optimizer: OptimizerOptions = option(factory=OptimizerOptions)
     precision: str = option("float32", choices=("float32", "bfloat16", "float16"))

@@ -54,10 +54,18 @@ class PathwaysMasking(Masking):
         self._language = ""  # of the present step
         # language -> layer -> sums (blocks,) of the gradients' mean squares since its last mask
         self._felt: dict[str, dict[str, Tensor]] = {}
+        blocks = self.bank.parameters()
         if self.options.pathways.protect:
-            blocks = self.bank.parameters()
             for name, parameter in model.named_parameters():
-                parameter.requires_grad_(name in blocks)
+                if name not in blocks:
+                    parameter.requires_grad_(False)
+        still = [name for name, parameter in blocks.items() if not parameter.requires_grad]
+        if still and self.options.pathways.score == "sensitivity":
+            raise UserError(
+                f"training.freeze: {still[0]} would have no gradients, which "
+                "weight_pruning.pathways.score=sensitivity ranks by: set score=magnitude, or leave "
+                "it out of weight_pruning.include"
+            )
 
     def begin(self) -> None:
         """Take the masks that the languages begin with.
@@ -65,6 +73,7 @@ class PathwaysMasking(Masking):
         :raises UserError: the file of masks is missing, has none or those of another model; none
             for a language whose masks do not adapt; nothing to protect.
         """
+        super().begin()
         pattern, options = self.options.pathways.masks, self.options.pathways
         if not pattern:
             return

@@ -118,6 +118,7 @@ def _refuse_another_training(trainer: Trainer, path: Path, state: dict[str, Any]
     if refused:
         raise UserError(
             f"{path} belongs to another training; changed: {'; '.join(refused)}. Choose another "
-            f"--tag to train this one beside it, or delete {trainer.folder} to start again."
+            f"--tag to train this one beside it (with --init-from {path}, from its weights), or "
+            f"delete {trainer.folder} to start again."
         )
     return rebatched

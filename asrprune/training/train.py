@@ -5,8 +5,10 @@ Further words of the form ``key=value`` change the config, such as ``training.op
 
 import argparse
 import copy
+import json
 import logging
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -33,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-duration", type=float, help="data.max_duration: seconds a batch")
     parser.add_argument("--epochs", type=int, help="training.epochs")
     parser.add_argument(
+        "--init-from", help="training.init_from: a trained model whose weights to start with"
+    )
+    parser.add_argument(
         "--start-epoch",
         type=int,
         default=0,
@@ -50,13 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train, or resume."""
     overrides = []
-    for key, name in (("data.max_duration", "max_duration"), ("training.epochs", "epochs")):
+    for key in ("data.max_duration", "training.epochs", "training.init_from"):
+        name = key.partition(".")[2]
         if (value := getattr(args, name)) is None:
             continue
         if any(word.startswith(f"{key}=") for word in args.overrides):
             option = "--" + name.replace("_", "-")
             raise UserError(f"{option} and {key}= say the same: leave one of them out")
-        overrides.append(f"{key}={value}")
+        overrides.append(f"{key}={json.dumps(value, ensure_ascii=False)}")  # a path is no YAML
     config = load_config(args.config, [*overrides, *args.overrides])
     if args.start_epoch < 0:
         raise UserError(f"--start-epoch {args.start_epoch}: at least 1, or 0 for none")
@@ -76,10 +82,13 @@ def _lay_out(config: Config) -> tuple[int, str]:
     Returns the number of its parameters, for 500 symbols (there is no tokenizer yet), and a table
     of what is pruned of them, if anything.
 
-    :raises UserError: see `asrprune.transducer.model.build_model`, `layers_of` and `check_joined`.
+    :raises UserError: see `asrprune.transducer.model.build_model`, `freeze`, `check_initial`,
+        `layers_of` and `check_joined`.
     """
     import torch
 
+    from asrprune.training.freezing import freeze
+    from asrprune.training.initial import check_initial
     from asrprune.training.masking import check_joined, layers_of
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.prunable import table
@@ -87,6 +96,10 @@ def _lay_out(config: Config) -> tuple[int, str]:
     with torch.device("meta"):
         model = build_model(config.model, config.loss, vocab_size=500)
     count = sum(parameter.numel() for parameter in model.parameters())
+    freeze(model, config.training.freeze)
+    start = Path(config.training.init_from)
+    if start.is_file():  # it may be still to come, or no longer be needed
+        check_initial(model, start)
     if config.weight_pruning.method == "none":
         return count, ""
     check_joined(config)
@@ -228,11 +241,16 @@ def build_trainer(
         "data_digest": f"{about['train']['digest']} {about['train']['duration_bins']}",
         "tokenizer_digest": tokenizer.digest,
         "vocab_size": tokenizer.vocab_size,
+        "symbols": tokenizer.symbols,
         "versions": {**versions(), "loss backend": resolve_backend(config.loss.backend)},
     }
     if ranks.first:
         count = sum(parameter.numel() for parameter in model.parameters())
         log.info("model: %.2f M parameters", count / 1e6)
+        if trainer.frozen:
+            log.info("frozen: %s of them, %s", f"{trainer.frozen:,}", config.training.freeze)
+            if not config.training.init_from:
+                log.warning("training.freeze without training.init_from: they stay as initialised")
         log.info("data: %d cuts, %.2f h", len(sampler.index), training_data.seconds / 3600)
         if trainer.masking:
             log.info("weight pruning:\n%s", table(model, trainer.masking.bank.layers).rstrip())
@@ -261,10 +279,30 @@ def scan_memory(trainer: "Trainer") -> None:
 
 
 def _write_command(folder: Path) -> None:
-    """Write ``run.sh``, which repeats this training."""
+    """Write ``run.sh``, which repeats this training in the folder where it lies.
+
+    It runs from any working directory, and with no environment activated; words that it is given
+    come last, and so win. Of a copy of the folder it goes on in the copy.
+    """
     from asrprune.files import write_text
 
-    command = shlex.join(["asrprune", *sys.argv[1:]])
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    modules = shlex.quote(os.environ.get("PYTHONPATH", ""))
+    words = sys.argv[1:]
+    for at in reversed([at for at, word in enumerate(words) if re.match("--exp[-_]dir", word)]):
+        del words[at : at + 1 + ("=" not in words[at])]
+    command = shlex.join(["asrprune", *words])
     path = folder / "run.sh"
-    write_text(path, f"#!/usr/bin/env bash\ncd {shlex.quote(os.getcwd())} || exit 1\n{command}\n")
+    write_text(
+        path,
+        f"""#!/usr/bin/env bash
+# Repeats this training: goes on from its last checkpoint, or does nothing where it has ended.
+# Options may follow, such as --epochs 40 for more of it.
+exp_dir=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" >/dev/null && pwd) || exit 1
+cd {shlex.quote(os.getcwd())} || exit 1 # which relative paths are of
+command -v asrprune >/dev/null || PATH={programs}:$PATH
+export PYTHONPATH=${{PYTHONPATH-{modules}}}
+exec {command} --exp-dir "$exp_dir" "$@"
+""",
+    )
     path.chmod(0o755)

@@ -26,6 +26,7 @@ from asrprune.randomness import key_to_seed
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
 from asrprune.training.distributed import Ranks
+from asrprune.training.freezing import check_something_trains, freeze
 from asrprune.training.guards import (
     Interrupt,
     check_gradient,
@@ -66,10 +67,13 @@ class Trainer:
         self.data = data
         self.ranks = ranks
         self.folder = folder
+        self.frozen = freeze(model, self.options.freeze)  # how many weights
         self.optimizer = make_optimizer(model, config)
         self.masking = make_masking(model, self.optimizer, config, ranks, data.languages)
         if self.masking:
             self.optimizer = self.masking.optimizer
+            if self.frozen:  # protected pathways freeze more
+                check_something_trains(model)
         self.average = RunningAverage(model)
         self.position = Position()
         self.seen = Seen()
@@ -87,7 +91,7 @@ class Trainer:
         :raises UserError: the model or the masks that were named are missing, or do not fit.
         """
         if self.options.init_from:
-            load_initial(self.model, self.options.init_from, self.identity["tokenizer_digest"])
+            load_initial(self.model, self.config, self.identity)
         if self.masking:
             self.masking.begin()
 
@@ -291,7 +295,8 @@ class Trainer:
         :raises UserError: one does not fit; names its cuts and the option to lower.
         """
         meter = Meter(self.ranks)
-        moments = [torch.zeros_like(p) for p in self.model.parameters() for _ in range(2)]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        moments = [torch.zeros_like(p) for p in trained for _ in range(2)]
         if self.optimizer.state:  # a resumed training has its own
             moments.clear()
         for cuts in cut_sets:

@@ -379,6 +379,32 @@ def test_a_language_is_added_and_the_others_do_not_move(trained, corpus, make):
         cuts.write_bytes(original)
 
 
+def test_frozen_layers_have_masks_and_stand_still(make, trained):
+    frozen = {"training__freeze": ["encoder.layers.0.ffn1", "joiner"]}
+    with pytest.raises(
+        UserError, match=r"freeze: encoder.layers.0.ffn1\S+ would have no gradients"
+    ):
+        make("felt", {"score": "sensitivity"}, **frozen)
+    trainer = make("exp", {}, **frozen)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    resume(trainer)
+    assert trainer.run() == 0
+    for name, value in trainer.model.named_parameters():
+        still = name.startswith(("encoder.layers.0.ffn1.", "joiner."))
+        assert torch.equal(value, before[name]) == still, name
+    masks = trainer.masking.bank.blocks("en")
+    assert all(0 < kept.float().mean() < 0.5 for name, kept in masks.items() if ".ffn1." in name)
+    path = str(trained)
+    options = {"training__init_from": path, "data__languages": ["en"], "data__dev": ["dev-en"]}
+    both = make("both", {"masks": path, "protect": True}, **options, **frozen)
+    for name, value in both.model.named_parameters():  # protection thaws nothing
+        block = name in both.masking.bank.parameters()
+        assert value.requires_grad == (block and ".ffn1." not in name), name
+    with pytest.raises(UserError, match="training.freeze leaves nothing to train"):
+        frozen["training__freeze"] = ["encoder.layers"]
+        make("all", {"masks": path, "protect": True}, **options, **frozen)
+
+
 def rank_main(rank: int, corpus, root: Path) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
     torch.set_num_threads(1)
@@ -450,8 +476,9 @@ def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
             resume(make(f"from {name}", training__init_from=str(path), **more))
     content = load_checkpoint(models["none"])
     torch.save({**content, "tokenizer_digest": "other"}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="was trained with another tokenizer than the one"):
-        resume(make("tokenizer", training__init_from=str(tmp_path / "other.pt")))
+    options = {"protect": True, "masks": str(tmp_path / "other.pt")}
+    with pytest.raises(UserError, match="protect=true: .* was trained with another tokenizer than"):
+        resume(make("tokenizer", options, training__init_from=str(tmp_path / "other.pt")))
     for options, message in (
         ({"protect": True}, "protect=true: weight_pruning.pathways.masks must name what is"),
         ({"protect": True, "masks": "a.pt", "grad": "all"}, "grad=all moves what is protected"),

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from lhotse import CutSet, NumpyFilesWriter
 from asrprune.files import open_locked, read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.trainer import Trainer
-from tests.training.command import assert_same, assert_same_training, make_command, run_python
+from tests.training.command import ROOT, assert_same, assert_same_training, make_command, run_python
 
 FULL_DISK = """
 import resource, sys
@@ -108,20 +107,41 @@ def test_run_sh_repeats_the_command(whole_run, train_command, tmp_path, monkeypa
     monkeypatch.chdir(odd)
     train_command.exp = odd / "exp; exit 9"
     assert train_command("--epochs", 1) == 0
-    script = train_command.exp / "run.sh"
-    assert os.access(script, os.X_OK)
     fakes = tmp_path / "bin"
     fakes.mkdir()
     (fakes / "asrprune").write_text(
         f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps([os.getcwd(), *sys.argv[1:]]))"
     )
     (fakes / "asrprune").chmod(0o755)
+    copy = tmp_path / "a copy"
+    shutil.copytree(train_command.exp, copy)
+    for folder in (train_command.exp, copy):  # each goes on in itself
+        assert os.access(folder / "run.sh", os.X_OK)
+        done = subprocess.run(
+            [folder / "run.sh", "--epochs", "5"], capture_output=True, text=True, cwd="/",
+            env={**os.environ, "PATH": f"{fakes}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        words = train_command.words("--epochs", 1)
+        words.remove("--exp-dir"), words.remove(str(train_command.exp))
+        words += ["--exp-dir", str(folder), "--epochs", "5"]
+        assert json.loads(done.stdout) == [str(odd), *words], done.stderr
+
+
+def test_run_sh_needs_no_environment(train_command, monkeypatch):
+    """As one calls it who has not activated any; here from the middle of an epoch, on two ranks."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    step = interrupted(train_command, 2, "--epochs", 1)
     done = subprocess.run(
-        [script], capture_output=True, text=True, cwd="/",
-        env={**os.environ, "PATH": f"{fakes}:{os.environ['PATH']}"},
+        [train_command.exp / "run.sh", "--world-size", "2"], capture_output=True, text=True,
+        cwd="/", env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert json.loads(done.stdout) == [str(odd), *train_command.words("--epochs", 1)], done.stderr
-    assert shlex.split(script.read_text())  # shell-quoted throughout
+    assert done.returncode == 0, done.stderr
+    assert "the number of ranks (1 -> 2) changed: weights and schedule are kept" in done.stderr
+    after = train_command.last()
+    assert after["world_size"] == 2 and after["position"]["epoch"] == 2
+    assert after["position"]["step"] > step
+    again = (train_command.exp / "run.sh").read_text()
+    assert again.count("--exp-dir") == 1 and '--world-size 2 --exp-dir "$exp_dir"' in again
 
 
 def test_log_says_what_the_run_was_made_with(train_command):

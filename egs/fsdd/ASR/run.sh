@@ -28,6 +28,8 @@ bpe_model=            # take this sentencepiece model instead of training one
 world_size=1          # training processes, one a GPU
 max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
 epochs=               # (integer) how long to train; empty: as in the configuration
+init_from=            # start the training with the weights of this model, such as averaged.pt of
+                      # another one; empty: anew
 start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
 epoch=0               # last epoch to average; 0: the newest
 avg=2                 # how many epochs to average

@@ -1,0 +1,66 @@
+"""Freeze parameters: what ``training.freeze`` names keeps its bits.
+
+A frozen parameter has no gradient, and so takes no step: no update, no decay, no moments. It is
+masked and averaged as any other; its average over steps is exactly itself.
+"""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from asrprune.errors import UserError, nearest
+
+KEY = "training.freeze"
+_HEADS = ("simple_am.", "simple_lm.")  # of the loss alone: no search uses them
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> int:
+    """Turn off the gradients of what the patterns name; returns how many weights these are.
+
+    :param patterns: each a module, such as ``encoder.layers.0``, or a parameter; with ``*`` for
+        any letters, as in ``encoder.layers.*.norm``.
+    :raises UserError: a pattern matches nothing; nothing that a search uses is left to train; a
+        norm would go on changing, by the statistics that it keeps.
+    """
+    names: dict[str, nn.Parameter] = dict(model.named_parameters(remove_duplicate=False))
+    for pattern in patterns:
+        found = [name for name in names if _matches(name, pattern)]
+        if not found:
+            known = [*names, *(name for name, _ in model.named_modules() if name)]
+            raise UserError(
+                f"{KEY}: no parameter or module is named {pattern!r}{nearest(pattern, known)}; "
+                f"there are {', '.join(name for name, _ in model.named_children())}, and "
+                "`asrprune train --dry-run true weight_pruning.method=gradual` lists the matrices"
+            )
+        for name in found:
+            names[name].requires_grad_(False)
+    if patterns:
+        check_something_trains(model)
+        _refuse_running_statistics(model)
+    return sum(p.numel() for p in model.parameters() if not p.requires_grad)
+
+
+def check_something_trains(model: nn.Module) -> None:
+    """:raises UserError: all is frozen, but for the loss's own heads."""
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    if all(name.startswith(_HEADS) for name in trained):
+        left = "only the heads of the simple loss, which no search uses" if trained else "nothing"
+        raise UserError(f"{KEY} leaves {left} to train: take some patterns out of it")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def _refuse_running_statistics(model: nn.Module) -> None:
+    for name, part in model.named_modules():
+        if not (isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats):
+            continue
+        own = list(part.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            raise UserError(
+                f"{KEY}: {name} ({type(part).__name__}) is frozen, and keeps running statistics, "
+                "which would go on changing; use an encoder with layer norms, or "
+                "track_running_stats=False"
+            )
