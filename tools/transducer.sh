@@ -62,7 +62,7 @@ fi
 # training_of CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM: the words of a training
 training_of() {
   training=(--config "$1" --exp-dir "$2" --manifest-dir "$data_dir/valid"
-    --lang-dir "$lang_dir" --world-size "$world_size"
+    --lang-dir "$lang_dir" --world-size "$world_size" --nodes "$nodes"
     ${max_duration:+--max-duration "$max_duration"} ${3:+--epochs "$3"} --start-epoch "$4"
     ${5:+--init-from "$5"} "${training_words[@]}")
 }

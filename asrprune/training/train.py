@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from asrprune.arguments import true_or_false
 from asrprune.config import Config, load_config, save_config
 from asrprune.errors import UserError
+from asrprune.training import launch
 
 if TYPE_CHECKING:  # a dry run loads the config without torch
     from asrprune.training.distributed import Ranks
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exp-dir", type=Path, required=True, help="where checkpoints go")
     parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
     parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
-    parser.add_argument("--world-size", type=int, default=1, help="ranks on this machine")
+    launch.add_arguments(parser)
     parser.add_argument("--max-duration", type=float, help="data.max_duration: seconds a batch")
     parser.add_argument("--epochs", type=int, help="training.epochs")
     parser.add_argument(
@@ -71,9 +72,8 @@ def main(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{args.config}: ok, {count / 1e6:.1f} M parameters for 500 symbols\n")
         sys.stdout.write(pruned)
         return 0
-    if args.world_size > 1 and "RANK" not in os.environ:
-        return _launch_ranks(args.world_size)
-    return _train(config, args)
+    status = launch.launch(args, sys.argv[1:])
+    return _train(config, args) if status is None else status
 
 
 def _lay_out(config: Config) -> tuple[int, str]:
@@ -104,23 +104,6 @@ def _lay_out(config: Config) -> tuple[int, str]:
         return count, ""
     check_joined(config)
     return count, table(model, layers_of(model, config.weight_pruning)[0])
-
-
-def _launch_ranks(world_size: int) -> int:
-    """Start this command once a rank, as torchrun does; returns the exit status."""
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main as torchrun
-
-    launcher = ["--standalone", f"--nproc-per-node={world_size}"]
-    try:
-        torchrun([*launcher, "-m", "asrprune.cli", *sys.argv[1:]])
-    except SignalException as error:  # passed on to the ranks, which have saved and ended
-        return 128 + error.sigval
-    except ChildFailedError as error:  # the rank has said why
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
-    return 0
 
 
 def _train(config: Config, args: argparse.Namespace) -> int:
@@ -289,7 +272,8 @@ def _write_command(folder: Path) -> None:
     programs = shlex.quote(str(Path(sys.executable).parent))
     modules = shlex.quote(os.environ.get("PYTHONPATH", ""))
     words = sys.argv[1:]
-    for at in reversed([at for at, word in enumerate(words) if re.match("--exp[-_]dir", word)]):
+    own = "--exp[-_]dir|--rendezvous"  # of the copy, of the Slurm job
+    for at in reversed([at for at, word in enumerate(words) if re.match(own, word)]):
         del words[at : at + 1 + ("=" not in words[at])]
     command = shlex.join(["asrprune", *words])
     path = folder / "run.sh"

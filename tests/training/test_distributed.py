@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
+from asrprune.arguments import Parser
 from asrprune.corpus.batches import open_cuts
 from asrprune.data_pruning.ranks import gather_from_ranks, sum_over_ranks
 from asrprune.errors import UserError
+from asrprune.training import launch
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.metrics import Meter
@@ -213,3 +216,64 @@ def test_world_size_trains_and_stops_and_goes_on(tiny_corpus, tmp_path):
     assert done.returncode == 1
     assert "birds_cuts_train.jsonl.gz does not exist" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+SRUN = """#!/usr/bin/env bash
+# Stands in for Slurm's: starts the command once a machine, both of which are this one.
+[[ $* == "--nodes=2 --ntasks=2 --ntasks-per-node=1 "* ]] || exit 9
+shift 3
+trap 'kill -TERM $first $second' TERM
+"$@" & first=$!
+"$@" & second=$!
+status=0
+for child in $first $second; do
+  while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
+done
+exit $status
+"""
+
+
+def test_the_machines_of_a_slurm_job(tiny_corpus, tmp_path, monkeypatch):
+    """Two machines of one rank each train what one with two does; told to end, they save first."""
+    for name, text in (("srun", SRUN), ("scontrol", "#!/usr/bin/env bash\necho localhost\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "users_encoder.py").write_text(INTERRUPTING)
+    options = {"model__encoder": "users_encoder:interrupting", "training__epochs": 2}
+    one = make_command(tmp_path / "one", tiny_corpus, **options)
+    done = one.spawn("--world-size", 2, path=tmp_path, SEND="0")
+    assert done.returncode == 0, done.stderr
+    many = make_command(tmp_path / "many", tiny_corpus, **options)
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "it"}
+    done = many.spawn("--nodes", 2, path=tmp_path, SEND=str(int(signal.SIGTERM)), **job)
+    assert done.returncode == 143, done.stderr
+    assert 0 < many.last()["position"]["step"] < one.last()["position"]["step"]
+    written = (many.exp / "run.sh").read_text()
+    assert "--nodes 2" in written and "--rendezvous" not in written
+    done = many.spawn("--nodes", 2, path=tmp_path, SEND="0", **job)
+    assert done.returncode == 0, done.stderr
+    assert_same(one.last()["model"], many.last()["model"])
+    assert many.last()["world_size"] == 2
+
+
+@pytest.mark.parametrize(
+    "words, environment, message",
+    [
+        (("--nodes", "2"), {}, "--nodes 2: this is no Slurm job. Start the same command on each"),
+        (("--nodes", "2"), {"SLURM_JOB_ID": "7", "SLURM_NNODES": "3"}, "the Slurm job has 3"),
+        (("--nodes", "0"), {}, "--nodes 0: at least 1"),
+        (("--world-size", "-1"), {}, "--world-size -1: at least 1"),
+    ],
+)
+def test_no_such_machines(words, environment, message, tiny_corpus, tmp_path, monkeypatch):
+    if environment:
+        monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/srun")
+    for name in ("SLURM_JOB_ID", "SLURM_NNODES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    parser = Parser()
+    launch.add_arguments(parser)
+    with pytest.raises(UserError, match=re.escape(message)):
+        launch.launch(parser.parse_args(list(words)), ["train"])

@@ -41,7 +41,8 @@ bpe_model=            # take this sentencepiece model instead of training one
 bpe_balance=0.5       # (number) how the tokenizer weighs languages by their text: 1 as they are, 0
                       # all alike; else it has long pieces for large languages and letters for others
 max_unknown=0         # (number) share of a language's letters that the tokenizer may not know
-world_size=1          # training processes, one a GPU
+world_size=1          # training processes on each machine, one a GPU
+nodes=1               # machines, of a Slurm job (tools/slurm.sh)
 max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
 epochs=               # (integer) how long to train; empty: as in the configuration
 init_from=            # start the training with the weights of this model, such as averaged.pt of

@@ -1,0 +1,97 @@
+"""Start the ranks of a training: on this machine, or on several of them.
+
+torchrun does it: it watches the ranks, and ends all of them when one has died.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from asrprune.errors import UserError
+
+PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say where ranks run."""
+    parser.add_argument("--world-size", type=int, default=1, help="ranks on each machine")
+    parser.add_argument("--nodes", type=int, default=1, help="machines")
+    parser.add_argument(
+        "--rendezvous",
+        help="HOST:PORT of one of them, where all can meet: then start the same command on each. "
+        "Without it, a Slurm job of so many nodes starts it on all of them",
+    )
+
+
+def launch(args: argparse.Namespace, words: Sequence[str]) -> int | None:
+    """Start the command ``asrprune WORDS`` once a rank, as torchrun does.
+
+    Returns the exit status; None if this process is a rank already, or the only one there is to be.
+
+    :raises UserError: several machines, and neither a place to meet nor a Slurm job of so many.
+    """
+    for name in ("world_size", "nodes"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: at least 1")
+    if "RANK" in os.environ or args.world_size == args.nodes == 1:
+        return None
+    if args.nodes == 1:
+        return _start_ranks(["--standalone"], args.world_size, words)
+    if not args.rendezvous:
+        return _start_on_nodes(args.nodes, words)
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={args.rendezvous}", "--rdzv-id=asrprune"]
+    return _start_ranks([f"--nnodes={args.nodes}", *meeting], args.world_size, words)
+
+
+def _start_ranks(launcher: list[str], world_size: int, words: Sequence[str]) -> int:
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    launcher = [*launcher, f"--nproc-per-node={world_size}"]
+    try:
+        torchrun([*launcher, "-m", "asrprune.cli", *words])
+    except SignalException as error:  # passed on to the ranks, which have saved and ended
+        return 128 + error.sigval
+    except ChildFailedError as error:  # the rank has said why
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    return 0
+
+
+def _start_on_nodes(nodes: int, words: Sequence[str]) -> int:
+    """The same command on all machines of a Slurm job, which meet on its first one."""
+    job, count = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_NNODES")
+    if not job.isdigit() or not shutil.which("srun"):
+        raise UserError(
+            f"--nodes {nodes}: this is no Slurm job. Start the same command on each machine, with "
+            "--rendezvous HOST:PORT of one of them"
+        )
+    if count != str(nodes):
+        raise UserError(f"--nodes {nodes}: the Slurm job has {count} (sbatch --nodes {nodes})")
+    names = subprocess.run(
+        ["scontrol", "show", "hostnames", os.environ.get("SLURM_JOB_NODELIST", "")],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    place = f"{names[0]}:{PORTS[int(job) % len(PORTS)]}"
+    tasks = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
+    command = [sys.executable, "-m", "asrprune.cli", *words, "--rendezvous", place]
+    process = subprocess.Popen([*tasks, *command])
+    received = []
+
+    def pass_on(number: int, _: object) -> None:
+        received.append(number)
+        process.terminate()  # srun takes a first interrupt for a question
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    status = process.wait()
+    if received and status:
+        return 128 + received[0]
+    return status if status >= 0 else 128 - status
