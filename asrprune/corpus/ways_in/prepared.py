@@ -46,14 +46,15 @@ def find_parts(folder: Path) -> list[tuple[str, str, Path]]:
     :raises UserError: there are none.
     """
     found = []
-    for path in sorted(folder.rglob("*.jsonl.gz")):
+    files = sorted(path for path in folder.rglob("[!.]*") if path.is_file())
+    for path in files:
         name = _NAME.fullmatch(path.name)
         if name and supervisions_of(path).exists():
             before, after = name["before"], name["after"]
             full = "_".join(word for word in (before, after) if word)
             found.append((full, after or before, path))
     if not found:
-        others = sorted(path.name for path in folder.rglob("*") if path.is_file())[:SHOWN]
+        others = [path.name for path in files[:SHOWN]]
         raise UserError(
             f"{folder} holds no manifests of recordings with supervisions, such as "
             f"<corpus>_recordings_<part>.jsonl.gz; there is: {', '.join(others) or 'nothing'}"
