@@ -53,9 +53,9 @@ mkdir -p "$copy/conf" "$copy/local"
 )
 chmod +x "$copy/run.sh"
 if [[ $folder != "$root"/* ]]; then # path.sh cannot find the project above
-  # a pathname in single quotes, for the shell, in a replacement, for sed
-  quoted=$(sed "s/'/'\\\\\\\\''/g; s/[&|\\]/\\\\&/g" <<<"$root")
-  sed "s|^asrprune_root=.*|asrprune_root=\${ASRPRUNE_ROOT:-'$quoted'}|" \
+  quoted=${root@Q}
+  for sign in \\ '&' '|'; do quoted=${quoted//"$sign"/"\\$sign"}; done # as sed needs it
+  sed "s|^asrprune_root=.*|asrprune_root=\${ASRPRUNE_ROOT:-$quoted}|" \
     "$root/egs/TEMPLATE/ASR/path.sh" >"$copy/path.sh"
 fi
 mv "$copy" "$folder"

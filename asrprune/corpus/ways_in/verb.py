@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asrprune.arguments import true_or_false
-from asrprune.corpus.ways_in import cuts, kaldi, prepared, tables
+from asrprune.corpus.ways_in import kaldi, prepared, tables
 from asrprune.corpus.ways_in.split import Options, write_entries, write_utterances
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError
@@ -64,23 +64,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Write the manifests of each split."""
-    read: dict[str, Callable[[Options, str, Path], None]] = {
-        "tables": lambda options, split, path: write_utterances(
-            options, split, tables.read_table(path, options.audio_dir), tables.CUT
-        ),
-        "kaldi": lambda options, split, path: write_utterances(
-            options, split, kaldi.read_data_dir(path, options.audio_dir), kaldi.CUT
-        ),
-        "cuts": lambda options, split, path: cuts.write_cuts(
-            options, split, path, args.ignore_features
-        ),
-        "lhotse": lambda options, split, path: write_entries(
-            options, split, prepared.read_prepared(path, split), prepared.CUT
-        ),
-    }
     options = options_of(args)
     for split, path in paths_of(args.splits).items():
-        read[args.way](options, split, path)
+        WRITERS[args.way](options, split, path, args)
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -110,3 +96,31 @@ def paths_of(words: list[str]) -> dict[str, Path]:
             raise UserError(f"{split} comes twice, as {paths[split]} and as {path}")
         paths[split] = Path(path)
     return paths
+
+
+def _tables(options: Options, split: str, path: Path, _: argparse.Namespace) -> None:
+    utterances = tables.read_table(path, options.audio_dir)
+    write_utterances(options, split, utterances, tables.CUT)
+
+
+def _kaldi(options: Options, split: str, path: Path, _: argparse.Namespace) -> None:
+    utterances = kaldi.read_data_dir(path, options.audio_dir)
+    write_utterances(options, split, utterances, kaldi.CUT)
+
+
+def _cuts(options: Options, split: str, path: Path, args: argparse.Namespace) -> None:
+    from asrprune.corpus.ways_in.cuts import write_cuts  # alone needs lhotse, which takes seconds
+
+    write_cuts(options, split, path, args.ignore_features)
+
+
+def _lhotse(options: Options, split: str, path: Path, _: argparse.Namespace) -> None:
+    write_entries(options, split, prepared.read_prepared(path, split), prepared.CUT)
+
+
+WRITERS: dict[str, Callable[[Options, str, Path, argparse.Namespace], None]] = {
+    "tables": _tables,
+    "kaldi": _kaldi,
+    "cuts": _cuts,
+    "lhotse": _lhotse,
+}
