@@ -11,8 +11,7 @@
 #   second_config  the configuration of a second training, if there may be one; empty: none. It alone
 #                  gets the words weight_pruning.*, and decoding.language* when it is decoded
 #
-# Recipes of several languages have the options bpe_balance and max_unknown as well; those for any
-# corpus have min_seconds and max_seconds, the limits of utterances to train on.
+# Recipes of several languages have the options bpe_balance and max_unknown as well.
 
 for name in epochs pathways_epochs; do # no more is averaged than is trained
   [[ ${!name:-$avg} -ge $avg ]] || default avg "${!name}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lhotse import RecordingSet, SupervisionSet
 
-from asrprune.corpus import fbank, validate
+from asrprune.corpus import fbank, tokenizer, validate
 from asrprune.corpus.fbank import FbankOptions, compute_split
 from asrprune.errors import UserError
 from tests.conftest import call_verb
@@ -104,6 +104,23 @@ def test_texts_become_nfc_and_scripts_keep_their_letters(way_in):
     found = way_in("tables", objects(*rows))
     assert [entry["text"] for entry in found.values()] == ["café 한", "我們 不會", "ไทย ภาษา"]
     assert all(unicodedata.is_normalized("NFC", entry["text"]) for entry in found.values())
+
+
+def test_a_script_without_spaces_goes_the_whole_way_to_its_characters(way_in):
+    rows = [
+        {"path": "wav/a.wav", "id": "a", "text": "我們不會"},
+        {"path": "wav/b.flac", "text": "會か\u3099"},
+    ]
+    way_in("tables", objects(*rows))
+    compute_split(FbankOptions("c", Path("out"), Path("fbank")), "train")
+    folders = ("--manifest-dir", "fbank", "--out-dir", "valid")
+    call_verb(validate, "--corpus", "c", *folders, "--train", "train", "--jobs", "1")
+    valid = "valid/c_cuts_train.jsonl.gz"
+    call_verb(tokenizer, "--manifest", valid, "--type", "char", "--out-dir", "lang")
+    symbols = [line.split()[0] for line in Path("lang/tokens.txt").read_text().splitlines()]
+    assert symbols[4:] == sorted("我們不會が")
+    known = tokenizer.load_tokenizer("lang")
+    assert known.decode(known.encode("會か\u3099我")) == "會が我"
 
 
 def test_several_channels_are_said_aloud(way_in, caplog):

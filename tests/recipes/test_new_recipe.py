@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,8 +167,9 @@ def test_the_guide_in_earnest(tmp_path):
     (tmp_path / "egs" / "TEMPLATE").symlink_to(TEMPLATE)
     (tmp_path / "tools").symlink_to(ROOT / "tools")
     make, _, tables, _, everything = blocks(TEMPLATE / "README.md")[:5]
-    small = "--vocab-size 8 --epochs 1 training.average_period=1 model.encoder_options.num_layers=1 --jobs 1"
+    small = "--vocab-size 8 --epochs 1 training.average_period=1 --jobs 1"
     guide = make.partition("\n")[2] + tables + everything.replace("--vocab-size 40", small)
-    done = follow(guide.replace("/my/fsdd", str(tmp_path / "fsdd")), tmp_path)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = follow(guide.replace("/my/fsdd", str(tmp_path / "fsdd")), tmp_path, PATH=path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^%WER \S+ \[ \d+ / 30, .* test greedy_search$", done.stdout, re.MULTILINE)
