@@ -202,7 +202,7 @@ gather_facts() {
     facts+=("${word//_/-}=${!value-}")
   done
   for word in "${texts[@]}"; do
-    facts+=("text of $word=$({ grep -aEv '^[[:space:]]*(#|$)' "$word" 2>/dev/null || true; } | digest)")
+    facts+=("text of $word=$({ LC_ALL=C grep -aEv '^[[:space:]]*(#|$)' "$word" 2>/dev/null || true; } | digest)")
   done
   find_upstream
   for word in "${before[@]}"; do

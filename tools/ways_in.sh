@@ -50,6 +50,11 @@ check_sources() { # every split that is used has a source
   done
 }
 
+[[ $ignore_features == false || $way == cuts ]] ||
+  fail "--ignore-features: only --cuts may have features"
+[[ -z $audio_dir || ($way != lhotse && $rehearsal == false) ]] ||
+  fail "--audio-dir: ${way/tables/a rehearsal} knows where its audio is"
+
 if [[ -n $way && $way != lhotse ]]; then
   read_sources
   check_sources

@@ -169,6 +169,11 @@ MISTAKES = {
         lambda cut: (cut.pop("recording"), cut.pop("features")),
         "line 1: the cut train-00 has neither a recording nor features",
     ),
+    "start": (lambda cut: cut.pop("start"), "line 1: the cut train-00 has no start"),
+    "duration": (
+        lambda cut: cut["supervisions"][0].pop("duration"),
+        "line 1: the supervision of train-00 has no duration",
+    ),
     "id": (lambda cut: cut.update(id="x"), "line 2: the id 'x' is that of .*line 1 too"),
     "no id": (lambda cut: cut.pop("id"), "line 1: no manifest entry"),
 }

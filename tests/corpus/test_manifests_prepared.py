@@ -94,3 +94,15 @@ def test_what_lhotse_really_prepares(way_in):
         assert len(found) == 30
         for name, entry in found.items():
             assert entry["text"].split() == [("NO", "YES")[int(bit)] for bit in name.split("_")]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--audio-dir", "x"), "--audio-dir: what lhotse prepares says itself"),
+        (("--ignore-features", "true"), "--ignore-features: only --from cuts"),
+    ],
+)
+def test_options_that_say_nothing_are_refused(words, message, made, way_in):
+    with pytest.raises(UserError, match=message):
+        way_in("lhotse", made, *words)

@@ -243,6 +243,7 @@ def test_a_mistake_is_one_message(mistake, way_in):
         ('["wav/a.wav", "one"]', "line 2: no JSON object"),
         ('{"path": "wav/a.wav"}', "line 2: there is no column 'text'"),
         ('{"path": null, "text": "x"}', "line 2: there is no path"),
+        ('{"path": "wav/a.wav", "text": 7}', "line 2: 7 in the column 'text' is no text"),
     ],
 )
 def test_a_mistake_in_json_is_one_message(line, message, way_in):

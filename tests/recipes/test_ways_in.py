@@ -166,6 +166,9 @@ def test_limits_of_utterances_go_to_the_validation(template):
     [
         (("--tables", "train=a test=b", "--cuts", "train=c"), "--tables and --cuts: there is one"),
         (("--kaldi", "train=a", *REHEARSAL), "--kaldi: a rehearsal makes a corpus of its own"),
+        (("--tables", "train=a", "--ignore-features", "true"), "--ignore-features: only --cuts"),
+        (("--lhotse", "a b", "--audio-dir", "c"), "--audio-dir: lhotse knows where its audio is"),
+        ((*REHEARSAL, "--audio-dir", "c"), "--audio-dir: a rehearsal knows where its audio is"),
         (("--kaldi", "data/train"), "--kaldi: 'data/train' is no SPLIT=PATH"),
         (("--kaldi", "train="), "'train=' is no SPLIT=PATH"),
         (("--kaldi", "a/b=c"), "'a/b=c' is no SPLIT=PATH"),

@@ -80,6 +80,8 @@ def _check(cut: Cut, where: str) -> None:
             f"{where}: the cut {cut['id']} has {count} supervisions, and an utterance has one. "
             f"Make a cut of each: lhotse cut trim-to-supervisions --discard-overlapping IN OUT"
         )
+    if missing := [name for name in ("start", "duration") if name not in cut]:
+        raise UserError(f"{where}: the cut {cut['id']} has no {missing[0]}")
     if not cut.get("recording") and not cut.get("features"):
         raise UserError(f"{where}: the cut {cut['id']} has neither a recording nor features")
 
@@ -133,6 +135,6 @@ def read_entries(path: Path, base: Path | None, with_features: bool) -> Iterator
         supervision["id"] = cut["id"]
         supervision["recording_id"] = recording.get("id", supervision.get("recording_id"))
         # of the recording, as supervisions of their own have it
-        supervision["start"] = round(cut["start"] + supervision["start"], 8)
+        supervision["start"] = round(cut["start"] + supervision.get("start", 0.0), 8)
         supervision["channel"] = cut.get("channel", 0)
         yield Entry(where, cut["id"], recording, supervision, cut if with_features else {})

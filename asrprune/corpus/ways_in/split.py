@@ -231,6 +231,8 @@ class Counted:
     def _judged(self, item: Entry) -> Entry:
         if item.reason:
             return item
+        if not isinstance(item.supervision.get("duration"), int | float):
+            raise UserError(f"{item.where}: the supervision of {item.id} has no duration")
         item.supervision["text"] = clean(item.supervision.get("text") or "")
         if not item.supervision["text"]:
             return Entry(item.where, item.id, reason=EMPTY, detail="no word")

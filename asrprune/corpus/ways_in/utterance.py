@@ -59,7 +59,9 @@ def find_columns(names: list[str], where: str) -> dict[str, str]:
     return found
 
 
-def utterance_of(row: Mapping[str, Any], columns: Mapping[str, str], base: Path, where: str):
+def utterance_of(
+    row: Mapping[str, Any], columns: Mapping[str, str], base: Path, where: str
+) -> Utterance:
     """The :class:`Utterance` of a row.
 
     :param columns: as :func:`find_columns` has them.
@@ -67,17 +69,18 @@ def utterance_of(row: Mapping[str, Any], columns: Mapping[str, str], base: Path,
     :raises UserError: a value is missing or none of its column.
     """
     values = {column: row.get(name) for column, name in columns.items()}
-    text = values["text"]
+    text = "" if values["text"] is None else values["text"]
+    if not isinstance(text, str):
+        raise UserError(f"{where}: {text!r} in the column {columns['text']!r} is no text")
     path = _word(values["path"])
     if not path:
         raise UserError(f"{where}: there is no path in the column {columns['path']!r}")
     start = _number(values.get("start"), "start", where) or 0.0
     duration = _number(values.get("duration"), "duration", where)
-    if start < 0 or (duration is not None and duration <= 0):
-        raise UserError(
-            f"{where}: {duration if start >= 0 else start:g} s is no "
-            f"{'duration' if start >= 0 else 'start'} of an utterance"
-        )
+    if start < 0:
+        raise UserError(f"{where}: {start:g} s is no start of an utterance")
+    if duration is not None and duration <= 0:
+        raise UserError(f"{where}: {duration:g} s is no duration of an utterance")
     channel = _number(values.get("channel"), "channel", where)
     if channel is not None and (channel < 0 or channel != int(channel)):
         raise UserError(f"{where}: {channel:g} is no channel; the first is 0")
@@ -88,7 +91,7 @@ def utterance_of(row: Mapping[str, Any], columns: Mapping[str, str], base: Path,
         where=where,
         id=ident,
         path=str(base / path),
-        text=clean(text if isinstance(text, str) else ""),
+        text=clean(text),
         speaker=_word(values.get("speaker")),
         language=_word(values.get("language")),
         start=start,
@@ -103,7 +106,7 @@ def clean(text: str) -> str:
 
 
 def _word(value: Any) -> str:
-    return "" if value is None else " ".join(str(value).split(" ")).strip()
+    return "" if value is None else str(value).strip()
 
 
 def _number(value: Any, column: str, where: str) -> float | None:

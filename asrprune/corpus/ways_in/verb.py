@@ -65,6 +65,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Write the manifests of each split."""
     options = options_of(args)
+    if args.ignore_features and args.way != "cuts":
+        raise UserError("--ignore-features: only --from cuts may have features")
+    if args.audio_dir and args.way == "lhotse":
+        raise UserError("--audio-dir: what lhotse prepares says itself where audio is")
     for split, path in paths_of(args.splits).items():
         WRITERS[args.way](options, split, path, args)
 
