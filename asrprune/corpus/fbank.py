@@ -135,7 +135,15 @@ def _take(given: Path, options: FbankOptions, split: str, folder: Path) -> None:
             f"the cuts of {split} came with features, whose speed cannot be changed: "
             "--speed-perturb false, or --ignore-features true to compute them from the recordings"
         )
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run, with other manifests
+    if folder.exists():  # of an earlier run, with other manifests
+        for number, line in enumerate(read_lines(given, "stage 1 (manifests)"), 1):
+            archive = parse_line(line, given, number)["features"]["storage_path"]
+            if Path(archive).resolve().is_relative_to(folder.resolve()):
+                raise UserError(
+                    f"the features of {given} are in {folder}, which this stage would make anew: "
+                    "take another --data-dir"
+                )
+        shutil.rmtree(folder)
     folder.mkdir(parents=True)
     unreadable_path(options.out_dir, options.corpus, split).unlink(missing_ok=True)
     finished = cuts_path(options.out_dir, options.corpus, split)

@@ -124,6 +124,17 @@ def test_features_can_be_ignored_and_their_speed_cannot_be_changed(cuts, way_in)
     assert len(CutSet.from_file("new/c_cuts_train.jsonl.gz")) == 3 * len(TEXTS)
 
 
+def test_features_that_are_given_are_never_removed(cuts, way_in):
+    way_in("cuts", cuts())
+    Path("fbank/noise_feats_train").rename("moved")
+    Path("new").mkdir()
+    Path("new/c_feats_train").symlink_to("../moved")
+    Path("fbank/noise_feats_train").symlink_to("../moved")
+    with pytest.raises(UserError, match="are in new/c_feats_train, which .* another --data-dir"):
+        taken()
+    assert len(list(Path("moved").glob("*.lca"))) == 1
+
+
 def test_what_another_way_in_left_is_not_taken(cuts, way_in):
     way_in("cuts", cuts())
     Path("table.tsv").write_text("path\ttext\naudio/train-00.flac\tOTHER\n")
