@@ -13,6 +13,7 @@ from asrprune.errors import UserError, nearest
 VERBS = {
     "doctor": ("asrprune.doctor", "versions, devices, loss backend, and what to do about gaps"),
     "rehearse": ("asrprune.corpus.rehearsal", "write a small synthetic corpus in a real layout"),
+    "manifests": ("asrprune.corpus.ways_in.verb", "manifests of tables, Kaldi directories, cuts"),
     "fbank": ("asrprune.corpus.fbank", "filter-bank features of the prepared manifests"),
     "validate": ("asrprune.corpus.validate", "check cuts, list the rejected, compute statistics"),
     "tokenizer": ("asrprune.corpus.tokenizer", "train a BPE or character tokenizer"),

@@ -39,8 +39,11 @@ find_stage() { # find_stage OPTION WORD: "number" of a stage that is given by nu
 }
 
 has_stage() { # in the files of the recipe, or in what recipes share, where it sources that
+  local shared
   local -a files=("./${0##*/}" local/*.sh)
-  ! grep -q '^\. transducer\.sh' "./${0##*/}" || files+=("${BASH_SOURCE[0]%/*}/transducer.sh")
+  for shared in transducer ways_in; do
+    ! grep -q "^\. $shared\.sh" "./${0##*/}" || files+=("${BASH_SOURCE[0]%/*}/$shared.sh")
+  done
   grep -Eqs "^ *stage ${stage_names[$1]}( |\$)" "${files[@]}"
 }
 
@@ -199,7 +202,7 @@ gather_facts() {
     facts+=("${word//_/-}=${!value-}")
   done
   for word in "${texts[@]}"; do
-    facts+=("text of $word=$(grep -Ev '^[[:space:]]*(#|$)' "$word" 2>/dev/null | digest)")
+    facts+=("text of $word=$({ LC_ALL=C grep -aEv '^[[:space:]]*(#|$)' "$word" 2>/dev/null || true; } | digest)")
   done
   find_upstream
   for word in "${before[@]}"; do

@@ -24,7 +24,7 @@ done
 read -ra train <<<"$train_splits"
 read -ra dev <<<"$dev_splits"
 read -ra test <<<"$test_splits"
-splits=() evaluation=() manifests=() cuts=()
+splits=() evaluation=() manifests=() cut_manifests=()
 valid=("$data_dir/valid/${corpus}_cuts_train.jsonl.gz")
 for split in "${dev[@]}" "${test[@]}"; do
   [[ " ${evaluation[*]} " != *" $split "* ]] || continue # a set may be for both
@@ -35,7 +35,7 @@ for split in "${train[@]}" "${evaluation[@]}"; do
   [[ " ${splits[*]} " != *" $split "* ]] || continue
   splits+=("$split")
   manifests+=("$data_dir/manifests/${corpus}_supervisions_$split.jsonl.gz")
-  cuts+=("$data_dir/fbank/${corpus}_cuts_$split.jsonl.gz")
+  cut_manifests+=("$data_dir/fbank/${corpus}_cuts_$split.jsonl.gz")
 done
 
 if [[ -n $search_budgets ]]; then
@@ -106,10 +106,12 @@ features() { # features SPLIT; the speed of development and test sets is never c
 
 data_stages() { # stages 3 and 4
   stage validate "$data_dir" --options train_splits dev_splits test_splits allow_rejected \
-    --needs "${cuts[@]}" --makes "${valid[@]}" "$data_dir/valid/${corpus}_statistics.json" -- \
+    min_seconds max_seconds --needs "${cut_manifests[@]}" \
+    --makes "${valid[@]}" "$data_dir/valid/${corpus}_statistics.json" -- \
     run asrprune validate --corpus "$corpus" --manifest-dir "$data_dir/fbank" \
     --out-dir "$data_dir/valid" --train "${train[@]}" --eval "${evaluation[@]}" \
-    --allow-rejected "$allow_rejected" --jobs "$jobs"
+    --allow-rejected "$allow_rejected" ${min_seconds:+--min-duration "$min_seconds"} \
+    ${max_seconds:+--max-duration "$max_seconds"} --jobs "$jobs"
 
   stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model bpe_balance max_unknown \
     --needs "${valid[0]}" --makes "$lang_dir/tokens.txt" -- \

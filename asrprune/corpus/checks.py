@@ -18,8 +18,8 @@ from asrprune.errors import UserError
 
 # reason -> what it says; the order is that of the checks
 FILTERS = {
-    "too-short": "shorter than --min-duration",
-    "too-long": "longer than --max-duration",
+    "too-short": "shorter than --min-duration (run.sh: --min-seconds)",
+    "too-long": "longer than --max-duration (run.sh: --max-seconds)",
     "unreadable-audio": "left out by stage 2 (--bad-audio skip)",
 }
 HELD_OUT = {"held-out": "a cut of an evaluation set too"}

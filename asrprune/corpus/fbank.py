@@ -2,7 +2,8 @@
 
 A split becomes ``<out>/<corpus>_cuts_<split>.jsonl.gz``, which appears only when it is complete,
 and a folder ``<corpus>_feats_<split>`` of archives. Each cut spans one supervision and carries its
-id; copies with changed speed end in ``_sp0.9`` and ``_sp1.1``.
+id; copies with changed speed end in ``_sp0.9`` and ``_sp1.1``. Where stage 1 was given cuts with
+features that fit, ``<manifests>/<corpus>_cuts_<split>.jsonl.gz``, these are taken as they are.
 """
 
 import argparse
@@ -93,6 +94,10 @@ def compute_split(options: FbankOptions, split: str) -> None:
     finished = cuts_path(options.out_dir, options.corpus, split)
     listed = unreadable_path(options.out_dir, options.corpus, split)
     folder = options.out_dir / f"{options.corpus}_feats_{split}"
+    given = cuts_path(options.manifest_dir, options.corpus, split)
+    if given.exists():
+        _take(given, options, split, folder)
+        return
     utterances = read_utterances(options.manifest_dir, options.corpus, split)
     identity = _identity(options, utterances)
     if _same(folder, identity, split):
@@ -121,6 +126,30 @@ def compute_split(options: FbankOptions, split: str) -> None:
     log.info("%s: %d cuts, %.2f h", finished, cuts, _hours(results))
     fresh = _hours(result for result in results if not result.kept)
     log.info("computed %.2f h in %.1f s, %.0f times real time", fresh, took, 3600 * fresh / took)
+
+
+def _take(given: Path, options: FbankOptions, split: str, folder: Path) -> None:
+    """Cuts with features become those of the split; the archives stay where they are."""
+    if options.speed_perturb:
+        raise UserError(
+            f"the cuts of {split} came with features, whose speed cannot be changed: "
+            "--speed-perturb false, or --ignore-features true to compute them from the recordings"
+        )
+    if folder.exists():  # of an earlier run, with other manifests
+        for number, line in enumerate(read_lines(given, "stage 1 (manifests)"), 1):
+            archive = parse_line(line, given, number)["features"]["storage_path"]
+            if Path(archive).resolve().is_relative_to(folder.resolve()):
+                raise UserError(
+                    f"the features of {given} are in {folder}, which this stage would make anew: "
+                    "take another --data-dir"
+                )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    unreadable_path(options.out_dir, options.corpus, split).unlink(missing_ok=True)
+    finished = cuts_path(options.out_dir, options.corpus, split)
+    with atomic_path(finished) as temporary:
+        shutil.copyfile(given, temporary)
+    log.info("%s: the features that came with %s", finished, given)
 
 
 def read_utterances(manifest_dir: Path, corpus: str, split: str) -> list[tuple[bytes, bytes]]:

@@ -20,6 +20,7 @@ from asrprune.corpus.librispeech_layout import UTTERANCES_PER_CHAPTER, Chapter
 from asrprune.corpus.rehearsal_commonvoice import rehearse_commonvoice
 from asrprune.corpus.rehearsal_phrases import LANGUAGES
 from asrprune.corpus.rehearsal_speech import SAMPLING_RATE, Shape, utterance
+from asrprune.corpus.rehearsal_table import rehearse_table
 from asrprune.corpus.rehearsal_text import TEXTS, spell
 from asrprune.corpus.rehearsal_units import (
     check_hours,
@@ -142,6 +143,7 @@ def rehearse_librispeech(
 LAYOUTS: dict[str, Callable[..., None]] = {
     "commonvoice": rehearse_commonvoice,
     "librispeech": rehearse_librispeech,
+    "table": rehearse_table,
 }
 MULTILINGUAL = ("commonvoice",)
 

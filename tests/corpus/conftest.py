@@ -1,5 +1,6 @@
 """Tiny corpora of noise, with manifests as ``lhotse prepare`` leaves them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,41 @@ def make_corpus(tmp_path, monkeypatch) -> Callable[..., Path]:
         return write_manifests(recordings, supervisions, split)
 
     return write
+
+
+@pytest.fixture
+def way_in(tmp_path, monkeypatch) -> Callable[..., dict[str, dict]]:
+    """A function that runs ``asrprune manifests`` for the corpus "c" into the folder ``out``.
+
+    It returns the supervisions of the split ``train`` by their ids, each with its recording as the
+    key ``audio``. The working folder becomes ``tmp_path``.
+    """
+    from asrprune.corpus.manifests import read_lines
+    from asrprune.corpus.ways_in import verb
+    from tests.conftest import call_verb
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(way: str, path: str | Path, *words: str, split: str = "train") -> dict[str, dict]:
+        options = ("--corpus", "c", "--out-dir", "out", "--jobs", "1", *words)
+        call_verb(verb, "--from", way, f"{split}={path}", *options)
+        read = {
+            kind: [json.loads(line) for line in read_lines(f"out/c_{kind}_{split}.jsonl.gz", "")]
+            for kind in ("recordings", "supervisions")
+        }
+        recordings = {recording["id"]: recording for recording in read["recordings"]}
+        return {
+            s["id"]: {**s, "audio": recordings[s["recording_id"]]} for s in read["supervisions"]
+        }
+
+    return run
+
+
+def write_audio(path: str | Path, seconds: float, rate: int = RATE, channels: int = 1) -> None:
+    """A file of noise."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).normal(0, 0.05, (round(rate * seconds), channels))
+    soundfile.write(path, noise, rate)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LIBRISPEECH = ROOT / "egs" / "librispeech" / "ASR"
 COMMONVOICE = ROOT / "egs" / "commonvoice" / "ASR"
+TEMPLATE = ROOT / "egs" / "TEMPLATE" / "ASR"
 
 
 class Recipe:
@@ -75,7 +76,9 @@ def copy_recipe(tmp_path: Path, source: Path, *configs: str) -> Recipe:
     recipe.folder.mkdir(parents=True)
     for name in ("run.sh", "path.sh"):
         shutil.copy(source / name, recipe.folder)
-    shutil.copytree(source / "local", recipe.folder / "local")
+    shutil.copytree(
+        source / "local", recipe.folder / "local", ignore=shutil.ignore_patterns("__pycache__")
+    )
     (recipe.folder / "conf").mkdir()
     for name in configs:
         (recipe.folder / "conf" / f"{name}.yaml").write_text("# a comment\nseed: 1\n")
@@ -92,6 +95,12 @@ def librispeech(tmp_path: Path) -> Recipe:
 def commonvoice(tmp_path: Path) -> Recipe:
     """CommonVoice's recipe with a stand-in for asrprune; its local scripts are the real ones."""
     return copy_recipe(tmp_path, COMMONVOICE, "rehearsal", "emformer_streaming", "pathways")
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Recipe:
+    """The recipe for any corpus with stand-ins for asrprune and lhotse."""
+    return copy_recipe(tmp_path, TEMPLATE, "conformer", "conformer_tiny")
 
 
 @pytest.fixture

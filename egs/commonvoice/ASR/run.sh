@@ -35,6 +35,8 @@ bad_audio=error       # (error|skip) stop at clips that are missing or cannot be
                       # out and list them
 allow_rejected=0      # (number) share of a set, 0 to 1, that may be defective and left out; a tenth
                       # may always be for its text
+min_seconds=          # (number) shorter utterances are not trained on; empty: 0.5
+max_seconds=          # (number) nor are longer ones; empty: 30
 token_type=bpe        # (bpe|char) what the model predicts
 vocab_size=1000       # symbols of the bpe tokenizer, which all languages share
 bpe_model=            # take this sentencepiece model instead of training one

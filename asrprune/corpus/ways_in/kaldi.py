@@ -1,0 +1,110 @@
+"""Kaldi's data directories: wav.scp, text, and where there are, segments, utt2spk and utt2lang.
+
+lhotse reads them too, but makes supervisions of segments alone, opens the audio one file at a time,
+leaves out in silence what it cannot read, and runs the commands of wav.scp.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from asrprune.corpus.ways_in.paths import find_base
+from asrprune.corpus.ways_in.utterance import Utterance, utterance_of
+from asrprune.errors import UserError
+
+CUT = "write a file segments (utterance, recording, start, end)"
+SAME = {name: name for name in ("path", "text", "id", "speaker", "language", "start", "duration")}
+
+Lines = dict[str, tuple[int, str]]  # key -> number of its line, and what is behind the key
+
+
+def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]:
+    """The utterances of ``text``.
+
+    :param base: what relative paths of wav.scp are relative to; None: the first of the folder that
+        we are in, the data directory, and the folders above it in which the first file is.
+    :raises UserError: a file is missing, or a line is wrong; names it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder, such as Kaldi's data/train")
+    recordings = _read(folder / "wav.scp")
+    for number, path in recordings.values():
+        _refuse_commands(path, f"{folder / 'wav.scp'}, line {number}")
+    texts = _read(folder / "text", values=False)
+    segments = _read(folder / "segments", needed=False)
+    speakers = _read(folder / "utt2spk", needed=False)
+    languages = _read(folder / "utt2lang", needed=False)
+    if base is None:
+        base = find_base(folder, next(iter(recordings.values()))[1])
+    for ident, (number, text) in texts.items():
+        where = f"{folder / 'text'}, line {number}"
+        row = {"id": ident, "text": text, "speaker": speakers.get(ident, (0, ""))[1]}
+        row["language"] = languages.get(ident, (0, ""))[1]
+        recording = ident
+        if segments:
+            if ident not in segments:
+                raise UserError(f"{where}: {ident} is not in {folder / 'segments'}")
+            line, rest = segments[ident]
+            recording, row["start"], row["duration"] = _segment(
+                rest, f"{folder / 'segments'}, line {line}"
+            )
+        if recording not in recordings:
+            raise UserError(
+                f"{where}: the recording {recording} is not in {folder / 'wav.scp'}"
+                + ("" if segments else ", and there is no file segments")
+            )
+        row["path"] = recordings[recording][1]
+        yield utterance_of(row, SAME, base, where)
+
+
+def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
+    """The lines of a file by their first word.
+
+    :param values: whether there has to be something behind it.
+    """
+    if not path.is_file():
+        if needed:
+            raise UserError(f"{path} does not exist; a data directory of Kaldi's has wav.scp, text")
+        return {}
+    lines: Lines = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            words = line.decode("utf-8").strip().split(maxsplit=1)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}, line {number} is not UTF-8; convert it first") from error
+        if not words:
+            continue
+        if words[0] in lines:
+            raise UserError(
+                f"{path}, line {number}: {words[0]} is on line {lines[words[0]][0]} too"
+            )
+        if values and len(words) < 2:
+            raise UserError(f"{path}, line {number}: nothing but {words[0]}")
+        lines[words[0]] = (number, words[1] if len(words) > 1 else "")
+    if needed and not lines:
+        raise UserError(f"{path} is empty")
+    return lines
+
+
+def _refuse_commands(path: str, where: str) -> None:
+    """Commands of somebody's files are not run, and archives are Kaldi's alone to read."""
+    if path.endswith("|") or path.startswith("|"):
+        raise UserError(
+            f"{where}: {path!r} is a command, and commands in files are not run here. Run it once, "
+            "with its output in a file (for Kaldi: utils/data/... or wav-copy), and name that file"
+        )
+
+
+def _segment(rest: str, where: str) -> tuple[str, float, float | None]:
+    """(recording, start, duration) of a line of segments, without its utterance."""
+    words = rest.split()
+    try:
+        recording, start, end = words[0], float(words[1]), float(words[2])
+    except (IndexError, ValueError) as error:
+        raise UserError(
+            f"{where}: expected an utterance, a recording, its start and its end in seconds"
+        ) from error
+    if start >= 0 and end == -1:  # Kaldi's word for the end of the recording
+        return recording, start, None
+    if not 0 <= start < end:
+        raise UserError(f"{where}: from {start:g} s to {end:g} s is nothing")
+    return recording, start, end - start

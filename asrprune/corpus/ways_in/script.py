@@ -1,0 +1,53 @@
+"""A way in of a recipe's own: a function that yields utterances becomes a script.
+
+``local/prepare.py`` of a recipe is that function and :func:`run`.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from asrprune.arguments import Parser
+from asrprune.corpus.ways_in.split import write_utterances
+from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance_of
+from asrprune.corpus.ways_in.verb import add_common_arguments, options_of, paths_of
+from asrprune.errors import UserError
+
+CUT = "give it start and duration, a row for each utterance"
+
+Row = dict[str, Any]
+Utterances = Callable[[Path, str], Iterable[Row]]  # (folder of the corpus, split)
+
+
+def run(utterances: Utterances) -> None:
+    """Write the manifests of splits as the command line says, and end the process.
+
+    :param utterances: yields a row for each utterance of a split: ``path`` and ``text``, and where
+        they are known ``id``, ``speaker``, ``language``, ``start`` and ``duration`` (seconds) and
+        ``channel``. Relative paths are relative to the folder.
+    """
+    name = Path(sys.argv[0]).name
+    parser = Parser(description=sys.modules["__main__"].__doc__)
+    add_common_arguments(parser)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    args = parser.parse_args()
+    try:
+        options = options_of(args)
+        for split, folder in paths_of(args.splits).items():
+            if not folder.is_dir():
+                raise UserError(f"{folder} does not exist; it should hold the corpus, or be a link")
+            rows = utterances(folder, split)
+            base = folder if options.audio_dir is None else options.audio_dir
+            write_utterances(options, split, told(rows, base, f"{name}: {split}"), CUT)
+    except UserError as error:
+        sys.stderr.write(f"{name}: error: {error}\n")
+        sys.exit(1)
+
+
+def told(rows: Iterable[Row], base: Path, where: str) -> Iterator[Utterance]:
+    """The utterances of rows, which are numbered from 1."""
+    for number, row in enumerate(rows, 1):
+        place = f"{where}, row {number}"
+        yield utterance_of(row, find_columns(list(row), place), base, place)

@@ -1,0 +1,292 @@
+"""One split on its way in: what is wrong with it is said or left out, the rest becomes manifests.
+
+Writes ``<corpus>_recordings_<split>.jsonl.gz``, ``<corpus>_supervisions_<split>.jsonl.gz`` and,
+where something was left out, ``<corpus>_left_out_<split>.tsv``, which says what and why.
+"""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asrprune.corpus.manifests import to_line, write_lines
+from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.corpus.ways_in.utterance import Utterance, clean
+from asrprune.errors import UserError
+from asrprune.files import write_text
+
+PART = 500  # files whose headers one worker reads at a time
+BAD_AUDIO = {
+    "missing-audio": "the file does not exist",
+    "undecodable": "the file cannot be decoded",
+    "outside": "the utterance starts after the end of the file",
+    "no-channel": "the file has no such channel",
+}
+EMPTY = "empty-text"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every way in is told; see ``asrprune manifests --help``."""
+
+    corpus: str
+    out_dir: Path
+    bad_audio: str = "error"
+    empty_text: str = "skip"
+    longest: float = 300.0  # seconds
+    audio_dir: Path | None = None
+    jobs: int = 1
+
+    def path(self, kind: str, split: str) -> Path:
+        """A manifest's place; ``kind`` is recordings, supervisions or cuts."""
+        return self.out_dir / f"{self.corpus}_{kind}_{split}.jsonl.gz"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recording and a supervision of it, as manifests of lhotse have them; or why not."""
+
+    where: str
+    id: str
+    recording: dict[str, Any] = field(default_factory=dict)
+    supervision: dict[str, Any] = field(default_factory=dict)
+    cut: dict[str, Any] = field(default_factory=dict)  # where its features are to be taken as well
+    reason: str = ""  # empty: good
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Audio:
+    """What the header of a file says, or why it says nothing."""
+
+    rate: int = 0
+    frames: int = 0
+    channels: int = 0
+    reason: str = ""
+    detail: str = ""
+
+
+def write_utterances(
+    options: Options, split: str, utterances: Iterable[Utterance], cut: str
+) -> None:
+    """Write the manifests of a split whose audio has not been looked at yet.
+
+    :param cut: how such a corpus tells where utterances begin and end, for a message.
+    :raises UserError: see :func:`write_entries`.
+    """
+    known = list(utterances)
+    paths = list(dict.fromkeys(utterance.path for utterance in known))
+    parts = [paths[start : start + PART] for start in range(0, len(paths), PART)]
+    jobs = min(options.jobs, -(-len(parts) // 4))  # starting a process takes seconds
+    audio: dict[str, Audio] = {}
+    with progress_bar(len(paths), f"audio of {split}", "file") as bar:
+        for part, found in run_parts(probe_all, parts, jobs, bar):
+            audio.update(zip(part, found, strict=True))
+    several = sum(a.channels > 1 for a in audio.values())
+    if several and any(u.channel is None for u in known):
+        log.warning(
+            "%s: %d files have several channels; the first is taken where no column 'channel' "
+            "says another",
+            split,
+            several,
+        )
+    write_entries(options, split, (entry(u, audio[u.path]) for u in known), cut)
+
+
+def probe_all(paths: list[str], advance: Callable[[int], None]) -> list[Audio]:
+    """Look at files; the work of one process."""
+    found = []
+    for path in paths:
+        found.append(probe(path))
+        advance(1)
+    return found
+
+
+def probe(path: str) -> Audio:
+    """What a file's header says."""
+    import soundfile
+
+    if not os.path.isfile(path):
+        return Audio(reason="missing-audio", detail=path)
+    try:
+        found = soundfile.info(path)
+        rate, frames, channels = found.samplerate, found.frames, found.channels
+    except soundfile.LibsndfileError:
+        import lhotse.audio
+
+        try:  # formats that other decoders know, such as m4a
+            other = lhotse.audio.info(path)
+            rate, frames, channels = other.samplerate, other.frames, other.channels
+        except MemoryError:
+            raise
+        except Exception:  # the decoders' errors have no common class, and are long
+            size = f"{path}, {os.path.getsize(path)} bytes"
+            return Audio(reason="undecodable", detail=size)
+    if frames <= 0:
+        return Audio(reason="undecodable", detail=f"{path}, no samples")
+    return Audio(rate, frames, channels)
+
+
+def entry(utterance: Utterance, audio: Audio) -> Entry:
+    """What the manifests say of an utterance."""
+    where, name = utterance.where, utterance.id
+    if audio.reason:
+        return Entry(where, name, reason=audio.reason, detail=audio.detail)
+    length = audio.frames / audio.rate
+    if utterance.start >= length:
+        detail = f"{utterance.start:g} s, {utterance.path}: {length:.3f} s"
+        return Entry(where, name, reason="outside", detail=detail)
+    if (utterance.channel or 0) >= audio.channels:
+        detail = f"{utterance.channel}, {utterance.path}: {audio.channels}"
+        return Entry(where, name, reason="no-channel", detail=detail)
+    duration = length - utterance.start if utterance.duration is None else utterance.duration
+    # what was rounded is the whole file all the same
+    if not utterance.start and abs(duration - length) < 0.01:
+        duration = length
+    channels = list(range(audio.channels))
+    recording = {
+        "id": utterance.path,
+        "sources": [{"type": "file", "channels": channels, "source": utterance.path}],
+        "sampling_rate": audio.rate,
+        "num_samples": audio.frames,
+        "duration": length,
+        "channel_ids": channels,
+    }
+    supervision = {
+        "id": name,
+        "recording_id": utterance.path,
+        "start": utterance.start,
+        "duration": round(duration, 8),
+        "channel": utterance.channel or 0,
+        "text": utterance.text,
+    }
+    for key, value in (("language", utterance.language), ("speaker", utterance.speaker)):
+        if value:
+            supervision[key] = value
+    return Entry(where, name, recording, supervision)
+
+
+def write_entries(
+    options: Options, split: str, entries: Iterable[Entry], cut: str, with_cuts: bool = False
+) -> None:
+    """Write the manifests of a split, texts in NFC; what cannot be used is listed.
+
+    :param cut: how such a corpus tells where utterances begin and end, for a message.
+    :param with_cuts: write ``<corpus>_cuts_<split>.jsonl.gz`` too, which stage 2 takes as it is.
+    :raises UserError: an id comes twice, an utterance is too long, audio is bad or a text is empty
+        and that is not to be skipped, or nothing is left.
+    """
+    options.path("cuts", split).unlink(missing_ok=True)  # of another way in
+    counted = Counted(options, split, cut)
+    recorded: set[str] = set()
+    seconds = 0.0
+    with ExitStack() as files:
+        kinds = ("recordings", "supervisions", *(("cuts",) if with_cuts else ()))
+        out = {k: files.enter_context(write_lines(options.path(k, split))) for k in kinds}
+        for good in counted.good(entries):
+            if good.recording and good.recording["id"] not in recorded:
+                recorded.add(good.recording["id"])
+                out["recordings"].write(to_line(good.recording))
+            out["supervisions"].write(to_line(good.supervision))
+            if with_cuts:
+                good.cut["supervisions"][0]["text"] = good.supervision["text"]
+                out["cuts"].write(to_line(good.cut))
+            seconds += good.supervision["duration"]
+        counted.judge()
+    counted.list_left_out()
+    log.info("%s: %d utterances, %.2f h", split, counted.kept, seconds / 3600)
+
+
+class Counted:
+    """Entries of a split as they go by: good ones pass, the others are remembered."""
+
+    def __init__(self, options: Options, split: str, cut: str):
+        self.options, self.split, self.cut = options, split, cut
+        self.left_out: list[Entry] = []
+        self.kept = 0
+
+    def good(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries to be written."""
+        places: dict[str, str] = {}
+        for item in entries:
+            if item.id in places:
+                raise UserError(
+                    f"{item.where}: the id {item.id!r} is that of {places[item.id]} too; every "
+                    "utterance needs one of its own"
+                )
+            places[item.id] = item.where
+            item = self._judged(item)
+            if item.reason:
+                self.left_out.append(item)
+            else:
+                self.kept += 1
+                yield item
+
+    def _judged(self, item: Entry) -> Entry:
+        if item.reason:
+            return item
+        if not isinstance(item.supervision.get("duration"), int | float):
+            raise UserError(f"{item.where}: the supervision of {item.id} has no duration")
+        item.supervision["text"] = clean(item.supervision.get("text") or "")
+        if not item.supervision["text"]:
+            return Entry(item.where, item.id, reason=EMPTY, detail="no word")
+        if (seconds := item.supervision["duration"]) > self.options.longest:
+            raise UserError(
+                f"{item.where}: {item.id} is one utterance of {seconds:.0f} s, and "
+                f"{self.options.longest:g} s are the most that is trained on or decoded at a time. "
+                f"Say where its utterances are ({self.cut}), or raise --longest"
+            )
+        return item
+
+    def judge(self) -> None:
+        """:raises UserError: something was left out that must not be, or nothing is left."""
+        total = self.kept + len(self.left_out)
+        bad = [item for item in self.left_out if item.reason in BAD_AUDIO]
+        empty = [item for item in self.left_out if item.reason == EMPTY]
+        if bad and self.options.bad_audio == "error":
+            first = bad[0]
+            raise UserError(
+                f"{first.where}: {BAD_AUDIO[first.reason]} ({first.detail}); so it is with "
+                f"{len(bad)} of {total} utterances of {self.split} ({reasons(bad)}). Mend them, or "
+                "leave them out with --bad-audio skip"
+            )
+        if empty and self.options.empty_text == "error":
+            raise UserError(
+                f"{empty[0].where}: {empty[0].id} has no text; {len(empty)} of {total} utterances "
+                f"of {self.split} have none. Add it, or leave them out with --empty-text skip"
+            )
+        if not self.kept:
+            why = f" of {total} ({reasons(self.left_out)})" if total else ""
+            raise UserError(f"{self.split}: no utterance is left{why}")
+
+    def list_left_out(self) -> None:
+        """Write down what was left out, and say how much it is."""
+        path = self.options.out_dir / f"{self.options.corpus}_left_out_{self.split}.tsv"
+        if not self.left_out:
+            path.unlink(missing_ok=True)  # of an earlier run
+            return
+        rows = ["utterance\twhere\treason\tdetail"]
+        rows += [f"{i.id}\t{i.where}\t{i.reason}\t{i.detail}" for i in self.left_out]
+        write_text(path, "\n".join(rows) + "\n")
+        total = self.kept + len(self.left_out)
+        log.warning(
+            "%s: %d of %d utterances left out (%s); if it is a test set, that changes its error "
+            "rates. %s lists them",
+            self.split,
+            len(self.left_out),
+            total,
+            reasons(self.left_out),
+            path,
+        )
+
+
+def reasons(left_out: Iterable[Entry]) -> str:
+    """How many for each reason, the most frequent first."""
+    counts = Counter(item.reason for item in left_out)
+    return ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())

@@ -1,0 +1,128 @@
+"""An utterance as a corpus tells of it, and what its columns may be called."""
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asrprune.errors import UserError, nearest
+
+# Column -> the names that it may have, ours first: others are those of NeMo's manifests, of
+# Hugging Face's audio folders and of tables that crowds have read.
+COLUMNS = {
+    "path": ("path", "audio", "audio_filepath", "file_name"),
+    "text": ("text", "sentence", "transcription", "transcript"),
+    "id": ("id",),
+    "speaker": ("speaker", "speaker_id", "client_id"),
+    "language": ("language", "lang", "locale"),
+    "start": ("start", "offset"),
+    "duration": ("duration",),
+    "channel": ("channel",),
+}
+NEEDED = ("path", "text")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is said in a file, or in a part of it."""
+
+    where: str  # it is told of, for messages: "train.tsv, line 7"
+    id: str
+    path: str  # of the audio
+    text: str
+    speaker: str = ""
+    language: str = ""
+    start: float = 0.0  # seconds
+    duration: float | None = None  # seconds; None: to the end of the file
+    channel: int | None = None  # None: the first
+
+
+def find_columns(names: list[str], where: str) -> dict[str, str]:
+    """Our name of each column that is known -> the name that it has.
+
+    :raises UserError: there is none of the path, or of the text.
+    """
+    found = {
+        column: next(name for name in known if name in names)
+        for column, known in COLUMNS.items()
+        if not set(known).isdisjoint(names)
+    }
+    for column in NEEDED:
+        if column not in found:
+            others = ", ".join(COLUMNS[column][1:])
+            raise UserError(
+                f"{where}: there is no column {column!r} (or {others}){nearest(column, names)}; "
+                f"there are: {', '.join(names)}"
+            )
+    return found
+
+
+def utterance_of(
+    row: Mapping[str, Any], columns: Mapping[str, str], base: Path, where: str
+) -> Utterance:
+    """The :class:`Utterance` of a row.
+
+    :param columns: as :func:`find_columns` has them.
+    :param base: what relative paths are relative to.
+    :raises UserError: a value is missing or none of its column.
+    """
+    values = {column: row.get(name) for column, name in columns.items()}
+    text = "" if values["text"] is None else values["text"]
+    if not isinstance(text, str):
+        raise UserError(f"{where}: {text!r} in the column {columns['text']!r} is no text")
+    path = _word(values["path"])
+    if not path:
+        raise UserError(f"{where}: there is no path in the column {columns['path']!r}")
+    start = _number(values.get("start"), "start", where) or 0.0
+    duration = _number(values.get("duration"), "duration", where)
+    if start < 0:
+        raise UserError(f"{where}: {start:g} s is no start of an utterance")
+    if duration is not None and duration <= 0:
+        raise UserError(f"{where}: {duration:g} s is no duration of an utterance")
+    channel = _number(values.get("channel"), "channel", where)
+    if channel is not None and (channel < 0 or channel != int(channel)):
+        raise UserError(f"{where}: {channel:g} is no channel; the first is 0")
+    ident = _word(values.get("id")) or _name(path, start)
+    if len(ident.split()) != 1:
+        raise UserError(f"{where}: the id {ident!r} holds a space; ids are single words")
+    return Utterance(
+        where=where,
+        id=ident,
+        path=str(base / path),
+        text=clean(text),
+        speaker=_word(values.get("speaker")),
+        language=_word(values.get("language")),
+        start=start,
+        duration=duration,
+        channel=None if channel is None else int(channel),
+    )
+
+
+def clean(text: str) -> str:
+    """A text in Unicode's NFC, words apart by one space. Its letters stay as they are."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _word(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _number(value: Any, column: str, where: str) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{where}: {value!r} in the column {column!r} is no number")
+    return number
+
+
+def _name(path: str, start: float) -> str:
+    """An id for an utterance without: the path without its suffix; and where it starts."""
+    name = "-".join(part for part in Path(path).with_suffix("").parts if part not in ("/", "."))
+    name = "_".join(name.split())
+    return f"{name}-{round(1000 * start):08d}" if start else name
