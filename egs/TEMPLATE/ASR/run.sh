@@ -2,10 +2,10 @@
 # mycorpus, from the corpus to word error rates:  ./run.sh [--option value ...] [key=value ...]
 #
 # Stages: 0 download (you put it there), 1 manifests, 2 features, 3 validate, 4 tokenizer, 5 train,
-# 6 average, 7 search (where --search-budgets ask for it), 8 decode, 9 score. A stage that is done is
-# skipped; one whose options changed runs again, as do those after it. Whatever stopped a run, the
-# same command goes on from there. Words of the form key=value, such as training.epochs=3, change the
-# configuration.
+# 6 average, 7 search (where --search-budgets ask for it), 8 decode, 9 score, and with --stop-stage
+# export: 10 export. A stage that is done is skipped; one whose options changed runs again, as do
+# those after it. Whatever stopped a run, the same command goes on from there. Words of the form
+# key=value, such as training.epochs=3, change the configuration.
 #
 # Where utterances come from: local/prepare.py reads download/, or one of --tables, --kaldi, --cuts
 # and --lhotse says what there is. Names that begin with train are trained on, with dev or val chosen
@@ -45,9 +45,12 @@ longest=300           # (number) an utterance of more seconds, in any set, is an
 token_type=bpe        # (bpe|char) what the model predicts; char where a word is a character or two
 vocab_size=500        # symbols of the bpe tokenizer
 bpe_model=            # take this sentencepiece model instead of training one
-world_size=1          # training processes, one a GPU
+world_size=1          # training processes on each machine, one a GPU
+nodes=1               # machines, of a Slurm job (tools/slurm.sh)
 max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
 epochs=               # (integer) how long to train; empty: as in the configuration
+init_from=            # start the training with the weights of this model, such as averaged.pt of
+                      # another one; empty: anew
 start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
 epoch=0               # last epoch to average; 0: the newest
 avg=2                 # how many epochs to average
@@ -58,6 +61,8 @@ search_generations=30 # of 16 evaluations for each of the search's budgets
 search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
 decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
 streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
+export_networks=      # what stage 10 exports: whole, sparsities and sizes, as "whole 0.7 5MB"; empty:
+                      # the whole
 jobs=0                # processes for data preparation; 0: one a core
 
 . ./path.sh
