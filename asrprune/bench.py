@@ -13,6 +13,7 @@ _BENCHMARKS = {
     "masks": ("asrprune.training.mask_benchmark", "masks of weights, and gated steps"),
     "pathways": ("asrprune.decoding.benchmark", "switching languages while decoding"),
     "pruning": ("asrprune.data_pruning.benchmark", "plans, and the pruning sampler"),
+    "recipe": ("asrprune.training.recipe_benchmark", "what a training costs on this device"),
     "supernet": (
         "asrprune.training.supernet_benchmark",
         "gradual and supernet steps against dense ones",
