@@ -23,20 +23,7 @@ DOCUMENTS = [
     for path in (ROOT / "README.md", *sorted(ROOT.glob("egs/*/ASR/README.md")))
 ]
 ELSEWHERE = "…"  # stands for words that the reader fills in
-OTHERS = {
-    "mkdir",
-    "git",
-    "source",
-    "bash",
-    "cat",
-    "ln",
-    "cp",
-    "grep",
-    "cd",
-    "pip",
-    "apt",
-    "dpkg-deb",
-}
+OTHERS = set("mkdir git source bash cat ln cp grep cd pip apt-get dpkg-deb python3 for".split())
 
 
 def commands(document):
