@@ -17,6 +17,7 @@ from asrprune.training.checkpoint import (
     numbered,
     set_aside,
 )
+from asrprune.training.sources import changed_sources, digests_of
 from asrprune.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -115,9 +116,15 @@ def _refuse_another_training(trainer: Trainer, path: Path, state: dict[str, Any]
             rebatched.append(f"{key} ({old} -> {new})")
     names = {"data_digest": "the training data", "tokenizer_digest": "the tokenizer"}
     refused += [text for key, text in names.items() if state[key] != trainer.identity[key]]
+    if before := state.get("sources"):
+        refused += [
+            f"{name} (it holds another one than this training began with)"
+            for name in changed_sources(before, digests_of(trainer.config, trainer.data.languages))
+        ]
     if refused:
         raise UserError(
             f"{path} belongs to another training; changed: {'; '.join(refused)}. Choose another "
-            f"--tag to train this one beside it, or delete {trainer.folder} to start again."
+            "--tag (of a second training: --pathways-tag) to train this one beside it, or delete "
+            f"{trainer.folder} to start again."
         )
     return rebatched

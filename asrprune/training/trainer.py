@@ -39,6 +39,7 @@ from asrprune.training.optimizer import make_optimizer
 from asrprune.training.passes import Passes
 from asrprune.training.pruning import Feedback, Seen, TrainingData
 from asrprune.training.schedule import Progress, rate_factor
+from asrprune.training.sources import digests_of
 from asrprune.transducer.model import Transducer
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Trainer:
         self.passes = Passes(config, model, data, self.feedback, self.masking, ranks.device)
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
+        self.sources: dict[str, str] = {}  # what the files that it began with held, as digests
 
     def begin(self) -> None:
         """Take over what a new training starts from, where it is not from nothing.
@@ -90,6 +92,7 @@ class Trainer:
             load_initial(self.model, self.options.init_from, self.identity["tokenizer_digest"])
         if self.masking:
             self.masking.begin()
+        self.sources = digests_of(self.config, self.data.languages)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs, besides the data itself."""
@@ -100,6 +103,7 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "position": dataclasses.asdict(self.position),
             "seen": dataclasses.asdict(self.seen),
+            "sources": self.sources,
             "start_epoch": self.start_epoch,
             "progress": self.progress.state_dict(),
             "model": self.model.state_dict(),
@@ -120,6 +124,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.data.sampler.load_state_dict(state["pruning"])
         self.data.sampler.allow_iter_to_reset_state()  # batches are skipped by the loader
+        self.sources = state.get("sources", {})  # not written down at first
         self.start_epoch = state["start_epoch"]
         self.position = Position(**state["position"])
         self.seen = Seen(**state["seen"])

@@ -124,28 +124,34 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     assert commonvoice.commands()[-9:] == [f"asrprune {verb}" for verb in [*MODEL, *PATHWAYS]]
     run(commonvoice, *words)
     assert commonvoice.commands() == []
-    # what changes the dense model changes what goes on from it, and not the other way round
-    told = run(commonvoice, *words, "--use-averaged-model", "false").stderr
+    # what changes the dense model asks for other pathways, and not the other way round
+    told = run(commonvoice, *words, "--use-averaged-model", "false", code=1).stderr
     assert "stage 5 (train, pathways) runs again: stage 6 (average) has run with other" in told
-    verbs = [*MODEL[1:], *PATHWAYS]
-    assert commonvoice.commands() == [f"asrprune {verb}" for verb in verbs]
-    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9")
+    for other in (("--use-averaged-model", "false"), ("--epochs", "3")):
+        told = run(commonvoice, *words, *other, code=1).stderr
+        assert "exp/emformer_streaming-pathways began with another model" in told
+        assert commonvoice.commands()[-1] == "asrprune train"
+    words = (*words, "--use-averaged-model", "false", "--pathways-tag", "last")
+    run(commonvoice, *words)
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in [*MODEL, *PATHWAYS]]
+    words = (*words, "--pathways-epochs", "9")
+    run(commonvoice, *words)
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in PATHWAYS]
     run(commonvoice, *words, "--decoding-method", "modified_beam_search")
     assert commonvoice.commands()[-1] == "asrprune pathways"
     # the dense model has no pathways to choose from: it is not decoded again
-    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9")
+    run(commonvoice, *words)
     commonvoice.commands()
     own = ["decoding.language=auto", "decoding.blank_penalty=0"]
-    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9", own[0])
+    run(commonvoice, *words, own[0])
     (line,) = [line for line in commonvoice.log.read_text().splitlines() if " decode " in line]
-    assert line.endswith(own[0]) and "--exp-dir exp/emformer_streaming-pathways " in line
+    assert line.endswith(own[0]) and "--exp-dir exp/emformer_streaming-last " in line
     assert commonvoice.commands() == [
         f"asrprune {verb}" for verb in ("decode", "score", "pathways")
     ]
     # nor are options of masks any of its own
-    masks, there = "weight_pruning.pathways.grad=all", ["--pathways-tag", "all"]
-    run(commonvoice, *words, "--use-averaged-model", "false", *there, masks)
+    masks = "weight_pruning.pathways.grad=all"
+    run(commonvoice, *words, "--pathways-tag", "all", masks)
     lines = [line for line in commonvoice.log.read_text().splitlines() if " train " in line]
     pathways, dense, train = lines
     assert "conf/pathways.yaml" in pathways and pathways.count(masks) == 1
