@@ -207,9 +207,7 @@ class Trainer:
             while micro_batches := list(islice(batches, options.accumulate)):
                 seconds, stop = self.step(micro_batches, meter, bool(interrupt.signal))
                 bar.update(seconds)
-                if metrics and self.masking:
-                    for kind, numbers in self.masking.news.items():
-                        metrics.write(kind, at.step, **numbers)
+                self._tell_news(metrics)
                 if at.step % options.log_interval == 0:
                     numbers = meter.read(lr=self.optimizer.param_groups[0]["lr"])
                     bar.set_postfix(loss=f"{numbers['loss']:.3f}")
@@ -221,6 +219,12 @@ class Trainer:
                 if at.step % options.checkpoint_interval == 0:
                     self.save_checkpoint()
         return False
+
+    def _tell_news(self, metrics: Metrics | None) -> None:
+        """Write down what has become of the masks."""
+        if metrics and self.masking:
+            for kind, numbers in self.masking.news.items():
+                metrics.write(kind, self.position.step, **numbers)
 
     def step(self, batches: list[Batch], meter: Meter, stop: bool) -> tuple[float, bool]:
         """One optimiser step on some micro-batches.
@@ -364,6 +368,9 @@ class Trainer:
         """Validate and save an epoch; True when it was interrupted, after saving what it has."""
         at = self.position
         done = at.epoch
+        if self.masking and done == self.options.epochs:
+            self.masking.end(at.step)
+            self._tell_news(metrics)
         losses = self.validate(lambda: bool(interrupt.signal))
         if losses is None:
             self.save_checkpoint()

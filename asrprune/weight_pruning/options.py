@@ -64,6 +64,11 @@ class ScheduleOptions:
     freeze: float = option(0.75, minimum=0, maximum=1)
     refresh_interval: int = option(200, minimum=1)  # optimiser steps between two rankings
 
+    @property
+    def settles(self) -> float:
+        """The progress from which on sparsity is ``final``."""
+        return self.start if self.kind == "constant" else self.end
+
     def check(self, prefix: str) -> None:
         """:raises UserError: shares of progress that are not in order."""
         if self.kind != "constant" and self.start > self.end:
@@ -117,7 +122,8 @@ class PathwaysOptions:
     The schedule is that of each language's sparsity; ``refresh_interval`` counts the language's own
     steps, at the first of which its mask is made of the weights, where there is none yet: at
     ``final`` sparsity, if masks are not to adapt. Those that adapt are made for the last time at
-    ``freeze``, where no interval has brought them to the schedule before.
+    ``freeze``, where no interval has brought them to the schedule before; so it must not come
+    before ``end``.
     """
 
     # a model file whose masks they begin with: of each language, or one mask for all, as of a model
@@ -186,4 +192,18 @@ class WeightPruningOptions:
             raise UserError(
                 f"{prefix}schedule.final={self.schedule.final:g}: {prefix}block={self.block} keeps "
                 f"{block.kept_of_group} of each {block.group} inputs: at most {block.sparsity:g}"
+            )
+        if self.method == "pathways" and self.pathways.adapt:
+            self._check_adapting(prefix)
+
+    def _check_adapting(self, prefix: str) -> None:
+        """:raises UserError: masks would stand still denser than the schedule says."""
+        freeze, settles = self.schedule.freeze, self.schedule.settles
+        if freeze < settles:
+            key = "start" if self.schedule.kind == "constant" else "end"
+            raise UserError(
+                f"{prefix}schedule.freeze={freeze:g}: pathways would stand still before they are "
+                f"as sparse as {prefix}schedule.final, at {prefix}schedule.{key}={settles:g}. Set "
+                f"freeze to at least {settles:g}, or {prefix}pathways.adapt=false for masks that "
+                "stay as they begin"
             )
