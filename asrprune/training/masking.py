@@ -60,7 +60,11 @@ class Masking:
         self._agreed = False  # that all ranks have these masks
 
     def begin(self) -> None:
-        """Make what a training starts with; one that goes on loads it instead."""
+        """Make what a training starts with; one that goes on loads it instead.
+
+        Blocks are ranked by the weights that are there by now, which may be of a model file.
+        """
+        self.bank.refresh()
 
     def start_step(self, step: int, progress: float, language: str | None = None) -> None:
         """Rank the blocks anew when it is time, and follow the schedule. Collective.
