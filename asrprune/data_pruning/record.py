@@ -44,6 +44,7 @@ class Record:
     duration: np.ndarray  # (N,) float32, seconds
     groups: dict[str, tuple[np.ndarray, list[str]]]
     cycles: list[Cycle]  # the last one may be the end of the training, which planned nothing
+    cut_hash: np.ndarray | None = None  # (N,) uint64, of cuts' ids; not written down at first
 
     @property
     def planned(self) -> list[Cycle]:
@@ -58,13 +59,14 @@ class Record:
 
 
 def write_index(folder: Path, index: CutIndex, manifest: str) -> None:
-    """Describe the cuts; ``manifest`` is where their lines are."""
+    """Describe the cuts, which are all or some of those in ``manifest``."""
     groups = {}
     for name, (codes, names) in index.groups.items():
         groups[f"{name}_codes"], groups[f"{name}_names"] = codes, np.array(names, dtype=np.str_)
     _write(
         folder / "index.npz",
         manifest=np.array(manifest),
+        cut_hash=index.cut_hash,
         utterance=index.utterance,
         duration=index.duration,
         **groups,
@@ -115,7 +117,14 @@ def read_record(folder: Path) -> Record:
             )
         )
     cycles.sort(key=lambda cycle: cycle.cycle)
-    return Record(str(index["manifest"]), index["utterance"], index["duration"], groups, cycles)
+    return Record(
+        str(index["manifest"]),
+        index["utterance"],
+        index["duration"],
+        groups,
+        cycles,
+        index.get("cut_hash"),
+    )
 
 
 def _write(path: Path, **arrays: np.ndarray) -> None:
