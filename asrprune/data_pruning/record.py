@@ -103,11 +103,11 @@ def read_record(folder: Path) -> Record:
     groups = {n: (index[f"{n}_codes"], index[f"{n}_names"].tolist()) for n in names}
     count = len(index["utterance"])
     cycles = []
-    for path in sorted(folder.glob("cycle-*.npz")):
+    for number, path in cycle_files(folder).items():
         content = _read(path)
         cycles.append(
             Cycle(
-                int(path.stem.rpartition("-")[2]),
+                number,
                 str(content["phase"]),
                 np.unpackbits(content["keep"], count=count).view(bool),
                 content["last"].astype(np.float32),
@@ -116,7 +116,6 @@ def read_record(folder: Path) -> Record:
                 json.loads(str(content["report"])),
             )
         )
-    cycles.sort(key=lambda cycle: cycle.cycle)
     return Record(
         str(index["manifest"]),
         index["utterance"],
@@ -125,6 +124,12 @@ def read_record(folder: Path) -> Record:
         cycles,
         index.get("cut_hash"),
     )
+
+
+def cycle_files(folder: Path) -> dict[int, Path]:
+    """The files of cycles by their numbers, in order; the last one may be of the end."""
+    found = {int(path.stem.rpartition("-")[2]): path for path in folder.glob("cycle-*.npz")}
+    return dict(sorted(found.items()))
 
 
 def _write(path: Path, **arrays: np.ndarray) -> None:
