@@ -171,6 +171,39 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     assert message in told.stderr and commonvoice.commands() == []
 
 
+def averages(commonvoice, *words: str) -> list[str]:
+    """What is averaged of each training."""
+    shown = run(commonvoice, "--dry-run", "true", "--langs", "en", *words).stdout
+    lines = [line for line in shown.splitlines() if line.startswith("asrprune average ")]
+    return [line.split("--epoch ")[1].split(" --use")[0] for line in lines]
+
+
+def test_each_training_averages_epochs_of_its_own(commonvoice):
+    rehearsal = ("--rehearsal", "true", "--pathways-config", "conf/pathways.yaml")
+    assert averages(commonvoice, *rehearsal) == ["0 --avg 2", "0 --avg 2"]
+    assert averages(commonvoice, *rehearsal, "--pathways-epochs", "1") == ["0 --avg 2", "0 --avg 1"]
+    assert averages(commonvoice, *rehearsal, "--epochs", "1") == ["0 --avg 1", "0 --avg 2"]
+    assert averages(commonvoice, *rehearsal, "training.epochs=1") == ["0 --avg 1", "0 --avg 1"]
+    assert averages(commonvoice, "--avg", "3", "--epoch", "7") == ["7 --avg 3", "0 --avg 3"]
+    alone = ("--pathways-config", "", "--pathways-epochs", "1", "--avg", "3")
+    assert averages(commonvoice, *alone) == ["0 --avg 3"]
+
+
+def test_what_is_checked_before_is_what_is_trained(commonvoice, add_language):
+    add_language("en")
+    masks = "weight_pruning.pathways.masks=exp/half.pt"
+    run(commonvoice, "--langs", "en", "--pathways-epochs", "2", "--start-epoch", "1", masks)
+    lines = [line for line in commonvoice.log.read_text().splitlines() if " train " in line]
+    *checks, dense, pathways = [line.replace(" --dry-run true", "") for line in lines]
+    assert checks == [pathways, dense]
+    assert "--start-epoch 1 " in dense and "--start-epoch 0 " in pathways
+
+
+def test_options_that_contradict_each_other_are_found_before_hours():
+    done = real("--dry-run", "true", "--pathways-epochs", "2", "training.epochs=3", code=1)
+    assert "--epochs and training.epochs= say the same" in done.stderr
+
+
 def test_a_further_language_leaves_the_features_of_the_others(commonvoice, add_language):
     add_language("en"), add_language("fr")
     run(commonvoice, "--langs", "en")
@@ -281,8 +314,10 @@ def test_a_corpus_that_is_not_there(commonvoice, add_language):
         (("--train-splits", "train-en", "--dev-splits", "dev-en", "--test-splits", "test-en"),
          "fr has no split"),
         (("--train-splits", "train-en"), "fr has no split in --train-splits, and pathways are of"),
-        (("--pathways-epochs", "2", "--avg", "3"), "--avg 3: of the 2 of --pathways-epochs"),
-        (("--epochs", "1", "--avg", "3"), "--avg 3: of the 1 of --epochs"),
+        (("--pathways-epochs", "2", "--avg", "3"),
+         "--avg 3: more epochs than --pathways-epochs=2 trains; lower --avg or raise --pathways-e"),
+        (("--epochs", "1", "--avg", "3"), "--avg 3: more epochs than --epochs=1 trains"),
+        (("training.epochs=1", "--avg", "3"), "more epochs than training.epochs=1 trains"),
     ],
 )  # fmt: skip
 def test_languages_and_splits_that_do_not_fit(words, message, commonvoice):
