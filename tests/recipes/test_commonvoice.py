@@ -324,6 +324,13 @@ def test_languages_and_splits_that_do_not_fit(words, message, commonvoice):
     assert message in run(commonvoice, "--langs", "en fr", *words, code=2).stderr
 
 
+def test_a_language_whose_code_ends_in_another_one(commonvoice):
+    error = run(
+        commonvoice, "--langs", "tw nan-tw", "--train-splits", "train-nan-tw", code=2
+    ).stderr
+    assert "--langs: tw has no split in --train-splits, and pathways are of" in error
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
