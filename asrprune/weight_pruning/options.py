@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 
 from asrprune.errors import UserError
-from asrprune.options import option
+from asrprune.options import flatten, option
 
+OWN_METHODS = ("supernet", "pathways")  # those that have a section of options, of the same name
 LANGUAGE = "{language}"  # in the name of a file, stands for each language in turn
 LARGEST_GROUP = 64  # of N:M: levels tell apart no more than 250 blocks, and arithmetic is of int16
 
@@ -177,6 +178,7 @@ class WeightPruningOptions:
 
     def check(self, prefix: str) -> None:
         """:raises UserError: options that do not go together."""
+        self._check_idle(prefix)
         block = parse_block(self.block, f"{prefix}block")
         if block.group and self.scope == "global":
             raise UserError(
@@ -195,6 +197,18 @@ class WeightPruningOptions:
             )
         if self.method == "pathways" and self.pathways.adapt:
             self._check_adapting(prefix)
+
+    def _check_idle(self, prefix: str) -> None:
+        """:raises UserError: options of a method that is not the one of this training."""
+        for name in OWN_METHODS:
+            section = getattr(self, name)
+            usual = flatten(type(section)())
+            for (key, value, _), (_, default, _) in zip(flatten(section), usual, strict=True):
+                if self.method != name and value != default:
+                    raise UserError(
+                        f"{prefix}{name}.{key}={value}: is for {prefix}method={name}, and this is "
+                        f"{prefix}method={self.method}: leave it out, or take that method"
+                    )
 
     def _check_adapting(self, prefix: str) -> None:
         """:raises UserError: masks would stand still denser than the schedule says."""
