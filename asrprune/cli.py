@@ -24,7 +24,7 @@ VERBS = {
     "extract": ("asrprune.export.extract", "a sub-network of a model, by itself and packed"),
     "export": ("asrprune.export.onnx_files", "ONNX files that sherpa-onnx runs, float32 and int8"),
     "listen": ("asrprune.export.listen", "recognise files or the microphone, as deployed"),
-    "prune": ("asrprune.export.prune", "masks for a training to go on from, by magnitude"),
+    "prune": ("asrprune.export.prune", "masks for pathways to begin with, by magnitude"),
     "score": ("asrprune.scoring.score", "error rates with confidence intervals"),
     "compare": ("asrprune.studies.compare", "train a grid of methods and compare them"),
     "report": ("asrprune.data_pruning.report", "what a run's data pruning did"),

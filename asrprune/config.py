@@ -21,7 +21,7 @@ from asrprune.errors import UserError, nearest
 from asrprune.options import IDENTITY, check, flatten, option
 from asrprune.training.options import TrainingOptions
 from asrprune.transducer.options import LossOptions, ModelOptions
-from asrprune.weight_pruning.options import WeightPruningOptions
+from asrprune.weight_pruning.options import OWN_METHODS, WeightPruningOptions
 
 # a factory or policy, and the options that are its own
 OPTIONS_OF = {
@@ -54,8 +54,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     A word that names another ``model.encoder`` than the file drops the file's
     ``model.encoder_options``, which were the other one's: those given by words apply, and defaults
-    else. So it is with ``model.predictor`` and ``data_pruning.policy``. ``data_pruning`` may be the
-    name of a preset, in the file or as a word, and other words then change it.
+    else. So it is with ``model.predictor``, ``data_pruning.policy`` and ``weight_pruning.method``.
+    ``data_pruning`` may be the name of a preset, in the file or as a word, and other words then
+    change it.
 
     :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
@@ -118,15 +119,24 @@ def _apply(config: Any, words: Sequence[str]) -> Any:
     for values in parsed:
         _take_preset(config, values)
     for key, options in OPTIONS_OF.items():
-        section, name = key.split(".")
-        given = [OmegaConf.to_container(values).get(section) for values in parsed]
-        named = [part[name] for part in given if isinstance(part, dict) and name in part]
-        if named and named[-1] != config[section][name]:
+        if _is_changed(config, key, parsed):
             OmegaConf.update(config, options, {}, merge=False)
+    if _is_changed(config, "weight_pruning.method", parsed):
+        before = config.weight_pruning.method
+        if before in OWN_METHODS:
+            config.weight_pruning[before] = getattr(WeightPruningOptions(), before)
     for values in parsed:
         _check_kinds(Config(), OmegaConf.to_container(values), "command line")
     # one by one they would be copied with the whole config, each time
     return _fill(config, OmegaConf.merge({}, *parsed), "command line")
+
+
+def _is_changed(config: Any, key: str, parsed: Sequence[Any]) -> bool:
+    """Whether words give ``section.name`` another value than it has."""
+    section, name = key.split(".")
+    given = [OmegaConf.to_container(values).get(section) for values in parsed]
+    named = [part[name] for part in given if isinstance(part, dict) and name in part]
+    return bool(named) and named[-1] != config[section][name]
 
 
 def _take_preset(config: Any, values: Any) -> None:

@@ -41,19 +41,31 @@ def flatten(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclas
 def check(options: Any, prefix: str = "") -> None:
     """Hold every option against the limits that its field declares.
 
-    Then what a dataclass says of its options together: its method ``check(prefix)``, where it has
-    one. ``prefix`` stands before the names in messages, as in ``loss.``.
+    Those of dataclasses in lists and dicts, too. Then what a dataclass says of its options
+    together: its method ``check(prefix)``, where it has one. ``prefix`` stands before the names in
+    messages, as in ``loss.``.
 
     :raises UserError: the first option out of its limits.
     """
     for field in dataclasses.fields(options):
         key, value = f"{prefix}{field.name}", getattr(options, field.name)
-        if dataclasses.is_dataclass(value):
-            check(value, f"{key}.")
-        else:
+        if not dataclasses.is_dataclass(value):
             _check_limits(key, value, **field.metadata)
+        for where, part in _sections(key, value):
+            check(part, f"{where}.")
     if hasattr(options, "check"):
         options.check(prefix)
+
+
+def _sections(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The dataclasses that a value is or holds in a list or dict, with the names of where."""
+    if dataclasses.is_dataclass(value):
+        yield key, value
+    elif isinstance(value, list):
+        yield from ((key, part) for part in value if dataclasses.is_dataclass(part))
+    elif isinstance(value, dict):
+        parts = ((f"{key}.{name}", part) for name, part in value.items())
+        yield from (item for item in parts if dataclasses.is_dataclass(item[1]))
 
 
 def _check_limits(

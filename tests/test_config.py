@@ -130,6 +130,50 @@ def test_options_of_another_encoder_are_dropped(words, encoder_options, predicto
     assert model.predictor_options == predictor_options
 
 
+PATHWAYS = "weight_pruning: {method: pathways, pathways: {score: sensitivity, most: 0.5}}"
+SUPERNET = "weight_pruning: {method: supernet, supernet: {distillation: {scale: 0.1}}}"
+
+
+@pytest.mark.parametrize("text", [PATHWAYS, SUPERNET, "seed: 1"])
+@pytest.mark.parametrize("method", ["none", "gradual", "supernet", "pathways"])
+def test_options_of_another_method_are_dropped(text, method, load):
+    before = load(text).weight_pruning
+    changed = load(text, f"weight_pruning.method={method}").weight_pruning
+    usual = type(before)(method=method)
+    assert changed == (before if method == before.method else usual)
+
+
+@pytest.mark.parametrize(
+    "case, text",
+    [
+        (
+            ["seed: 1", "weight_pruning.method=gradual", "weight_pruning.pathways.masks=a.pt"],
+            "weight_pruning.pathways.masks=a.pt: is for weight_pruning.method=pathways, and this "
+            "is weight_pruning.method=gradual: leave it out, or take that method",
+        ),
+        (["seed: 1", "weight_pruning.supernet.dense=0.1"], "supernet.dense=0.1: is for"),
+        ([PATHWAYS, "weight_pruning.supernet.distillation.scale=1"], "distillation.scale=1.0: is"),
+        (
+            [
+                SUPERNET,
+                "weight_pruning.pathways.protect=true",
+                "weight_pruning.pathways.masks=a.pt",
+            ],
+            "weight_pruning.pathways.masks=a.pt: is for",
+        ),
+        ([SUPERNET.replace("supernet,", "none,")], "supernet.distillation.scale=0.1: is for"),
+        (
+            [PATHWAYS, "weight_pruning.method=none", "weight_pruning.pathways.most=0.5"],
+            "pathways.most=0.5: is for weight_pruning.method=pathways, and this",
+        ),
+    ],
+)
+def test_options_of_another_method_are_refused(case, text, load):
+    with pytest.raises(UserError) as caught:
+        load(*case)
+    assert text in str(caught.value)
+
+
 def test_words_change_a_config_as_they_change_a_file(load):
     words = ["training.epochs=3", "model.encoder=two:encoder", "data.dev=[b]"]
     config = load(FILE)

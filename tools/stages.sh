@@ -173,11 +173,10 @@ exists() { [[ -e $1 ]] || compgen -G "$1" >/dev/null; }
 # The functions from here on read and set the variables of the stage that calls them.
 
 # The stages right before this one, in "before"; where these come in parts, and the same part is
-# among them or one that this part's name ends in (fr of train-fr), that part alone. And the one
-# that --after names, where it has been called.
+# among them or one that this part's name ends in (fr of train-fr), that part alone; of several the
+# longest (nan-tw, not tw, of train-nan-tw). And the one that --after names, where it was called.
 find_upstream() {
-  local other previous=-1
-  local -a own=()
+  local other name own='' previous=-1
   before=()
   for other in "${visited[@]}"; do
     [[ ${other%% *} -ge $number || ${other%% *} -le $previous ]] || previous=${other%% *}
@@ -185,9 +184,10 @@ find_upstream() {
   for other in "${visited[@]}"; do
     [[ ${other%% *} == "$previous" ]] || continue
     before+=("$other")
-    [[ "-$part" != *"-${other#* }" || -z $part ]] || own+=("$other")
+    name=${other#* }
+    [[ "-$part" != *"-$name" || ${#name} -le ${#own} ]] || own=$name
   done
-  [[ ${#own[@]} -eq 0 ]] || before=("${own[@]}")
+  [[ -z $own ]] || before=("$previous $own")
   [[ -z $after || -z ${labels[$after]-} ]] || before+=("$after")
 }
 

@@ -2,21 +2,19 @@
 # What the recipes for transducers share: the names of what their stages make, and stages 2 to 10.
 # run.sh sources this file after stages.sh. It then calls "features SPLIT" for each of the splits,
 # "data_stages", "model_stages" and, if a second training goes on from the first one's model,
-# "second_stages", and "pathways_report FOLDER" of one with pathways; then "finish "${scores[@]}"".
-# Stages 0 and 1 are its own. What it sets before, beside its options:
+# "second_stages PART", and "pathways_report FOLDER" of one with pathways; then
+# "finish "${scores[@]}"". Stages 0 and 1 are its own. What it sets before, beside its options:
 #
 #   corpus         the first word of the manifests' names
 #   train_splits, dev_splits, test_splits, where they are no options
 #   added_words    an array: key=value words that come before those of the command line
 #   second_config  the configuration of a second training, if there may be one; empty: none. It alone
 #                  gets the words weight_pruning.*, and decoding.language* when it is decoded
+#   second_dir     what stages 5 to 9 of the second training make
 #
-# Recipes of several languages have the options bpe_balance and max_unknown as well.
+# Recipes of several languages have the options bpe_balance and max_unknown as well, and those with a
+# second training pathways_epochs.
 
-for name in epochs pathways_epochs; do # no more is averaged than is trained
-  [[ ${!name:-$avg} -ge $avg ]] || default avg "${!name}"
-  [[ ${!name:-$avg} -ge $avg ]] || fail "--avg $avg: of the ${!name} of --${name//_/-}"
-done
 [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
 # nproc answers with OMP_NUM_THREADS where that is set
 [[ $jobs -gt 0 ]] || jobs=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
@@ -48,6 +46,7 @@ lang_dir=$data_dir/lang_$token_type
 [[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
 training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") decoding_words=()
 masking_words=() language_words=() # which are of the second training, where there is one
+epochs_word=                       # and what training.epochs= says, of both
 for word in "${overrides[@]}"; do
   case $word in
     decoding.language*) language_words+=("$word") ;;
@@ -55,16 +54,36 @@ for word in "${overrides[@]}"; do
     weight_pruning.*) masking_words+=("$word") ;;
     *) training_words+=("$word") ;;
   esac
+  [[ $word != training.epochs=* ]] || epochs_word=${word#*=}
 done
-if [[ -z ${second_config-} ]]; then
+if [[ -n ${second_config-} ]]; then
+  second_words=("${training_words[@]}" "training.init_from=$exp_dir/averaged.pt" "${masking_words[@]}")
+  second_decoding=("${decoding_words[@]}" "${language_words[@]}")
+else
   training_words+=("${masking_words[@]}") decoding_words+=("${language_words[@]}")
 fi
-# training_of CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM: the words of a training
+
+# averaged_of OPTION: how many epochs are averaged, in "averaged", of a training whose option says how
+# many it has. As many as --avg says; its default is lowered where they are fewer.
+averaged_of() {
+  local value=${!1} name=--${1//_/-}
+  [[ -n $value ]] || value=$epochs_word name=training.epochs
+  averaged=$avg
+  if [[ $value =~ ^[0-9]+$ && $value -lt $avg ]]; then
+    [[ -z ${option_given[avg]-} ]] ||
+      fail "--avg $avg: more epochs than $name=$value trains; lower --avg or raise $name"
+    averaged=$value
+  fi
+}
+averaged_of epochs
+first_avg=$averaged
+
+# training_of CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM WORD...: the words of a training
 training_of() {
   training=(--config "$1" --exp-dir "$2" --manifest-dir "$data_dir/valid"
     --lang-dir "$lang_dir" --world-size "$world_size" --nodes "$nodes"
     ${max_duration:+--max-duration "$max_duration"} ${3:+--epochs "$3"} --start-epoch "$4"
-    ${5:+--init-from "$5"} "${training_words[@]}")
+    ${5:+--init-from "$5"} "${@:6}")
 }
 # a training that has begun needs it no more
 [[ -z $init_from || -f $init_from ]] || compgen -G "$exp_dir/*.pt" >/dev/null ||
@@ -76,11 +95,13 @@ if [[ -n $search_budgets ]]; then
     --dev-set "${dev[0]}" --budgets "${budgets[@]}")
   search_check=(--config "$config" "${searching[@]}" "${training_words[@]}")
 fi
-training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from"
+training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" "${training_words[@]}"
 first_check=("${training[@]}" "${decoding_words[@]}") second_check=()
 if [[ -n ${second_config-} ]]; then
-  training_of "$second_config" "$exp_dir" '' 0 ''
-  second_check=("${training[@]}" "${masking_words[@]}" "${decoding_words[@]}" "${language_words[@]}")
+  averaged_of pathways_epochs
+  second_avg=$averaged
+  training_of "$second_config" "$second_dir" "$pathways_epochs" 0 '' "${second_words[@]}"
+  second_check=("${training[@]}" "${second_decoding[@]}")
 fi
 preflight() {
   if [[ -n ${second_config-} ]]; then
@@ -129,12 +150,14 @@ search_networks() { # stage 7; what decodes the whole model does not depend on i
     --generations "$search_generations" --sample-wer "$search_sample_wer" --wer true
 }
 
-# model_stages [PART]: stages 5 to 10 of a training; without PART of the first one. Features of noise,
-# if any, are of stage 2 musan.
-model_stages() {
-  local part=${1-} after method name results
+# training_stages PART CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM LAST_EPOCH AVG: stages 5 to 10 of a
+# training of "training_words", decoded with "decoding_words"; the first one has no PART. The names are
+# those of the options, for the sentinels. Features of noise, if any, are of stage 2 musan.
+training_stages() {
+  local part=$1 config=$2 exp_dir=$3 epochs=$4 start_epoch=$5 init_from=$6 epoch=$7 avg=$8
+  local after method name results
   local -a training recogs
-  training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from"
+  training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" "${training_words[@]}"
   [[ -n $part ]] && after="6 " || after="2 musan"
   stage train "$exp_dir" ${part:+--part "$part"} --after "$after" \
     --options config max_duration epochs start_epoch init_from training_words \
@@ -179,14 +202,17 @@ export_stage() { # stage 10; what networks are named is for the second training,
     --out-dir "$exp_dir/onnx" ${networks[0]+--networks "${networks[@]}"} ${pareto:+--search "$pareto"}
 }
 
-# second_stages PART EPOCHS FOLDER: a training that goes on from the averaged model
+model_stages() { # the first training
+  training_stages '' "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" "$epoch" \
+    "$first_avg"
+}
+
+# second_stages PART: the one that goes on from the averaged model. It goes on from its last checkpoint
+# and its newest epochs are averaged: --start-epoch and --epoch are of the first training, which has
+# epochs of its own.
 second_stages() {
-  local -a words=("${training_words[@]}" "training.init_from=$exp_dir/averaged.pt")
-  local -a training_words=("${words[@]}" "${masking_words[@]}")
-  words=("${decoding_words[@]}" "${language_words[@]}")
-  local -a decoding_words=("${words[@]}")
-  local config=$second_config exp_dir=$3 epochs=$2 start_epoch=0 init_from='' epoch=0
-  model_stages "$1"
+  local -a training_words=("${second_words[@]}") decoding_words=("${second_decoding[@]}")
+  training_stages "$1" "$second_config" "$second_dir" "$pathways_epochs" 0 '' 0 "$second_avg"
 }
 
 pathways_report() { # pathways_report EXP_DIR: what the languages' masks have and share, beside scores

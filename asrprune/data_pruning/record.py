@@ -44,6 +44,7 @@ class Record:
     duration: np.ndarray  # (N,) float32, seconds
     groups: dict[str, tuple[np.ndarray, list[str]]]
     cycles: list[Cycle]  # the last one may be the end of the training, which planned nothing
+    cut_hash: np.ndarray | None = None  # (N,) uint64, of cuts' ids; not written down at first
 
     @property
     def planned(self) -> list[Cycle]:
@@ -58,13 +59,14 @@ class Record:
 
 
 def write_index(folder: Path, index: CutIndex, manifest: str) -> None:
-    """Describe the cuts; ``manifest`` is where their lines are."""
+    """Describe the cuts, which are all or some of those in ``manifest``."""
     groups = {}
     for name, (codes, names) in index.groups.items():
         groups[f"{name}_codes"], groups[f"{name}_names"] = codes, np.array(names, dtype=np.str_)
     _write(
         folder / "index.npz",
         manifest=np.array(manifest),
+        cut_hash=index.cut_hash,
         utterance=index.utterance,
         duration=index.duration,
         **groups,
@@ -101,11 +103,11 @@ def read_record(folder: Path) -> Record:
     groups = {n: (index[f"{n}_codes"], index[f"{n}_names"].tolist()) for n in names}
     count = len(index["utterance"])
     cycles = []
-    for path in sorted(folder.glob("cycle-*.npz")):
+    for number, path in cycle_files(folder).items():
         content = _read(path)
         cycles.append(
             Cycle(
-                int(path.stem.rpartition("-")[2]),
+                number,
                 str(content["phase"]),
                 np.unpackbits(content["keep"], count=count).view(bool),
                 content["last"].astype(np.float32),
@@ -114,8 +116,20 @@ def read_record(folder: Path) -> Record:
                 json.loads(str(content["report"])),
             )
         )
-    cycles.sort(key=lambda cycle: cycle.cycle)
-    return Record(str(index["manifest"]), index["utterance"], index["duration"], groups, cycles)
+    return Record(
+        str(index["manifest"]),
+        index["utterance"],
+        index["duration"],
+        groups,
+        cycles,
+        index.get("cut_hash"),
+    )
+
+
+def cycle_files(folder: Path) -> dict[int, Path]:
+    """The files of cycles by their numbers, in order; the last one may be of the end."""
+    found = {int(path.stem.rpartition("-")[2]): path for path in folder.glob("cycle-*.npz")}
+    return dict(sorted(found.items()))
 
 
 def _write(path: Path, **arrays: np.ndarray) -> None:

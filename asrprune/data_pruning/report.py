@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from lhotse.serialization import open_best
 
+from asrprune.data_pruning.index import hash_id
 from asrprune.data_pruning.record import Record, read_record
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, write_text
@@ -119,18 +120,18 @@ def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
     last = record.cycles[-1]
     known = np.flatnonzero(np.isfinite(last.mean))
     hardest = known[np.argsort(-last.mean[known], kind="stable")[:count]]
-    lines = {int(n): np.flatnonzero(record.utterance == n).tolist() for n in hardest}
-    entries = _lines(record.manifest, {line for some in lines.values() for line in some})
+    cuts = {int(n): np.flatnonzero(record.utterance == n).tolist() for n in hardest}
+    entries = _entries(record, [cut for copies in cuts.values() for cut in copies])
     visits = record.visits
-    for number, copies in lines.items():
-        line = min(copies, key=lambda copy: len(entries[copy]["id"]))  # of copies, the original
-        entry = entries[line]
+    for number, copies in cuts.items():
+        cut = min(copies, key=lambda copy: len(entries[copy]["id"]))  # of copies, the original
+        entry = entries[cut]
         text = " ".join(s.get("text") or "" for s in entry.get("supervisions") or [])
         yield {
             "score": _number(last.mean[number]),
             "cut": entry["id"],
-            "seconds": f"{record.duration[line]:.2f}",
-            "visits": int(visits[line]),
+            "seconds": f"{record.duration[cut]:.2f}",
+            "visits": int(visits[cut]),
             "transcript": text,
         }
 
@@ -209,20 +210,38 @@ def _shares(kept: np.ndarray, codes: np.ndarray) -> list[tuple[int, int, float]]
     return [(int(c), int(counts[c]), float(sums[c] / counts[c])) for c in np.flatnonzero(counts)]
 
 
-def _lines(manifest: str, wanted: set[int]) -> dict[int, dict[str, Any]]:
-    """Entries of a manifest by line, counted from 0."""
+def _entries(record: Record, cuts: list[int]) -> dict[int, dict[str, Any]]:
+    """The manifest's entries of some cuts, by their ids: a training may have left out others.
+
+    :raises UserError: the manifest is not there, or lacks one of the cuts.
+    """
+    manifest = record.manifest
+    if record.cut_hash is None:
+        raise UserError(
+            f"the record of what was trained on lacks the ids of the cuts in {manifest}: the "
+            "command of the training, given once more, writes them, though the training is done"
+        )
     if not Path(manifest).is_file():
         raise UserError(
             f"{manifest}, which the training read, does not exist from here: run the report in the "
             "folder that the training ran in, where its transcripts are"
         )
-    found = {}
+    wanted = {int(record.cut_hash[cut]): cut for cut in cuts}
+    found: dict[int, dict[str, Any]] = {}
     with open_best(manifest, "r") as file:
-        for number, line in enumerate(line for line in file if line.strip()):
-            if number in wanted:
-                found[number] = json.loads(line)
-                if len(found) == len(wanted):
-                    break
+        for line in file:
+            if len(found) == len(wanted):
+                break
+            if line.strip():
+                entry = json.loads(line)
+                cut = wanted.get(hash_id(entry["id"]))
+                if cut is not None:
+                    found[cut] = entry
+    if missing := len(wanted) - len(found):
+        raise UserError(
+            f"{manifest} is another one than the training read: it lacks {missing} of the "
+            f"{len(wanted)} hardest cuts. Restore it, or list none: --hardest 0"
+        )
     return found
 
 

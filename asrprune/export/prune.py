@@ -1,11 +1,12 @@
-"""Prune a model once: a mask over its weights, for a training to go on from.
+"""Prune a model once: a mask over its weights, for a training of pathways to begin with.
 
-The output is a model file with all weights of the model, and masks. A model without masks gets one,
-of its largest weights (one-shot magnitude pruning, with the options weight_pruning.* that
-``key=value`` words may change). Of a model with masks, of each language or one alone, each mask
-keeps the best of what it kept before. So iterative magnitude pruning is a training and this in
-turn; with the masks of the one and the weights of an earlier model (training.init_from), it is
-that of lottery tickets (Frankle and Carbin 2019, arXiv 1803.03635).
+That takes it where weight_pruning.pathways.masks names the output, a model file with all weights of
+the model, and masks. A model without masks gets one, of its largest weights (one-shot magnitude
+pruning, with the options weight_pruning.* that ``key=value`` words may change). Of a model with
+masks, of each language or one alone, each mask keeps the best of what it kept before. So iterative
+magnitude pruning is a training and this in turn; with the masks of the one and the weights of an
+earlier model (training.init_from), it is that of lottery tickets (Frankle and Carbin 2019, arXiv
+1803.03635).
 """
 
 import argparse

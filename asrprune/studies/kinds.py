@@ -58,8 +58,5 @@ def study_from(values: Any, source: str = "comparison") -> Study:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{source}: {error.full_key or 'value'}: {reason}") from error
-    check(options, "")
-    for name in ("grid", "claims"):  # `check` looks into no lists
-        for part in getattr(options, name):
-            check(part, f"{name}.")
+    check(options)
     return study(options)

@@ -134,7 +134,7 @@ def remove_old_checkpoints(folder: Path, keep: int) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a checkpoint to ``<name>.old``: kept, and nothing goes on from it."""
+    """Rename a file to ``<name>.old``: it is kept, and nothing goes on from it or reads it."""
     path.replace(path.with_name(f"{path.name}.old"))
 
 

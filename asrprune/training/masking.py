@@ -60,7 +60,10 @@ class Masking:
         self._agreed = False  # that all ranks have these masks
 
     def begin(self) -> None:
-        """Rank the weights that a training starts with; one that goes on loads its masks."""
+        """Make what a training starts with; one that goes on loads it instead.
+
+        Blocks are ranked by the weights that are there by now, which may be of a model file.
+        """
         self.bank.refresh()
 
     def start_step(self, step: int, progress: float, language: str | None = None) -> None:
@@ -71,12 +74,16 @@ class Masking:
         """
         self.news = {}
         self.sparsity = sparsity_at(progress, self.options.schedule)
-        if self._renew(step, progress, language):
-            self._agreed = False
-        if self._ranks.world > 1 and not self._agreed:
-            harm = "the ranks would train, and move, different weights"
-            check_equal("the mask bank", self.bank.digest(), self._ranks.world, harm, step=step)
-            self._agreed = True
+        self._agree(step, renewed=self._renew(step, progress, language))
+
+    def end(self, step: int) -> None:
+        """Come to what the schedule ends with, after the last step. Collective.
+
+        :raises UserError: as of `start_step`.
+        """
+        self.news = {}
+        self.sparsity = self.options.schedule.final
+        self._agree(step, renewed=self._renew_late())
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
         """The sub-networks of a micro-batch, which comes ``number``-th in its step (from 0)."""
@@ -153,6 +160,18 @@ class Masking:
             return False
         self.bank.refresh()
         return True
+
+    def _renew_late(self) -> bool:
+        """Make the masks anew that are not as sparse as the schedule says; whether any was not."""
+        return False
+
+    def _agree(self, step: int, renewed: bool) -> None:
+        """See that the ranks have the same masks, where they may have changed. Collective."""
+        self._agreed = self._agreed and not renewed
+        if self._ranks.world > 1 and not self._agreed:
+            harm = "the ranks would train, and move, different weights"
+            check_equal("the mask bank", self.bank.digest(), self._ranks.world, harm, step=step)
+            self._agreed = True
 
     def _dropout(self, network: Network) -> float:
         """What a sub-network's dropout is multiplied by."""

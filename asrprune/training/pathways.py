@@ -2,8 +2,8 @@
 
 A step is of one language: it computes with that language's mask and moves what this keeps. After so
 many steps of its own, a language's mask is made anew of all weights (Dynamic ASR Pathways, arXiv
-2309.13018), as sparse as the schedule says by then. Whose interval does not come to an end before
-masks stand still gets its last mask then, so that none is denser than the schedule.
+2309.13018), as sparse as the schedule says by then. Where masks begin to stand still, all that are
+not at the final sparsity are made for the last time, so that none is denser than the schedule.
 """
 
 import logging
@@ -180,19 +180,51 @@ class PathwaysMasking(Masking):
             for language, layers in state.get("felt", {}).items()
         }
 
+    def end(self, step: int) -> None:
+        """See `Masking`. What is made only now was never trained, which is warned of."""
+        super().end(step)
+        if self.news and self._ranks.first:
+            log.warning(
+                "%s: the last masks were made when the training ended, and were not trained: a "
+                "lower weight_pruning.schedule.freeze makes them before",
+                ", ".join(self.news),
+            )
+
     def _renew(self, step: int, progress: float, language: str | None) -> bool:
-        """Make the mask of a language that has none, or anew after an interval of its own steps."""
+        """Make the mask of a language that has none, or anew after an interval of its own steps.
+
+        From where masks stand still, and once for all languages, those that are late.
+        """
         self._language = language = language or ""
         options, schedule = self.options.pathways, self.options.schedule
-        taken, late = self.steps[language], self._made.get(language) != self.sparsity
+        taken = self.steps[language]
         self.steps[language] += 1
-        frozen = progress >= schedule.freeze
-        last = frozen and progress >= schedule.end
-        due = (taken and taken % schedule.refresh_interval == 0 and not frozen) or (last and late)
-        self._settled = last or not options.adapt
-        if language in self.bank.names and not (due and options.adapt and schedule.freeze):
-            return False
-        sparsity = self.sparsity if options.adapt else schedule.final
+        frozen = progress >= schedule.freeze  # where sparsity is final, if masks adapt
+        self._settled = frozen or not options.adapt
+        due = taken and taken % schedule.refresh_interval == 0 and not self._settled
+        if language not in self.bank.names or due:
+            self._make(language)
+        if frozen:
+            self._renew_late()
+        return bool(self.news)
+
+    def _renew_late(self) -> bool:
+        """See `Masking`; languages that have no mask yet get theirs in their first step."""
+        late = [
+            language
+            for language in self.steps
+            if self.options.pathways.adapt
+            and language in self.bank.names
+            and self._made.get(language) != self.sparsity
+        ]
+        for language in late:
+            self._make(language)
+        return bool(late)
+
+    def _make(self, language: str) -> None:
+        """Make a language's mask of the present weights."""
+        options = self.options.pathways
+        sparsity = self.sparsity if options.adapt else self.options.schedule.final
         self.bank.refresh(factors=self._felt.pop(language, None))
         changed = renew(self.bank, language, sparsity, options.most)
         self._made[language] = sparsity
@@ -202,7 +234,6 @@ class PathwaysMasking(Masking):
             "union": self.bank.density(self.bank.union(*self.bank.names)),
             **self._free(language),
         }
-        return True
 
     def _free(self, language: str) -> dict[str, float]:
         """The share of a new mask that its language can train, where others are protected."""

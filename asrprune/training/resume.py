@@ -1,12 +1,14 @@
 """Go on where a training stopped: find its checkpoint, refuse another training's, note changes."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from asrprune.config import changes, config_from_dict
+from asrprune.data_pruning.record import cycle_files
 from asrprune.errors import UserError
 from asrprune.options import IDENTITY, REBATCH
 from asrprune.training.checkpoint import (
@@ -17,6 +19,7 @@ from asrprune.training.checkpoint import (
     numbered,
     set_aside,
 )
+from asrprune.training.sources import changed_sources, digests_of
 from asrprune.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -28,7 +31,8 @@ def resume(trainer: Trainer, start_epoch: int = 0) -> None:
     """Go on from the last checkpoint of the trainer's folder, if there is one.
 
     With ``start_epoch`` N from the end of epoch N - 1 instead; the epochs from N on, if there are
-    any, are set aside. A training that has been started so once, and is started so again, goes on.
+    any, are set aside with the records of their pruning. A training that has been started so once,
+    and is started so again, goes on.
 
     :raises UserError: that checkpoint is of another model, data or set of options.
     """
@@ -86,6 +90,10 @@ def _go_back(trainer: Trainer, start_epoch: int) -> Found | None:
     if ranks.first:
         later = numbered(folder, "checkpoint")
         later += [epoch for epoch in numbered(folder, "epoch") if number_of(epoch) >= start_epoch]
+        # a cycle that has begun before goes on; its plan was made then
+        first_cycle = math.ceil((start_epoch - 1) / trainer.config.data_pruning.cycle)
+        records = cycle_files(folder / "pruning")
+        later += [path for cycle, path in records.items() if cycle >= first_cycle]
         for file in later:
             set_aside(file)
     ranks.barrier()
@@ -115,10 +123,15 @@ def _refuse_another_training(trainer: Trainer, path: Path, state: dict[str, Any]
             rebatched.append(f"{key} ({old} -> {new})")
     names = {"data_digest": "the training data", "tokenizer_digest": "the tokenizer"}
     refused += [text for key, text in names.items() if state[key] != trainer.identity[key]]
+    if before := state.get("sources"):
+        refused += [
+            f"{name} (it holds another one than this training began with)"
+            for name in changed_sources(before, digests_of(trainer.config, trainer.data.languages))
+        ]
     if refused:
         raise UserError(
             f"{path} belongs to another training; changed: {'; '.join(refused)}. Choose another "
-            f"--tag to train this one beside it (with --init-from {path}, from its weights), or "
-            f"delete {trainer.folder} to start again."
+            "--tag (of a second training: --pathways-tag) to train this one beside it (with "
+            f"--init-from {path}, from its weights), or delete {trainer.folder} to start again."
         )
     return rebatched

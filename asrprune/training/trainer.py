@@ -40,6 +40,7 @@ from asrprune.training.optimizer import make_optimizer
 from asrprune.training.passes import Passes
 from asrprune.training.pruning import Feedback, Seen, TrainingData
 from asrprune.training.schedule import Progress, rate_factor
+from asrprune.training.sources import digests_of
 from asrprune.transducer.model import Transducer
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Trainer:
         self.passes = Passes(config, model, data, self.feedback, self.masking, ranks.device)
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
+        self.sources: dict[str, str] = {}  # what the files that it began with held, as digests
 
     def begin(self) -> None:
         """Take over what a new training starts from, where it is not from nothing.
@@ -94,6 +96,7 @@ class Trainer:
             load_initial(self.model, self.config, self.identity)
         if self.masking:
             self.masking.begin()
+        self.sources = digests_of(self.config, self.data.languages)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs, besides the data itself."""
@@ -104,6 +107,7 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "position": dataclasses.asdict(self.position),
             "seen": dataclasses.asdict(self.seen),
+            "sources": self.sources,
             "start_epoch": self.start_epoch,
             "progress": self.progress.state_dict(),
             "model": self.model.state_dict(),
@@ -124,6 +128,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.data.sampler.load_state_dict(state["pruning"])
         self.data.sampler.allow_iter_to_reset_state()  # batches are skipped by the loader
+        self.sources = state.get("sources", {})  # not written down at first
         self.start_epoch = state["start_epoch"]
         self.position = Position(**state["position"])
         self.seen = Seen(**state["seen"])
@@ -206,9 +211,7 @@ class Trainer:
             while micro_batches := list(islice(batches, options.accumulate)):
                 seconds, stop = self.step(micro_batches, meter, bool(interrupt.signal))
                 bar.update(seconds)
-                if metrics and self.masking:
-                    for kind, numbers in self.masking.news.items():
-                        metrics.write(kind, at.step, **numbers)
+                self._tell_news(metrics)
                 if at.step % options.log_interval == 0:
                     numbers = meter.read(lr=self.optimizer.param_groups[0]["lr"])
                     bar.set_postfix(loss=f"{numbers['loss']:.3f}")
@@ -220,6 +223,12 @@ class Trainer:
                 if at.step % options.checkpoint_interval == 0:
                     self.save_checkpoint()
         return False
+
+    def _tell_news(self, metrics: Metrics | None) -> None:
+        """Write down what has become of the masks."""
+        if metrics and self.masking:
+            for kind, numbers in self.masking.news.items():
+                metrics.write(kind, self.position.step, **numbers)
 
     def step(self, batches: list[Batch], meter: Meter, stop: bool) -> tuple[float, bool]:
         """One optimiser step on some micro-batches.
@@ -364,6 +373,9 @@ class Trainer:
         """Validate and save an epoch; True when it was interrupted, after saving what it has."""
         at = self.position
         done = at.epoch
+        if self.masking and done == self.options.epochs:
+            self.masking.end(at.step)
+            self._tell_news(metrics)
         losses = self.validate(lambda: bool(interrupt.signal))
         if losses is None:
             self.save_checkpoint()

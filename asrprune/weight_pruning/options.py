@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 
 from asrprune.errors import UserError
-from asrprune.options import option
+from asrprune.options import flatten, option
 
+OWN_METHODS = ("supernet", "pathways")  # those that have a section of options, of the same name
 LANGUAGE = "{language}"  # in the name of a file, stands for each language in turn
 LARGEST_GROUP = 64  # of N:M: levels tell apart no more than 250 blocks, and arithmetic is of int16
 
@@ -64,6 +65,11 @@ class ScheduleOptions:
     freeze: float = option(0.75, minimum=0, maximum=1)
     refresh_interval: int = option(200, minimum=1)  # optimiser steps between two rankings
 
+    @property
+    def settles(self) -> float:
+        """The progress from which on sparsity is ``final``."""
+        return self.start if self.kind == "constant" else self.end
+
     def check(self, prefix: str) -> None:
         """:raises UserError: shares of progress that are not in order."""
         if self.kind != "constant" and self.start > self.end:
@@ -117,7 +123,8 @@ class PathwaysOptions:
     The schedule is that of each language's sparsity; ``refresh_interval`` counts the language's own
     steps, at the first of which its mask is made of the weights, where there is none yet: at
     ``final`` sparsity, if masks are not to adapt. Those that adapt are made for the last time at
-    ``freeze``, where no interval has brought them to the schedule before.
+    ``freeze``, where no interval has brought them to the schedule before; so it must not come
+    before ``end``.
     """
 
     # a model file whose masks they begin with: of each language, or one mask for all, as of a model
@@ -171,6 +178,7 @@ class WeightPruningOptions:
 
     def check(self, prefix: str) -> None:
         """:raises UserError: options that do not go together."""
+        self._check_idle(prefix)
         block = parse_block(self.block, f"{prefix}block")
         if block.group and self.scope == "global":
             raise UserError(
@@ -186,4 +194,30 @@ class WeightPruningOptions:
             raise UserError(
                 f"{prefix}schedule.final={self.schedule.final:g}: {prefix}block={self.block} keeps "
                 f"{block.kept_of_group} of each {block.group} inputs: at most {block.sparsity:g}"
+            )
+        if self.method == "pathways" and self.pathways.adapt:
+            self._check_adapting(prefix)
+
+    def _check_idle(self, prefix: str) -> None:
+        """:raises UserError: options of a method that is not the one of this training."""
+        for name in OWN_METHODS:
+            section = getattr(self, name)
+            usual = flatten(type(section)())
+            for (key, value, _), (_, default, _) in zip(flatten(section), usual, strict=True):
+                if self.method != name and value != default:
+                    raise UserError(
+                        f"{prefix}{name}.{key}={value}: is for {prefix}method={name}, and this is "
+                        f"{prefix}method={self.method}: leave it out, or take that method"
+                    )
+
+    def _check_adapting(self, prefix: str) -> None:
+        """:raises UserError: masks would stand still denser than the schedule says."""
+        freeze, settles = self.schedule.freeze, self.schedule.settles
+        if freeze < settles:
+            key = "start" if self.schedule.kind == "constant" else "end"
+            raise UserError(
+                f"{prefix}schedule.freeze={freeze:g}: pathways would stand still before they are "
+                f"as sparse as {prefix}schedule.final, at {prefix}schedule.{key}={settles:g}. Set "
+                f"freeze to at least {settles:g}, or {prefix}pathways.adapt=false for masks that "
+                "stay as they begin"
             )

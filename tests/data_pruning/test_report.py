@@ -82,6 +82,26 @@ def test_the_report_counts(run):
     assert shares == ["100.0 %", "50.0 %", "50.0 %", "50.0 %", "100.0 %"]
 
 
+def test_the_hardest_cuts_are_named_where_the_manifest_has_others_too(run, tmp_path):
+    """As where some languages are trained on, or cuts are left out that cannot be aligned."""
+    folder, index, *_ = run
+    manifest = tmp_path / "all.jsonl.gz"
+    with gzip.open(tmp_path / "cuts.jsonl.gz", "rt") as file, gzip.open(manifest, "wt") as out:
+        for number, line in enumerate(file):
+            if number % 3 == 0:
+                other = {**json.loads(line), "id": f"other-{number}"}
+                out.write(json.dumps(other) + "\n")
+            out.write(line)
+    record.write_index(folder / "pruning", index, str(manifest))
+    found = record.read_record(folder / "pruning")
+    rows = [
+        (row["cut"], row["transcript"], row["seconds"]) for row in report.hardest_rows(found, 9)
+    ]
+    assert rows == [
+        (f"cut-{n}", f"WORD {n} | AND MORE", f"{1 + n / 10:.2f}") for n in range(59, 50, -1)
+    ]
+
+
 @pytest.mark.parametrize("most", [report.MOST_GROUPS, 2])
 def test_who_is_kept_over_time(run, most, monkeypatch):
     monkeypatch.setattr(report, "MOST_GROUPS", most)
@@ -120,6 +140,17 @@ def test_what_is_missing_is_named(run, tmp_path, capsys):
     (tmp_path / "cuts.jsonl.gz").rename(tmp_path / "elsewhere.jsonl.gz")
     assert cli.main(["report", str(folder)]) == 1
     assert "run the report in the folder that the training ran in" in capsys.readouterr().err
+    with gzip.open(tmp_path / "cuts.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"id": "cut-59", "duration": 1.0}) + "\n")
+    assert cli.main(["report", str(folder)]) == 1
+    assert "another one than the training read: it lacks 19 of the 20" in capsys.readouterr().err
+    assert cli.main(["report", str(folder), "--hardest", "0", "--plots", "0"]) == 0
+    capsys.readouterr()
+    path = folder / "pruning" / "index.npz"
+    with np.load(path) as content:
+        np.savez(path, **{name: content[name] for name in content if name != "cut_hash"})
+    assert cli.main(["report", str(folder)]) == 1
+    assert "lacks the ids of the cuts" in capsys.readouterr().err
     path = folder / "pruning" / "cycle-002.npz"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="cycle-002.npz is damaged"):

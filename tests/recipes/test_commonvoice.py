@@ -140,28 +140,34 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     assert commonvoice.commands()[-9:] == [f"asrprune {verb}" for verb in [*MODEL, *PATHWAYS]]
     run(commonvoice, *words)
     assert commonvoice.commands() == []
-    # what changes the dense model changes what goes on from it, and not the other way round
-    told = run(commonvoice, *words, "--use-averaged-model", "false").stderr
+    # what changes the dense model asks for other pathways, and not the other way round
+    told = run(commonvoice, *words, "--use-averaged-model", "false", code=1).stderr
     assert "stage 5 (train, pathways) runs again: stage 6 (average) has run with other" in told
-    verbs = [*MODEL[1:], *PATHWAYS]
-    assert commonvoice.commands() == [f"asrprune {verb}" for verb in verbs]
-    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9")
+    for other in (("--use-averaged-model", "false"), ("--epochs", "3")):
+        told = run(commonvoice, *words, *other, code=1).stderr
+        assert "exp/emformer_streaming-pathways began with another model" in told
+        assert commonvoice.commands()[-1] == "asrprune train"
+    words = (*words, "--use-averaged-model", "false", "--pathways-tag", "last")
+    run(commonvoice, *words)
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in [*MODEL, *PATHWAYS]]
+    words = (*words, "--pathways-epochs", "9")
+    run(commonvoice, *words)
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in PATHWAYS]
     run(commonvoice, *words, "--decoding-method", "modified_beam_search")
     assert commonvoice.commands()[-1] == "asrprune pathways"
     # the dense model has no pathways to choose from: it is not decoded again
-    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9")
+    run(commonvoice, *words)
     commonvoice.commands()
     own = ["decoding.language=auto", "decoding.blank_penalty=0"]
-    run(commonvoice, *words, "--use-averaged-model", "false", "--pathways-epochs", "9", own[0])
+    run(commonvoice, *words, own[0])
     (line,) = [line for line in commonvoice.log.read_text().splitlines() if " decode " in line]
-    assert line.endswith(own[0]) and "--exp-dir exp/emformer_streaming-pathways " in line
+    assert line.endswith(own[0]) and "--exp-dir exp/emformer_streaming-last " in line
     assert commonvoice.commands() == [
         f"asrprune {verb}" for verb in ("decode", "score", "pathways")
     ]
     # nor are options of masks any of its own
-    masks, there = "weight_pruning.pathways.grad=all", ["--pathways-tag", "all"]
-    run(commonvoice, *words, "--use-averaged-model", "false", *there, masks)
+    masks = "weight_pruning.pathways.grad=all"
+    run(commonvoice, *words, "--pathways-tag", "all", masks)
     lines = [line for line in commonvoice.log.read_text().splitlines() if " train " in line]
     pathways, dense, train = lines
     assert "conf/pathways.yaml" in pathways and pathways.count(masks) == 1
@@ -179,6 +185,39 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     message = "conf/nothing.yaml does not exist; there are: conf/"
     told = run(commonvoice, *words, "--pathways-config", "conf/nothing.yaml", "--tag", "b", code=2)
     assert message in told.stderr and commonvoice.commands() == []
+
+
+def averages(commonvoice, *words: str) -> list[str]:
+    """What is averaged of each training."""
+    shown = run(commonvoice, "--dry-run", "true", "--langs", "en", *words).stdout
+    lines = [line for line in shown.splitlines() if line.startswith("asrprune average ")]
+    return [line.split("--epoch ")[1].split(" --use")[0] for line in lines]
+
+
+def test_each_training_averages_epochs_of_its_own(commonvoice):
+    rehearsal = ("--rehearsal", "true", "--pathways-config", "conf/pathways.yaml")
+    assert averages(commonvoice, *rehearsal) == ["0 --avg 2", "0 --avg 2"]
+    assert averages(commonvoice, *rehearsal, "--pathways-epochs", "1") == ["0 --avg 2", "0 --avg 1"]
+    assert averages(commonvoice, *rehearsal, "--epochs", "1") == ["0 --avg 1", "0 --avg 2"]
+    assert averages(commonvoice, *rehearsal, "training.epochs=1") == ["0 --avg 1", "0 --avg 1"]
+    assert averages(commonvoice, "--avg", "3", "--epoch", "7") == ["7 --avg 3", "0 --avg 3"]
+    alone = ("--pathways-config", "", "--pathways-epochs", "1", "--avg", "3")
+    assert averages(commonvoice, *alone) == ["0 --avg 3"]
+
+
+def test_what_is_checked_before_is_what_is_trained(commonvoice, add_language):
+    add_language("en")
+    masks = "weight_pruning.pathways.masks=exp/half.pt"
+    run(commonvoice, "--langs", "en", "--pathways-epochs", "2", "--start-epoch", "1", masks)
+    lines = [line for line in commonvoice.log.read_text().splitlines() if " train " in line]
+    *checks, dense, pathways = [line.replace(" --dry-run true", "") for line in lines]
+    assert checks == [pathways, dense]
+    assert "--start-epoch 1 " in dense and "--start-epoch 0 " in pathways
+
+
+def test_options_that_contradict_each_other_are_found_before_hours():
+    done = real("--dry-run", "true", "--pathways-epochs", "2", "training.epochs=3", code=1)
+    assert "--epochs and training.epochs= say the same" in done.stderr
 
 
 def test_a_further_language_leaves_the_features_of_the_others(commonvoice, add_language):
@@ -291,12 +330,21 @@ def test_a_corpus_that_is_not_there(commonvoice, add_language):
         (("--train-splits", "train-en", "--dev-splits", "dev-en", "--test-splits", "test-en"),
          "fr has no split"),
         (("--train-splits", "train-en"), "fr has no split in --train-splits, and pathways are of"),
-        (("--pathways-epochs", "2", "--avg", "3"), "--avg 3: of the 2 of --pathways-epochs"),
-        (("--epochs", "1", "--avg", "3"), "--avg 3: of the 1 of --epochs"),
+        (("--pathways-epochs", "2", "--avg", "3"),
+         "--avg 3: more epochs than --pathways-epochs=2 trains; lower --avg or raise --pathways-e"),
+        (("--epochs", "1", "--avg", "3"), "--avg 3: more epochs than --epochs=1 trains"),
+        (("training.epochs=1", "--avg", "3"), "more epochs than training.epochs=1 trains"),
     ],
 )  # fmt: skip
 def test_languages_and_splits_that_do_not_fit(words, message, commonvoice):
     assert message in run(commonvoice, "--langs", "en fr", *words, code=2).stderr
+
+
+def test_a_language_whose_code_ends_in_another_one(commonvoice):
+    error = run(
+        commonvoice, "--langs", "tw nan-tw", "--train-splits", "train-nan-tw", code=2
+    ).stderr
+    assert "--langs: tw has no split in --train-splits, and pathways are of" in error
 
 
 # --- tables ---------------------------------------------------------------------------------------

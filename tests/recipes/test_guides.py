@@ -23,7 +23,21 @@ DOCUMENTS = [
     for path in (ROOT / "README.md", *sorted(ROOT.glob("egs/*/ASR/README.md")))
 ]
 ELSEWHERE = "…"  # stands for words that the reader fills in
-OTHERS = set("mkdir git source bash cat ln cp grep cd pip apt-get dpkg-deb python3 for".split())
+OTHERS = {
+    "mkdir",
+    "git",
+    "source",
+    "bash",
+    "cat",
+    "ln",
+    "cp",
+    "grep",
+    "cd",
+    "pip",
+    "python3",
+    "for",
+}
+OTHERS |= {"apt-get", "dpkg-deb"}
 
 
 def commands(document):

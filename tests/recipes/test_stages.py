@@ -320,3 +320,26 @@ def test_parts_of_parts_depend_on_theirs_alone(make_recipe):
     recipe.commands()
     recipe.run("--stop-stage", "features", "--fr", "2")
     assert commands(recipe) == [f"make_file data/{name}" for name in ("fr", "train-fr", "other")]
+
+
+def test_a_part_whose_name_ends_in_another_one(make_recipe):
+    """It depends on what its whole name ends in: a further part changes nothing for it."""
+    body = """
+. stages.sh
+for name in $names; do
+  stage manifests data --part "$name" --makes "data/$name" -- run make_file "data/$name"
+done
+for name in $names; do
+  stage features data --part "train-$name" --makes "data/train-$name" -- \\
+    run make_file "data/train-$name"
+done
+finish
+"""
+    options = "stage=manifests # first\nstop_stage=features # last\ndry_run=false # show\n"
+    recipe = make_recipe(options + 'names="nan-tw" # of parts\n', body)
+    recipe.run()
+    assert recipe.commands() == ["make_file data/nan-tw", "make_file data/train-nan-tw"]
+    for names in ("nan-tw tw", "tw nan-tw"):
+        told = recipe.run("--names", names).stderr
+        assert "runs again" not in told
+    assert recipe.commands() == ["make_file data/tw", "make_file data/train-tw"]

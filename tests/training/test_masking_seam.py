@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from asrprune.errors import UserError
+from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import make_masking
 from asrprune.training.metrics import Meter
+from asrprune.training.resume import resume
 from tests.training.masked_cases import ALONE, SUPERNET
 
 CONSTANT = {"kind": "constant", "final": 0.8, "refresh_interval": 10**6}
@@ -55,6 +57,24 @@ def test_each_rank_and_micro_batch_draws_its_own(make_masked_trainer):
     assert second == [masking_of.networks(step, 0, 1) for step in range(12)]
     assert first != [masking_of.networks(step, 1) for step in range(12)]
     assert len({str(one) for one in first}) > 8  # by step
+
+
+@pytest.mark.parametrize("method", ["gradual", "supernet"])
+def test_masks_that_never_follow_the_weights_are_those_of_the_start_model(
+    method, make_masked_trainer, models
+):
+    """Magnitudes by brute force; those of random weights would keep others."""
+    masking = {"method": method, "schedule": {**CONSTANT, "freeze": 0.0}}
+    trainer = make_masked_trainer("exp", masking, training__init_from=str(models["none"]))
+    resume(trainer)
+    start = load_checkpoint(models["none"])["model"]
+    assert trainer.run() == 0
+    for name, kept in trainer.masking.bank.masks(0.8).items():
+        weight = start[name].view(len(start[name]), -1)
+        scores = weight.double().view(-1, 8, weight.shape[1]).square().mean(1)  # blocks of 8x1
+        kept = kept.view(-1, 8, weight.shape[1])[:, 0]
+        assert 0 < kept.sum() < kept.numel()
+        assert scores[kept].min() >= scores[~kept].max()
 
 
 def test_the_gradient_is_clipped_as_it_is_gated(make_masked_trainer):

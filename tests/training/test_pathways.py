@@ -144,42 +144,98 @@ def test_masks_that_adapt_come_to_the_schedules_sparsity(make):
     assert set(dev[-1]) - {"kind", "step"} == {f"dev-{language}" for language in LANGUAGES}
 
 
-@pytest.mark.parametrize("interval", [4, 1000])
-def test_a_mask_is_as_sparse_as_the_schedule_says(interval, make):
-    """Where no interval comes to its end, too: then the last mask is made where masks freeze."""
-    schedule = {**SCHEDULE, "refresh_interval": interval}
-    options = {"weight_pruning": {"method": "pathways", "schedule": schedule}}
-    trainer = make("exp", training__epochs=4, **options)
-    start_step, made = trainer.masking.start_step, {language: [] for language in LANGUAGES}
+CONSTANT = {"kind": "constant", "start": 0.3, "end": 0.9, "freeze": 0.3}
+
+
+@pytest.mark.parametrize(
+    "score, changed",
+    [
+        ("magnitude", {}),
+        ("magnitude", {"refresh_interval": 1000}),
+        ("sensitivity", {"refresh_interval": 1000, "freeze": 0.6}),
+        ("sensitivity", {"refresh_interval": 1000, "freeze": 1.0}),
+        ("sensitivity", {"end": 1.0, "freeze": 1.0}),
+        ("magnitude", CONSTANT),
+        ("magnitude", {**CONSTANT, "start": 0.0, "freeze": 0.0}),
+    ],
+)
+def test_a_mask_is_as_sparse_as_the_schedule_says(score, changed, make):
+    """When it is made; from where masks stand still, and in the end, all have the final sparsity.
+
+    Where no interval comes to its end, too.
+    """
+    schedule = {**SCHEDULE, "refresh_interval": 4, **changed}
+    options = {
+        "weight_pruning": {
+            "method": "pathways",
+            "schedule": schedule,
+            "pathways": {"score": score},
+        },
+        "data__dev": [],
+    }
+    trainer = make("exp", **options)
+    masking, bank = trainer.masking, trainer.masking.bank
+    start_step, made = masking.start_step, {language: [] for language in LANGUAGES}
 
     def watched(step, progress, language):
         start_step(step, progress, language)
-        if trainer.masking.news:
-            made[language].append(progress)
-            density = trainer.masking.bank.density(language)
-            assert density == pytest.approx(1 - brute_force_sparsity(progress), abs=0.02)
+        for name in masking.news:
+            name = name.removeprefix("pathway-")
+            made[name].append(progress)
+            wanted = 1 - brute_force_sparsity(progress, schedule)
+            assert bank.density(name) == pytest.approx(wanted, abs=0.02)
+        if progress >= schedule["freeze"]:
+            for name in bank.names:
+                assert bank.density(name) == pytest.approx(0.3, abs=0.02)
 
-    trainer.masking.start_step = watched
+    masking.start_step = watched
     resume(trainer)
     assert trainer.run() == 0
-    for times in made.values():
-        if interval == 1000:
+    for language, times in made.items():
+        if schedule["refresh_interval"] == 1000 and schedule["freeze"] < 1:
             first, last = times
-            assert first < 0.2 and 0.8 <= last < 1
-        assert trainer.masking.bank.density("en") == pytest.approx(0.3, abs=0.02)
-    if interval == 1000:
+            assert first < 0.3 and schedule["freeze"] <= last < schedule["freeze"] + 0.1, times
+        assert bank.density(language) == pytest.approx(0.3, abs=0.02)
+        told = load_checkpoint(trainer.folder / "epoch-2.pt")["masking"]["bank"]["named"][language]
+        assert torch.equal(told, bank.state_dict()["named"][language])
+    if score == "sensitivity" and schedule["refresh_interval"] == 1000:
         path = numbered(trainer.folder, "checkpoint")[-6]
-        again = make("again", training__epochs=4, **options)
+        again = make("again", **options)
         torch.save(load_checkpoint(path), again.folder / path.name)
         resume(again)
         assert again.run() == 0
         assert_same(again.state_dict(), trainer.state_dict())
 
 
-def brute_force_sparsity(progress):
-    """SCHEDULE, cubic."""
-    left = min(max((0.6 - progress) / 0.5, 0), 1)
-    return 0.7 - 0.2 * left**3
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"freeze": 0.0}, "freeze=0: pathways would stand still .* at .*schedule.end=0.6. Set"),
+        ({"freeze": 0.5}, "freeze=0.5: .*to at least 0.6, or weight_pruning.pathways.adapt=false"),
+        ({"end": 0.9}, "freeze=0.8: .*end=0.9"),
+        ({**CONSTANT, "freeze": 0.2}, "freeze=0.2: .*schedule.start=0.3"),
+    ],
+)
+def test_masks_that_would_stay_denser_than_the_schedule_are_refused(changed, message, make):
+    pruning = {"method": "pathways", "schedule": {**SCHEDULE, **changed}}
+    with pytest.raises(UserError, match=message):
+        make("exp", weight_pruning=pruning)
+    # where they stay as they begin, they begin at the final sparsity
+    trainer = make("fixed", weight_pruning={**pruning, "pathways": {"adapt": False}})
+    trainer.begin()
+    trainer.data.start_epoch(1)
+    for batch in trainer.batches():
+        trainer.step([batch], Meter(ALONE), False)
+        for name in trainer.masking.bank.names:
+            assert trainer.masking.bank.density(name) == pytest.approx(0.3, abs=0.02)
+
+
+def brute_force_sparsity(progress, schedule):
+    """At a time of the schedule, which is cubic or constant."""
+    if schedule.get("kind") == "constant":
+        return 0.7 if progress >= schedule["start"] else 0.5
+    left = (schedule["end"] - progress) / (schedule["end"] - 0.1)
+    return 0.7 - 0.2 * min(max(left, 0), 1) ** 3
 
 
 def test_masks_by_what_a_language_feels(make):

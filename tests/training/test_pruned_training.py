@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from asrprune.corpus.batches import open_cuts, transcript
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.record import cycle_files
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks, start_ranks
@@ -359,6 +360,25 @@ def test_other_batches_start_the_epoch_again(make_trainer, caplog):
     assert len(names) == len({*names}) == pruning.num_cuts
     batches = load_checkpoint(numbered(other.folder, "checkpoint")[-1])["pruning"]["batches"]
     assert batches == sum(training for _, training, *_ in calls)
+
+
+@pytest.mark.parametrize("start_epoch, cycle, left", [(1, 1, []), (3, 1, [0, 1]), (4, 2, [0, 1])])
+def test_records_of_epochs_that_were_given_up_are_set_aside(start_epoch, cycle, left, make_trainer):
+    """Of epochs 1 to 4 in cycles from 0 on, of one epoch or two; the last record is of the end."""
+    options = {"cycle": cycle, "data__dev": [], "training__checkpoint_interval": 1000}
+    trainer = make_trainer(**options)
+    resume(trainer)
+    assert trainer.run() == 0
+    folder = trainer.folder / "pruning"
+    whole = list(range(4 // cycle + 1))
+    assert list(cycle_files(folder)) == whole
+    again = make_trainer(**options)
+    resume(again, start_epoch)
+    assert list(cycle_files(folder)) == left
+    aside = sorted(path.name for path in folder.glob("*.old"))
+    assert aside == [f"cycle-{number:03d}.npz.old" for number in whole[len(left) :]]
+    assert again.run() == 0
+    assert list(cycle_files(folder)) == whole
 
 
 def test_epochs_are_of_what_is_kept(make_trainer):

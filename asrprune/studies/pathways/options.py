@@ -90,7 +90,6 @@ class PathwaysStudyOptions(StudyOptions):
                     raise UserError(f"{where}: at={language}: no language of the comparison")
 
     def _check_training(self, where: str, training: TrainingOptions, known: list[str]) -> None:
-        training.check(f"{where}.")
         for key in ("start", "masks"):
             source = getattr(training, key)
             if source:

@@ -26,7 +26,7 @@ download_dir=download # holds cv-corpus-<version>/<language>, or links to your c
 data_dir=data         # what stages 1 to 4 make
 config=conf/emformer_streaming.yaml # model and training
 pathways_config=conf/pathways.yaml # then go on with a mask for each language; empty: do not
-pathways_epochs=      # (integer) how long; empty: as in that configuration
+pathways_epochs=      # (integer) how long; empty: as in that configuration, or training.epochs=
 pathways_tag=pathways # where: exp/<tag>-pathways
 tag=                  # name of the experiment; empty: the stem of --config
 exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
@@ -46,12 +46,13 @@ max_unknown=0         # (number) share of a language's letters that the tokenize
 world_size=1          # training processes on each machine, one a GPU
 nodes=1               # machines, of a Slurm job (tools/slurm.sh)
 max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
-epochs=               # (integer) how long to train; empty: as in the configuration
-init_from=            # start the training with the weights of this model, such as averaged.pt of
+epochs=               # (integer) how long to train the dense model; empty: as in its configuration
+init_from=            # start its training with the weights of this model, such as averaged.pt of
                       # another one; empty: anew
-start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
-epoch=0               # last epoch to average; 0: the newest
-avg=1                 # how many epochs to average
+start_epoch=0         # go back to where this epoch of the dense model starts; 0: go on from the last
+                      # checkpoint, as pathways always do
+epoch=0               # last epoch of the dense model to average; 0: the newest, as of pathways always
+avg=1                 # how many epochs to average, of both
 use_averaged_model=true # average over all steps of these epochs, not only over their last ones
 search_budgets=       # sizes, sparsities or MMACs to search sub-networks of: "35MB 60MB"; empty: none
 search_seconds=       # (number) of speech of the first development set to search on; empty: all
@@ -80,7 +81,7 @@ read -ra languages <<<"$langs"
 train_splits=${train_splits:-${languages[*]/#/train-}}
 dev_splits=${dev_splits:-${languages[*]/#/dev-}}
 test_splits=${test_splits:-${languages[*]/#/test-}}
-corpus=commonvoice added_words=() second_config=$pathways_config
+corpus=commonvoice added_words=() second_config=$pathways_config second_dir=$exp_dir-$pathways_tag
 . stages.sh
 . transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
 . local/corpus.sh # stages 0 and 1
@@ -93,7 +94,7 @@ for split in "${splits[@]}"; do features "$split"; done
 data_stages
 model_stages
 if [[ -n $second_config ]]; then
-  second_stages pathways "$pathways_epochs" "$exp_dir-$pathways_tag"
-  pathways_report "$exp_dir-$pathways_tag"
+  second_stages pathways
+  pathways_report "$second_dir"
 fi
 finish "${scores[@]}"

@@ -70,6 +70,10 @@ def test_a_change_of_what_it_began_with_is_a_change(study):
             "start=imp: that is a model for each",
         ),
         ({"trainings": {**TRAININGS, "a": {"sparsity": 0.5}}}, "a.sparsity=0.5: of the masks of"),
+        (
+            {"trainings": {**TRAININGS, "a": {"masks": "start", "sparsity": 7.0}}},
+            "trainings.a.sparsity=7.0: must be between 0 and 1",
+        ),
         ({"grid": [{"methods": ["fix"], "seeds": [0]}]}, "grid: unknown method 'fix'.*'fixed'"),
         ({"grid": [{"methods": ["fixed"], "seeds": []}]}, "grid: each part needs seeds"),
         ({"claims": [{"claim": "x", "method": "lap"}]}, "no_worse: than which trainings"),

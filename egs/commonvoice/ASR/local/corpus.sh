@@ -43,6 +43,7 @@ find_tables() { # find_tables LANGUAGE
 
 check_splits() { # every split is a table of a language, and every language has one
   local split lang
+  local -a own_splits tables trained=("${train[@]#*-}") # their languages
   for split in "${splits[@]}"; do
     [[ $split =~ ^[a-z]+-(.+)$ && " ${languages[*]} " == *" ${BASH_REMATCH[1]} "* ]] ||
       fail "'$split' is no split of --langs '$langs'; one is called train-${languages[0]}"
@@ -51,7 +52,7 @@ check_splits() { # every split is a table of a language, and every language has 
     find_tables "$lang"
     [[ ${#tables[@]} -gt 0 ]] ||
       fail "--langs: $lang has no split in --train-splits, --dev-splits or --test-splits"
-    [[ -z $pathways_config || " ${train[*]} " == *-"$lang "* ]] ||
+    [[ -z $pathways_config || " ${trained[*]} " == *" $lang "* ]] ||
       fail "--langs: $lang has no split in --train-splits, and pathways are of languages that are" \
         "trained: add one, leave $lang out, or train the dense model alone (--pathways-config '')"
   done

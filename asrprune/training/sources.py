@@ -1,0 +1,79 @@
+"""What a training began with: digests of the model and of the masks that it took from files.
+
+A path says nothing of what the file held: a start model that was trained on since, or averaged
+otherwise, has the same name. So a training keeps these digests, and is refused where they differ.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asrprune.config import Config
+from asrprune.training.checkpoint import load_checkpoint
+from asrprune.weight_pruning.options import LANGUAGE
+
+log = logging.getLogger(__name__)
+
+# option -> the part of its file that a training takes
+_PARTS = {"training.init_from": "model", "weight_pruning.pathways.masks": "masks"}
+
+
+def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
+    """Of each file that a training begins with: ``option=path`` -> a digest of what it takes.
+
+    Files that do not exist are left out.
+
+    :param languages: that are trained; each may have a file of masks.
+    :raises UserError: a file is damaged.
+    """
+    return {
+        f"{key}={path}": digest(load_checkpoint(path).get(_PARTS[key]))
+        for key, path in _files(config, languages)
+        if path.is_file()
+    }
+
+
+def changed_sources(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The files, as ``option=path``, that hold something else than when the training began.
+
+    One that is gone cannot have changed: it is noted, no more.
+    """
+    for name in before:
+        if name not in now:
+            log.info("%s is gone since the training began with it; it is not needed", name)
+    return [name for name, was in before.items() if now.get(name, was) != was]
+
+
+def digest(value: Any) -> str:
+    """32 hexadecimal digits for tensors in any nesting of dicts and lists."""
+    code = hashlib.blake2b(digest_size=16)
+    _feed(code, value)
+    return code.hexdigest()
+
+
+def _files(config: Config, languages: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    masks = config.weight_pruning.pathways.masks
+    each = [masks.replace(LANGUAGE, name) for name in languages] if LANGUAGE in masks else [masks]
+    for key, names in zip(_PARTS, ([config.training.init_from], each), strict=True):
+        yield from ((key, Path(name)) for name in names if name)
+
+
+def _feed(code: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        code.update(f"{value.dtype} {tuple(value.shape)}\0".encode())
+        code.update(value.contiguous().flatten().view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        for key in sorted(value):
+            code.update(f"{key!r}\0".encode())
+            _feed(code, value[key])
+    elif isinstance(value, list | tuple):
+        code.update(f"{len(value)}\0".encode())
+        for part in value:
+            _feed(code, part)
+    else:
+        code.update(f"{value!r}\0".encode())
