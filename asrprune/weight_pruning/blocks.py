@@ -6,13 +6,14 @@ sparsity, multiples of 0.004: so tenths and twentieths are exact, and a level fi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from asrprune.errors import UserError
+from asrprune.errors import UserError, nearest
+from asrprune.factory import load_callable
 from asrprune.weight_pruning.options import Block as Block
 from asrprune.weight_pruning.options import parse_block as parse_block
 
@@ -44,25 +45,34 @@ def block_scores(matrix: Tensor, block: Block, criterion: str = "mean_square") -
     Sums run over a block's rows, then its columns, in order: equal for any number of threads.
 
     :param matrix: (R, C) of any floating type.
-    :param criterion: ``mean_square`` or ``l1``.
+    :param criterion: ``mean_square`` or ``l1``; or ``package.module:callable``, what each entry
+        counts: some rows (r, C) float32 -> (r, C), at least 0.
     :returns: (blocks,) float32; not finite where a block has such an entry, or, with
         ``mean_square``, one above 1e19.
     :raises UserError: there is no such criterion.
     """
-    if criterion not in _CRITERIA:
-        raise UserError(
-            f"weight_pruning.criterion={criterion}: choose one of {', '.join(_CRITERIA)}"
-        )
+    count = _counting(criterion)
     matrix = matrix.detach()
-    by_row = _CRITERIA[criterion](matrix[:: block.rows].float())  # (grid rows, C)
+    by_row = count(matrix[:: block.rows].float())  # (grid rows, C)
     for first in range(1, min(block.rows, len(matrix))):
         part = matrix[first :: block.rows].float()
-        by_row[: len(part)] += _CRITERIA[criterion](part)
+        by_row[: len(part)] += count(part)
     sums = by_row[:, :: block.columns].contiguous()  # (grid rows, grid columns)
     for first in range(1, min(block.columns, matrix.shape[1])):
         part = by_row[:, first :: block.columns]
         sums[:, : part.shape[1]] += part
     return sums.flatten() / block_sizes(matrix.shape, block).to(sums.device)
+
+
+def _counting(criterion: str) -> Callable[[Tensor], Tensor]:
+    if criterion in _CRITERIA:
+        return _CRITERIA[criterion]
+    if ":" in criterion:
+        return load_callable("weight_pruning.criterion", criterion)
+    raise UserError(
+        f"weight_pruning.criterion={criterion}: choose one of {', '.join(_CRITERIA)}, or name your "
+        f"own as package.module:callable{nearest(criterion, _CRITERIA)}"
+    )
 
 
 def dropped(level: int, blocks: int) -> int:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from asrprune.errors import UserError
+from asrprune.errors import UserError, nearest
 from asrprune.options import flatten, option
 
 OWN_METHODS = ("supernet", "pathways")  # those that have a section of options, of the same name
@@ -157,6 +157,9 @@ class PathwaysOptions:
             )
 
 
+CRITERIA = ("mean_square", "l1")
+
+
 @dataclass
 class WeightPruningOptions:
     """Which weights are pruned, in what blocks, by what score, and when."""
@@ -165,7 +168,8 @@ class WeightPruningOptions:
     # a mask for each language
     method: str = option("none", choices=("none", "gradual", "supernet", "pathways"))
     block: str = "8x1"  # rows x columns, or N:M
-    criterion: str = option("mean_square", choices=("mean_square", "l1"))  # of a block's entries
+    # what an entry of a block counts: mean_square, l1, or package.module:callable
+    criterion: str = "mean_square"
     scope: str = option("layer", choices=("layer", "global"))  # of ranks
     # patterns of parameters' names, none: all; input and output layers of an encoder stay dense
     include: list[str] = option(factory=lambda: ["encoder.*layers.*"])
@@ -180,6 +184,11 @@ class WeightPruningOptions:
         """:raises UserError: options that do not go together."""
         self._check_idle(prefix)
         block = parse_block(self.block, f"{prefix}block")
+        if self.criterion not in CRITERIA and ":" not in self.criterion:
+            raise UserError(
+                f"{prefix}criterion={self.criterion}: choose one of {', '.join(CRITERIA)}, or name "
+                f"your own as package.module:callable{nearest(self.criterion, CRITERIA)}"
+            )
         if block.group and self.scope == "global":
             raise UserError(
                 f"{prefix}block={self.block} ranks inside of each {block.group} inputs: set "

@@ -226,3 +226,20 @@ def test_names_are_checked():
     with pytest.raises(UserError, match="scope=all: choose one of layer, global"):
         drop_levels([torch.ones(2)], Block(1, 1), "all")
     check(WeightPruningOptions(), "weight_pruning.")
+
+
+def test_a_criterion_of_ones_own():
+    """By its name, an entry's cube counts; a block has the mean of its entries'."""
+    matrix = torch.randn(9, 6)
+    own = blocks.block_scores(matrix, parse_block("4x2"), f"{__name__}:cubes")
+    wanted = [
+        matrix[r : r + 4, c : c + 2].abs().pow(3).mean() for r in (0, 4, 8) for c in (0, 2, 4)
+    ]
+    torch.testing.assert_close(own, torch.stack(wanted))
+    check(WeightPruningOptions(criterion=f"{__name__}:cubes"), "weight_pruning.")
+    with pytest.raises(UserError, match=r"criterion=l3: choose one of .*did you mean 'l1'"):
+        check(WeightPruningOptions(criterion="l3"), "weight_pruning.")
+
+
+def cubes(entries):
+    return entries.abs().pow(3)
