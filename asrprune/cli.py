@@ -29,7 +29,7 @@ VERBS = {
     "compare": ("asrprune.studies.compare", "train a grid of methods and compare them"),
     "report": ("asrprune.data_pruning.report", "what a run's data pruning did"),
     "pathways": ("asrprune.studies.pathways_report.report", "what each language's mask shares"),
-    "bench": ("asrprune.bench", "measure the loss and the training loop"),
+    "bench": ("asrprune.bench", "measure the loss, masks, pathways, pruning, exports and training"),
 }
 
 

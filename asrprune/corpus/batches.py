@@ -174,6 +174,12 @@ def transcript(cut: Any) -> str:
     return " ".join(segment.text for segment in spoken if segment.text)
 
 
+def language_of(cut: Any) -> str | None:
+    """The one language of a cut's supervisions; None if they say none, or several."""
+    languages = {segment.language for segment in cut.supervisions}
+    return languages.pop() or None if len(languages) == 1 else None
+
+
 def training_dataset(
     tokenizer: Tokenizer,
     options: DataOptions,

@@ -6,7 +6,6 @@ must. The files are the ones lhotse reads and writes.
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,11 +46,6 @@ def parse_line(line: bytes, path: str | Path, number: int) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}, line {number}: no manifest entry ({error!r})") from error
     return entry
-
-
-def original_id(cut_id: str) -> str:
-    """The id of the cut that one with changed speed is a copy of; any other id as it is."""
-    return re.sub(r"_sp\d\.\d+$", "", cut_id)
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from asrprune.arguments import share
-from asrprune.corpus.manifests import original_id, parse_line, read_lines
+from asrprune.corpus.manifests import parse_line, read_lines
 from asrprune.corpus.spelling import balanced, check_spelling
+from asrprune.data_pruning.index import utterance_id
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, write_text
 
@@ -168,7 +169,7 @@ def labelled_texts(manifest: Path) -> list[tuple[str, str]]:
     texts = []
     for number, line in enumerate(read_lines(manifest, "stage 3 (validate)"), 1):
         cut = parse_line(line, manifest, number)
-        name = original_id(cut["id"])
+        name = utterance_id(cut["id"])
         if name not in seen:
             seen.add(name)
             texts += [

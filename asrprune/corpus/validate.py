@@ -33,9 +33,10 @@ from asrprune.corpus.checks import (
     check_manifest,
 )
 from asrprune.corpus.fbank import cuts_path, unreadable_path
-from asrprune.corpus.manifests import original_id, parse_line, read_lines, write_lines
+from asrprune.corpus.manifests import parse_line, read_lines, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.statistics import CutStatistics, duration_bins, table
+from asrprune.data_pruning.index import utterance_id
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError
 from asrprune.files import explain_full_disk, write_json, write_text
@@ -163,7 +164,7 @@ def main(args: argparse.Namespace) -> None:
                     "%s is trained on and tested on: its error rates say nothing", checked.name
                 )
             else:
-                held_out |= dict.fromkeys(checked.valid.ids, checked.name)
+                held_out |= dict.fromkeys(map(utterance_id, checked.valid.ids), checked.name)
         train = check_set(args, empty_set("train"), args.train, training_limits(args), held_out)
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
         write_rejections(listed, [train, *evaluation])
@@ -191,7 +192,8 @@ def check_set(
 ) -> CheckedSet:
     """Check the cuts of some splits as one set; returns ``result``, filled.
 
-    :param held_out: ids of cuts that must not be in it, and what they are for.
+    :param held_out: ids of utterances that must not be in it, nor copies of them, and what they
+        are for.
     :raises UserError: a manifest or an archive is missing or damaged.
     """
     for split in splits:
@@ -233,7 +235,7 @@ def _parts(
             if checked.id in seen:
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)
-            if used := held_out.get(original_id(checked.id)):
+            if used := held_out.get(utterance_id(checked.id)):
                 checked.reject("held-out", used)
             part.append(check_manifest(checked, cut, limits))
             if len(part) == PART:

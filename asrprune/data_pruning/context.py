@@ -47,7 +47,7 @@ class Context:
     progress: float  # 0 in the first pruned cycle, 1 in the last
     rng: np.random.Generator  # keyed by seed and cycle
     cost: np.ndarray  # float32: seconds, or ones
-    strata: np.ndarray | None  # uint8; None: all in one
+    strata: np.ndarray | None  # of the smallest unsigned type; None: all in one
     budgets: np.ndarray  # (strata,) float64, in units of cost, of `keep`
     visits: np.ndarray  # uint16: cycles in which a cut was kept
     forced: np.ndarray | None  # bool: kept whatever the policy says, for their age

@@ -30,7 +30,7 @@ def select(
     :param priority: (N,) float32, lower comes first; where NaN comes is not defined.
     :param cost: (N,) above 0; exact sums need multiples of a power of two.
     :param budgets: (strata,) in units of cost; below 0 is 0.
-    :param codes: (N,) uint8 strata; None: one stratum.
+    :param codes: (N,) strata, of the smallest unsigned type; None: one stratum.
     :param tier: (N,) uint8, before the priority; None: all alike.
     :param candidates: (N,) bool; None: all.
     :returns: (N,) bool.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -299,41 +299,33 @@ class TimeDropping:
 class DropFrames:
     """Drop encoder frames of one batch: ``(h (B, T', D), h_lens (B,)) -> (shorter h, h_lens)``.
 
-    ``clamped`` is the number of utterances that were clamped in the last call. Made by
-    `TimeDropping.frame_transform`; to be called between subsampling and the encoder's layers.
+    Made by `TimeDropping.frame_transform`; to be called between subsampling and the encoder's
+    layers.
     """
 
     def __init__(self, dropping: TimeDropping, cut_ids: Sequence[str], least: Sequence[int]):
         self.dropping = dropping
         self.cut_ids = cut_ids
         self.least = least
-        self.clamped = 0
 
     def __call__(self, h: Tensor, h_lens: Tensor) -> tuple[Tensor, Tensor]:
-        drops = [
-            self.dropping.plan(*utterance)
+        keeps = [
+            self.dropping.plan(*utterance).keep
             for utterance in zip(h_lens.tolist(), self.cut_ids, self.least, strict=True)
         ]
-        self.clamped = sum(drop.clamped for drop in drops)
-        return drop_encoder_frames(h, h_lens, [drop.keep for drop in drops])
+        return drop_encoder_frames(h, h_lens, keeps)
 
 
-def mask_frames(features: Tensor, keep: Tensor, fill: Literal["zero", "mean"] = "mean") -> Tensor:
+def mask_frames(features: Tensor, keep: Tensor) -> Tensor:
     """A rival that regularises alike and saves nothing: the frames of a plan masked, not dropped.
+
+    They become each bin's mean over the utterance.
 
     Args:
         features: (T, F) of one utterance.
         keep: (T,) bool of `plan_drop`.
-        fill: 0, the mean of normalised features, or each bin's ``mean`` over the utterance.
-
-    Raises:
-        UserError: another ``fill``.
     """
-    fills = ("zero", "mean")
-    if fill not in fills:
-        raise UserError(f"fill={fill}: choose one of {', '.join(fills)}{nearest(fill, fills)}")
-    value = features.mean(dim=0) if fill == "mean" else features.new_zeros(())
-    return torch.where(keep.unsqueeze(1), features, value)
+    return torch.where(keep.unsqueeze(1), features, features.mean(dim=0))
 
 
 def equal_speed(rho: float) -> float:

@@ -25,7 +25,7 @@ from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.pathways import MOST_CACHED, Pathways
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
-from asrprune.training.mask_benchmark import (
+from asrprune.training.measuring import (
     NAMED,
     NAMES,
     add_common_arguments,

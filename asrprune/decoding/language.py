@@ -13,9 +13,10 @@ import torch
 from lhotse import CutSet
 from tqdm import tqdm
 
+from asrprune.corpus.batches import language_of
 from asrprune.decoding.batches import feature_batches
 from asrprune.decoding.options import AUTO, GIVEN, DecodingOptions
-from asrprune.decoding.pathways import Pathways, grouped, language_of
+from asrprune.decoding.pathways import Pathways, grouped
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
 from asrprune.transducer.model import Transducer

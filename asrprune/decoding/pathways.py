@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from lhotse import CutSet
 from lhotse.cut import Cut
 
+from asrprune.corpus.batches import language_of
 from asrprune.errors import UserError
 from asrprune.weight_pruning.bank import Cached, MaskBank
 from asrprune.weight_pruning.pathways import pathway_of
@@ -65,12 +66,6 @@ class Pathways:
                 raise UserError(f"{name}: cut {cut.id}: {error}") from error
 
         return grouped(cuts, said)
-
-
-def language_of(cut: Cut) -> str | None:
-    """The one language of a cut's supervisions; None if they say none, or several."""
-    languages = {segment.language for segment in cut.supervisions}
-    return languages.pop() or None if len(languages) == 1 else None
 
 
 def grouped(cuts: CutSet, language: Callable[[Cut], str]) -> list[tuple[str, CutSet]]:

@@ -82,13 +82,3 @@ def write_report(study: Study, cells: Sequence[Cell], records: Sequence[Record])
     if not (found_begin and found_end):
         raise UserError(f"{path}: of the two lines {begin} and {end}, one is missing or misplaced")
     write_text(path, before + part + after)
-
-
-def written_part(options: StudyOptions) -> str | None:
-    """What the report holds between its marks; None without them."""
-    path = Path(options.report)
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    begin, end = marks(options)
-    if begin not in text or end not in text:
-        return None
-    return text.partition(begin)[2].partition(end)[0].strip() + "\n"

@@ -7,52 +7,30 @@ the median of some rounds; what is compared takes turns.
 
 import argparse
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from asrprune.config import Config
-from asrprune.errors import UserError
+from asrprune.training.measuring import NAMED, NAMES, add_common_arguments, megabytes, say, target
 from asrprune.training.optimizer import make_optimizer
 from asrprune.transducer.emformer import emformer
 from asrprune.weight_pruning.bank import Choice, MaskBank
 from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.options import (
-    Block,
-    SupernetOptions,
-    WeightPruningOptions,
-    parse_block,
-)
+from asrprune.weight_pruning.options import SupernetOptions, WeightPruningOptions
 from asrprune.weight_pruning.prunable import find_layers
 from asrprune.weight_pruning.supernet import Sparsities, sub_networks
 
-# what was promised of the default size on two cores
-RANKING, SWITCH, NAMED = 1000.0, 40.0, 25.0  # ms, ms, MB for `NAMES` masks
-NAMES = 20
+RANKING, SWITCH = 1000.0, 40.0  # ms; promised of the default size on two cores
 SPARSEST = 0.9  # of the sub-networks that are drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``asrprune bench masks``."""
     add_common_arguments(parser, "of the mask that stays")
-
-
-def add_common_arguments(parser: argparse.ArgumentParser, sparsity: str) -> None:
-    """Options of the Emformer and of how it is measured; ``sparsity`` says of what that one is."""
-    parser.add_argument("--layers", type=int, default=20, help="of the Emformer")
-    parser.add_argument("--dim", type=int, default=512, help="its width, a multiple of 16")
-    parser.add_argument("--ffn-dim", type=int, default=2048, help="of its feed-forward layers")
-    parser.add_argument("--block", type=_block, default="8x1", help="rows x columns, or N:M")
-    parser.add_argument("--sparsity", type=float, default=0.7, help=sparsity)
-    parser.add_argument("--rounds", type=count, default=5, help="of each measurement")
-    parser.add_argument("--threads", type=count, default=2)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -112,14 +90,6 @@ def _named(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[s
     ]
 
 
-def megabytes(content: Any) -> float:
-    """What tensors take on disk, in MB (of 1e6 bytes)."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "content.pt"
-        torch.save(content, path)
-        return path.stat().st_size / 1e6
-
-
 def _supernet(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
     def apply(number: int) -> None:
         with bank.apply(_drawn(bank, number)):
@@ -161,20 +131,6 @@ def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
     return lines
 
 
-def _block(text: str) -> Block:
-    try:
-        return parse_block(text, "--block")
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def count(text: str) -> int:
-    """The type of an option that is at least 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
-    return int(text)
-
-
 def _drawn(bank: MaskBank, step: int) -> Sparsities:
     """A sub-network as a supernet's training draws them, neither the dense nor the sparsest one."""
     names = [layer.name for layer in bank.layers]
@@ -190,14 +146,3 @@ def _milliseconds(rounds: int, *ways: Callable[[int], object]) -> list[float]:
             way(number)
             seconds.append(time.perf_counter() - started)
     return [1000 * statistics.median(seconds) for seconds in times]
-
-
-def target(value: float, limit: float, unit: str) -> str:
-    """What follows a number that was promised to be no larger than ``limit``."""
-    return f" (wanted: at most {limit:g} {unit}{'' if value <= limit else '; MISSED'})"
-
-
-def say(line: str) -> None:
-    """Print a line at once: the next one may take long."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

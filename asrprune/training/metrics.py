@@ -12,9 +12,14 @@ from tqdm import tqdm
 from asrprune.files import explain_full_disk, write_text
 from asrprune.training.distributed import Ranks
 
+EPOCH_START = "pruning"  # the kind of lines that an epoch's start writes, before its first step
+
 
 class Metrics:
-    """Numbers over steps. On a resume, what was written after the checkpoint is taken back."""
+    """Numbers over steps. On a resume, what was written after the checkpoint is taken back.
+
+    So is what the start of an epoch wrote at the checkpoint's step: it is written again.
+    """
 
     def __init__(self, folder: Path, step: int):
         """:param step: the step that the training goes on from."""
@@ -55,7 +60,8 @@ class Metrics:
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                entry = json.loads(line)
+                if entry["step"] < step or (entry["step"] == step and entry["kind"] != EPOCH_START):
                     kept.append(line + "\n")
             except ValueError:  # the last line of a killed process
                 break

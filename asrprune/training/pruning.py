@@ -13,7 +13,7 @@ from lhotse.lazy import LazyManifestIterator
 from torch import nn
 
 from asrprune.config import Config
-from asrprune.corpus.batches import SpeechDataset
+from asrprune.corpus.batches import SpeechDataset, language_of
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.monolingual import Turns
 from asrprune.data_pruning.options import TimeDroppingOptions
@@ -37,7 +37,7 @@ class TrainingData:
     @cached_property
     def dev_languages(self) -> dict[str, str | None]:
         """The language of each dev set; None if it is not of one."""
-        return {name: _language_of(cuts) for name, cuts in self.dev.items()}
+        return {name: _language_of_all(cuts) for name, cuts in self.dev.items()}
 
     @property
     def languages(self) -> list[str]:
@@ -162,8 +162,8 @@ def make_pruning_sampler(
     return sampler
 
 
-def _language_of(cuts: CutSet) -> str | None:
-    languages = {segment.language for cut in cuts for segment in cut.supervisions}
+def _language_of_all(cuts: CutSet) -> str | None:
+    languages = {language_of(cut) for cut in cuts}
     return languages.pop() if len(languages) == 1 else None
 
 

@@ -35,7 +35,7 @@ from asrprune.training.guards import (
 )
 from asrprune.training.initial import load_initial
 from asrprune.training.masking import Network, make_masking
-from asrprune.training.metrics import Meter, Metrics, dev_bar, epoch_bar
+from asrprune.training.metrics import EPOCH_START, Meter, Metrics, dev_bar, epoch_bar
 from asrprune.training.optimizer import make_optimizer
 from asrprune.training.passes import Passes
 from asrprune.training.pruning import Feedback, Seen, TrainingData
@@ -185,7 +185,7 @@ class Trainer:
                 told = {name: value for name, value in report.items() if value}
                 log.info("epoch %d, cycle %d: %s", self.position.epoch, sampler.plan.cycle, told)
             numbers = {name: value for name, value in report.items() if type(value) in (int, float)}
-            metrics.write("pruning", self.position.step, **numbers, planning_seconds=planning)
+            metrics.write(EPOCH_START, self.position.step, **numbers, planning_seconds=planning)
             write_cycle(self.folder / "pruning", sampler.plan, sampler.scores, sampler.history)
 
     def batches(self) -> Iterator[Batch]:

@@ -61,7 +61,8 @@ class ScheduleOptions:
     final: float = option(0.7, minimum=0, maximum=0.99)  # sparsity from `end` on
     start: float = option(0.0, minimum=0, maximum=1)
     end: float = option(0.4, minimum=0, maximum=1)  # a constant one is final from `start` on
-    # from here on blocks are ranked no more: masks change with sparsity alone; 0: never again
+    # from here on blocks are ranked no more: one mask for all changes with sparsity alone, pathways
+    # stand still; 0: they are ranked where the training begins, and never again
     freeze: float = option(0.75, minimum=0, maximum=1)
     refresh_interval: int = option(200, minimum=1)  # optimiser steps between two rankings
 

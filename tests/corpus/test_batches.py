@@ -396,9 +396,11 @@ def test_the_length_left_is_foretold(place, kind, noise, tiny_corpus):
             assert torch.equal(batch["features"], whole["features"])
             if active:
                 h = torch.zeros(len(cuts), int(lengths.max() + 3) // 4, 1)
-                transform = dropping.frame_transform(batch["cut_ids"], batch["token_lens"].tolist())
-                lengths = transform(h, (lengths + 3) // 4)[1] * 4
-                assert transform.clamped == batch["clamped"]
+                symbols, lengths = batch["token_lens"].tolist(), (lengths + 3) // 4
+                plans = map(dropping.plan, lengths.tolist(), batch["cut_ids"], symbols)
+                assert sum(plan.clamped for plan in plans) == batch["clamped"]
+                transform = dropping.frame_transform(batch["cut_ids"], symbols)
+                lengths = transform(h, lengths)[1] * 4
         assert foretold == lengths.tolist()
         assert torch.equal(batch["tokens"], whole["tokens"])
         assert batch["seconds"] == whole["seconds"]

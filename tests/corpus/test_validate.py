@@ -298,6 +298,29 @@ def test_what_is_tested_on_is_not_trained_on(corpus, caplog):
         run("--eval", "train")
 
 
+@pytest.mark.parametrize("copy", ["_repeat1", "_sp0.9_vp0.5", "_tp1.1"])
+def test_copies_of_any_kind_are_not_trained_on(copy, corpus):
+    """As data pruning knows them; of either side."""
+    path = Path("fbank/noise_cuts_train.jsonl.gz")
+    lines = [json.loads(line) for line in read_lines(path, "")]
+    with write_lines("fbank/noise_cuts_dev.jsonl.gz") as file:
+        file.writelines(to_line(cut) for cut in lines if cut["id"] in SHARED)
+    with write_lines(path) as file:
+        for cut in lines:
+            if cut["id"] in SHARED:
+                cut["id"] += copy
+            file.write(to_line(cut))
+    copies = [json.loads(line)["id"] for line in read_lines(path, "")]
+    run("--eval", "dev")
+    assert set(ids("dev")) == SHARED
+    assert {cut for _, cut, *_ in rejected()} == {name for name in copies if name[:8] in SHARED}
+    change(0, lambda cut: cut.update(id="test-00_repeat7"), split="test")
+    with write_lines(path) as file:
+        file.writelines(to_line(cut) for cut in [*lines, {**lines[-1], "id": "test-00_sp1.1"}])
+    run("--eval", "test")
+    assert ["train", "test-00_sp1.1", "held-out", "test"] in rejected()
+
+
 def test_a_split_may_be_for_both_if_named_for_both(corpus, caplog):
     run("--eval", "test", train=("train", "test"))
     assert "test is trained on and tested on: its error rates say nothing" in caplog.text

@@ -13,9 +13,21 @@ from asrprune import cli
 from asrprune.files import read_json
 from asrprune.studies import compare
 from asrprune.studies.children import Children
+from asrprune.studies.options import StudyOptions
+from asrprune.studies.report import marks
 from tests.studies.fake_compare import put_in_place
 
 ROOT = Path(__file__).parents[2]
+
+
+def written_part(options: StudyOptions) -> str | None:
+    """What the report holds between its marks; None without them."""
+    path = Path(options.report)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    begin, end = marks(options)
+    if begin not in text or end not in text:
+        return None
+    return text.partition(begin)[2].partition(end)[0].strip() + "\n"
 
 
 class Command:

@@ -19,8 +19,7 @@ from asrprune.studies import compare
 from asrprune.studies.children import Children
 from asrprune.studies.kinds import load_study, study_from
 from asrprune.studies.measured import check_sets
-from asrprune.studies.report import written_part
-from tests.studies.command import Command, InProcess, OneThread
+from tests.studies.command import Command, InProcess, OneThread, written_part
 from tests.studies.conftest import FakeCorpus, study_of
 
 CELLS = ["easy-0.5-seed0", "full-1-seed0", "full_compressed-0.5-seed0", "random-0.5-seed0"]

@@ -15,8 +15,8 @@ from asrprune.studies.report import (
     read_records,
     save_records,
     write_report,
-    written_part,
 )
+from tests.studies.command import written_part
 from tests.studies.example_records import records_of
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asrprune.errors import UserError
-from asrprune.training.metrics import Metrics, epoch_bar, log_to_file
+from asrprune.training.metrics import EPOCH_START, Metrics, epoch_bar, log_to_file
 
 
 def write(folder, start: int, stop: int, value: float) -> None:
@@ -50,6 +50,23 @@ def test_a_resume_takes_back_what_came_after_its_checkpoint(tmp_path):
     assert scalars(tmp_path, "dev/one") == {3: 0.0, 6: 100.0, 9: 100.0}
     write(tmp_path, 4, 4, 0.0)  # stopped before its first step
     assert max(scalars(tmp_path, "train/loss")) == 4 and lines(tmp_path)[-1]["step"] == 4
+
+
+def test_what_an_epochs_start_writes_is_there_once(tmp_path):
+    """A training that was stopped between epochs, at step 4, begins the second one again."""
+    metrics = Metrics(tmp_path, 0)
+    for step, kind in ((0, EPOCH_START), (4, "train"), (4, "dev"), (4, EPOCH_START), (5, "train")):
+        metrics.write(kind, step, x=1)
+    metrics.close()
+    again = Metrics(tmp_path, 4)
+    again.write(EPOCH_START, 4, x=2)
+    again.close()
+    assert [(entry["kind"], entry["step"], entry["x"]) for entry in lines(tmp_path)] == [
+        (EPOCH_START, 0, 1),
+        ("train", 4, 1),
+        ("dev", 4, 1),
+        (EPOCH_START, 4, 2),
+    ]
 
 
 @pytest.mark.parametrize("keep", [1, 10, 25])

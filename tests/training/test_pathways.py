@@ -15,6 +15,7 @@ from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
+from asrprune.training.pruning import TrainingData
 from asrprune.training.resume import resume
 from tests.languages import LANGUAGES, in_languages, write_lines
 from tests.training.command import assert_same
@@ -274,6 +275,24 @@ def test_masks_by_what_a_language_feels(make):
         own[language] += 1
         old = {key: value.clone() for key, value in sums.items()}
     assert moved > 10 and max(own.values()) > 4
+
+
+@pytest.mark.parametrize(
+    "languages, expected",
+    [
+        ([["en"], ["en", "en"]], "en"),
+        ([["en"], ["fr"]], None),
+        ([["en", "fr"]], None),
+        ([[""], [""]], None),
+        ([[None]], None),
+        ([["en"], [""]], None),
+    ],
+)
+def test_a_set_is_of_one_language_if_all_of_its_cuts_are(languages, expected):
+    cuts = [
+        SimpleNamespace(supervisions=[SimpleNamespace(language=x) for x in c]) for c in languages
+    ]
+    assert TrainingData(None, None, 0.0, {"dev": cuts}).dev_languages == {"dev": expected}
 
 
 def average(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asrprune.corpus.batches import open_cuts
+from asrprune.corpus.batches import language_of, open_cuts
 from asrprune.decoding.decode import model_suffix
 from asrprune.decoding.options import METHODS
 from asrprune.errors import UserError
@@ -72,9 +72,5 @@ def scores_of(
 
 def _languages(manifest_dir: Path, corpus: str, test_set: str) -> dict[str, str]:
     """The language of each cut that is of one, by its id."""
-    found = {}
-    for cut in open_cuts(manifest_dir, corpus, test_set, lazy=True):
-        languages = {segment.language for segment in cut.supervisions}
-        if len(languages) == 1 and (language := languages.pop()):
-            found[cut.id] = language
-    return found
+    cuts = open_cuts(manifest_dir, corpus, test_set, lazy=True)
+    return {cut.id: language for cut in cuts if (language := language_of(cut))}

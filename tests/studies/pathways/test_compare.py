@@ -9,9 +9,8 @@ from asrprune import cli
 from asrprune.files import read_json
 from asrprune.studies import compare
 from asrprune.studies.kinds import load_study
-from asrprune.studies.report import written_part
 from tests.languages import LANGUAGES, in_languages
-from tests.studies.command import Command, InProcess, OneThread
+from tests.studies.command import Command, InProcess, OneThread, written_part
 from tests.studies.conftest import FakeCorpus
 from tests.studies.pathways.comparison import TRAININGS, values_of
 

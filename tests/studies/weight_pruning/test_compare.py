@@ -7,8 +7,7 @@ from asrprune import cli
 from asrprune.files import read_json, write_json
 from asrprune.studies import compare
 from asrprune.studies.kinds import load_study
-from asrprune.studies.report import written_part
-from tests.studies.command import Command, InProcess, OneThread
+from tests.studies.command import Command, InProcess, OneThread, written_part
 from tests.studies.conftest import FakeCorpus
 from tests.studies.weight_pruning.networks import values_of
 
