@@ -104,6 +104,7 @@ run_into() { # run_into FOLDER COMMAND...: the same for files in FOLDER, the com
   rm -rf "$folder/.part"
   mkdir -p "$folder/.part"
   supervise "$@" "$folder/.part"
+  exists "$folder/.part/*" || fail "$1 ended and made nothing: $(show "$@" 2>&1)"
   mv "$folder/.part"/* "$folder"
   rmdir "$folder/.part"
 }

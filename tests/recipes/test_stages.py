@@ -343,3 +343,14 @@ finish
         told = recipe.run("--names", names).stderr
         assert "runs again" not in told
     assert recipe.commands() == ["make_file data/tw", "make_file data/train-tw"]
+
+
+def test_a_command_that_makes_nothing(make_recipe):
+    """It ended well, and left its folder empty: that is said, and not by mv."""
+    body = ". stages.sh\nstage manifests data --makes data/list -- run_into data true\nfinish\n"
+    recipe = make_recipe(
+        "stage=manifests # first\nstop_stage=manifests # last\ndry_run=false # -\n", body
+    )
+    told = recipe.run(code=2).stderr
+    assert "error: true ended and made nothing" in told and "mv:" not in told
+    assert not (recipe.folder / "data" / "list").exists()
