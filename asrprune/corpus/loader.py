@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from asrprune.corpus.parallel import leave_with_parent
 from asrprune.errors import UserError
 from asrprune.randomness import keyed_generator
 
@@ -82,3 +83,6 @@ def _leave_signals_to_the_trainer(grace: int, _: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(grace))
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the server blocks it
+    # torch's workers look whether their parent is there, which is the server; and that is there as
+    # long as they are
+    leave_with_parent()

@@ -106,15 +106,22 @@ def _start(done: Any, stop: Any) -> None:
     global _done, _stop
     _done, _stop = done, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and sets the stop flag
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
 
 
-def _leave_with_parent() -> None:
-    """A killed parent must not leave workers behind that wait for work for ever."""
+def leave_with_parent() -> None:
+    """End this process when the one that asked for it has ended, even if that was killed.
+
+    One that waits for work would otherwise do so for ever.
+    """
     parent = multiprocessing.parent_process()
-    if parent is not None:
+
+    def leave() -> None:
         parent.join()
         os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=leave, daemon=True).start()
 
 
 def _call(work: Work, part: Part) -> Result:

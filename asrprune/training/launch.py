@@ -59,7 +59,15 @@ def _start_ranks(launcher: list[str], world_size: int, words: Sequence[str]) -> 
         return 128 + error.sigval
     except ChildFailedError as error:  # the rank has said why
         _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+        if failure.exitcode > 0:
+            return failure.exitcode
+        name = signal.Signals(-failure.exitcode).name
+        sys.stderr.write(
+            f"asrprune: error: a rank was killed by {name}, and all have ended. If nobody did that "
+            "then memory ran out: lower --max-duration. The same command goes on from the last "
+            "checkpoint\n"
+        )
+        return 128 - failure.exitcode
     return 0
 
 

@@ -218,6 +218,24 @@ def test_world_size_trains_and_stops_and_goes_on(tiny_corpus, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_rank_that_is_killed(tiny_corpus, tmp_path):
+    """All end within a minute and say why; the same command then ends with the same bits."""
+    dying = INTERRUPTING.replace('["RANK"] == "0"', '["RANK"] == "1"').replace("getppid", "getpid")
+    (tmp_path / "users_encoder.py").write_text(dying)
+    options = {"data__num_workers": 1, "model__encoder": "users_encoder:interrupting"}
+    whole, killed = (make_command(tmp_path / name, tiny_corpus, **options) for name in "wk")
+    assert whole.spawn("--world-size", 2, path=tmp_path, SEND="0").returncode == 0
+    started = time.monotonic()
+    done = killed.spawn("--world-size", 2, path=tmp_path, SEND=str(int(signal.SIGKILL)))
+    assert time.monotonic() - started < 60
+    assert done.returncode == 128 + signal.SIGKILL
+    assert "a rank was killed by SIGKILL" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    done = killed.spawn("--world-size", 2, path=tmp_path, SEND="0")
+    assert done.returncode == 0, done.stderr
+    assert_same(whole.last(), killed.last())
+
+
 SRUN = """#!/usr/bin/env bash
 # Stands in for Slurm's: starts the command once a machine, both of which are this one.
 [[ $* == "--nodes=2 --ntasks=2 --ntasks-per-node=1 "* ]] || exit 9
