@@ -1,11 +1,11 @@
 """Size, error rate and speed of exported networks in sherpa-onnx, beside our own decoder.
 
-Each utterance of --test-set is recognised by itself, by greedy search, on one thread, followed by
-the same tail of silence for all. Networks for streaming hear it in pieces of 40 ms, as they come in
-while it is spoken. "as ours" is the share of utterances with exactly the text of our own decoder.
-A symbol's delay is from the start of its encoder frame until it can be read: the rest of its chunk,
-what the chunk looks ahead to, and the time to compute; how late after the sound the model decides
-to emit it is not in it.
+Each utterance of --test-set is recognised by itself, by greedy search, on one thread. Networks for
+streaming hear it in pieces of 40 ms, as they come in while it is spoken, and a tail of silence,
+which our own decoder then hears as well. "as ours" is the share of utterances with exactly the text
+of our own decoder. A symbol's delay is from the start of its encoder frame until it can be read:
+the rest of its chunk, what the chunk looks ahead to, and the time to compute; how late after the
+sound the model decides to emit it is not in it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
 from asrprune.export.onnx_files import applied, network_choice, sum_bytes
-from asrprune.export.sherpa import RATE, TAIL, Heard, Recognised, Recogniser, padded, read_summary
+from asrprune.export.sherpa import RATE, Heard, Recognised, Recogniser, padded, read_summary
 from asrprune.export.source import Source, open_source
 from asrprune.files import write_json, write_text
 from asrprune.scoring.bootstrap import wer_interval
@@ -100,7 +100,7 @@ def _rows(
 def own_text(source: Source, tokenizer: Tokenizer, cut: Cut, streaming: bool) -> Recognised:
     """What our own decoder hears in the same samples, by itself in a batch."""
     started = time.perf_counter()
-    samples = padded(audio_of(cut), RATE, TAIL)
+    samples = padded(audio_of(cut), RATE, streaming)
     features = torch.as_tensor(Fbank(FbankConfig(**FEATURES)).extract(samples, RATE))[None]
     options = DecodingOptions(streaming=streaming)
     lengths = torch.tensor([features.shape[1]])

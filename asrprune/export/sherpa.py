@@ -1,7 +1,7 @@
 """Recognise speech with exported networks in sherpa-onnx, as they are deployed.
 
-An utterance is followed by a tail of silence, since a streaming recogniser takes whole chunks and
-would not hear the end of the last one. sherpa-onnx decodes a frame to one symbol at most.
+In a stream an utterance is followed by a tail of silence, since the recogniser takes whole chunks
+and would not hear the end of the last one. sherpa-onnx decodes a frame to one symbol at most.
 """
 
 import time
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import sherpa_onnx
 
 RATE = 16000  # samples a second that networks are trained on; sherpa-onnx converts others
-TAIL = 0.8  # seconds of silence
+TAIL = 0.8  # seconds of silence after a stream
 PIECE = 0.04  # seconds of audio that come in at once
 
 
@@ -64,11 +64,11 @@ class Recogniser:
             tokens=str(folder / "tokens.txt"), **files, num_threads=threads
         )
 
-    def recognise(self, samples: np.ndarray, rate: int = RATE, tail: float = TAIL) -> Recognised:
+    def recognise(self, samples: np.ndarray, rate: int = RATE) -> Recognised:
         """A whole utterance at once; ``samples`` (n,) float32 in [-1, 1]."""
         started = time.perf_counter()
         stream = self._recogniser.create_stream()
-        stream.accept_waveform(rate, padded(samples, rate, tail))
+        stream.accept_waveform(rate, padded(samples, rate, self.streaming))
         if not self.streaming:
             self._recogniser.decode_stream(stream)
             text = stream.result.text
@@ -78,13 +78,13 @@ class Recogniser:
             text = self._recogniser.get_result(stream)
         return Recognised(_words(text), time.perf_counter() - started)
 
-    def listen(self, samples: np.ndarray, rate: int = RATE, tail: float = TAIL) -> Heard:
+    def listen(self, samples: np.ndarray, rate: int = RATE) -> Heard:
         """An utterance that comes in pieces as it is spoken; ``samples`` (n,) in [-1, 1].
 
         Nobody waits for the speaker: the clock is that of the audio, moved on by what computing
         took. Networks for whole utterances cannot do this.
         """
-        samples, piece = padded(samples, rate, tail), int(PIECE * rate)
+        samples, piece = padded(samples, rate, True), int(PIECE * rate)
         stream = self._recogniser.create_stream()
         now, spent, read = 0.0, 0.0, []  # the clock; when each symbol could be read
         for start in range(0, len(samples), piece):
@@ -127,9 +127,10 @@ class Recogniser:
             self._recogniser.decode_stream(stream)
 
 
-def padded(samples: np.ndarray, rate: int, tail: float) -> np.ndarray:
-    """Samples (n,) with ``tail`` seconds of silence behind them, float32."""
-    return np.concatenate((samples, np.zeros(int(tail * rate)))).astype(np.float32)
+def padded(samples: np.ndarray, rate: int, streaming: bool) -> np.ndarray:
+    """Samples (n,), float32, in a stream with silence behind them."""
+    tail = np.zeros(int(TAIL * rate) if streaming else 0)
+    return np.concatenate((samples, tail)).astype(np.float32)
 
 
 def import_sherpa() -> "sherpa_onnx":
