@@ -132,7 +132,7 @@ def test_a_cut_without_a_pathway(languages, message, pathways, tiny_corpus, tmp_
     "words, message",
     [
         (("--language", "de"), "no pathway for language 'de'.*; there are: en, fr, cy"),
-        (("--sparsity", "0.5"), "has a pathway for each language, and no sizes: take one out with"),
+        (("--sparsity", "0.5"), "has a pathway for each language, and no sizes: name one of"),
         (("--language", "en", "--search", "a.json"), "--search: is for a supernet"),
     ],
 )
