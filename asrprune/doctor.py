@@ -7,6 +7,11 @@ import sys
 from asrprune.environment import git_state, machine, usable_cores, versions
 
 
+# modules of extras -> who needs them
+OPTIONAL = dict.fromkeys(("espeakng_loader", "num2words"), "rehearsals")
+OPTIONAL |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript", "sherpa_onnx"), "exports")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """No options."""
 
@@ -22,9 +27,9 @@ def main(_: argparse.Namespace) -> int:
     if "torch" not in broken:
         lines += _devices(advice)
         lines += _loss_backend(advice)
-    for module in ("espeakng_loader", "num2words"):
+    for module, use in OPTIONAL.items():
         if not _imports(module, []):
-            advice.append(f"{module} is missing; rehearsals need it: bash tools/setup_env.sh")
+            advice.append(f"{module} is missing; {use} need it: bash tools/setup_env.sh")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.writelines(f"-> {text}\n" for text in advice)
     sys.stdout.write("not ready to train\n" if broken else "ready to train\n")

@@ -57,11 +57,12 @@ def test_an_import_error_without_words(broken, capsys):
     assert "-> lhotse does not import: RuntimeError\n" in capsys.readouterr().out
 
 
-def test_rehearsals_are_an_extra(broken, capsys):
-    broken("num2words", ImportError("no"))
+@pytest.mark.parametrize("module, use", [("num2words", "rehearsals"), ("sherpa_onnx", "exports")])
+def test_rehearsals_are_an_extra(module, use, broken, capsys):
+    broken(module, ImportError("no"))
     assert doctor.main(None) == 0
     out = capsys.readouterr().out
-    assert "num2words is missing; rehearsals need it: bash tools/setup_env.sh" in out
+    assert f"{module} is missing; {use} need it: bash tools/setup_env.sh" in out
 
 
 @pytest.mark.parametrize("there, line", [(True, "k2"), (False, "torch")])
