@@ -6,7 +6,6 @@ import sys
 
 from asrprune.environment import git_state, machine, usable_cores, versions
 
-
 # modules of extras -> who needs them
 OPTIONAL = dict.fromkeys(("espeakng_loader", "num2words"), "rehearsals")
 OPTIONAL |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript", "sherpa_onnx"), "exports")
