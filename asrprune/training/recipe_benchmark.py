@@ -240,6 +240,7 @@ def _row(path: Path, config: Config, cost: Cost, hours: float) -> tuple[str, ...
     share, pruned = trained_share(config)
     dropped = 1.0 if cost.dropping is None else 1 - pruned * (1 - cost.dropping)
     speech = hours * config.training.epochs * share
+    hours_here = speech * dropped / cost.speed
     epochs = config.training.epochs + config.training.keep_checkpoints
     return (
         str(path),
@@ -254,7 +255,7 @@ def _row(path: Path, config: Config, cost: Cost, hours: float) -> tuple[str, ...
         "" if cost.busy is None else f"{100 * cost.busy:.0f} %",
         "" if cost.dropping is None else f"{cost.dropping:.2f}",
         f"{speech:,.0f} computed",
-        f"{speech * dropped / cost.speed:,.1f} computed",
+        f"{hours_here:,.{2 if hours_here < 10 else 0}f} computed",
         f"{hours * FEATURE_BYTES / 1e9:.1f} GB computed",
         f"{epochs * cost.checkpoint / 1e9:.1f} GB computed",
     )
