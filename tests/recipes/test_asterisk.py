@@ -433,7 +433,7 @@ def test_words_of_a_sentence(sentence, words, texts):
 
 
 @pytest.mark.skipif(not GENUINE.is_dir(), reason="no recorded prompts are here")
-def test_genuine_prompts_become_cuts(prepared, asterisk, monkeypatch, tmp_path):
+def test_genuine_prompts_become_manifests(prepared, asterisk):
     languages = ("en", "es", "fr", "it", "ru")
     prepared(GENUINE, langs=" ".join(languages))
     rows = rows_of(GENUINE)
