@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBRISPEECH = ROOT / "egs" / "librispeech" / "ASR"
+ASTERISK = ROOT / "egs" / "asterisk" / "ASR"
 COMMONVOICE = ROOT / "egs" / "commonvoice" / "ASR"
 TEMPLATE = ROOT / "egs" / "TEMPLATE" / "ASR"
 
@@ -95,6 +96,12 @@ def librispeech(tmp_path: Path) -> Recipe:
 def commonvoice(tmp_path: Path) -> Recipe:
     """CommonVoice's recipe with a stand-in for asrprune; its local scripts are the real ones."""
     return copy_recipe(tmp_path, COMMONVOICE, "rehearsal", "emformer_streaming", "pathways")
+
+
+@pytest.fixture
+def asterisk(tmp_path: Path) -> Recipe:
+    """The recipe for Asterisk's prompts, its local scripts, and a stand-in for asrprune."""
+    return copy_recipe(tmp_path, ASTERISK, "conformer_tiny")
 
 
 @pytest.fixture

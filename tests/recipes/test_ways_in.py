@@ -144,6 +144,21 @@ def test_prepare_py_reads_the_tables_in_download(template):
     assert "stage 1 (manifests) failed" in errors
 
 
+def test_what_prepare_py_leaves_out_is_listed(template):
+    download = template.folder / "download"
+    write_audio(download / "one.wav", 1.0, 8000)
+    for split in ("train", "dev", "test"):
+        rows = ["path\ttext\tleft_out", "one.wav\tone\t", "gone.wav\ttwo\tnoise"]
+        (download / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    errors = template.run("--stop-stage", "manifests").stderr
+    assert "dev: 1 of 2 utterances left out (noise: 1); if it is a test set" in errors
+    listed = (template.folder / "data/manifests/mycorpus_left_out_test.tsv").read_text()
+    assert listed.splitlines()[1:] == ["gone\tprepare.py: test, row 2\tnoise\ttwo"]
+    (download / "train.tsv").write_text("path\ttext\tleft_out\none.wav\tone\tnoise\n")
+    errors = template.run("--stop-stage", "manifests", code=1).stderr
+    assert "train: no utterance is left of 1 (noise: 1)" in errors
+
+
 def test_without_a_corpus_the_ways_in_are_named(template):
     errors = template.run(code=2).stderr
     assert "download does not exist. Put the corpus there" in errors

@@ -6,6 +6,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def run(utterances: Utterances) -> None:
 
     :param utterances: yields a row for each utterance of a split: ``path`` and ``text``, and where
         they are known ``id``, ``speaker``, ``language``, ``start`` and ``duration`` (seconds) and
-        ``channel``. Relative paths are relative to the folder.
+        ``channel``. Relative paths are relative to the folder. A row with a reason, one word, in
+        ``left_out`` is counted and listed with it, and nothing else is made of it.
     """
     name = Path(sys.argv[0]).name
     parser = Parser(description=sys.modules["__main__"].__doc__)
@@ -50,4 +52,5 @@ def told(rows: Iterable[Row], base: Path, where: str) -> Iterator[Utterance]:
     """The utterances of rows, which are numbered from 1."""
     for number, row in enumerate(rows, 1):
         place = f"{where}, row {number}"
-        yield utterance_of(row, find_columns(list(row), place), base, place)
+        utterance = utterance_of(row, find_columns(list(row), place), base, place)
+        yield replace(utterance, left_out=row.get("left_out") or "")

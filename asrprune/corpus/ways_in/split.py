@@ -81,7 +81,7 @@ def write_utterances(
     :raises UserError: see :func:`write_entries`.
     """
     known = list(utterances)
-    paths = list(dict.fromkeys(utterance.path for utterance in known))
+    paths = list(dict.fromkeys(u.path for u in known if not u.left_out))
     parts = [paths[start : start + PART] for start in range(0, len(paths), PART)]
     jobs = min(options.jobs, -(-len(parts) // 4))  # starting a process takes seconds
     audio: dict[str, Audio] = {}
@@ -89,14 +89,14 @@ def write_utterances(
         for part, found in run_parts(probe_all, parts, jobs, bar):
             audio.update(zip(part, found, strict=True))
     several = sum(a.channels > 1 for a in audio.values())
-    if several and any(u.channel is None for u in known):
+    if several and any(u.channel is None for u in known if not u.left_out):
         log.warning(
             "%s: %d files have several channels; the first is taken where no column 'channel' "
             "says another",
             split,
             several,
         )
-    write_entries(options, split, (entry(u, audio[u.path]) for u in known), cut)
+    write_entries(options, split, (entry(u, audio.get(u.path, Audio())) for u in known), cut)
 
 
 def probe_all(paths: list[str], advance: Callable[[int], None]) -> list[Audio]:
@@ -136,6 +136,8 @@ def probe(path: str) -> Audio:
 def entry(utterance: Utterance, audio: Audio) -> Entry:
     """What the manifests say of an utterance."""
     where, name = utterance.where, utterance.id
+    if utterance.left_out:
+        return Entry(where, name, reason=utterance.left_out, detail=utterance.text)
     if audio.reason:
         return Entry(where, name, reason=audio.reason, detail=audio.detail)
     length = audio.frames / audio.rate

@@ -37,6 +37,7 @@ class Utterance:
     start: float = 0.0  # seconds
     duration: float | None = None  # seconds; None: to the end of the file
     channel: int | None = None  # None: the first
+    left_out: str = ""  # why it is not to be used, a word; empty: it is
 
 
 def find_columns(names: list[str], where: str) -> dict[str, str]:
