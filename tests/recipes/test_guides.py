@@ -44,7 +44,7 @@ OTHERS = {
     "python3",
     "for",
 }
-OTHERS |= {"apt-get", "dpkg-deb"}
+OTHERS |= {"apt", "apt-get", "dpkg-deb"}
 
 
 def commands(document):
