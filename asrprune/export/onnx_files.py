@@ -11,7 +11,7 @@ import logging
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from asrprune.errors import UserError
 from asrprune.export.choice import choose, wanted_of
 from asrprune.export.onnx_parts import Part, cut
 from asrprune.export.source import Source, open_source
-from asrprune.files import atomic_path, write_json
+from asrprune.files import atomic_path, read_json, write_json
 from asrprune.weight_pruning.bank import Choice
 
 if TYPE_CHECKING:
@@ -75,13 +75,26 @@ def main(args: argparse.Namespace) -> None:
     choices = {name: network_choice(source, name, args.search) for name in networks}
     out_dir = args.out_dir or args.model.with_name("onnx")
     summary = out_dir / SUMMARY
-    summary.unlink(missing_ok=True)
+    _remove_others(summary, choices)
     about = {}
     for name, choice in choices.items():
         about[name] = _export(source, choice, out_dir / name, args.lang_dir, args.int8)
         log.info("%s: %s", out_dir / name, _sizes(about[name]["files"]))
     told = {"model": str(args.model), "search": args.search and str(args.search), "words": words}
     write_json(summary, {**told, "networks": about})
+
+
+def _remove_others(summary: Path, names: Iterable[str]) -> None:
+    """Remove what an earlier export says of its networks, and those that are not to be made anew.
+
+    They would stay beside as files of a model that is there no more.
+    """
+    if not summary.is_file():
+        return
+    for name in read_json(summary)["networks"]:
+        if name not in names:
+            shutil.rmtree(summary.parent / name, ignore_errors=True)
+    summary.unlink()
 
 
 def check_packages() -> None:
@@ -120,6 +133,8 @@ def _export(
 ) -> dict[str, Any]:
     """Write one network; what is told of it."""
     bank, files = source.bank, {}
+    for path in folder.glob("*.onnx"):  # of an earlier one
+        path.unlink()
     if choice is None and source.single:
         choice = source.sparsest  # its mask is on already
     with applied(source, choice):

@@ -19,7 +19,7 @@ from asrprune.export import onnx_files
 from asrprune.export.onnx_files import check, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import open_source
-from asrprune.files import read_json
+from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.model import build_model
@@ -262,14 +262,18 @@ def test_what_was_pruned_gradually_is_sparse(models, tiny_corpus, tmp_path):
 
 def test_a_half_export_does_not_look_finished(models, tiny_corpus, tmp_path, monkeypatch):
     common = ("--model", models["none"], "--lang-dir", tiny_corpus.lang, "--out-dir", tmp_path)
-    (tmp_path / "export.json").write_text("of an earlier one")
+    for name in ("whole", "0.9", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "encoder.int8.onnx").write_text("of an earlier model")
+    write_json(tmp_path / "export.json", {"networks": {"whole": {}, "0.9": {}}})
 
     def fail(*_):
         raise UserError("the disk is full")
 
     monkeypatch.setattr(onnx_files, "to_onnx", fail)
     assert export(*common) == 1
-    assert not (tmp_path / "export.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "whole"]
+    assert not list((tmp_path / "whole").iterdir())
 
 
 def test_without_the_packages(monkeypatch, capsys, models, tiny_corpus):
