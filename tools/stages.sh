@@ -2,7 +2,7 @@
 # The stages of a recipe. run.sh sources this file after its options were parsed, calls "stage" once
 # for each stage, in order, and "finish" at the end. run.sh declares --stage, --stop-stage, --dry-run.
 #
-#   stage NAME FOLDER [--part P] [--after "NUMBER PART"] [--aside] [--options VARIABLE...]
+#   stage NAME FOLDER [--part P] [--of "NUMBER PART"] [--after "NUMBER PART"] [--aside] [--options VARIABLE...]
 #         [--texts FILE...] [--needs PATH...] [--makes PATH...] -- COMMAND...
 #
 # COMMAND is "run ...", "run_to FILE ...", "run_into FOLDER ..." or a function made of these. A stage
@@ -175,10 +175,16 @@ exists() { [[ -e $1 ]] || compgen -G "$1" >/dev/null; }
 
 # The stages right before this one, in "before"; where these come in parts, and the same part is
 # among them or one that this part's name ends in (fr of train-fr), that part alone; of several the
-# longest (nan-tw, not tw, of train-nan-tw). And the one that --after names, where it was called.
+# longest (nan-tw, not tw, of train-nan-tw). And the one that --after names, where it was called; only
+# that and the one of --of, where there is --of.
 find_upstream() {
   local other name own='' previous=-1
   before=()
+  if [[ -n $of ]]; then
+    before=("$of")
+    [[ -z $after || -z ${labels[$after]-} ]] || before+=("$after")
+    return
+  fi
   for other in "${visited[@]}"; do
     [[ ${other%% *} -ge $number || ${other%% *} -le $previous ]] || previous=${other%% *}
   done
@@ -234,12 +240,13 @@ compare() {
 # --- a stage --------------------------------------------------------------------------------------
 
 stage() { # see the head of this file
-  local name=$1 folder=$2 part='' after='' aside='' list='' stored='' number path
+  local name=$1 folder=$2 part='' of='' after='' aside='' list='' stored='' number path
   local -a options=() texts=() needs=() makes=() facts=() reasons=()
   shift 2
   while [[ $1 != -- ]]; do
     case $1,$list in
       --part,*) part=$2 && shift ;;
+      --of,*) of=$2 && shift ;;
       --after,*) after=$2 && shift ;;
       --aside,*) aside=yes ;;
       --options,* | --texts,* | --needs,* | --makes,*) list=$1 ;;

@@ -10,7 +10,7 @@
 #   added_words    an array: key=value words that come before those of the command line
 #   second_config  the configuration of a second training, if there may be one; empty: none. It alone
 #                  gets the words weight_pruning.*, and decoding.language* when it is decoded
-#   second_dir     what stages 5 to 9 of the second training make
+#   second_dir     what stages 5 to 10 of the second training make
 #
 # Recipes of several languages have the options bpe_balance and max_unknown as well, and those with a
 # second training pathways_epochs.
@@ -190,12 +190,14 @@ training_stages() {
 }
 
 export_stage() { # stage 10; what networks are named is for the second training, if there is one
-  local part=$1 pareto=$exp_dir/pareto.json
+  local part=$1 pareto=''
   local -a networks
   read -ra networks <<<"$export_networks"
   [[ -z ${second_config-} || -n $part ]] || networks=(whole)
-  [[ -n $search_budgets && -z $part ]] || pareto=
-  stage export "$exp_dir" ${part:+--part "$part"} ${pareto:+--after "7 "} \
+  # sizes are those that the search has found, where there is one
+  [[ -z $search_budgets || -n $part || " ${networks[*]}" != *' '[0-9]* ]] ||
+    pareto=$exp_dir/pareto.json
+  stage export "$exp_dir" ${part:+--part "$part"} --of "6 $part" ${pareto:+--after "7 "} \
     --options networks pareto --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" ${pareto:+"$pareto"} \
     --makes "$exp_dir/onnx/export.json" -- \
     run asrprune export --model "$exp_dir/averaged.pt" --lang-dir "$lang_dir" \

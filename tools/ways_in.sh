@@ -106,8 +106,11 @@ prepare() {
     '') run python3 local/prepare.py "${words[@]}" "${splits[@]/%/=$download_dir}" ;;
     lhotse)
       read -ra lhotse_words <<<"$lhotse"
-      [[ $dry_run == true ]] || rm -rf "$data_dir/lhotse" # of another corpus
-      run_into "$data_dir/lhotse" lhotse prepare "${lhotse_words[@]}"
+      if [[ ! -e $data_dir/lhotse.words || $(<"$data_dir/lhotse.words") != "$lhotse" ]]; then
+        [[ $dry_run == true ]] || rm -rf "$data_dir/lhotse" "$data_dir/lhotse.words" # of another corpus
+        run_into "$data_dir/lhotse" lhotse prepare "${lhotse_words[@]}"
+        [[ $dry_run == true ]] || echo "$lhotse" >"$data_dir/lhotse.words"
+      fi
       run asrprune manifests --from lhotse "${words[@]}" "${splits[@]/%/=$data_dir/lhotse}"
       ;;
     *)

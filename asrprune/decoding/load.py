@@ -10,7 +10,7 @@ from asrprune.decoding.pathways import Pathways
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.masking import make_bank
-from asrprune.training.model_file import model_of
+from asrprune.training.model_file import masks_of, model_of
 from asrprune.transducer.model import Transducer
 
 KEYS = ("model", "config", "vocab_size", "tokenizer_digest")
@@ -56,7 +56,7 @@ def load_pathways(path: str | Path, model: Transducer, config: Config) -> Pathwa
 
     :raises UserError: they are those of another model.
     """
-    masks = load_checkpoint(Path(path)).get("masks")
+    masks = masks_of(load_checkpoint(Path(path)))
     if not masks or config.weight_pruning.method != "pathways":
         return None
     return Pathways(make_bank(model, config.weight_pruning, masks))

@@ -27,7 +27,7 @@ from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
-from asrprune.export.onnx_files import applied, network_choice, sum_bytes
+from asrprune.export.onnx_files import applied, sum_bytes
 from asrprune.export.sherpa import RATE, Heard, Recognised, Recogniser, padded, read_summary
 from asrprune.export.source import Source, open_source
 from asrprune.files import write_json, write_text
@@ -57,14 +57,18 @@ def main(args: argparse.Namespace) -> None:
     about = read_summary(args.onnx_dir)
     tokenizer = load_tokenizer(args.lang_dir)
     source = open_source(args.model or Path(about["model"]), about["words"], tokenizer=tokenizer)
+    if source.digest != about["model_digest"]:
+        raise UserError(
+            f"{source.path} is another model by now than the one whose networks are in "
+            f"{args.onnx_dir}: export again (stage 10)"
+        )
     cuts = open_cuts(args.manifest_dir, source.config.data.corpus, args.test_set).to_eager()
     cuts = cuts.subset(first=min(args.utterances or len(cuts), len(cuts)))
     rows = []
     for name in args.networks or about["networks"]:
         if name not in about["networks"]:
             raise UserError(f"--networks {name}: there are {', '.join(about['networks'])}")
-        search = about["search"] and Path(about["search"])
-        with applied(source, network_choice(source, name, search)):
+        with applied(source, about["networks"][name]["choice"]):
             rows += _rows(name, about["networks"][name], args.onnx_dir, source, tokenizer, cuts)
     table = markdown(rows)
     write_json(args.onnx_dir / f"{args.test_set}.json", rows)
@@ -84,7 +88,7 @@ def _rows(
     streaming, files = network["streaming"], network["files"]
     common = {"network": name, "sparsity": network["sparsity"]}
     ours = [
-        own_text(source, tokenizer, cut, streaming)
+        own_text(source, tokenizer, cut, streaming, network["tail"])
         for cut in tqdm(cuts, f"{name}, {OURS}", disable=None)
     ]
     texts = [one.text for one in ours]
@@ -97,10 +101,12 @@ def _rows(
         yield {**common, "runs": kind, **sum_bytes(files, int8), **_measured(cuts, found, texts)}
 
 
-def own_text(source: Source, tokenizer: Tokenizer, cut: Cut, streaming: bool) -> Recognised:
+def own_text(
+    source: Source, tokenizer: Tokenizer, cut: Cut, streaming: bool, tail: float
+) -> Recognised:
     """What our own decoder hears in the same samples, by itself in a batch."""
     started = time.perf_counter()
-    samples = padded(audio_of(cut), RATE, streaming)
+    samples = padded(audio_of(cut), RATE, tail)
     features = torch.as_tensor(Fbank(FbankConfig(**FEATURES)).extract(samples, RATE))[None]
     options = DecodingOptions(streaming=streaming)
     lengths = torch.tensor([features.shape[1]])

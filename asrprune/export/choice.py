@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +28,8 @@ class Wanted:
 
 def wanted_of(word: str) -> Wanted:
     """What a word asks for: ``0.7`` a sparsity, ``5MB`` or ``120MMAC`` a size, else a language."""
-    try:
+    if re.fullmatch(r"-?[0-9.]*[0-9]", word) and word.count(".") < 2:
         return Wanted(word, sparsity=float(word))
-    except ValueError:
-        pass
     try:
         return Wanted(word, budget=parse_amount(word))
     except argparse.ArgumentTypeError:

@@ -5,8 +5,12 @@ A streaming network writes while it listens. Without files it hears the micropho
 
 import argparse
 import queue
+import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +60,11 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
 def _show(name: str, texts: Iterator[str], live: bool) -> None:
     text = ""
     for text in texts:
-        if live:  # over what was there before
-            sys.stdout.write(f"\r\x1b[K{name}{text}")
+        if live:  # its end, over what was there before
+            room = shutil.get_terminal_size().columns - 1
+            sys.stdout.write(f"\r\x1b[K{f'{name}{text}'[-room:]}")
             sys.stdout.flush()
-    sys.stdout.write("\n" if live else f"{name}{text}\n")
+    sys.stdout.write("\r\x1b[K" * live + f"{name}{text}\n")
 
 
 def _microphone() -> Iterator[np.ndarray]:
@@ -85,10 +90,12 @@ def _microphone() -> Iterator[np.ndarray]:
         )
     except sounddevice.PortAudioError as error:
         raise UserError(f"no microphone can be opened: {error}. Or name files") from error
+    ended = threading.Event()  # wherever Ctrl-C comes, what was heard until then is understood
+    signal.signal(signal.SIGINT, lambda *_: ended.set())
     sys.stderr.write("listening; Ctrl-C ends\n")
     with microphone:
-        try:
-            while True:
-                yield pieces.get()
-        except KeyboardInterrupt:
-            return
+        while not ended.is_set():
+            with suppress(queue.Empty):
+                yield pieces.get(timeout=PIECE)
+    while not pieces.empty():
+        yield pieces.get(timeout=PIECE)

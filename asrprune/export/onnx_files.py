@@ -11,7 +11,7 @@ import logging
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,10 @@ from torch import Tensor
 from asrprune.arguments import true_or_false
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.errors import UserError
-from asrprune.export.choice import choose, wanted_of
+from asrprune.export.choice import Wanted, choose, wanted_of
 from asrprune.export.onnx_parts import Part, cut
 from asrprune.export.source import Source, open_source
-from asrprune.files import atomic_path, read_json, write_json
+from asrprune.files import atomic_path, write_json
 from asrprune.weight_pruning.bank import Choice
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ TOLERANCE = 1e-3  # of the largest output, between torch and the exported networ
 QUANTISED = ("encoder", "joiner")  # the predictor is a table and a small convolution
 MOST = 2**31  # elements of a weight
 FEATURES = 80  # mel bins that sherpa-onnx computes
+FRAMES_A_SECOND = 100
+TAIL = 0.6  # seconds of silence after a stream, and as long as the window of a chunk
 
 log = logging.getLogger(__name__)
 
@@ -72,29 +74,23 @@ def main(args: argparse.Namespace) -> None:
             "be exported"
         )
     networks = networks or source.bank.names or [WHOLE]
+    if args.search and not any(_is_size(name, source) for name in networks):
+        raise UserError(
+            f"--search {args.search}: is for sizes and sparsities, and --networks names none"
+        )
     choices = {name: network_choice(source, name, args.search) for name in networks}
     out_dir = args.out_dir or args.model.with_name("onnx")
     summary = out_dir / SUMMARY
-    _remove_others(summary, choices)
-    about = {}
+    summary.unlink(missing_ok=True)
+    digest, about = source.digest, {}
     for name, choice in choices.items():
         about[name] = _export(source, choice, out_dir / name, args.lang_dir, args.int8)
         log.info("%s: %s", out_dir / name, _sizes(about[name]["files"]))
-    told = {"model": str(args.model), "search": args.search and str(args.search), "words": words}
+    told = {"model": str(args.model), "model_digest": digest, "words": words}
     write_json(summary, {**told, "networks": about})
-
-
-def _remove_others(summary: Path, names: Iterable[str]) -> None:
-    """Remove what an earlier export says of its networks, and those that are not to be made anew.
-
-    They would stay beside as files of a model that is there no more.
-    """
-    if not summary.is_file():
-        return
-    for name in read_json(summary)["networks"]:
-        if name not in names:
-            shutil.rmtree(summary.parent / name, ignore_errors=True)
-    summary.unlink()
+    found = sorted(path.parent for path in out_dir.glob("*/encoder.onnx"))
+    if others := [str(folder) for folder in found if folder.name not in about]:
+        log.warning("of earlier exports, perhaps of another model: %s", ", ".join(others))
 
 
 def check_packages() -> None:
@@ -118,14 +114,21 @@ def network_choice(source: Source, name: str, search: Path | None = None) -> Cho
     if name != WHOLE:
         if Path(name).name != name:
             raise UserError(f"--networks {name}: is no sparsity, size or language")
-        wanted = wanted_of(name)
-        return choose(source, wanted, None if wanted.language else search)
+        return choose(source, _wanted(name, source), search if _is_size(name, source) else None)
     if source.bank.names:
         raise UserError(
             f"--networks whole: {source.path} has a pathway for each language, and is no network "
             f"as a whole: name some of {', '.join(source.bank.names)}"
         )
     return None
+
+
+def _wanted(name: str, source: Source) -> Wanted:
+    return Wanted(name, language=name) if name in source.bank.names else wanted_of(name)
+
+
+def _is_size(name: str, source: Source) -> bool:
+    return name != WHOLE and _wanted(name, source).language is None
 
 
 def _export(
@@ -147,9 +150,13 @@ def _export(
                 _write(quantised(proto, part.metadata), folder / f"{name}.int8.onnx", files)
     with atomic_path(folder / "tokens.txt") as temporary:
         shutil.copyfile(lang_dir / "tokens.txt", temporary)
+    # seconds of silence after a stream, so that its last words are in a whole chunk
+    window = parts["encoder"].metadata.get("T")
     return {
-        "streaming": "T" in parts["encoder"].metadata,
+        "streaming": window is not None,
+        "tail": 0.0 if window is None else TAIL + window / FRAMES_A_SECOND,
         "sparsity": 0.0 if choice is None else 1 - bank.density(choice),
+        "choice": choice,
         "files": files,
     }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import sherpa_onnx
 
 RATE = 16000  # samples a second that networks are trained on; sherpa-onnx converts others
-TAIL = 0.8  # seconds of silence after a stream
+LEAST = 0.1  # seconds; sherpa-onnx cannot take nothing
 PIECE = 0.04  # seconds of audio that come in at once
 
 
@@ -58,6 +58,7 @@ class Recogniser:
             if not Path(path).is_file():
                 raise UserError(f"{path} does not exist; the export stage (10) makes it")
         self.streaming: bool = about["streaming"]
+        self.tail: float = about["tail"]  # seconds of silence that are heard after an utterance
         self.threads = threads
         kind = sherpa_onnx.OnlineRecognizer if self.streaming else sherpa_onnx.OfflineRecognizer
         self._recogniser = kind.from_transducer(
@@ -68,7 +69,7 @@ class Recogniser:
         """A whole utterance at once; ``samples`` (n,) float32 in [-1, 1]."""
         started = time.perf_counter()
         stream = self._recogniser.create_stream()
-        stream.accept_waveform(rate, padded(samples, rate, self.streaming))
+        stream.accept_waveform(rate, padded(samples, rate, self.tail))
         if not self.streaming:
             self._recogniser.decode_stream(stream)
             text = stream.result.text
@@ -84,7 +85,7 @@ class Recogniser:
         Nobody waits for the speaker: the clock is that of the audio, moved on by what computing
         took. Networks for whole utterances cannot do this.
         """
-        samples, piece = padded(samples, rate, True), int(PIECE * rate)
+        samples, piece = padded(samples, rate, self.tail), int(PIECE * rate)
         stream = self._recogniser.create_stream()
         now, spent, read = 0.0, 0.0, []  # the clock; when each symbol could be read
         for start in range(0, len(samples), piece):
@@ -115,7 +116,7 @@ class Recogniser:
         if not self.streaming:
             yield self.recognise(np.concatenate([np.zeros(0), *pieces]), rate).text
             return
-        for piece in chain(pieces, [np.zeros(int(TAIL * rate))]):
+        for piece in chain(pieces, [np.zeros(int(self.tail * rate))]):
             stream.accept_waveform(rate, piece.astype(np.float32))
             self._decode(stream)
             text = _words(self._recogniser.get_result(stream))
@@ -127,10 +128,10 @@ class Recogniser:
             self._recogniser.decode_stream(stream)
 
 
-def padded(samples: np.ndarray, rate: int, streaming: bool) -> np.ndarray:
-    """Samples (n,), float32, in a stream with silence behind them."""
-    tail = np.zeros(int(TAIL * rate) if streaming else 0)
-    return np.concatenate((samples, tail)).astype(np.float32)
+def padded(samples: np.ndarray, rate: int, tail: float) -> np.ndarray:
+    """Samples (n,), float32, with so many seconds of silence behind them; never none at all."""
+    silence = max(round(tail * rate), round(LEAST * rate) - len(samples))
+    return np.concatenate((samples, np.zeros(max(0, silence)))).astype(np.float32)
 
 
 def import_sherpa() -> "sherpa_onnx":

@@ -15,6 +15,7 @@ from asrprune.decoding.load import load_model
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.masking import make_bank
+from asrprune.training.model_file import masks_of
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.options import Block
@@ -37,7 +38,7 @@ class Source:
     def sparsest(self) -> float:
         """The sparsity that no sub-network is above."""
         if self.trained:
-            return self.content["masks"]["sparsity"]
+            return masks_of(self.content)["sparsity"]
         return sparsest_untrained(self.bank.block)
 
     @property
@@ -74,7 +75,10 @@ def open_source(
     """
     model, config = load_model(path, "cpu", tokenizer)
     content = load_checkpoint(path)
-    masks = content.get("masks")
+    strange = [word for word in words if not word.startswith("weight_pruning.")]
+    if strange:
+        raise UserError(f"{strange[0]}: only words weight_pruning.* change what is taken out")
+    masks = masks_of(content)
     if masks and words:
         raise UserError(f"{path} has the masks of its training: leave out {' '.join(words)}")
     config = override(config, words)

@@ -27,6 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check(args: argparse.Namespace) -> None:
+    """:raises UserError: numbers below 1, or a place to meet for one machine."""
+    for name in ("world_size", "nodes"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: at least 1")
+    if args.rendezvous and args.nodes == 1:
+        raise UserError(
+            f"--rendezvous {args.rendezvous}: is where several machines meet; say how many with "
+            "--nodes"
+        )
+
+
 def launch(args: argparse.Namespace, words: Sequence[str]) -> int | None:
     """Start the command ``asrprune WORDS`` once a rank, as torchrun does.
 
@@ -34,9 +46,7 @@ def launch(args: argparse.Namespace, words: Sequence[str]) -> int | None:
 
     :raises UserError: several machines, and neither a place to meet nor a Slurm job of so many.
     """
-    for name in ("world_size", "nodes"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: at least 1")
+    check(args)
     if "RANK" in os.environ or args.world_size == args.nodes == 1:
         return None
     if args.nodes == 1:
@@ -89,6 +99,9 @@ def _start_on_nodes(nodes: int, words: Sequence[str]) -> int:
     ).stdout.split()
     place = f"{names[0]}:{PORTS[int(job) % len(PORTS)]}"
     tasks = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
+    tasks.append("--kill-on-bad-exit=1")
+    if cores := os.environ.get("SLURM_CPUS_PER_TASK"):  # which srun does not take from the job
+        tasks.append(f"--cpus-per-task={cores}")
     command = [sys.executable, "-m", "asrprune.cli", *words, "--rendezvous", place]
     process = subprocess.Popen([*tasks, *command])
     received = []

@@ -20,6 +20,7 @@ from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import Masking, Network, refuse_running_statistics
+from asrprune.training.model_file import masks_of
 from asrprune.weight_pruning.blocks import block_scores
 from asrprune.weight_pruning.options import LANGUAGE
 from asrprune.weight_pruning.pathways import pathway_of, renew
@@ -117,7 +118,7 @@ class PathwaysMasking(Masking):
         """Take over the masks of a file; returns the sparsity of the one that has no name."""
         if not Path(path).is_file():
             raise UserError(f"{_KEY}={path}: there is no such file")
-        masks = load_checkpoint(Path(path)).get("masks")
+        masks = masks_of(load_checkpoint(Path(path)))
         if not masks:
             raise UserError(f"{_KEY}={path}: the model was trained without masks")
         try:

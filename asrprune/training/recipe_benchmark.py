@@ -8,6 +8,7 @@ and lose some to each other. Pruned data counts as its options plan it, and so d
 
 import argparse
 import dataclasses
+import shutil
 import statistics
 import subprocess
 import sys
@@ -204,11 +205,13 @@ def _dropped(config: Config, batches: list[Batch]) -> list[Batch]:
 def _busy(ranks: Ranks) -> Iterator[list[float]]:
     """Fills in shares of the time that the GPU computed, as nvidia-smi tells them."""
     shares: list[float] = []
-    if ranks.device.type != "cuda":
+    if ranks.device.type != "cuda" or not shutil.which("nvidia-smi"):
         yield shares
         return
     query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    place = [f"--id={torch.cuda.current_device()}", "--loop-ms=200"]
+    # by its own name: numbers are others where CUDA_VISIBLE_DEVICES is set
+    name = torch.cuda.get_device_properties(ranks.device).uuid
+    place = [f"--id=GPU-{name}", "--loop-ms=200"]
     with subprocess.Popen([*query, *place], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield shares

@@ -6,7 +6,7 @@ otherwise, has the same name. So a training keeps these digests, and is refused 
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from torch import Tensor
 
 from asrprune.config import Config
 from asrprune.training.checkpoint import load_checkpoint
+from asrprune.training.model_file import masks_of
 from asrprune.weight_pruning.options import LANGUAGE
 
 log = logging.getLogger(__name__)
 
-# option -> the part of its file that a training takes
-_PARTS = {"training.init_from": "model", "weight_pruning.pathways.masks": "masks"}
+# option -> what a training takes of its file; of what was pruned gradually, weights with a mask on
+_TAKEN: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "training.init_from": lambda content: [content.get("model"), masks_of(content)],
+    "weight_pruning.pathways.masks": masks_of,
+}
 
 
 def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
@@ -32,7 +36,7 @@ def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
     :raises UserError: a file is damaged.
     """
     return {
-        f"{key}={path}": digest(load_checkpoint(path).get(_PARTS[key]))
+        f"{key}={path}": digest(_TAKEN[key](load_checkpoint(path)))
         for key, path in _files(config, languages)
         if path.is_file()
     }
@@ -59,7 +63,7 @@ def digest(value: Any) -> str:
 def _files(config: Config, languages: Sequence[str]) -> Iterator[tuple[str, Path]]:
     masks = config.weight_pruning.pathways.masks
     each = [masks.replace(LANGUAGE, name) for name in languages] if LANGUAGE in masks else [masks]
-    for key, names in zip(_PARTS, ([config.training.init_from], each), strict=True):
+    for key, names in zip(_TAKEN, ([config.training.init_from], each), strict=True):
         yield from ((key, Path(name)) for name in names if name)
 
 

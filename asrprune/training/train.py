@@ -67,6 +67,7 @@ def main(args: argparse.Namespace) -> int:
     config = load_config(args.config, [*overrides, *args.overrides])
     if args.start_epoch < 0:
         raise UserError(f"--start-epoch {args.start_epoch}: at least 1, or 0 for none")
+    launch.check(args)
     if args.dry_run:
         count, pruned = _lay_out(config)
         sys.stdout.write(f"{args.config}: ok, {count / 1e6:.1f} M parameters for 500 symbols\n")

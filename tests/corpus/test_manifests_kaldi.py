@@ -102,6 +102,12 @@ def test_commands_are_refused_and_not_run(command, way_in):
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize("path", ["raw.ark:17", "/x/raw.ark"])
+def test_archives_are_refused(path, way_in):
+    with pytest.raises(UserError, match=r"wav.scp, line 2: .* is an archive of Kaldi's"):
+        way_in("kaldi", data_dir(wav_scp=f"rec1 wav/1.wav\nrec2 {path}\n"))
+
+
 MISTAKES = {
     "no recording": ({"text": "rec3 X\n"}, "text, line 1: the recording rec3 is not in .*wav.scp"),
     "no segment": ({**SEGMENTS, "segments": "u1 rec1 0 1\n"}, "line 2: u2 is not in .*segments"),

@@ -16,10 +16,11 @@ from asrprune import cli
 from asrprune.config import config_from_dict, override
 from asrprune.errors import UserError
 from asrprune.export import onnx_files
+from asrprune.export.choice import wanted_of
 from asrprune.export.onnx_files import check, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import open_source
-from asrprune.files import read_json, write_json
+from asrprune.files import read_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.model import build_model
@@ -239,6 +240,8 @@ def test_each_language_by_itself(pathways, tiny_corpus, tmp_path):
         ("supernet", ("../x",), "--networks ../x: is no sparsity, size or language"),
         ("gradual", ("0.3",), "0.3: .* was pruned gradually, and has the one size"),
         ("supernet", ("whole", "weight_pruning.method=none"), "has the masks of its training"),
+        ("none", ("whole", "training.epochs=3"), "training.epochs=3: only words weight_pruning"),
+        ("none", ("whole", "--search", "a.json"), "--search a.json: is for sizes and sparsities"),
     ],
 )
 def test_no_such_network(method, words, message, models, pathways, tiny_corpus, tmp_path, capsys):
@@ -249,9 +252,11 @@ def test_no_such_network(method, words, message, models, pathways, tiny_corpus, 
     assert not (tmp_path / "onnx").exists()  # nothing was begun
 
 
-def test_what_was_pruned_gradually_is_sparse(models, tiny_corpus, tmp_path):
+@pytest.mark.parametrize("name", ["averaged.pt", "epoch-2.pt"])
+def test_what_was_pruned_gradually_is_sparse(name, models, tiny_corpus, tmp_path):
+    """Files of a training have masks as its average has."""
     common = ("--lang-dir", tiny_corpus.lang, "--out-dir", tmp_path, "--int8", "false")
-    assert export("--model", models["gradual"], *common) == 0
+    assert export("--model", models["gradual"].with_name(name), *common) == 0
     about = read_json(tmp_path / "export.json")
     assert 0.7 < about["networks"]["whole"]["sparsity"] < 0.85
     proto = onnx.load(tmp_path / "whole" / "encoder.onnx")
@@ -262,18 +267,18 @@ def test_what_was_pruned_gradually_is_sparse(models, tiny_corpus, tmp_path):
 
 def test_a_half_export_does_not_look_finished(models, tiny_corpus, tmp_path, monkeypatch):
     common = ("--model", models["none"], "--lang-dir", tiny_corpus.lang, "--out-dir", tmp_path)
-    for name in ("whole", "0.9", "mine"):
+    for name in ("whole", "0.9"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "encoder.int8.onnx").write_text("of an earlier model")
-    write_json(tmp_path / "export.json", {"networks": {"whole": {}, "0.9": {}}})
+    (tmp_path / "export.json").write_text("of an earlier one")
 
     def fail(*_):
         raise UserError("the disk is full")
 
     monkeypatch.setattr(onnx_files, "to_onnx", fail)
     assert export(*common) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "whole"]
-    assert not list((tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.9", "whole"]
+    assert not list((tmp_path / "whole").iterdir()) and list((tmp_path / "0.9").iterdir())
 
 
 def test_without_the_packages(monkeypatch, capsys, models, tiny_corpus):
@@ -291,6 +296,13 @@ def test_other_features(tmp_path, tiny_corpus, models, capsys):
     save_checkpoint({**content, "model": state}, tmp_path / "averaged.pt")
     assert export("--model", tmp_path / "averaged.pt", "--lang-dir", tiny_corpus.lang) == 1
     assert "takes 40 mel bins, and sherpa-onnx computes 80" in capsys.readouterr().err
+
+
+def test_a_language_that_looks_like_a_number():
+    assert wanted_of("nan").language == "nan"  # Min Nan
+    assert wanted_of("inf").language == "inf"
+    assert [wanted_of(word).sparsity for word in ("0.7", ".5", "0", "-1")] == [0.7, 0.5, 0, -1]
+    assert wanted_of("5MB").budget.value == 5e6
 
 
 def test_every_parameter_counts():

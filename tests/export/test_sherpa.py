@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import sys
 
 import numpy as np
@@ -12,7 +13,7 @@ from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.errors import UserError
 from asrprune.export import listen
 from asrprune.export.benchmark import own_text
-from asrprune.export.sherpa import TAIL, Recogniser, read_summary
+from asrprune.export.sherpa import Recogniser, read_summary
 from asrprune.export.source import open_source
 from asrprune.files import read_json, write_json
 
@@ -60,7 +61,8 @@ def check(rows, networks):
 
 
 def test_a_whole_utterance(offline, capsys):
-    export(offline, "--networks", "whole", "0.5")
+    folder = export(offline, "--networks", "whole", "0.5")
+    assert Recogniser(folder / "whole").recognise(np.zeros(0)).text == ""
     rows = bench(offline, ("whole", "0.5"), capsys)
     check(rows, ("whole", "0.5"))
     assert rows[0]["sparsity"] == 0 and 0.45 < rows[3]["sparsity"] < 0.55
@@ -88,7 +90,7 @@ def test_listening_to_files(streaming, network, capsys, tmp_path):
     for cut in cuts:
         files.append(tmp_path / f"{cut.id}.wav")
         cut.save_audio(files[-1])
-        texts.append(own_text(source, tokenizer, cut, streaming=True).text)
+        texts.append(own_text(source, tokenizer, cut, True, Recogniser(network).tail).text)
     twice = cuts[0].resample(32000)
     files.append(tmp_path / "twice.wav")
     twice.save_audio(files[-1])
@@ -119,7 +121,7 @@ def test_what_is_heard_grows(streaming, network):
     heard = recogniser.listen(samples)
     assert heard.text == texts[-1]
     assert len(heard.delays) >= len(texts[-1].split())
-    assert heard.first < len(samples) / 16000 + TAIL
+    assert heard.first < len(samples) / 16000 + recogniser.tail
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_nothing_to_hear(words, message, network, capsys):
 def test_no_int8_files(network, tmp_path):
     """A folder of networks may be moved, and may be without them."""
     files = {f"{part}.onnx": {} for part in ("encoder", "decoder", "joiner")}
-    whole = {"streaming": True, "files": files}
+    whole = {"streaming": True, "tail": 0.8, "files": files}
     write_json(tmp_path / "export.json", {"networks": {"whole": whole}})
     with pytest.raises(UserError, match="whole has no int8 files; export with --int8 true"):
         Recogniser(tmp_path / "whole", int8=True)
@@ -174,20 +176,35 @@ def test_a_microphone(streaming, network, capsys, monkeypatch):
             pass
 
     class Pieces(listen.queue.Queue):
-        def get(self):
-            if self.empty():
-                raise KeyboardInterrupt
-            return super().get()
+        def get(self, timeout):
+            if self.qsize() == 3:  # three are still to be taken
+                signal.raise_signal(signal.SIGINT)
+            return super().get(timeout=timeout)
 
     stand_in = type("sounddevice", (), {"InputStream": Stream, "PortAudioError": OSError})
     monkeypatch.setitem(sys.modules, "sounddevice", stand_in)
     monkeypatch.setattr(listen.queue, "Queue", Pieces)
-    assert run("listen", "--network", network) == 0
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert run("listen", "--network", network) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().out.strip() == Recogniser(network).recognise(samples).text
+
+
+def test_another_model_is_not_compared(streaming, network, tmp_path, capsys):
+    shutil.copytree(network.parent, tmp_path / "onnx")
+    about = read_json(tmp_path / "onnx" / "export.json")
+    write_json(tmp_path / "onnx" / "export.json", {**about, "model_digest": "of another one"})
+    corpus = streaming.corpus
+    words = ("--manifest-dir", corpus.manifests, "--lang-dir", corpus.lang, "--test-set", "dev")
+    assert run("bench", "export", "--onnx-dir", tmp_path / "onnx", *words) == 1
+    assert "is another model by now than the one whose networks are in" in capsys.readouterr().err
 
 
 def test_what_was_exported_is_told(network):
     about = read_summary(network.parent)
     assert list(about["networks"]) == ["whole"] and about["networks"]["whole"]["streaming"]
+    assert about["networks"]["whole"]["tail"] == pytest.approx(0.6 + 0.2)  # of a segment
     for name, file in about["networks"]["whole"]["files"].items():
         assert (network / name).stat().st_size == file["bytes"] > file["compressed_bytes"]

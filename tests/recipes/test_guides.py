@@ -61,6 +61,8 @@ def commands(document):
         place = re.search(r"`(egs/\w+/ASR)`", part)
         for code in re.findall("`([^`]+)`", part):
             code = " ".join(code.split())
+            if job := re.fullmatch(r"sbatch (?:--nodes 2 )?tools/slurm.sh (\S+) (.*)", code):
+                found.append((job[1], f"./run.sh {job[2]}"))  # what the job runs
             if code.startswith(("./run.sh ", "asrprune ")):
                 found.append((place[1] if place else home, code))
     return found

@@ -125,10 +125,26 @@ def test_an_export_is_asked_for(librispeech):
     librispeech.run(*words, "--export-networks", "whole 5MB")
     assert librispeech.commands() == []
     librispeech.run(*words)
-    assert librispeech.log.read_text().splitlines()[-1].endswith(f"--search {folder}/pareto.json")
+    assert librispeech.log.read_text().splitlines()[-1].endswith("/onnx")  # no size is asked for
     assert librispeech.commands() == ["asrprune export"]
+    words = (*words, "--export-networks", "0.5")
+    librispeech.run(*words)
+    librispeech.commands()
     librispeech.run(*words, "--search-generations", "9")
     assert librispeech.commands() == ["asrprune search", "asrprune export"]
+
+
+def test_an_export_is_of_the_average(librispeech):
+    """It runs again after another average, whatever was decoded since, and for that alone."""
+    export = ("--stage", "export", "--stop-stage", "export")
+    librispeech.run(*REHEARSAL, "--stop-stage", "export")
+    librispeech.run(*REHEARSAL, "--epochs", "5", "--stage", "train", "--stop-stage", "average")
+    librispeech.commands()
+    librispeech.run(*REHEARSAL, "--epochs", "5", *export)
+    assert librispeech.commands() == ["asrprune export"]
+    words = (*REHEARSAL, "--epochs", "5", "decoding.blank_penalty=1", "--stop-stage", "export")
+    librispeech.run(*words)
+    assert librispeech.commands() == ["asrprune decode", "asrprune score"]
 
 
 def test_a_search_runs_where_it_is_asked_for_and_alone(librispeech):

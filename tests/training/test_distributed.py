@@ -238,8 +238,8 @@ def test_a_rank_that_is_killed(tiny_corpus, tmp_path):
 
 SRUN = """#!/usr/bin/env bash
 # Stands in for Slurm's: starts the command once a machine, both of which are this one.
-[[ $* == "--nodes=2 --ntasks=2 --ntasks-per-node=1 "* ]] || exit 9
-shift 3
+[[ $* == "--nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 "* ]] || exit 9
+shift 4
 trap 'kill -TERM $first $second' TERM
 "$@" & first=$!
 "$@" & second=$!
@@ -282,6 +282,7 @@ def test_the_machines_of_a_slurm_job(tiny_corpus, tmp_path, monkeypatch):
         (("--nodes", "2"), {"SLURM_JOB_ID": "7", "SLURM_NNODES": "3"}, "the Slurm job has 3"),
         (("--nodes", "0"), {}, "--nodes 0: at least 1"),
         (("--world-size", "-1"), {}, "--world-size -1: at least 1"),
+        (("--rendezvous", "a:1"), {}, "--rendezvous a:1: is where several machines meet; say how"),
     ],
 )
 def test_no_such_machines(words, environment, message, tiny_corpus, tmp_path, monkeypatch):

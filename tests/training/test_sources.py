@@ -49,8 +49,8 @@ def test_another_start_model_of_the_same_name_is_refused(make_masked_trainer, st
     assert trainer.run() == 0
     before = start.read_bytes()
     resume(make_masked_trainer("exp", {}, **options))
-    # what else the file says does not matter: a training starts with its weights
-    change(start, config=lambda config: {**config, "seed": 7}, masks=other_masks)
+    # what else the file says does not matter: a training starts with its weights and their mask
+    change(start, config=lambda config: {**config, "seed": 7})
     resume(make_masked_trainer("exp", {}, **options))
     change(start, model=move_one_weight)
     message = (

@@ -4,6 +4,7 @@ lhotse reads them too, but makes supervisions of segments alone, opens the audio
 leaves out in silence what it cannot read, and runs the commands of wav.scp.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,11 @@ def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
 
 def _refuse_commands(path: str, where: str) -> None:
     """Commands of somebody's files are not run, and archives are Kaldi's alone to read."""
+    if re.search(r"\.ark(:\d+)?$", path):
+        raise UserError(
+            f"{where}: {path!r} is an archive of Kaldi's, which is not read here. Write its audio "
+            "to files (wav-copy) and name these"
+        )
     if path.endswith("|") or path.startswith("|"):
         raise UserError(
             f"{where}: {path!r} is a command, and commands in files are not run here. Run it once, "

@@ -28,7 +28,7 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
     return {
         "model": str(source.path),
         "block": str(bank.block),
-        "sparsity": source.content["masks"]["sparsity"],
+        "sparsity": source.sparsest,
         "dense": _sizes(bank, 0.0),
         "languages": {
             language: {**_sizes(bank, language), "mask_bytes": masks[language]}

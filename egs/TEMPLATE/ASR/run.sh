@@ -33,7 +33,7 @@ dev_splits="dev"      # sets whose loss is watched during the training; may be e
 test_splits="test"    # sets to decode and score
 config=conf/conformer.yaml # model and training
 tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
+exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
 speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
 bad_audio=error       # (error|skip) stop at audio that is missing or cannot be read, or leave it out
                       # and list it
@@ -77,7 +77,7 @@ exp_dir=${exp_dir:-exp/${tag:-$stem}}
 corpus=mycorpus added_words=()
 . stages.sh
 . ways_in.sh    # stages 0 and 1, and which splits there are
-. transducer.sh # stages 2 to 9, and the names of what all stages make of the splits
+. transducer.sh # stages 2 to 10, and the names of what all stages make of the splits
 
 download_stage
 manifests_stage

@@ -18,7 +18,7 @@ download_dir=download # where the packages are unpacked, by stage 0 or by you; /
 data_dir=data         # what stages 1 to 4 make
 config=conf/conformer_tiny.yaml # model and training
 tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
+exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
 speed_perturb=true    # train on copies at 0.9 and 1.1 times the speed as well
 bad_audio=error       # (error|skip) stop at audio that is missing or cannot be read, or leave it out
                       # and list it
@@ -59,7 +59,7 @@ dev_splits=${languages[*]/#/dev-}
 test_splits=${languages[*]/#/test-}
 corpus=asterisk added_words=()
 . stages.sh
-. transducer.sh # stages 2 to 9, and the names of what all stages make of the splits
+. transducer.sh # stages 2 to 10, and the names of what all stages make of the splits
 
 stage download "$data_dir" --options download_dir langs --makes "$download_dir" -- \
   run python3 local/get_packages.py "$download_dir" "${languages[@]}"

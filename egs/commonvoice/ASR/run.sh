@@ -29,7 +29,7 @@ pathways_config=conf/pathways.yaml # then go on with a mask for each language; e
 pathways_epochs=      # (integer) how long; empty: as in that configuration, or training.epochs=
 pathways_tag=pathways # where: exp/<tag>-pathways
 tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
+exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
 speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
 bad_audio=error       # (error|skip) stop at clips that are missing or cannot be read, or leave them
                       # out and list them
@@ -83,7 +83,7 @@ dev_splits=${dev_splits:-${languages[*]/#/dev-}}
 test_splits=${test_splits:-${languages[*]/#/test-}}
 corpus=commonvoice added_words=() second_config=$pathways_config second_dir=$exp_dir-$pathways_tag
 . stages.sh
-. transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
+. transducer.sh   # stages 2 to 10, and the names of what all stages make of the splits
 . local/corpus.sh # stages 0 and 1
 find_release
 check_splits

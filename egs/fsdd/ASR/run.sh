@@ -18,7 +18,7 @@ download_dir=download # holds fsdd/, the corpus or a link to your copy
 data_dir=data         # what stages 1 to 4 make
 config=conf/digits.yaml # model and training
 tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
+exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
 speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
 bad_audio=error       # (error|skip) stop at audio that cannot be read, or leave it out and list it
 allow_rejected=0      # (number) share of a set's cuts, 0 to 1, that may be defective and left out
@@ -37,7 +37,7 @@ start_epoch=0         # go back to where this epoch starts; 0: go on from the la
 epoch=0               # last epoch to average; 0: the newest
 avg=2                 # how many epochs to average
 use_averaged_model=true # average over all steps of these epochs, not only over their last ones
-search_budgets=       # sizes or sparsities to search sub-networks of, such as "5MB 0.8"; empty: none
+search_budgets=       # sizes, sparsities or MMACs to search sub-networks of: "5MB 0.8"; empty: none
 search_seconds=       # (number) of speech of the first development set to search on; empty: all
 search_generations=30 # of 16 evaluations for each of the search's budgets
 search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
@@ -53,7 +53,7 @@ stem=${config##*/} && stem=${stem%.*}
 exp_dir=${exp_dir:-exp/${tag:-$stem}}
 corpus=fsdd train_splits=train dev_splits=dev test_splits=test added_words=()
 . stages.sh
-. transducer.sh # stages 2 to 9, and the names of what all stages make
+. transducer.sh # stages 2 to 10, and the names of what all stages make
 
 stage download "$data_dir" --options download_dir --makes "$download_dir/fsdd" -- \
   run python3 local/takes.py "$download_dir/fsdd"

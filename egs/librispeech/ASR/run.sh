@@ -25,7 +25,7 @@ download_dir=download # holds LibriSpeech/, the corpus or a link to your copy, a
 data_dir=data         # what stages 1 to 4 make
 config=conf/conformer.yaml # model and training
 tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 9 make; empty: exp/<tag>
+exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
 speed_perturb=true    # train on copies at 0.9 and 1.1 times the speed as well
 musan=false           # mix noise from musan into the training data
 bad_audio=error       # (error|skip) stop at audio that cannot be read, or leave it out and list it
@@ -77,7 +77,7 @@ exp_dir=${exp_dir:-exp/${tag:-$stem}}
 corpus=librispeech added_words=()
 [[ $musan != true ]] || added_words+=("data.noise.cuts=$data_dir/fbank/musan_cuts.jsonl.gz")
 . stages.sh
-. transducer.sh   # stages 2 to 9, and the names of what all stages make of the splits
+. transducer.sh   # stages 2 to 10, and the names of what all stages make of the splits
 . local/corpus.sh # stages 0 and 1, and musan
 
 stage download "$data_dir" --options rehearsal_hours rehearsal_text rehearsal_dev_hours \
