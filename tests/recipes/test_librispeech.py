@@ -229,8 +229,9 @@ def test_a_training_with_noise_leaves_the_data_of_the_others(librispeech):
     librispeech.commands()
     for kind in ("music", "speech", "noise"):
         (librispeech.folder / "rehearsal" / "download" / "musan" / kind).mkdir(parents=True)
-    # the stand-in prepares no musan, so this ends where its manifests are read
-    errors = librispeech.run(*REHEARSAL, "--musan", "true", "--tag", "noisy", code=1).stderr
+    # the stand-in prepares no musan, so this ends there
+    errors = librispeech.run(*REHEARSAL, "--musan", "true", "--tag", "noisy", code=2).stderr
+    assert "error: lhotse ended and made nothing: + lhotse prepare musan" in errors
     assert "stage 2 (features, musan) failed" in errors
     assert librispeech.commands() == ["lhotse prepare"]
     librispeech.run(*REHEARSAL)
