@@ -1,4 +1,4 @@
-"""Every command that README and the recipes' guides show is one that works.
+"""What README and the recipes' guides show of run.sh and asrprune are commands that work.
 
 Recipes take theirs as a dry run, with the real configurations and stand-ins for what takes long;
 the trainings that they print lay out their models. Words of verbs are parsed. The guide of
