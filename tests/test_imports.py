@@ -24,15 +24,16 @@ MAY_IMPORT = {
     "weight_pruning": {"errors", "factory", "files", "options", "randomness"},
     # of data pruning: what drops time inside of a cut
     "corpus": FOUNDATIONS | {"data_pruning"},
-    "training": FOUNDATIONS | {"config", "corpus", "data_pruning", "transducer", "weight_pruning"},
+    "training": FOUNDATIONS
+    | {"config", "corpus", "data_pruning", "devices", "transducer", "weight_pruning"},
     # of training: how a model file is read; of weight pruning: the masks of pathways
     "decoding": FOUNDATIONS
-    | {"config", "corpus", "transducer", "scoring", "training", "weight_pruning"},
+    | {"config", "corpus", "devices", "transducer", "scoring", "training", "weight_pruning"},
     # a model file is what decoding reads
     "export": FOUNDATIONS
     | {"config", "corpus", "decoding", "scoring", "training", "transducer", "weight_pruning"},
     "studies": FOUNDATIONS
-    | {"config", "corpus", "data_pruning", "decoding", "export", "scoring", "training"}
+    | {"config", "corpus", "data_pruning", "devices", "decoding", "export", "scoring", "training"}
     | {"transducer", "weight_pruning"},
 }
 # a measuring tool is a verb: it reads a command line and writes files

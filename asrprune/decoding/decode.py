@@ -28,6 +28,7 @@ from asrprune.decoding.load import load_model, load_pathways
 from asrprune.decoding.options import AUTO, GIVEN, METHODS, DecodingOptions
 from asrprune.decoding.pathways import Pathways
 from asrprune.decoding.search import make_search, recognize
+from asrprune.devices import choose_device
 from asrprune.errors import UserError
 from asrprune.files import read_json
 from asrprune.scoring.files import write_results
@@ -98,22 +99,6 @@ def option_words(args: argparse.Namespace, overrides: Sequence[str]) -> list[str
             raise UserError(f"--{option.replace('_', '-')} and {key}... are given: leave one out")
         words.append(f"{key}{value}")
     return words
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the GPU if there is one.
-
-    :raises UserError: no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {name}: {reason}; use auto, cpu, cuda or cuda:N") from error
-    return device
 
 
 def model_suffix(model: Path) -> str:

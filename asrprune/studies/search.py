@@ -21,7 +21,7 @@ from tqdm import tqdm
 from asrprune.arguments import true_or_false
 from asrprune.config import Config, load_config
 from asrprune.corpus.tokenizer import load_tokenizer
-from asrprune.decoding.decode import choose_device
+from asrprune.devices import choose_device
 from asrprune.errors import UserError
 from asrprune.export.budget import Amount, Measure
 from asrprune.export.source import Source, open_source

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from asrprune.data_pruning.ranks import explain_lost_rank
-from asrprune.errors import UserError
+from asrprune.devices import device_of_rank
 
 
 @dataclass
@@ -106,7 +106,7 @@ def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:
     :raises UserError: a GPU is asked for and there is none.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    place = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    place = device_of_rank(device, int(os.environ.get("LOCAL_RANK", 0)))
     if world == 1:
         return Ranks(rank, world, place)
     limit = timedelta(minutes=10)
@@ -115,17 +115,3 @@ def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:
     backend = "nccl" if place.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=limit, world_size=world, rank=rank, store=store)
     return Ranks(rank, world, place, store)
-
-
-def _device(wanted: str, local_rank: int) -> torch.device:
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise UserError("training.device=cuda, but torch sees no GPU; `asrprune doctor` tells more")
-    if local_rank >= torch.cuda.device_count():
-        raise UserError(
-            f"--world-size asks for GPU number {local_rank + 1} of this machine, which has "
-            f"{torch.cuda.device_count()}"
-        )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)

@@ -35,9 +35,13 @@ def convolve(module: nn.Module, x: Tensor, padding: int) -> Tensor:
 
     As an image of height 1, (B, D, 1, T), the transposed tensor is in channels-last order already
     and takes a kernel that needs no copies: six times as fast as the same ``conv1d`` on a CPU.
+    On a GPU that order means cuDNN, which builds a plan for every new shape, half a second for the
+    batches of a step; the plain order means a kernel that is ready for all.
     """
     depthwise = module.sequential[2]
     image = x.transpose(1, 2).unsqueeze(2)
+    if image.is_cuda:
+        image = image.contiguous()
     image = F.conv2d(
         image, depthwise.weight.unsqueeze(2), depthwise.bias, padding=(0, padding), groups=x.size(2)
     )

@@ -1,15 +1,19 @@
 """Training on a GPU: losses of a CPU, steps that stay in their pathway, and exact resume."""
 
 import json
+import statistics
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from asrprune.devices import device_of_rank
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
+from asrprune.transducer.conformer import conformer
 from tests.languages import LANGUAGES, in_languages
 from tests.training.command import assert_same
 from tests.training.masked_cases import ALONE, SCHEDULE, masked_config, trainer_of
@@ -130,3 +134,22 @@ def test_half_precision_learns_as_float32_does(precision, make, gpu):
         read = map(json.loads, lines)
         losses.append([line["loss"] for line in read if line["kind"] == "train"])
     assert len(losses[0]) > 3 and losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_a_new_shape_costs_a_step_no_plan(gpu):
+    """cuDNN's attention and depthwise convolution would take ten times as long for each."""
+    device_of_rank("cuda", 0)
+    torch.use_deterministic_algorithms(False)
+    encoder = conformer(80, dim=192, num_layers=4, num_heads=3, ffn_dim=256).to(gpu.device)
+    seconds = []
+    for frames in (400, 500, 600, 700, 800) * 2:
+        x = torch.randn(8, frames + 1, 80, device=gpu.device)
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        with torch.autocast("cuda", torch.bfloat16):
+            h, _ = encoder(x, torch.full((8,), frames + 1, device=gpu.device))
+        h.sum().backward()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    new, known = seconds[1:5], seconds[6:]  # not the first of all
+    assert statistics.median(new) < 4 * statistics.median(known)
