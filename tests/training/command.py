@@ -13,6 +13,7 @@ import torch
 from asrprune import cli
 from asrprune.config import save_config
 from asrprune.training.checkpoint import load_checkpoint, numbered
+from asrprune.training.trainer import Trainer
 from tests.conftest import tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -144,3 +145,14 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:
 def assert_same_training(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Equal to the bit in everything but resumable options."""
     assert_same({**one, "config": None}, {**other, "config": None})
+
+
+def train_to_next(trainer: Trainer, wanted: dict) -> None:
+    """Go on for one batch, or to the end of the epoch if ``wanted`` was saved there."""
+    if wanted["position"]["batches"]:
+        step = trainer.step
+        trainer.step = lambda *words: (step(*words)[0], True)
+    else:
+        end = trainer._end_epoch
+        trainer._end_epoch = lambda *words: end(*words) or True
+    trainer.run()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +17,31 @@ from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.pack import pack, unpack
-from tests.training.command import assert_same
+from tests.training.command import assert_same, train_to_next
 from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_resume_after_every_step(method, make_masked_trainer):
-    """With data pruning on: both hearts in one run."""
+    """To the next one, and from one to the end. With data pruning on: both hearts in one run."""
     pruning = {"data_pruning": {"policy": "easy2hard", "keep": 0.6, "anneal": 0.34}}
     options = {"training__epochs": 3, **pruning}
     trainer = make_masked_trainer("whole", METHODS[method], **options)
     assert trainer.run() == 0
-    last, *earlier = reversed(numbered(trainer.folder, "checkpoint"))
-    assert len(earlier) >= 8
-    expected = load_checkpoint(last)
-    assert expected["masking"]["sparsity"] == 0.8
-    for path in earlier:
+    paths = numbered(trainer.folder, "checkpoint")
+    assert len(paths) >= 9
+    last = load_checkpoint(paths[-1])
+    assert last["masking"]["sparsity"] == 0.8
+    for path, following in pairwise(paths):
         part = make_masked_trainer(path.stem, METHODS[method], **options)
         torch.save(load_checkpoint(path), part.folder / path.name)
         resume(part)
-        assert part.run() == 0
+        expected = load_checkpoint(following)
+        if path == paths[len(paths) // 3]:
+            assert part.run() == 0
+            expected = last
+        else:
+            train_to_next(part, expected)
         assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), expected)
 
 
