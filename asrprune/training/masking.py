@@ -41,6 +41,8 @@ class Masking:
     forward and a backward pass inside of `applied`; then `gate` gives what the optimiser needs.
     """
 
+    all_gradients = False  # masked weights get gradients too, and the gate has to close them
+
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
         """:raises UserError: options that do not fit to the model."""
         self.options = options = config.weight_pruning
@@ -120,7 +122,8 @@ class Masking:
         if isinstance(network, dict) and not any(network.values()):
             yield
             return
-        with self.bank.apply(network), scaled_dropout(self._model, self._dropout(network)):
+        dropout = scaled_dropout(self._model, self._dropout(network))
+        with self.bank.apply(network, self.all_gradients), dropout:
             yield
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:

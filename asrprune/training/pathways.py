@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 class PathwaysMasking(Masking):
     """A mask for each language (``method=pathways``)."""
 
+    all_gradients = True  # masks may go by them, and what is protected is closed by the gate alone
+
     def __init__(
         self,
         model: nn.Module,

@@ -257,9 +257,12 @@ class Trainer:
             self.masking.start_step(at.step, progress, language)
         for number, batch in enumerate(batches):
             with explain_no_memory(batch):
-                told = self.passes.backward(batch, at.step, number, tokens, self.scaler, meter)
+                losses, scale, kind = self.passes.backward(
+                    batch, at.step, number, tokens, self.scaler, meter
+                )
+            losses = losses.cpu()  # waits for a GPU, whose time is not that of the feedback
             started = time.perf_counter()
-            self.feedback(batch, *told)
+            self.feedback(batch, losses, scale, kind)
             meter.add(pruning=time.perf_counter() - started)
         self.ranks.reduce_gradients(p for p in self.model.parameters() if p.requires_grad)
         self.scaler.unscale_(self.optimizer)
@@ -267,8 +270,8 @@ class Trainer:
         if self.masking:
             gate = self.masking.gate(at.step, len(batches))
             passes = self.masking.passes(at.step, len(batches))
-        if gate is not None:
-            self.optimizer.gate_gradients(gate)
+            if gate is not None and self.masking.all_gradients:
+                self.optimizer.gate_gradients(gate)
         limit = self.options.optimizer.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
         skipped = self.scaler.is_enabled() and not math.isfinite(norm)

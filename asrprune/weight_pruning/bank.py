@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from asrprune.errors import UserError, nearest
 from asrprune.weight_pruning.bits import pack_bits, packed_size, unpack_bits
@@ -35,6 +36,7 @@ class Cached:
     """Masked weights that are made once, for switching by :meth:`MaskBank.apply`."""
 
     values: dict[str, Tensor]
+    blocks: dict[str, Tensor]  # that are kept
     made_of: dict[str, tuple[int, int]]  # where the weights were, and their version
 
 
@@ -194,13 +196,15 @@ class MaskBank:
     # masked weights
 
     @contextmanager
-    def apply(self, choice: Choice | Cached) -> Iterator[None]:
+    def apply(self, choice: Choice | Cached, all_gradients: bool = False) -> Iterator[None]:
         """Inside of it the module computes with masked weights; forward *and* backward belong here.
 
         The parameters hold masked copies meanwhile, and after it their own tensors, also where an
-        exception passes. Gradients are those of all entries, masked ones included: gate them where
-        the optimizer steps. Costs a copy of the layers.
+        exception passes. Masked weights get no gradients, so that those of several sub-networks
+        add up. Costs a copy of the layers.
 
+        :param all_gradients: masked weights get the gradients that they would have as zeros; gate
+            them where the optimizer steps.
         :raises UserError: a mask is applied already; a cached choice is of former weights; at the
             end: a parameter was changed inside, as an optimizer does; the change is lost.
         """
@@ -209,16 +213,20 @@ class MaskBank:
         if isinstance(choice, Cached):
             if choice.made_of != self._whereabouts(parameters):
                 raise UserError("the weights have changed since this sub-network was cached")
-            values = choice.values
+            blocks, values = choice.blocks, choice.values
         else:
-            values = self._values(choice)
+            blocks = self.blocks(choice)
+            values = self._values(blocks, parameters)
         self._applied = True
         self._swaps += SWAPS
+        hooks = [] if all_gradients else self._gradients_inside(blocks, parameters)
         try:
             with swapped(parameters, values):
                 yield
         finally:
             self._applied = False
+            for hook in hooks:
+                hook.remove()
 
     def cached(self, choice: Choice) -> Cached:
         """The masked weights of a choice, for :meth:`apply` to switch to as often as needed.
@@ -226,12 +234,13 @@ class MaskBank:
         Costs a copy of the layers as long as it is held; it holds as long as the weights stay.
         """
         self._refuse_inside("cache a sub-network")
-        return Cached(self._values(choice), self._whereabouts(self.parameters()))
+        blocks, parameters = self.blocks(choice), self.parameters()
+        return Cached(self._values(blocks, parameters), blocks, self._whereabouts(parameters))
 
     def masked(self, choice: Choice) -> dict[str, Tensor]:
         """Masked weights for ``torch.func.functional_call``; gradients reach the kept ones only."""
         self._refuse_inside("mask the weights again")
-        return self._mask(choice, self.parameters())
+        return self._mask(self.blocks(choice), self.parameters())
 
     # state
 
@@ -356,21 +365,37 @@ class MaskBank:
     def _elements(self, blocks: Mapping[str, Tensor]) -> int:
         return sum(elements(blocks[layer.name], layer.shape, self.block) for layer in self.layers)
 
-    def _mask(self, choice: Choice, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of the weights with exact zeros where they are masked."""
-        blocks = self.blocks(choice)
+    def _mask(
+        self, blocks: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Copies of the weights with exact zeros outside of the blocks that are kept."""
         return {
-            layer.name: mask_matrix(
-                as_matrix(weights[layer.name]), blocks[layer.name], self.block
-            ).view(weights[layer.name].shape)
+            layer.name: self._inside(weights[layer.name], layer, blocks[layer.name])
             for layer in self.layers
         }
 
-    def _values(self, choice: Choice) -> dict[str, Tensor]:
+    def _inside(self, tensor: Tensor, layer: Layer, kept_blocks: Tensor) -> Tensor:
+        """A copy of a tensor of a layer's shape with exact zeros outside of the kept blocks."""
+        return mask_matrix(as_matrix(tensor), kept_blocks, self.block).view(tensor.shape)
+
+    def _values(
+        self, blocks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
+    ) -> dict[str, Tensor]:
         # never inference tensors: they could not be put into parameters that are trained
         with torch.inference_mode(False), torch.no_grad():
-            weights = {name: parameter.data for name, parameter in self.parameters().items()}
-            return self._mask(choice, weights)
+            return self._mask(blocks, {name: one.data for name, one in parameters.items()})
+
+    def _gradients_inside(
+        self, blocks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
+    ) -> list[RemovableHandle]:
+        """Have what a backward pass adds to gradients be zero outside of the kept blocks."""
+        return [
+            parameter.register_hook(
+                partial(self._inside, layer=layer, kept_blocks=blocks[layer.name])
+            )
+            for layer in self.layers
+            if (parameter := parameters[layer.name]).requires_grad
+        ]
 
 
 def _either(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:

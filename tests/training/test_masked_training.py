@@ -99,6 +99,39 @@ def test_a_step_moves_the_union_of_what_it_trained(make_masked_trainer):
     assert moved
 
 
+@pytest.mark.parametrize("method", ["supernet", "sandwich"])
+def test_a_sub_network_moves_nothing_that_it_masks(method, make_masked_trainer):
+    """Also where a denser one of the same step moves it: gradients are sums of their own ones."""
+    still = {f"model__encoder_options__{kind}": 0.0 for kind in ("dropout", "attention_dropout")}
+    trainer = make_masked_trainer("exp", METHODS[method], training__accumulate=2, **still)
+    masking, model = trainer.masking, trainer.model
+    trainer.data.start_epoch(1)
+    batches = list(trainer.batches())[:2]
+    mixed = 0
+    for step in range(6):
+        masking.start_step(step, 0.5)
+        expected: dict[str, torch.Tensor] = {}
+        sizes: set[float] = set()
+        for number, batch in enumerate(batches):
+            networks = masking.networks(step, number)
+            sizes.update(sum(network.values()) for network in networks)
+            for network in networks:
+                model.zero_grad()
+                with masking.bank.apply(network, all_gradients=True):
+                    trainer.passes.loss(batch, step, Meter(ALONE))[0].backward()
+                for name, kept in masking.bank.masks(network).items():
+                    own = model.get_parameter(name).grad * kept / len(networks)
+                    expected[name] = expected.get(name, 0) + own
+        model.zero_grad()
+        for number, batch in enumerate(batches):
+            trainer.passes.backward(batch, step, number, 1.0, trainer.scaler, Meter(ALONE))
+        for name, gradient in expected.items():
+            found = model.get_parameter(name).grad
+            torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-4)
+        mixed += len(sizes) > 1
+    assert mixed
+
+
 def test_a_loss_is_compared_with_those_of_like_sparsity(make_masked_trainer):
     """Data pruning's levels are of the sub-networks that the batches drew."""
     for method, kinds in (("supernet", range(1, 10)), ("sandwich", [0]), ("gradual", [0])):

@@ -52,17 +52,21 @@ def test_computes_as_with_zeroed_weights_and_leaves_everything(model, block, tra
         twin = zeroed(bank, module, choice)
         expected_output = first(twin(x))
         expected_output.square().sum().backward()
-        with bank.apply(choice):
-            assert list(module.state_dict()) == names
-            got = first(module(x))
-            got.square().sum().backward()
-        assert torch.equal(got, expected_output)
-        assert look(module) == before
-        for name, parameter in module.named_parameters():  # of all entries, masked ones too
-            expected = twin.get_parameter(name).grad
-            assert (parameter.grad is None) == (expected is None), name
-            assert expected is None or torch.equal(parameter.grad, expected), name
-        module.zero_grad()
+        masks = bank.masks(choice)
+        for all_gradients in (False, True):
+            with bank.apply(choice, all_gradients):
+                assert list(module.state_dict()) == names
+                got = first(module(x))
+                got.square().sum().backward()
+            assert torch.equal(got, expected_output)
+            assert look(module) == before
+            for name, parameter in module.named_parameters():
+                expected = twin.get_parameter(name).grad
+                assert (parameter.grad is None) == (expected is None), name
+                if expected is not None and name in masks and not all_gradients:
+                    expected = torch.where(masks[name], expected, 0)
+                assert expected is None or torch.equal(parameter.grad, expected), name
+            module.zero_grad()
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -73,7 +77,7 @@ def test_a_functional_call_computes_the_same_with_gradients_inside_the_mask(mode
     with bank.apply(0.6):
         inside = first(module(x))
         inside.square().sum().backward()
-    straight = {name: parameter.grad for name, parameter in module.named_parameters()}
+    expected = {name: parameter.grad for name, parameter in module.named_parameters()}
     module.zero_grad()
     outside = first(functional_call(module, bank.masked(0.6), (x,)))
     assert torch.equal(inside, outside)
@@ -82,8 +86,7 @@ def test_a_functional_call_computes_the_same_with_gradients_inside_the_mask(mode
     for name, parameter in module.named_parameters():
         if name in masks and parameter.requires_grad:
             assert not parameter.grad[~masks[name]].any()
-            expected = torch.where(masks[name], straight[name], 0)
-            assert torch.allclose(parameter.grad, expected, atol=1e-6), name
+            assert torch.allclose(parameter.grad, expected[name], atol=1e-6), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -218,7 +221,7 @@ def test_gradients_of_several_masks_add_up():
         twin = zeroed(bank, module, choice)
         twin.zero_grad()
         twin(TOKENS).square().sum().backward()
-        sums += twin.point.weight.grad
+        sums += torch.where(bank.masks(choice)["point.weight"], twin.point.weight.grad, 0)
     assert torch.equal(together, sums)
 
 
