@@ -7,6 +7,7 @@ import re
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,12 @@ from asrprune.errors import UserError
 # Durations are multiples of 1/1024 s (1 ms), so that their sums are exact in any order.
 TICKS = 1024
 
-# What lhotse appends to the id of a copy: speed, tempo and volume perturbation, repetition.
-_COPY = re.compile(r"(_(sp|tp|vp)\d+(\.\d+)?(e-?\d+)?|_(repeat|dup)\d+)+$")
+# What lhotse appends to the id of a copy: speed, tempo and volume perturbation, whose factors have
+# a point or an exponent (``_sp1`` is somebody's first speaker, and no copy), and repetition.
+_COPY = re.compile(r"(_(sp|tp|vp)\d+(\.\d+(e-?\d+)?|e-?\d+)|_(repeat|dup)\d+)+$")
+# What is appended where a cut comes again: on a rank that would get nothing, by lhotse; and before
+# that within an epoch, by the sampler.
+_AGAIN = [re.compile(r"(_dup\d+)+$"), re.compile(r"_pass\d+(_dup\d+)*$")]
 
 _FIELDS = ("language", "speaker", "corpus")
 
@@ -132,13 +137,13 @@ class CutIndex:
         return cls(cut_key[:, 0], durations_array, utterance, ids_hash, groups, share_copies)
 
     def cuts_of(self, ids: Sequence[str]) -> np.ndarray:
-        """Lines (n,) int64 of the cuts of these ids.
+        """Lines (n,) int64 of the cuts of these ids, as the manifest or a sampler has them.
 
         :raises UserError: no such cut.
         """
         if self._cut_order is None:
             self._cut_order = np.argsort(self.cut_hash).astype(np.int32)
-        return _find(ids, self.cut_hash, self._cut_order, lambda name: name)
+        return _find(ids, self.cut_hash, self._cut_order, _READINGS)
 
     def utterances_of(self, ids: Sequence[str]) -> np.ndarray:
         """Utterances (n,) int64 of cuts of these ids, also of copies that were made on the fly.
@@ -147,8 +152,8 @@ class CutIndex:
         """
         if self._utterance_order is None:
             self._utterance_order = np.argsort(self.ids_hash).astype(np.int32)
-        original = utterance_id if self.share_copies else str
-        return _find(ids, self.ids_hash, self._utterance_order, original)
+        readings = [*_READINGS, *[_copied_once] * self.share_copies]
+        return _find(ids, self.ids_hash, self._utterance_order, readings)
 
     def strata(self, count: int, within: str = "") -> np.ndarray:
         """Duration strata (N,): ``count`` classes of about equally many cuts, 0 shortest.
@@ -270,19 +275,34 @@ def _number(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return hashes[order], number[inverse]
 
 
+def _copied_once(name: str) -> str:
+    return utterance_id(_AGAIN[1].sub("", name))
+
+
+_READINGS = (str, partial(_AGAIN[0].sub, ""), partial(_AGAIN[1].sub, ""))
+
+
 def _find(
-    ids: Sequence[str], hashes: np.ndarray, order: np.ndarray, original: Callable[[str], str]
+    ids: Sequence[str],
+    hashes: np.ndarray,
+    order: np.ndarray,
+    readings: Sequence[Callable[[str], str]],
 ) -> np.ndarray:
-    wanted = np.array([hash_id(original(name)) for name in ids], dtype=np.uint64)
-    place = np.searchsorted(hashes, wanted, sorter=order)
-    found = order[np.minimum(place, len(order) - 1)].astype(np.int64)
-    missing = np.flatnonzero(hashes[found] != wanted)
-    if len(missing):
-        raise UserError(
-            f"cut {ids[int(missing[0])]!r} is not in the training manifest that this index was "
-            "made of"
-        )
-    return found
+    """Lines of ids by the first reading of each that is there: an id may look like a copy's."""
+    lines = np.empty(len(ids), dtype=np.int64)
+    left = np.arange(len(ids))
+    for reading in readings:
+        wanted = np.array([hash_id(reading(ids[at])) for at in left], dtype=np.uint64)
+        place = np.searchsorted(hashes, wanted, sorter=order)
+        found = order[np.minimum(place, len(order) - 1)]
+        there = hashes[found] == wanted
+        lines[left[there]] = found[there]
+        left = left[~there]
+        if not len(left):
+            return lines
+    raise UserError(
+        f"cut {ids[int(left[0])]!r} is not in the training manifest that this index was made of"
+    )
 
 
 def _describe_cut(cut: Any) -> _Description:

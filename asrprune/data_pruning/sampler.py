@@ -6,7 +6,6 @@ what lhotse's own restore costs and does not depend on what workers have prefetc
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -176,7 +175,7 @@ class PruningSampler(CutSampler):
             )
         if not 0 <= kind < KINDS:
             raise UserError(f"update(..., kind={kind}): must be 0 to {KINDS - 1}")
-        utterances = self.index.utterances_of([_original(name) for name in cut_ids])
+        utterances = self.index.utterances_of(cut_ids)
         self.scores.add(utterances, values, kind)
         self.batches += 1
 
@@ -184,11 +183,11 @@ class PruningSampler(CutSampler):
         """Factors (B,) float32 of the cuts' losses, before they are summed; None: all 1."""
         if self.plan.weights is None:
             return None
-        return self.plan.weights[self.index.cuts_of([_original(name) for name in cut_ids])]
+        return self.plan.weights[self.index.cuts_of(cut_ids)]
 
     def language_of(self, cut_id: str) -> int:
         """The number of a cut's language among those of the index."""
-        [line] = self.index.cuts_of([_original(cut_id)])
+        [line] = self.index.cuts_of([cut_id])
         return int(self.index.groups["language"][0][line])
 
     def __iter__(self) -> "PruningSampler":
@@ -409,12 +408,3 @@ def _needed(values: Values | None, name: str, score: str) -> np.ndarray:
     if values is None:
         raise UserError(f"data_pruning.score={score} needs update(..., {name}=...)")
     return _array(values)
-
-
-def _original(name: str) -> str:
-    """A cut's id as in the manifest.
-
-    That is without what is added where it comes again within an epoch (``_pass1``), and what lhotse
-    adds where a rank would get nothing (``_dup0``).
-    """
-    return re.sub(r"(_pass\d+)?(_dup\d+)*$", "", name)

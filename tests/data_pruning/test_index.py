@@ -70,8 +70,23 @@ def test_look_up(cuts):
 def test_names_of_copies():
     for name in ("a_sp0.9", "a_vp1.25", "a_tp0.9_repeat0", "a_sp1.1_vp0.5_dup12", "a_repeat0", "a"):
         assert utterance_id(name) == "a"
-    for name in ("a_sp", "a_sp0.9x", "_sp0.9", "12-34-0001", "a_speaker1"):
+    for name in ("a_vp1e-05", "a_sp1.25e-05"):
+        assert utterance_id(name) == "a"
+    for name in ("a_sp", "a_sp0.9x", "_sp0.9", "12-34-0001", "a_speaker1", "call_sp1", "a_vp3"):
         assert utterance_id(name) == name
+
+
+def test_ids_that_look_as_if_they_came_again():
+    """They are what the manifest has; and what comes again of them is found, too."""
+    names = ["take_pass0", "take_pass1", "talk_sp1", "talk_sp2", "b"]
+    index = CutIndex.from_cuts([cut(name) for name in names])
+    for look_up in (index.cuts_of, index.utterances_of):
+        assert look_up(names).tolist() == [0, 1, 2, 3, 4]
+        again = ["take_pass1_pass2", "take_pass0_dup0", "talk_sp2_pass1_dup3", "b_pass1", "b_dup0"]
+        assert look_up(again).tolist() == [1, 0, 3, 4, 4]
+    assert index.utterances_of(["talk_sp2_sp0.9", "take_pass1_sp1.1"]).tolist() == [3, 1]
+    with pytest.raises(UserError, match="cut 'c_pass1' is not in"):
+        index.cuts_of(["b", "c_pass1"])
 
 
 def test_digest_is_of_ids_durations_and_order():
