@@ -71,6 +71,12 @@ def cycle_phase(options: DataPruningOptions, cycle: int, cycles: int) -> str:
     return ANNEAL if cycle >= cycles - _anneal_cycles(options, cycles) else PRUNED
 
 
+def phases(options: DataPruningOptions, epochs: int) -> list[str]:
+    """The phase of each epoch of a training."""
+    cycles = -(-epochs // options.cycle)
+    return [cycle_phase(options, epoch // options.cycle, cycles) for epoch in range(epochs)]
+
+
 def check_plan(index: CutIndex, options: DataPruningOptions) -> None:
     """Find at the start of a training what would otherwise be found in its first pruned cycle.
 

@@ -80,18 +80,22 @@ class Ranks:
 
         :param together: all ranks come here. They then wait for each other, in the store: a
             collective may still run on one rank when it is over on another, and fails if that one
-            closes its connections.
+            closes its connections. Alone, a rank leaves NCCL's group by its end: that one's way
+            out may wait for the others, while they wait for this rank.
         """
         if not dist.is_initialized():
             return
+        free = dist.get_backend() != "nccl"
         try:
             if together and self.store:
                 with explain_lost_rank():
                     self._meet("leaving", self.world)
                     # the first one may hold the store, and so goes last
                     self._meet("gone", self.world - 1, comes=not self.first, waits=self.first)
+                free = True
         finally:
-            dist.destroy_process_group()
+            if free:
+                dist.destroy_process_group()
 
     def _meet(self, place: str, count: int, comes: bool = True, waits: bool = True) -> None:
         if comes and self.store.add(place, 1) == count:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from asrprune.arguments import true_or_false
 from asrprune.config import Config, load_config, override
 from asrprune.corpus.batches import Batch
+from asrprune.data_pruning.plan import PRUNED, phases
 from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks, start_ranks
@@ -233,10 +234,9 @@ def _stored(state: Any) -> int:
 def trained_share(config: Config) -> tuple[float, float]:
     """The share of all epochs' data that is trained on, and the share of epochs that are pruned."""
     options, epochs = config.data_pruning, config.training.epochs
-    cycles = -(-epochs // options.cycle)
-    whole = min(cycles, options.warmup_cycles + round(options.anneal * cycles))
-    pruned = 0.0 if options.policy == "full" else 1 - whole / cycles
-    return 1 - pruned * (1 - options.keep), pruned
+    pruned = phases(options, epochs).count(PRUNED) / epochs
+    keep = 1.0 if options.policy == "full" else options.keep
+    return 1 - pruned * (1 - keep), pruned
 
 
 def _row(path: Path, config: Config, cost: Cost, hours: float) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
             write_index(args.exp_dir / "pruning", trainer.data.sampler.index, str(manifest))
             log.info("config:\n%s", save_config(config, args.exp_dir / "config.yaml").rstrip())
             _write_command(args.exp_dir)
-        if config.training.oom_scan:
+        if config.training.oom_scan and trainer.position.epoch <= config.training.epochs:
             scan_memory(trainer)
         stopped_by = trainer.run()
         together = True
@@ -214,9 +214,9 @@ def build_trainer(
         sampler,
         dataset,
         # a plain float: what it goes into (rates, sparsities) is written to checkpoints
-        float(sampler.index.duration.sum(dtype=float))
-        if data.languages
-        else about["train"]["seconds"],
+        about["train"]["seconds"]
+        if len(sampler.index) == about["train"]["cuts"] and not data.languages
+        else float(sampler.index.duration.sum(dtype=float)),
         {name: open_cuts(manifest_dir, data.corpus, name) for name in data.dev},
     )
     trainer = Trainer(config, model, training_data, ranks, folder)

@@ -1,7 +1,8 @@
 """The pruned transducer loss: the real joiner on a band of the lattice, and the gradient by hand.
 
-The logits (B, T, W, V) are the largest tensor of a training step. Nothing of their size is made
-beside them but their gradient: sums and exponentials go chunk by chunk.
+The logits (B, T, W, V) are the largest tensor of a training step. On a CPU nothing of their size is
+made beside them but their gradient: sums and exponentials go chunk by chunk. On a GPU, where many
+small kernels cost more than the memory, they go all at once, in float32.
 Source: Kuang et al. 2022 (arXiv 2206.13236), section 2.3.
 """
 
@@ -141,10 +142,7 @@ def _logit_gradient(logits: Tensor, grad: Tensor, target: Tensor, px: Tensor, py
 
 
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views (n, last) of contiguous tensors (..., last), a few rows at a time.
-
-    On a GPU all rows at once: there, many small kernels cost more than the memory.
-    """
+    """Views (n, last) of contiguous tensors (..., last), few rows at a time; on a GPU all."""
     flat = [tensor.flatten(0, -2) for tensor in tensors]
     rows = len(flat[0]) if flat[0].is_cuda else max(1, _CHUNK // flat[0].shape[1])
     return zip(*(tensor.split(rows) for tensor in flat), strict=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from asrprune.arguments import Parser
@@ -89,6 +90,17 @@ def test_ranks_leave_together(late, tmp_path):
     mp.spawn(leaving_main, (tmp_path, late), nprocs=3)
     times = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
     assert min(went for _, went in times) > max(came for came, _ in times)
+
+
+def test_a_rank_that_fails_does_not_wait_for_others_in_nccl(monkeypatch):
+    """They would wait for it, in a collective."""
+    left = []
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: left.append("destroyed"))
+    for backend, together, expected in (("nccl", False, []), ("gloo", False, ["destroyed"])):
+        monkeypatch.setattr(dist, "get_backend", lambda backend=backend: backend)
+        Ranks(1, 2, torch.device("cpu"), dist.HashStore()).leave(together)
+        assert left == expected
 
 
 def check_sums(ranks: Ranks) -> None:

@@ -7,7 +7,9 @@ import signal
 
 import pytest
 import torch
+from lhotse import CutSet
 
+from asrprune.corpus import batches
 from asrprune.corpus.batches import SpeechDataset
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
@@ -325,6 +327,19 @@ def test_a_dead_worker_is_one_message(make_trainer):
     trainer.data.dataset.__class__ = Dying
     with pytest.raises(UserError, match=r"a process that loads data died \(.*lower data.num_work"):
         trainer.run()
+
+
+def test_an_epoch_is_as_long_as_what_is_trained_on(make_trainer, monkeypatch):
+    """Without the cuts that have more symbols than frames, else its progress would never be 1."""
+    whole = make_trainer(loss__topology="modified").data
+    first = batches.alignable
+    monkeypatch.setattr(
+        batches, "alignable", lambda cuts, *words: CutSet.from_cuts(list(first(cuts, *words))[3:])
+    )
+    trainer = make_trainer(loss__topology="modified", training__epochs=1)
+    seconds = sum(cut.duration for cuts in iter_epoch(trainer) for cut in cuts)
+    assert seconds < whole.epoch_seconds - 1
+    assert trainer.data.epoch_seconds == pytest.approx(seconds, abs=0.01)
 
 
 def test_a_scan_of_memory_changes_nothing(make_trainer, tiny_corpus, monkeypatch):

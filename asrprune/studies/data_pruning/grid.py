@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from asrprune.config import Config, load_config
 from asrprune.data_pruning.options import DataPruningOptions
-from asrprune.data_pruning.plan import PRUNED, cycle_phase
+from asrprune.data_pruning.plan import PRUNED, phases
 from asrprune.studies.data_pruning.options import COMPRESSED, CONTROLS, FULL, DataStudyOptions
 from asrprune.studies.study import Cell
 
@@ -72,9 +72,3 @@ def compressed_epochs(config: Config, keep: float) -> int:
 def audio_share(options: DataPruningOptions, epochs: int, keep: float) -> float:
     """How much of the audio is seen if pruned cycles keep ``keep`` of it, and the others all."""
     return sum(keep if phase == PRUNED else 1.0 for phase in phases(options, epochs)) / epochs
-
-
-def phases(options: DataPruningOptions, epochs: int) -> list[str]:
-    """The phase of each epoch."""
-    cycles = -(-epochs // options.cycle)
-    return [cycle_phase(options, epoch // options.cycle, cycles) for epoch in range(epochs)]

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from asrprune.config import Config
-from asrprune.data_pruning.plan import PRUNED
+from asrprune.data_pruning.plan import PRUNED, phases
 from asrprune.data_pruning.record import read_record
 from asrprune.data_pruning.report import kept_over_time
-from asrprune.studies.data_pruning.grid import KeepCell, phases
+from asrprune.studies.data_pruning.grid import KeepCell
 from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.measured import (
     errors_of_set,
