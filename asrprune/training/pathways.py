@@ -261,7 +261,8 @@ class PathwaysMasking(Masking):
             name: block_scores(as_matrix(parameter.grad), self.bank.block)
             for name, parameter in self.bank.parameters().items()
         }
-        if not all(torch.isfinite(squares).all() for squares in found.values()):
+        finite = [squares.isfinite().all() for squares in found.values()]
+        if not torch.stack(finite).all():  # read from the device once
             return
         felt = self._felt.setdefault(self._language, {})
         for name, squares in found.items():
