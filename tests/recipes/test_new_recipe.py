@@ -67,6 +67,18 @@ def test_a_recipe_anywhere(place, project, tmp_path):
     assert (folder / "rehearsal" / "exp" / "conformer_tiny" / "averaged.pt").exists()
 
 
+@pytest.mark.parametrize("end", ["/", "//", "/.", "/x/.."])
+def test_a_folder_may_be_named_with_what_a_shell_adds(end, project):
+    message = new_recipe(project, "digits", "--dir", "my/recipe" + end)
+    folder = project.root / "my" / "recipe"
+    assert f"{folder} is a recipe for digits" in message and (folder / "run.sh").is_file()
+    assert [path.name for path in folder.parent.iterdir()] == ["recipe"]
+    before = sorted(project.root.rglob("*"))
+    told = new_recipe(project, "digits", "--dir", "my/recipe" + end, code=2)
+    assert f"{folder} is there already" in told
+    assert sorted(project.root.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
