@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prove exact resume on this machine: rehearse a recipe once undisturbed and once killed with SIGKILL
-# at random moments of every stage, and compare the averaged models (to the bit) and the scores.
+# at random moments of the stages from download to score, and compare the averaged models (to the bit)
+# and the scores. Search and export, which are only made when asked for, are not among them.
 #
 #   tools/kill_often.sh [--kills 20] [--seed 1] [--recipe egs/librispeech/ASR] [options of run.sh]
 #   tools/kill_often.sh --rehearsal-hours 0.1 training.epochs=3 training.checkpoint_interval=5

@@ -37,11 +37,12 @@ done
   fail "'$name' is no name for a corpus: it begins the names of files. Take two or more lower-case" \
     "letters, digits, - and _, such as my_corpus"
 folder=${folder:-$root/egs/$name/ASR}
+[[ $folder == /* ]] || folder=$PWD/$folder
+folder=$(realpath -ms -- "$folder") # ends in its name, not in / or /.
 [[ ! -e $folder && ! -L $folder ]] ||
   fail "$folder is there already. Choose another name, or another place with --dir, or remove it"
 
 mkdir -p "$(dirname "$folder")"
-folder=$(cd "$(dirname "$folder")" && pwd)/${folder##*/}
 copy=$(dirname "$folder")/.tmp-$$-${folder##*/} # renamed once it is whole
 trap 'rm -rf "$copy"' EXIT
 mkdir -p "$copy/conf" "$copy/local"

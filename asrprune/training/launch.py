@@ -1,6 +1,7 @@
 """Start the ranks of a training: on this machine, or on several of them.
 
-torchrun does it: it watches the ranks, and ends all of them when one has died.
+torchrun does it: it watches the ranks, and ends all of them when one has died. Told to end, ranks
+have longer here to save than it gives them.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 
 from asrprune.errors import UserError
 
+GRACE = 240  # seconds for a step and a checkpoint; tools/slurm.sh has five minutes before the end
 PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
 
 
@@ -63,6 +65,7 @@ def _start_ranks(launcher: list[str], world_size: int, words: Sequence[str]) -> 
     from torch.distributed.run import main as torchrun
 
     launcher = [*launcher, f"--nproc-per-node={world_size}"]
+    _give_ranks_time()
     try:
         torchrun([*launcher, "-m", "asrprune.cli", *words])
     except SignalException as error:  # passed on to the ranks, which have saved and ended
@@ -79,6 +82,22 @@ def _start_ranks(launcher: list[str], world_size: int, words: Sequence[str]) -> 
         )
         return 128 - failure.exitcode
     return 0
+
+
+def _give_ranks_time() -> None:
+    """Let torchrun kill ranks that it has told to end after GRACE seconds, not after its 30.
+
+    It has no option for that. Where a rank has failed, the others save nothing and have its 30.
+    """
+    from torch.distributed.launcher import api
+
+    class PatientAgent(api.LocalElasticAgent):
+        def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM) -> None:
+            if self._pcontext:
+                self._pcontext.close(death_sig, timeout=GRACE)
+            super()._shutdown(death_sig)
+
+    api.LocalElasticAgent = PatientAgent
 
 
 def _start_on_nodes(nodes: int, words: Sequence[str]) -> int:

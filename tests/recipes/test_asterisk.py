@@ -388,6 +388,33 @@ def test_languages_that_are_not_there(download, tmp_path):
     assert "asterisk-core-sounds-it. ./run.sh gets both" in download(unpacked, "es", "it")
 
 
+@pytest.mark.parametrize("folder", ["empty", "missing/download", "unpacked"])
+def test_a_folder_that_is_read_only(folder, texts, tmp_path, monkeypatch, capsys, caplog):
+    write_packages(tmp_path / "unpacked")
+    for name in ("empty", "missing"):
+        (tmp_path / name).mkdir()
+    program = importlib.import_module("get_packages")
+    monkeypatch.setattr(program, "TOOLS", ())  # as if apt-get were here
+    monkeypatch.setattr(sys, "argv", ["get_packages", folder, "it"])
+    monkeypatch.chdir(tmp_path)
+    everything = [tmp_path, *tmp_path.rglob("*")]
+    for path in everything:
+        path.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may write everywhere
+    try:
+        assert program.main() == 1
+    finally:
+        os.seteuid(user)
+        for path in everything:
+            path.chmod(0o755)
+    said = capsys.readouterr().err
+    assert said.startswith(f"get_packages: error: {folder} holds no manifest.jsonl, and no ")
+    assert "Debian's package asterisk-core-sounds-it." in said and said.count("\n") == 1
+    assert f"nothing can be added to {folder}: Permission denied" in caplog.text
+
+
 def test_packages_that_are_not_whole(download, tmp_path):
     root = write_packages(tmp_path / "unpacked")
     sounds = root / SOUNDS / VOICES["es"]

@@ -1,15 +1,10 @@
 """LibriSpeech's ``run.sh``, whole, with stand-ins for asrprune and lhotse."""
 
-import gzip
-import http.client
-import importlib
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
-import zlib
 from pathlib import Path
 
 import pytest
@@ -256,116 +251,6 @@ def test_a_linked_copy_of_the_corpus_is_taken_as_it_is(librispeech, tmp_path):
     (librispeech.folder / "download" / "LibriSpeech").symlink_to(copy)
     librispeech.run("--mini", "true")
     assert sorted(copy.rglob("*")) == before
-
-
-@pytest.fixture
-def download(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "egs" / "librispeech" / "ASR" / "local")
-    return importlib.import_module("download")
-
-
-@pytest.mark.parametrize("size", [0, 9])
-def test_a_failed_download_names_the_ways_out(size, download, tmp_path, monkeypatch, capsys):
-    archive = tmp_path / "dev-clean.tar.gz"
-
-    def fetch(*_):
-        archive.write_bytes(b"x" * size)
-        raise OSError("no network")
-
-    monkeypatch.setattr(download, "fetch", fetch)
-    assert run_download(download, monkeypatch, tmp_path, "dev-clean") == 1
-    error = capsys.readouterr().err
-    assert "dev-clean could not be downloaded: no network. Run the same command again" in error
-    if size:
-        assert f"remove {archive} and provide" in error
-        archive.unlink()
-    add_utterance(tmp_path / "LibriSpeech", "dev-clean")
-    assert download.main() == 0  # the copy is taken, and not replaced
-
-
-def run_download(download, monkeypatch, *words) -> int:
-    monkeypatch.setattr(sys, "argv", ["download", *map(str, words)])
-    return download.main()
-
-
-@pytest.fixture
-def archive(tmp_path, monkeypatch) -> Path:
-    """A whole archive of musan, which lhotse takes for just downloaded."""
-    source = tmp_path / "source" / "musan"
-    source.mkdir(parents=True)
-    (source / "noise.wav").write_bytes(os.urandom(50_000))
-    folder = tmp_path / "download"
-    folder.mkdir()
-    with tarfile.open(folder / "musan.tar.gz", "w:gz") as tar:
-        tar.add(source, "musan")
-    monkeypatch.setattr("lhotse.recipes.musan.resumable_download", lambda *_, **__: None)
-    return folder / "musan.tar.gz"
-
-
-DAMAGE = {
-    "cut off": lambda content: content[:-20_000],
-    "empty": lambda content: b"",
-    "another page": lambda content: b"<html>not found</html>",
-    "a false header": lambda content: content[:10] + b"x" * 20 + content[30:],
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_archive_is_one_message(damage, archive, download, monkeypatch, capsys):
-    content = archive.read_bytes()
-    archive.write_bytes(DAMAGE[damage](content))
-    assert run_download(download, monkeypatch, archive.parent, "musan") == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"download: error: {archive} is cut off or damaged (")
-    assert "Run the same command again" in error and f"remove {archive} first" in error
-    archive.write_bytes(content)
-    assert run_download(download, monkeypatch, archive.parent, "musan") == 0
-    assert (archive.parent / "musan" / "noise.wav").is_file()
-
-
-def test_what_is_half_unpacked_goes_with_its_archive(archive, download, monkeypatch, capsys):
-    archive.write_bytes(archive.read_bytes()[:-20_000])
-    (archive.parent / "musan").mkdir()  # by a run that was killed
-    assert run_download(download, monkeypatch, archive.parent, "musan") == 1
-    assert f"remove {archive} and {archive.parent / 'musan'} first" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("error", [zlib.error("false code"), gzip.BadGzipFile("CRC check failed")])
-def test_damage_in_the_middle_is_one_message(error, download, tmp_path, monkeypatch, capsys):
-    def fetch(*_):
-        raise error
-
-    monkeypatch.setattr(download, "fetch", fetch)
-    assert run_download(download, monkeypatch, tmp_path, "dev-clean") == 1
-    assert f"dev-clean.tar.gz is cut off or damaged ({error}). Run" in capsys.readouterr().err
-
-
-def test_a_connection_that_breaks_is_one_message(download, tmp_path, monkeypatch, capsys):
-    def fetch(*_):
-        raise http.client.IncompleteRead(b"abc", 7)
-
-    monkeypatch.setattr(download, "fetch", fetch)
-    assert run_download(download, monkeypatch, tmp_path, "dev-clean") == 1
-    error = capsys.readouterr().err
-    assert "dev-clean could not be downloaded: IncompleteRead(3 bytes read, 7 more" in error
-    assert "Run the same command again to go on" in error
-
-
-def test_a_split_that_is_none_is_named(download, tmp_path, monkeypatch, capsys):
-    assert run_download(download, monkeypatch, tmp_path, "dev-claen") == 1
-    error = capsys.readouterr().err
-    assert "error: dev-claen: there is no such split; there are" in error
-    assert "Run the same command again" not in error
-
-
-def test_a_split_being_unpacked_is_told_from_a_copy(download, tmp_path):
-    chapter = add_utterance(tmp_path / "LibriSpeech", "dev-clean")
-    assert download.is_there(tmp_path, "dev-clean")
-    (tmp_path / "dev-clean.tar.gz").touch()
-    assert not download.is_there(tmp_path, "dev-clean")
-    (chapter.parents[1] / ".completed").touch()
-    assert download.is_there(tmp_path, "dev-clean")
-    assert not download.is_there(tmp_path, "dev-other")
 
 
 def test_a_missing_configuration_is_found_at_once(librispeech):

@@ -4,17 +4,20 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from asrprune.corpus.ways_in.tables import read_table
 from tests.conftest import tone_speech
 from tests.recipes.conftest import Recipe
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "egs" / "TEMPLATE"
+SIZES = {"train": 24, "dev": 18, "test": 30}  # of the tables of write_takes
 
 
 @pytest.fixture
@@ -65,6 +68,18 @@ def test_a_recipe_anywhere(place, project, tmp_path):
     project.run("--rehearsal", "true")
     assert "asrprune decode" in project.commands()
     assert (folder / "rehearsal" / "exp" / "conformer_tiny" / "averaged.pt").exists()
+
+
+@pytest.mark.parametrize("end", ["/", "//", "/.", "/x/.."])
+def test_a_folder_may_be_named_with_what_a_shell_adds(end, project):
+    message = new_recipe(project, "digits", "--dir", "my/recipe" + end)
+    folder = project.root / "my" / "recipe"
+    assert f"{folder} is a recipe for digits" in message and (folder / "run.sh").is_file()
+    assert [path.name for path in folder.parent.iterdir()] == ["recipe"]
+    before = sorted(project.root.rglob("*"))
+    told = new_recipe(project, "digits", "--dir", "my/recipe" + end, code=2)
+    assert f"{folder} is there already" in told
+    assert sorted(project.root.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -142,6 +157,39 @@ def follow(guide: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
     )
 
 
+def as_on_github(folder: Path) -> None:
+    """Name the same takes as the corpus does at its source, where there is no list of them."""
+    (folder / "manifest.jsonl").unlink()
+    (folder / "recordings").mkdir()
+    for path in folder.rglob("*.flac"):
+        speaker, digit, take = path.stem.split("-")
+        path.rename(folder / "recordings" / f"{digit}_{speaker}_{int(take)}.wav")
+    shutil.rmtree(folder / "audio")
+
+
+def test_the_guide_lists_the_takes_as_a_list_has_them(tmp_path):
+    """The tables of both layouts have the same takes in the same order."""
+    write_takes(tmp_path / "fsdd")
+    step = blocks(TEMPLATE / "README.md")[2].replace("/my/fsdd", str(tmp_path / "fsdd"))
+    tables = []
+    for name in ("list", "github"):
+        (tmp_path / name).mkdir()
+        done = follow(step, tmp_path / name)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        download = tmp_path / name / "download"
+        tables.append(
+            [list(read_table(download / f"{split}.jsonl", tmp_path / "fsdd")) for split in SIZES]
+        )
+        if name == "list":
+            as_on_github(tmp_path / "fsdd")
+    words = {"a": "zero", "b": "one", "c": "two"}
+    for size, rows, others in zip(SIZES.values(), *tables, strict=True):
+        assert len(rows) == size
+        for row, other in zip(rows, others, strict=True):
+            assert (row.id, row.speaker) == (other.id, other.speaker)
+            assert words[row.text[0]] == other.text and Path(other.path).is_file()
+
+
 def test_the_guide_as_it_is_written(project, tmp_path):
     write_takes(tmp_path / "fsdd")
     first, *others = blocks(TEMPLATE / "README.md")
@@ -155,7 +203,7 @@ def test_the_guide_as_it_is_written(project, tmp_path):
     assert done.stdout.splitlines()[-1].startswith("%WER")
     download = project.root / "egs" / "digits" / "ASR" / "download"
     sizes = {path.stem: len(path.read_text().splitlines()) for path in download.iterdir()}
-    assert sizes == {"train": 24, "dev": 18, "test": 30}
+    assert sizes == SIZES
     assert "--min-duration 0.1 --max-duration 30" in project.log.read_text()
     assert project.commands().count("asrprune validate") == 2  # of the rehearsal, and of the corpus
 

@@ -24,7 +24,7 @@ from asrprune.training.train import build_trainer, read_statistics
 from asrprune.training.trainer import Position
 from tests.conftest import tiny_config
 from tests.samplers import stock_sampler
-from tests.training.command import assert_same, make_command, shake
+from tests.training.command import ROOT, assert_same, make_command, run_python, shake
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -228,6 +228,42 @@ def test_world_size_trains_and_stops_and_goes_on(tiny_corpus, tmp_path):
     assert done.returncode == 1
     assert "birds_cuts_train.jsonl.gz does not exist" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# a launcher whose torchrun gives its ranks one second, and asrprune those of its first word
+IMPATIENT = """
+import sys
+from torch.distributed.elastic.multiprocessing import PContext
+from asrprune import cli
+from asrprune.training import launch
+
+PContext.close.__defaults__ = (None, 1)
+launch.GRACE = int(sys.argv.pop(1))
+sys.exit(cli.main())
+"""
+# a step in which the launcher is told twice to stop, as some batch systems do
+SLOW = INTERRUPTING.replace("import os, signal", "import os, signal, time").replace(
+    '            os.kill(os.getppid(), int(os.environ["SEND"]))\n',
+    "            for _ in range(2):\n"
+    "                os.kill(os.getppid(), signal.SIGTERM)\n"
+    "                time.sleep(2.5)\n",
+)
+
+
+@pytest.mark.parametrize("grace, saved", [(60, True), (1, False)])
+def test_ranks_that_are_told_to_end_have_time_to_save(grace, saved, tiny_corpus, tmp_path):
+    """More of it than torchrun gives them, and not for ever."""
+    (tmp_path / "users_encoder.py").write_text(SLOW)
+    options = {"model__encoder": "users_encoder:interrupting"}
+    command = make_command(
+        tmp_path, tiny_corpus, training__checkpoint_interval=100, data__num_workers=1, **options
+    )
+    words = command.words("--world-size", 2)
+    done = run_python("-c", IMPATIENT, str(grace), *words, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert len(command.names("checkpoint")) == int(saved), done.stderr
+    assert done.stderr.count("interrupted: saved checkpoint-") == int(saved)
+    assert ("forcefully exiting" in done.stderr) != saved
 
 
 def test_a_rank_that_is_killed(tiny_corpus, tmp_path):

@@ -78,13 +78,17 @@ def is_ours(folder: Path) -> bool:
 
 
 def fetch(folder: Path, languages: Sequence[str]) -> None:
-    """Get the packages of languages and unpack them.
+    """Get the packages of languages and unpack them, if anything can be added to the folder.
 
     :raises UserError: that fails, or another process does it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = open_locked(folder / ".lock", f"{folder} is being filled by another process")
+    except OSError as error:  # read-only; what it lacks is said next
+        log.warning("nothing can be added to %s: %s", folder, error.strerror)
+        return
     work = folder.resolve() / ".part"
-    with open_locked(folder / ".lock", f"{folder} is being filled by another process"):
+    with lock:
         for language in languages:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()

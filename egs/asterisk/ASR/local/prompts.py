@@ -199,9 +199,9 @@ def ways_out(root: Path, language: str) -> str:
             "download"
         )
     return (
-        "./run.sh gets both packages where there is apt-get; else take them from "
-        f"packages.debian.org and unpack them (dpkg-deb -x PACKAGE.deb {root}), or leave "
-        f"{language} out with --langs"
+        f"./run.sh gets both packages if there is apt-get and {root} can be written; else take "
+        f"them from packages.debian.org and unpack them (dpkg-deb -x PACKAGE.deb {root}), or "
+        f"leave {language} out with --langs"
     )
 
 
