@@ -25,6 +25,7 @@ FILTERS = {
 HELD_OUT = {"held-out": "a cut of an evaluation set too"}
 DEFECTS = {
     "duplicate-id": "the id of an earlier cut",
+    "id-taken": "the id of an evaluation cut, which has other audio",
     "supervisions": "not exactly one supervision",
     "duration": "no positive duration",
     "empty-text": "an empty transcript",

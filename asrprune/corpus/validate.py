@@ -11,6 +11,7 @@ listed, and an error only when it is more than a tenth (or the admitted share).
 
 import argparse
 import contextlib
+import json
 import logging
 import math
 import tempfile
@@ -33,7 +34,13 @@ from asrprune.corpus.checks import (
     check_manifest,
 )
 from asrprune.corpus.fbank import cuts_path, unreadable_path
-from asrprune.corpus.manifests import parse_line, read_lines, write_lines
+from asrprune.corpus.manifests import (
+    parse_line,
+    read_lines,
+    same_audio,
+    source_of,
+    write_lines,
+)
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.statistics import CutStatistics, duration_bins, table
 from asrprune.data_pruning.index import utterance_id
@@ -45,6 +52,8 @@ from asrprune.randomness import key_to_seed
 PART = 500  # cuts whose features one worker reads at a time
 MADE_BY = "stage 2 (features)"
 FILTERED = 0.1  # share of training cuts that filters may leave out without being asked
+
+HeldOut = Mapping[str, tuple[str, str]]  # id of an utterance -> set that it is for, its audio
 
 log = logging.getLogger(__name__)
 
@@ -157,14 +166,18 @@ def main(args: argparse.Namespace) -> None:
             check_set(args, empty_set(split), [split], Limits())
             for split in dict.fromkeys(args.eval)
         ]
-        held_out: dict[str, str] = {}
+        held_out: HeldOut = {}
         for checked in evaluation:
             if checked.name in args.train:  # asked for by name, as to see a model learn by heart
                 log.warning(
                     "%s is trained on and tested on: its error rates say nothing", checked.name
                 )
             else:
-                held_out |= dict.fromkeys(map(utterance_id, checked.valid.ids), checked.name)
+                cuts = map(json.loads, checked.valid.lines())
+                held_out |= {
+                    utterance_id(cut["id"]): (checked.name, source_of(cut.get("recording")))
+                    for cut in cuts
+                }
         train = check_set(args, empty_set("train"), args.train, training_limits(args), held_out)
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
         write_rejections(listed, [train, *evaluation])
@@ -188,12 +201,11 @@ def check_set(
     result: CheckedSet,
     splits: list[str],
     limits: Limits,
-    held_out: Mapping[str, str] | None = None,
+    held_out: HeldOut | None = None,
 ) -> CheckedSet:
     """Check the cuts of some splits as one set; returns ``result``, filled.
 
-    :param held_out: ids of utterances that must not be in it, nor copies of them, and what they
-        are for.
+    :param held_out: the utterances that must not be in it, nor copies of them.
     :raises UserError: a manifest or an archive is missing or damaged.
     """
     for split in splits:
@@ -222,9 +234,7 @@ def _unreadable(args: argparse.Namespace, split: str) -> Iterator[Rejection]:
             yield Rejection(split, cut_id, "unreadable-audio", f"{file}: {reason}")
 
 
-def _parts(
-    paths: dict[str, Path], limits: Limits, held_out: Mapping[str, str]
-) -> Iterator[list[Checked]]:
+def _parts(paths: dict[str, Path], limits: Limits, held_out: HeldOut) -> Iterator[list[Checked]]:
     """The cuts in fixed parts, with what their manifest lines tell checked."""
     seen: set[str] = set()
     part: list[Checked] = []
@@ -236,7 +246,11 @@ def _parts(
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)
             if used := held_out.get(utterance_id(checked.id)):
-                checked.reject("held-out", used)
+                name, source = used
+                mine = source_of(cut.get("recording"))
+                if mine and source and not same_audio(mine, source):
+                    checked.reject("id-taken", f"{mine}; in {name}: {source}")
+                checked.reject("held-out", name)
             part.append(check_manifest(checked, cut, limits))
             if len(part) == PART:
                 yield part
@@ -271,6 +285,8 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
             "Delete that archive and the split's <corpus>_cuts_<split>.jsonl.gz beside its folder, "
             "and run stage 2 (features), which makes only what is missing"
             if first.reason in OF_FEATURES
+            else "Give every utterance of the corpus an id of its own, and run again from stage 1"
+            if first.reason == "id-taken"
             else "Mend the corpus and run again from stage 1"
         )
         raise UserError(
@@ -296,6 +312,15 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
             f"{_how_many(filtered, checked)} left out ({_reasons(filtered)}); {listed} lists them. "
             f"Most are {FILTERS[most]}: change that, or admit it with "
             f"--allow-rejected {_round_up(len(filtered) / checked.total)}"
+        )
+    if held_out:
+        log.warning(
+            "%d cuts of train are of utterances that are tested on as well, such as %s, of %s, and "
+            "are NOT trained on; %s lists them",
+            len(held_out),
+            held_out[0].id,
+            held_out[0].detail,
+            listed,
         )
     if checked.rejections:
         quiet = checked.name == "train" and not defects and not held_out

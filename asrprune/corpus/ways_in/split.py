@@ -9,11 +9,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from asrprune.corpus.manifests import to_line, write_lines
+from asrprune.corpus.manifests import same_audio, source_of, to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.ways_in.utterance import Utterance, clean
 from asrprune.errors import UserError
@@ -31,6 +31,14 @@ EMPTY = "empty-text"
 log = logging.getLogger(__name__)
 
 
+class Used(NamedTuple):
+    """Whose an id is."""
+
+    split: str
+    where: str
+    source: str  # of its audio
+
+
 @dataclass(frozen=True)
 class Options:
     """What every way in is told; see ``asrprune manifests --help``."""
@@ -42,6 +50,7 @@ class Options:
     longest: float = 300.0  # seconds
     audio_dir: Path | None = None
     jobs: int = 1
+    used: dict[str, Used] = field(default_factory=dict)  # id -> in the splits that were written
 
     def path(self, kind: str, split: str) -> Path:
         """A manifest's place; ``kind`` is recordings, supervisions or cuts."""
@@ -80,7 +89,7 @@ def write_utterances(
     :param cut: how such a corpus tells where utterances begin and end, for a message.
     :raises UserError: see :func:`write_entries`.
     """
-    known = list(utterances)
+    known = [_told_apart(utterance, options, split) for utterance in utterances]
     paths = list(dict.fromkeys(u.path for u in known if not u.left_out))
     parts = [paths[start : start + PART] for start in range(0, len(paths), PART)]
     jobs = min(options.jobs, -(-len(parts) // 4))  # starting a process takes seconds
@@ -97,6 +106,18 @@ def write_utterances(
             several,
         )
     write_entries(options, split, (entry(u, audio.get(u.path, Audio())) for u in known), cut)
+
+
+def _told_apart(utterance: Utterance, options: Options, split: str) -> Utterance:
+    """The split's name is put in front of an id made of a path that another split's file has.
+
+    ``train/metadata.csv`` and ``test/metadata.csv`` often have a ``0000.wav`` each. What is one
+    file in both keeps its id, by which stage 3 sees that it is not to be trained on.
+    """
+    used = options.used.get(utterance.id)
+    if utterance.named or used is None or same_audio(used.source, utterance.path):
+        return utterance
+    return replace(utterance, id=f"{split}-{utterance.id}")
 
 
 def probe_all(paths: list[str], advance: Callable[[int], None]) -> list[Audio]:
@@ -227,6 +248,7 @@ class Counted:
             if item.reason:
                 self.left_out.append(item)
             else:
+                self._claim(item)
                 self.kept += 1
                 yield item
 
@@ -245,6 +267,18 @@ class Counted:
                 f"Say where its utterances are ({self.cut}), or raise --longest"
             )
         return item
+
+    def _claim(self, item: Entry) -> None:
+        """An id is that of one recording in the whole corpus: by it stage 3 holds out test sets."""
+        source = source_of(item.recording)
+        used = self.options.used.setdefault(item.id, Used(self.split, item.where, source))
+        if source and used.source and not same_audio(used.source, source):
+            raise UserError(
+                f"{item.where}: the id {item.id!r} is that of another file in {used.split}: here "
+                f"{source}, there {used.source} ({used.where}). Give every utterance of the corpus "
+                "an id of its own, such as one with the split's name in front; tables without the "
+                "column 'id' get ids made of the paths"
+            )
 
     def judge(self) -> None:
         """:raises UserError: something was left out that must not be, or nothing is left."""
