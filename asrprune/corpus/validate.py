@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from asrprune.arguments import share
 from asrprune.corpus.checks import (
+    COMPUTE_ANEW,
     DEFECTS,
     FILTERS,
     HELD_OUT,
@@ -33,7 +34,7 @@ from asrprune.corpus.checks import (
     check_features,
     check_manifest,
 )
-from asrprune.corpus.fbank import cuts_path, unreadable_path
+from asrprune.corpus.fbank import archives_path, cuts_path, unreadable_path
 from asrprune.corpus.manifests import (
     parse_line,
     read_lines,
@@ -66,6 +67,7 @@ class Rejection:
     id: str
     reason: str
     detail: str
+    given: bool = False  # its features came with the cuts: they are not ours to delete
 
 
 class CutFile:
@@ -114,8 +116,9 @@ class CheckedSet:
         """Sort a checked cut where it belongs."""
         self.languages[checked.language] += 1
         if checked.reason:
+            given = checked.reason in OF_FEATURES and checked.given
             self.rejections.append(
-                Rejection(checked.split, checked.id, checked.reason, checked.detail)
+                Rejection(checked.split, checked.id, checked.reason, checked.detail, given)
             )
         else:
             self.left.add(checked.language)
@@ -215,7 +218,7 @@ def check_set(
     jobs = min(args.jobs, -(-count // (10 * PART)))  # starting a process takes seconds
     with progress_bar(count, f"checking {result.name}") as bar:
         for part, found in run_parts(
-            check_features, _parts(paths, limits, held_out or {}), jobs, bar
+            check_features, _parts(args.corpus, paths, limits, held_out or {}), jobs, bar
         ):
             for index, reason, detail in found.verdicts:
                 part[index].reject(reason, detail)
@@ -234,14 +237,17 @@ def _unreadable(args: argparse.Namespace, split: str) -> Iterator[Rejection]:
             yield Rejection(split, cut_id, "unreadable-audio", f"{file}: {reason}")
 
 
-def _parts(paths: dict[str, Path], limits: Limits, held_out: HeldOut) -> Iterator[list[Checked]]:
+def _parts(
+    corpus: str, paths: dict[str, Path], limits: Limits, held_out: HeldOut
+) -> Iterator[list[Checked]]:
     """The cuts in fixed parts, with what their manifest lines tell checked."""
     seen: set[str] = set()
     part: list[Checked] = []
     for split, path in paths.items():
+        archives = str(archives_path(path.parent, corpus, split))
         for number, line in enumerate(read_lines(path, MADE_BY), 1):
             cut = parse_line(line, path, number)
-            checked = Checked(split, line, cut["id"])
+            checked = Checked(split, line, cut["id"], archives=archives)
             if checked.id in seen:
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)
@@ -281,18 +287,10 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
     filtered = [rejection for rejection in checked.rejections if rejection.reason in FILTERS]
     if len(defects) > allowed * checked.total:
         first = defects[0]
-        mend = (
-            "Delete that archive and the split's <corpus>_cuts_<split>.jsonl.gz beside its folder, "
-            "and run stage 2 (features), which makes only what is missing"
-            if first.reason in OF_FEATURES
-            else "Give every utterance of the corpus an id of its own, and run again from stage 1"
-            if first.reason == "id-taken"
-            else "Mend the corpus and run again from stage 1"
-        )
         raise UserError(
             f"{_how_many(defects, checked)} defective ({_reasons(defects)}). The first is "
-            f"{first.id}: {DEFECTS[first.reason]} ({first.detail}); {listed} lists all. {mend}, "
-            "or go on without these cuts: "
+            f"{first.id}: {DEFECTS[first.reason]} ({first.detail}); {listed} lists all. "
+            f"{_mend(first)}, or go on without these cuts: "
             f"--allow-rejected {_round_up(len(defects) / checked.total)}"
         )
     if not checked.valid.ids:
@@ -328,6 +326,20 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
         consequence = "" if checked.name == "train" else ", which changes its error rates"
         what = _how_many(checked.rejections, checked)
         log.log(level, "%s left out%s (%s)", what, consequence, _reasons(checked.rejections))
+
+
+def _mend(defect: Rejection) -> str:
+    """The way out of a defect."""
+    if defect.given:
+        return COMPUTE_ANEW
+    if defect.reason in OF_FEATURES:
+        return (
+            "Delete that archive and the split's <corpus>_cuts_<split>.jsonl.gz beside its folder, "
+            "and run stage 2 (features), which makes only what is missing"
+        )
+    if defect.reason == "id-taken":
+        return "Give every utterance of the corpus an id of its own, and run again from stage 1"
+    return "Mend the corpus and run again from stage 1"
 
 
 def _how_many(rejections: list[Rejection], checked: CheckedSet) -> str:
