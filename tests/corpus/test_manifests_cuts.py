@@ -261,6 +261,16 @@ def test_a_mistake_is_one_message(mistake, cuts, way_in):
         way_in("cuts", cuts(edit))
 
 
+@pytest.mark.parametrize("ignore", ["true", "false"])
+def test_commands_are_refused_and_not_run(ignore, cuts, way_in):
+    source = {"type": "command", "channels": [0], "source": "touch ran; cat audio/train-01.flac"}
+    path = cuts(lambda cut: cut["recording"].update(sources=[source]), first=1)
+    message = "line 2: train-01: 'touch ran; .* is a command, and commands in files are not run"
+    with pytest.raises(UserError, match=message):
+        way_in("cuts", path, "--ignore-features", ignore)
+    assert not Path("ran").exists() and not list(Path("out").iterdir())
+
+
 def test_files_that_are_missing_or_damaged(cuts, way_in):
     with pytest.raises(UserError, match="none.jsonl.gz does not exist"):
         way_in("cuts", "none.jsonl.gz")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from asrprune.corpus.ways_in.paths import find_base
+from asrprune.corpus.ways_in.paths import command_refused, find_base
 from asrprune.corpus.ways_in.utterance import Utterance, utterance_of
 from asrprune.errors import UserError
 
@@ -94,10 +94,7 @@ def _refuse_commands(path: str, where: str) -> None:
             "to files (wav-copy) and name these"
         )
     if path.endswith("|") or path.startswith("|"):
-        raise UserError(
-            f"{where}: {path!r} is a command, and commands in files are not run here. Run it once, "
-            "with its output in a file (for Kaldi: utils/data/... or wav-copy), and name that file"
-        )
+        raise command_refused(path, where)
 
 
 def _segment(rest: str, where: str) -> tuple[str, float, float | None]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from asrprune.corpus.manifests import same_audio, source_of, to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.corpus.ways_in.paths import command_refused
 from asrprune.corpus.ways_in.utterance import Utterance, clean
 from asrprune.errors import UserError
 from asrprune.files import write_text
@@ -255,6 +256,9 @@ class Counted:
     def _judged(self, item: Entry) -> Entry:
         if item.reason:
             return item
+        for source in item.recording.get("sources") or []:
+            if source.get("type") == "command":
+                raise command_refused(str(source.get("source")), f"{item.where}: {item.id}")
         if not isinstance(item.supervision.get("duration"), int | float):
             raise UserError(f"{item.where}: the supervision of {item.id} has no duration")
         item.supervision["text"] = clean(item.supervision.get("text") or "")
