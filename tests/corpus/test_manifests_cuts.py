@@ -74,6 +74,23 @@ def test_cuts_with_recordings_alone_get_features(cuts, way_in, compressed, caplo
         np.testing.assert_allclose(new.load_features(), old.load_features())
 
 
+@pytest.mark.parametrize("ignore", ["true", "false"])
+def test_numbers_as_ids_become_strings(ignore, cuts, way_in):
+    def numbered(cut):
+        number = int(cut["id"][-2:])
+        cut.update(id=number)
+        cut["recording"].update(id=number)
+        cut["supervisions"][0].update(id=number, recording_id=number)
+
+    way_in("cuts", cuts(numbered), "--ignore-features", ignore)
+    found = list(taken())
+    assert [cut.id for cut in found] == ["0", "1", "2"]
+    assert [cut.supervisions[0].id for cut in found] == ["0", "1", "2"]
+    assert [cut.recording.id for cut in found] == ["0", "1", "2"]
+    validated()
+    assert len(CutSet.from_file("valid/c_cuts_train.jsonl.gz")) == len(TEXTS)
+
+
 def test_a_part_of_a_recording_stays_that_part(cuts, way_in):
     def later(cut):
         without_features(cut)
@@ -250,6 +267,7 @@ MISTAKES = {
         "line 1: the supervision of train-00 has no duration",
     ),
     "id": (lambda cut: cut.update(id="x"), "line 2: the id 'x' is that of .*line 1 too"),
+    "list as id": (lambda cut: cut.update(id=["x"]), r"line 1: \['x'\] is no id; ids are strings"),
     "no id": (lambda cut: cut.pop("id"), "line 1: no manifest entry"),
 }
 

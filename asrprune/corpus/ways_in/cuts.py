@@ -14,6 +14,7 @@ from asrprune.corpus.audio import FEATURES, FRAMES_OFF
 from asrprune.corpus.manifests import parse_line
 from asrprune.corpus.ways_in.paths import find_base
 from asrprune.corpus.ways_in.split import Entry, Options, write_entries
+from asrprune.corpus.ways_in.utterance import id_of
 from asrprune.errors import UserError
 
 CUT = "lhotse cut trim-to-supervisions makes a cut of each"
@@ -70,6 +71,7 @@ def read(path: Path) -> Iterator[tuple[str, Cut]]:
 
 
 def _check(cut: Cut, where: str) -> None:
+    cut["id"] = id_of(cut["id"], where)
     kind = cut.get("type", "MonoCut" if "supervisions" in cut else "no cut")
     if kind != "MonoCut":
         raise UserError(

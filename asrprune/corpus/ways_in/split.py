@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from asrprune.corpus.manifests import same_audio, source_of, to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.ways_in.paths import command_refused
-from asrprune.corpus.ways_in.utterance import Utterance, clean
+from asrprune.corpus.ways_in.utterance import Utterance, clean, id_of
 from asrprune.errors import UserError
 from asrprune.files import write_text
 
@@ -219,7 +219,8 @@ def write_entries(
                 out["recordings"].write(to_line(good.recording))
             out["supervisions"].write(to_line(good.supervision))
             if with_cuts:
-                good.cut["supervisions"][0]["text"] = good.supervision["text"]
+                same = ("id", "recording_id", "text")
+                good.cut["supervisions"][0] |= {key: good.supervision[key] for key in same}
                 out["cuts"].write(to_line(good.cut))
             seconds += good.supervision["duration"]
         counted.judge()
@@ -259,6 +260,10 @@ class Counted:
         for source in item.recording.get("sources") or []:
             if source.get("type") == "command":
                 raise command_refused(str(source.get("source")), f"{item.where}: {item.id}")
+        item.supervision["id"] = item.id
+        if item.recording:
+            ident = id_of(item.recording["id"], item.where)
+            item.recording["id"] = item.supervision["recording_id"] = ident
         if not isinstance(item.supervision.get("duration"), int | float):
             raise UserError(f"{item.where}: the supervision of {item.id} has no duration")
         item.supervision["text"] = clean(item.supervision.get("text") or "")

@@ -104,6 +104,16 @@ def utterance_of(
     )
 
 
+def id_of(value: Any, where: str) -> str:
+    """An id of a manifest as a string: lhotse's are strings, other tools write numbers.
+
+    :raises UserError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UserError(f"{where}: {value!r} is no id; ids are strings")
+    return str(value)
+
+
 def clean(text: str) -> str:
     """A text in Unicode's NFC, words apart by one space. Its letters stay as they are."""
     return " ".join(unicodedata.normalize("NFC", text).split())
