@@ -44,6 +44,14 @@ def test_whole_recordings(way_in):
     assert [s["audio"]["sampling_rate"] for s in found.values()] == [8000, 16000]
 
 
+@pytest.mark.parametrize("files, count", [(FILES, 2), (SEGMENTS, 3)])
+def test_a_byte_order_mark_is_no_part_of_an_id(files, count, way_in):
+    expected = way_in("kaldi", data_dir(**files))
+    marked = {name: "\ufeff" + content for name, content in {**FILES, **files}.items()}
+    assert way_in("kaldi", data_dir(**marked)) == expected
+    assert len(expected) == count
+
+
 def test_segments(way_in):
     found = way_in("kaldi", data_dir(**SEGMENTS))
     assert {key: (s["text"], s["start"], s["duration"]) for key, s in found.items()} == {

@@ -69,7 +69,7 @@ def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
     lines: Lines = {}
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         try:
-            words = line.decode("utf-8").strip().split(maxsplit=1)
+            words = line.decode("utf-8-sig" if number == 1 else "utf-8").strip().split(maxsplit=1)
         except UnicodeDecodeError as error:
             raise UserError(f"{path}, line {number} is not UTF-8; convert it first") from error
         if not words:
