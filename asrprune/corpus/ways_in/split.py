@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from asrprune.corpus.manifests import same_audio, source_of, to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.ways_in.paths import command_refused
-from asrprune.corpus.ways_in.utterance import Utterance, clean, id_of
+from asrprune.corpus.ways_in.utterance import EMPTY, Utterance, clean, id_of
 from asrprune.errors import UserError
 from asrprune.files import write_text
 
@@ -27,7 +27,6 @@ BAD_AUDIO = {
     "outside": "the utterance starts after the end of the file",
     "no-channel": "the file has no such channel",
 }
-EMPTY = "empty-text"
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ COLUMNS = {
     "channel": ("channel",),
 }
 NEEDED = ("path", "text")
+EMPTY = "empty-text"  # a reason to leave an utterance out
 
 
 @dataclass(frozen=True)
