@@ -28,7 +28,7 @@ from asrprune.arguments import Parser, share
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.environment import usable_cores
-from asrprune.errors import UserError
+from asrprune.errors import UserError, told
 from asrprune.files import write_text
 
 CORPUS = "commonvoice"  # the first word of the manifests' names
@@ -87,8 +87,10 @@ def main() -> int:
     try:
         for name in args.tables:
             prepare(args, name)
-    except UserError as error:
-        sys.stderr.write(f"prepare: error: {error}\n")
+    except (UserError, OSError) as error:
+        if not (message := told(error)):
+            raise
+        sys.stderr.write(f"prepare: error: {message}\n")
         return 1
     return 0
 
