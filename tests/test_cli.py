@@ -10,7 +10,6 @@ from asrprune import cli
 from asrprune.arguments import Parser, true_or_false
 from asrprune.errors import UserError, nearest
 
-
 WHERE = "ASRPRUNE_LOG=DEBUG shows where"
 
 
