@@ -208,7 +208,7 @@ def audio_file(cut: MonoCut) -> str:
 
 
 def _check_source(recording: Recording) -> None:
-    """lhotse pads what is up to 25 ms too short; a lossless file that is too short is damaged.
+    """lhotse pads what is half a second too short, or less; a lossless file that is, is damaged.
 
     A FLAC header tells what was promised, but libsndfile decodes no FLAC file that is cut off; the
     number in a WAV header is checked against the size by libsndfile.

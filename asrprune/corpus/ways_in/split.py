@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from asrprune.corpus.header import NO_LENGTH, NoLength, read_header
 from asrprune.corpus.manifests import same_audio, source_of, to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.ways_in.paths import command_refused
@@ -24,6 +25,7 @@ PART = 500  # files whose headers one worker reads at a time
 BAD_AUDIO = {
     "missing-audio": "the file does not exist",
     "undecodable": "the file cannot be decoded",
+    "no-length": NO_LENGTH,
     "outside": "the utterance starts after the end of the file",
     "no-channel": "the file has no such channel",
 }
@@ -136,8 +138,10 @@ def probe(path: str) -> Audio:
     if not os.path.isfile(path):
         return Audio(reason="missing-audio", detail=path)
     try:
-        found = soundfile.info(path)
-        rate, frames, channels = found.samplerate, found.frames, found.channels
+        found = read_header(path)
+        rate, frames, channels = found.rate, found.frames, found.channels
+    except NoLength as error:
+        return Audio(reason="no-length", detail=f"{path}: {error}")
     except soundfile.LibsndfileError:
         import lhotse.audio
 
