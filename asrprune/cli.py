@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from asrprune.arguments import Parser
-from asrprune.errors import UserError, nearest
+from asrprune.errors import UserError, nearest, told
 
 # verb -> (module, one line of help); a module is imported only when its verb is called
 VERBS = {
@@ -69,8 +69,13 @@ def main(argv: list[str] | None = None) -> int:
     module.add_arguments(parser)
     try:
         return module.main(parser.parse_args(rest)) or 0
-    except UserError as error:
-        sys.stderr.write(f"asrprune {verb}: error: {error}\n")
+    except (UserError, OSError) as error:
+        if not (message := told(error)):
+            raise
+        if isinstance(error, OSError):  # which may be a mistake of ours
+            logging.getLogger(__name__).debug("where it came from", exc_info=True)
+            message += " (ASRPRUNE_LOG=DEBUG shows where)"
+        sys.stderr.write(f"asrprune {verb}: error: {message}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"asrprune {verb}: interrupted; the same command goes on from here\n")

@@ -1,6 +1,5 @@
 """Files that are either whole or absent: written beside, flushed, renamed. And locked ones."""
 
-import errno
 import fcntl
 import json
 import os
@@ -10,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from asrprune.errors import UserError
+from asrprune.errors import NO_ROOM, UserError
 
 # in the names of temporary files: a shared folder holds those of other machines too
 _HOST = "".join(filter(str.isalnum, socket.gethostname())) or "host"
-_NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 @contextmanager
@@ -65,7 +63,7 @@ def explain_full_disk(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise UserError(
             f"cannot write {path}: {os.strerror(error.errno)}. Nothing half-written was left; "

@@ -1,6 +1,7 @@
 """The command line: verbs, options and exit statuses."""
 
 import argparse
+import errno
 import sys
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from asrprune import cli
 from asrprune.arguments import Parser, true_or_false
 from asrprune.errors import UserError, nearest
+
+WHERE = "ASRPRUNE_LOG=DEBUG shows where"
 
 
 @pytest.fixture
@@ -66,6 +69,47 @@ def test_errors_for_the_user_have_no_traceback(verb, capsys):
     verb(fail)
     assert cli.main(["doctor"]) == 1
     assert capsys.readouterr().err == "asrprune doctor: error: the file is missing\n"
+
+
+def test_errors_of_files_have_no_traceback(verb, tmp_path, capsys):
+    """Root may read every file, but no folder as one."""
+
+    def failing(path):
+        return lambda args: open(path)
+
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "x", "No such file or dir")):
+        verb(failing(path))
+        assert cli.main(["doctor"]) == 1
+        assert capsys.readouterr().err.startswith(f"asrprune doctor: error: {path}: {reason}")
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "a.tsv"), "a.tsv: Permission denied"),
+        (OSError(errno.EXDEV, "Cross-device link", "a", None, "b"), "a -> b: Cross-device link"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write: No space left on device"),
+    ],
+)
+def test_errors_of_the_system_are_one_message(error, message, verb, capsys, caplog):
+    def fail(args):
+        raise error
+
+    verb(fail)
+    caplog.set_level("DEBUG")
+    assert cli.main(["doctor"]) == 1
+    assert caplog.records[-1].exc_info[1] is error
+    assert capsys.readouterr().err == f"asrprune doctor: error: {message} ({WHERE})\n"
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("odd")])
+def test_errors_of_no_file_are_not_hidden(error, verb):
+    def fail(args):
+        raise error
+
+    verb(fail)
+    with pytest.raises(type(error)):
+        cli.main(["doctor"])
 
 
 def test_bugs_have_one(verb):

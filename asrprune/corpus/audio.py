@@ -35,6 +35,7 @@ FEATURES: dict[str, Any] = {
     "dither": 0.0,
     "snip_edges": False,
 }
+FRAMES_OFF = 2  # that stored features may be off their duration; Kaldi's snip_edges=true are
 WINDOW = 400  # samples that the first frame is made of
 LOSSLESS = (".flac", ".wav")  # here the header knows the number of samples exactly
 
@@ -207,7 +208,7 @@ def audio_file(cut: MonoCut) -> str:
 
 
 def _check_source(recording: Recording) -> None:
-    """lhotse pads what is up to 25 ms too short; a lossless file that is too short is damaged.
+    """lhotse pads what is half a second too short, or less; a lossless file that is, is damaged.
 
     A FLAC header tells what was promised, but libsndfile decodes no FLAC file that is cut off; the
     number in a WAV header is checked against the size by libsndfile.

@@ -5,6 +5,7 @@
 """
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from lhotse import Features
 from lhotse.utils import compute_num_frames
 
+from asrprune.corpus.audio import FRAMES_OFF
 from asrprune.errors import UserError
 
 # reason -> what it says; the order is that of the checks
@@ -25,6 +27,7 @@ FILTERS = {
 HELD_OUT = {"held-out": "a cut of an evaluation set too"}
 DEFECTS = {
     "duplicate-id": "the id of an earlier cut",
+    "id-taken": "the id of an evaluation cut, which has other audio",
     "supervisions": "not exactly one supervision",
     "duration": "no positive duration",
     "empty-text": "an empty transcript",
@@ -37,6 +40,10 @@ DEFECTS = {
 }
 # defects that lie in the feature archives: computing these again mends them
 OF_FEATURES = ("frames", "unreadable-features", "not-finite")
+COMPUTE_ANEW = (
+    "These features came with the cuts and stay as they are: mend them, or have others computed "
+    "from the recordings with --ignore-features true (of run.sh, stage 1)"
+)
 
 
 @dataclass
@@ -51,6 +58,7 @@ class Checked:
     speaker: str = ""
     language: str = ""
     features: dict[str, Any] | None = None
+    archives: str = ""  # the folder of those that stage 2 makes of the split
     reason: str = ""  # empty: valid
     detail: str = ""
 
@@ -59,6 +67,12 @@ class Checked:
         if not self.reason:
             self.reason, self.detail = reason, " ".join(detail.split())
         return self
+
+    @property
+    def given(self) -> bool:
+        """Whether its features are somebody's own, which came with the cuts."""
+        folder = os.path.dirname(self.features["storage_path"]) if self.features else ""
+        return bool(folder) and os.path.realpath(folder) != os.path.realpath(self.archives)
 
 
 @dataclass
@@ -98,7 +112,7 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
         return checked.reject("no-features", "none in the manifest")
     found = features["num_frames"]
     expected = compute_num_frames(duration, features["frame_shift"], features["sampling_rate"])
-    if abs(found - expected) > 1:
+    if abs(found - expected) > FRAMES_OFF:
         archive = features["storage_path"]
         return checked.reject("frames", f"{archive}: {found} frames, not {expected}")
     words = len(checked.text.split())
@@ -160,11 +174,15 @@ def check_features(part: list[Checked], advance: Callable[[int], None]) -> Featu
             continue
         reference = Features.from_dict(checked.features)
         if not Path(reference.storage_path).exists():
+            mend = (
+                COMPUTE_ANEW
+                if checked.given
+                else "If it was deleted, delete the split's <corpus>_cuts_<split>.jsonl.gz too and "
+                "run stage 2 (features), which makes only what is missing"
+            )
             raise UserError(
                 f"the features of {checked.id} should be in {reference.storage_path}, which does "
-                "not exist (paths are relative to the folder that stage 2 ran in). If it was "
-                "deleted, delete the split's <corpus>_cuts_<split>.jsonl.gz too and run stage 2 "
-                "(features), which makes only what is missing"
+                f"not exist (paths are relative to the folder that stage 2 ran in). {mend}"
             )
         try:
             matrix = reference.load().astype(np.float64)

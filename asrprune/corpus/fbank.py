@@ -81,6 +81,11 @@ def cuts_path(folder: Path, corpus: str, split: str) -> Path:
     return folder / f"{corpus}_cuts_{split}.jsonl.gz"
 
 
+def archives_path(folder: Path, corpus: str, split: str) -> Path:
+    """The folder of the archives that this stage makes of a split."""
+    return folder / f"{corpus}_feats_{split}"
+
+
 def unreadable_path(folder: Path, corpus: str, split: str) -> Path:
     """Where the cuts are listed whose audio could not be read (columns: cut, file, reason)."""
     return folder / f"{corpus}_unreadable_{split}.tsv"
@@ -93,7 +98,7 @@ def compute_split(options: FbankOptions, split: str) -> None:
     """
     finished = cuts_path(options.out_dir, options.corpus, split)
     listed = unreadable_path(options.out_dir, options.corpus, split)
-    folder = options.out_dir / f"{options.corpus}_feats_{split}"
+    folder = archives_path(options.out_dir, options.corpus, split)
     given = cuts_path(options.manifest_dir, options.corpus, split)
     if given.exists():
         _take(given, options, split, folder)

@@ -4,8 +4,10 @@ Whole corpora pass through here, so lines stay bytes and nothing becomes a lhots
 must. The files are the ones lhotse reads and writes.
 """
 
+import filecmp
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +59,22 @@ def write_lines(path: str | Path) -> Iterator[IO[bytes]]:
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=4, mtime=0) as file,
     ):
         yield file  # type: ignore[misc]
+
+
+def source_of(recording: dict[str, Any] | None) -> str:
+    """Where the samples of a recording are read from; empty: it does not say."""
+    sources = (recording or {}).get("sources") or []
+    return ", ".join(str(source.get("source", "")) for source in sources)
+
+
+def same_audio(first: str, second: str) -> bool:
+    """Whether two sources are one: one name, one file, or files of the same bytes."""
+    if first == second:
+        return True
+    try:
+        return os.path.samefile(first, second) or filecmp.cmp(first, second, shallow=False)
+    except (OSError, ValueError):  # no files, or not here: their names decide
+        return False
 
 
 def to_line(entry: dict[str, Any]) -> bytes:

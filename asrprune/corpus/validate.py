@@ -11,6 +11,7 @@ listed, and an error only when it is more than a tenth (or the admitted share).
 
 import argparse
 import contextlib
+import json
 import logging
 import math
 import tempfile
@@ -22,6 +23,7 @@ from typing import IO, Any
 
 from asrprune.arguments import share
 from asrprune.corpus.checks import (
+    COMPUTE_ANEW,
     DEFECTS,
     FILTERS,
     HELD_OUT,
@@ -32,8 +34,14 @@ from asrprune.corpus.checks import (
     check_features,
     check_manifest,
 )
-from asrprune.corpus.fbank import cuts_path, unreadable_path
-from asrprune.corpus.manifests import parse_line, read_lines, write_lines
+from asrprune.corpus.fbank import archives_path, cuts_path, unreadable_path
+from asrprune.corpus.manifests import (
+    parse_line,
+    read_lines,
+    same_audio,
+    source_of,
+    write_lines,
+)
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.statistics import CutStatistics, duration_bins, table
 from asrprune.data_pruning.index import utterance_id
@@ -46,6 +54,8 @@ PART = 500  # cuts whose features one worker reads at a time
 MADE_BY = "stage 2 (features)"
 FILTERED = 0.1  # share of training cuts that filters may leave out without being asked
 
+HeldOut = Mapping[str, tuple[str, str]]  # id of an utterance -> set that it is for, its audio
+
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +67,7 @@ class Rejection:
     id: str
     reason: str
     detail: str
+    given: bool = False  # its features came with the cuts: they are not ours to delete
 
 
 class CutFile:
@@ -105,8 +116,9 @@ class CheckedSet:
         """Sort a checked cut where it belongs."""
         self.languages[checked.language] += 1
         if checked.reason:
+            given = checked.reason in OF_FEATURES and checked.given
             self.rejections.append(
-                Rejection(checked.split, checked.id, checked.reason, checked.detail)
+                Rejection(checked.split, checked.id, checked.reason, checked.detail, given)
             )
         else:
             self.left.add(checked.language)
@@ -157,14 +169,18 @@ def main(args: argparse.Namespace) -> None:
             check_set(args, empty_set(split), [split], Limits())
             for split in dict.fromkeys(args.eval)
         ]
-        held_out: dict[str, str] = {}
+        held_out: HeldOut = {}
         for checked in evaluation:
             if checked.name in args.train:  # asked for by name, as to see a model learn by heart
                 log.warning(
                     "%s is trained on and tested on: its error rates say nothing", checked.name
                 )
             else:
-                held_out |= dict.fromkeys(map(utterance_id, checked.valid.ids), checked.name)
+                cuts = map(json.loads, checked.valid.lines())
+                held_out |= {
+                    utterance_id(cut["id"]): (checked.name, source_of(cut.get("recording")))
+                    for cut in cuts
+                }
         train = check_set(args, empty_set("train"), args.train, training_limits(args), held_out)
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
         write_rejections(listed, [train, *evaluation])
@@ -188,12 +204,11 @@ def check_set(
     result: CheckedSet,
     splits: list[str],
     limits: Limits,
-    held_out: Mapping[str, str] | None = None,
+    held_out: HeldOut | None = None,
 ) -> CheckedSet:
     """Check the cuts of some splits as one set; returns ``result``, filled.
 
-    :param held_out: ids of utterances that must not be in it, nor copies of them, and what they
-        are for.
+    :param held_out: the utterances that must not be in it, nor copies of them.
     :raises UserError: a manifest or an archive is missing or damaged.
     """
     for split in splits:
@@ -203,7 +218,7 @@ def check_set(
     jobs = min(args.jobs, -(-count // (10 * PART)))  # starting a process takes seconds
     with progress_bar(count, f"checking {result.name}") as bar:
         for part, found in run_parts(
-            check_features, _parts(paths, limits, held_out or {}), jobs, bar
+            check_features, _parts(args.corpus, paths, limits, held_out or {}), jobs, bar
         ):
             for index, reason, detail in found.verdicts:
                 part[index].reject(reason, detail)
@@ -223,20 +238,25 @@ def _unreadable(args: argparse.Namespace, split: str) -> Iterator[Rejection]:
 
 
 def _parts(
-    paths: dict[str, Path], limits: Limits, held_out: Mapping[str, str]
+    corpus: str, paths: dict[str, Path], limits: Limits, held_out: HeldOut
 ) -> Iterator[list[Checked]]:
     """The cuts in fixed parts, with what their manifest lines tell checked."""
     seen: set[str] = set()
     part: list[Checked] = []
     for split, path in paths.items():
+        archives = str(archives_path(path.parent, corpus, split))
         for number, line in enumerate(read_lines(path, MADE_BY), 1):
             cut = parse_line(line, path, number)
-            checked = Checked(split, line, cut["id"])
+            checked = Checked(split, line, cut["id"], archives=archives)
             if checked.id in seen:
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)
             if used := held_out.get(utterance_id(checked.id)):
-                checked.reject("held-out", used)
+                name, source = used
+                mine = source_of(cut.get("recording"))
+                if mine and source and not same_audio(mine, source):
+                    checked.reject("id-taken", f"{mine}; in {name}: {source}")
+                checked.reject("held-out", name)
             part.append(check_manifest(checked, cut, limits))
             if len(part) == PART:
                 yield part
@@ -267,16 +287,10 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
     filtered = [rejection for rejection in checked.rejections if rejection.reason in FILTERS]
     if len(defects) > allowed * checked.total:
         first = defects[0]
-        mend = (
-            "Delete that archive and the split's <corpus>_cuts_<split>.jsonl.gz beside its folder, "
-            "and run stage 2 (features), which makes only what is missing"
-            if first.reason in OF_FEATURES
-            else "Mend the corpus and run again from stage 1"
-        )
         raise UserError(
             f"{_how_many(defects, checked)} defective ({_reasons(defects)}). The first is "
-            f"{first.id}: {DEFECTS[first.reason]} ({first.detail}); {listed} lists all. {mend}, "
-            "or go on without these cuts: "
+            f"{first.id}: {DEFECTS[first.reason]} ({first.detail}); {listed} lists all. "
+            f"{_mend(first)}, or go on without these cuts: "
             f"--allow-rejected {_round_up(len(defects) / checked.total)}"
         )
     if not checked.valid.ids:
@@ -297,12 +311,35 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
             f"Most are {FILTERS[most]}: change that, or admit it with "
             f"--allow-rejected {_round_up(len(filtered) / checked.total)}"
         )
+    if held_out:
+        log.warning(
+            "%d cuts of train are of utterances that are tested on as well, such as %s, of %s, and "
+            "are NOT trained on; %s lists them",
+            len(held_out),
+            held_out[0].id,
+            held_out[0].detail,
+            listed,
+        )
     if checked.rejections:
         quiet = checked.name == "train" and not defects and not held_out
         level = logging.INFO if quiet else logging.WARNING
         consequence = "" if checked.name == "train" else ", which changes its error rates"
         what = _how_many(checked.rejections, checked)
         log.log(level, "%s left out%s (%s)", what, consequence, _reasons(checked.rejections))
+
+
+def _mend(defect: Rejection) -> str:
+    """The way out of a defect."""
+    if defect.given:
+        return COMPUTE_ANEW
+    if defect.reason in OF_FEATURES:
+        return (
+            "Delete that archive and the split's <corpus>_cuts_<split>.jsonl.gz beside its folder, "
+            "and run stage 2 (features), which makes only what is missing"
+        )
+    if defect.reason == "id-taken":
+        return "Give every utterance of the corpus an id of its own, and run again from stage 1"
+    return "Mend the corpus and run again from stage 1"
 
 
 def _how_many(rejections: list[Rejection], checked: CheckedSet) -> str:

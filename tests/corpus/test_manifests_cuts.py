@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lhotse import CutSet
+from lhotse import CutSet, Features, LilcomChunkyWriter
 
 from asrprune.corpus import validate
 from asrprune.corpus.fbank import FbankOptions, compute_split
+from asrprune.corpus.features import load_features
 from asrprune.corpus.manifests import read_lines, to_line, write_lines
 from asrprune.errors import UserError
 from tests.conftest import call_verb
@@ -41,6 +42,12 @@ def taken() -> CutSet:
     return CutSet.from_file("new/c_cuts_train.jsonl.gz")
 
 
+def validated() -> None:
+    """Stage 3."""
+    words = ("--corpus", "c", "--manifest-dir", "new", "--out-dir", "valid", "--train", "train")
+    call_verb(validate, *words, "--jobs", "1")
+
+
 def without_features(cut: dict) -> None:
     del cut["features"]
 
@@ -50,8 +57,7 @@ def test_features_that_fit_are_taken_as_they_are(cuts, way_in):
     assert [entry["text"] for entry in found.values()] == TEXTS
     assert list(taken()) == list(CutSet.from_file(CUTS))
     assert [path.name for path in Path("new/c_feats_train").iterdir()] == []
-    words = ("--corpus", "c", "--manifest-dir", "new", "--out-dir", "valid", "--train", "train")
-    call_verb(validate, *words, "--jobs", "1")
+    validated()
     assert Path("valid/c_cuts_train.jsonl.gz").exists()
 
 
@@ -66,6 +72,23 @@ def test_cuts_with_recordings_alone_get_features(cuts, way_in, compressed, caplo
     for new, old in zip(taken(), CutSet.from_file(CUTS), strict=True):
         assert (new.id, new.duration) == (old.id, old.duration)
         np.testing.assert_allclose(new.load_features(), old.load_features())
+
+
+@pytest.mark.parametrize("ignore", ["true", "false"])
+def test_numbers_as_ids_become_strings(ignore, cuts, way_in):
+    def numbered(cut):
+        number = int(cut["id"][-2:])
+        cut.update(id=number)
+        cut["recording"].update(id=number)
+        cut["supervisions"][0].update(id=number, recording_id=number)
+
+    way_in("cuts", cuts(numbered), "--ignore-features", ignore)
+    found = list(taken())
+    assert [cut.id for cut in found] == ["0", "1", "2"]
+    assert [cut.supervisions[0].id for cut in found] == ["0", "1", "2"]
+    assert [cut.recording.id for cut in found] == ["0", "1", "2"]
+    validated()
+    assert len(CutSet.from_file("valid/c_cuts_train.jsonl.gz")) == len(TEXTS)
 
 
 def test_a_part_of_a_recording_stays_that_part(cuts, way_in):
@@ -84,6 +107,7 @@ UNFIT = {
     "has 0.0125 s from frame to frame, not 0.01": {"frame_shift": 0.0125},
     "has 8000 Hz, not 16000": {"sampling_rate": 8000},
     "has features of the kind mfcc, not kaldi-fbank": {"type": "mfcc"},
+    "has 197 frames of features for 2 s": {"num_frames": 197},
     "has 500 frames of features for 2 s": {"num_frames": 500},
 }
 
@@ -94,6 +118,63 @@ def test_features_that_do_not_fit_are_computed_anew(problem, cuts, way_in, caplo
     way_in("cuts", cuts(lambda cut: cut["features"].update(UNFIT[problem]), first=1))
     assert f"in stage 2 from the recordings: train-01 {problem}" in caplog.text
     assert all(cut.num_features == 80 for cut in taken())
+
+
+def test_features_two_frames_short_go_all_the_way(cuts, way_in):
+    """As Kaldi makes them (snip_edges=true): stages 1 and 3 agree, and training gets all frames."""
+
+    def shorter(cut):
+        features = Features.from_dict(cut["features"])
+        assert features.num_frames == round(100 * cut["duration"])
+        with LilcomChunkyWriter(f"kaldi/{cut['id']}.lca") as writer:
+            key = writer.write(cut["id"], features.load()[:-2])
+            cut["features"].update(num_frames=features.num_frames - 2, storage_key=key)
+            cut["features"]["storage_path"] = writer.storage_path
+
+    Path("kaldi").mkdir()
+    way_in("cuts", cuts(shorter))
+    speech = next(iter(taken()))
+    validated()
+    valid = CutSet.from_file("valid/c_cuts_train.jsonl.gz")
+    assert len(valid) == len(TEXTS)
+    frames = load_features(speech)
+    assert len(frames) == speech.num_frames == speech.features.num_frames + 2
+    np.testing.assert_array_equal(frames[:-2], speech.features.load())
+    assert (frames[-3:] == frames[-1]).all()
+    noise = speech.truncate(duration=0.5)
+    assert len(load_features(speech.mix(noise, snr=10))) == speech.num_frames
+
+
+def test_what_came_with_the_cuts_is_never_to_be_deleted(cuts, way_in):
+    def damaged(cut):
+        cut["features"]["storage_key"] = "5,10,10"
+
+    way_in("cuts", cuts(damaged))
+    taken()
+    with pytest.raises(UserError, match="unreadable-features: 3") as caught:
+        validated()
+    assert "--ignore-features true" in str(caught.value) and "elete" not in str(caught.value)
+    Path("fbank/noise_feats_train").rename("moved")
+    with pytest.raises(UserError, match="noise_feats_train.*, which does not exist") as caught:
+        validated()
+    assert "--ignore-features true" in str(caught.value) and "elete" not in str(caught.value)
+
+
+def test_features_that_were_not_copied_are_missed_in_stage_1(cuts, way_in):
+    Path("fbank/noise_feats_train").rename("moved")
+    message = r"line 1: train-00 has features that are not here: .*--ignore-features true$"
+    with pytest.raises(UserError, match=message):
+        way_in("cuts", cuts())
+    with pytest.raises(UserError, match="/gone/a.lca does not exist. Copy them there, or compute"):
+        way_in("cuts", cuts(lambda cut: cut["features"].update(storage_path="/gone/a.lca")))
+    way_in("cuts", cuts(), "--ignore-features", "true")
+    assert len(taken()) == len(TEXTS)
+
+    def bare(cut):
+        cut.pop("recording")
+
+    with pytest.raises(UserError, match="Copy them there$"):
+        way_in("cuts", cuts(bare))
 
 
 def test_without_recordings_features_have_to_fit(cuts, way_in):
@@ -186,6 +267,7 @@ MISTAKES = {
         "line 1: the supervision of train-00 has no duration",
     ),
     "id": (lambda cut: cut.update(id="x"), "line 2: the id 'x' is that of .*line 1 too"),
+    "list as id": (lambda cut: cut.update(id=["x"]), r"line 1: \['x'\] is no id; ids are strings"),
     "no id": (lambda cut: cut.pop("id"), "line 1: no manifest entry"),
 }
 
@@ -195,6 +277,16 @@ def test_a_mistake_is_one_message(mistake, cuts, way_in):
     edit, message = MISTAKES[mistake]
     with pytest.raises(UserError, match=message):
         way_in("cuts", cuts(edit))
+
+
+@pytest.mark.parametrize("ignore", ["true", "false"])
+def test_commands_are_refused_and_not_run(ignore, cuts, way_in):
+    source = {"type": "command", "channels": [0], "source": "touch ran; cat audio/train-01.flac"}
+    path = cuts(lambda cut: cut["recording"].update(sources=[source]), first=1)
+    message = "line 2: train-01: 'touch ran; .* is a command, and commands in files are not run"
+    with pytest.raises(UserError, match=message):
+        way_in("cuts", path, "--ignore-features", ignore)
+    assert not Path("ran").exists() and not list(Path("out").iterdir())
 
 
 def test_files_that_are_missing_or_damaged(cuts, way_in):

@@ -44,6 +44,14 @@ def test_whole_recordings(way_in):
     assert [s["audio"]["sampling_rate"] for s in found.values()] == [8000, 16000]
 
 
+@pytest.mark.parametrize("files, count", [(FILES, 2), (SEGMENTS, 3)])
+def test_a_byte_order_mark_is_no_part_of_an_id(files, count, way_in):
+    expected = way_in("kaldi", data_dir(**files))
+    marked = {name: "\ufeff" + content for name, content in {**FILES, **files}.items()}
+    assert way_in("kaldi", data_dir(**marked)) == expected
+    assert len(expected) == count
+
+
 def test_segments(way_in):
     found = way_in("kaldi", data_dir(**SEGMENTS))
     assert {key: (s["text"], s["start"], s["duration"]) for key, s in found.items()} == {
@@ -131,6 +139,26 @@ def test_a_mistake_is_one_message(mistake, way_in):
 def test_a_folder_that_is_none(way_in):
     with pytest.raises(UserError, match="corpus/data is no folder, such as"):
         way_in("kaldi", "corpus/data")
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_utterances_without_a_line_in_text_are_left_out_aloud(segments, way_in, caplog):
+    """Even if their audio is not there; what has none of text's lines is listed after it."""
+    name = "segments" if segments else "wav.scp"
+    changes = {**SEGMENTS, "text": "u1 ONE\n"} if segments else {"text": "rec1 ONE\n"}
+    folder = data_dir(**changes)
+    (folder / "wav.scp").write_text("rec1 wav/1.wav\nrec2 wav/none.wav\n")
+    lost = ["u2", "u3"] if segments else ["rec2"]
+    found = way_in("kaldi", folder)
+    assert [entry["text"] for entry in found.values()] == ["ONE"]
+    count = f"{len(lost)} of {len(lost) + 1} utterances left out (empty-text: {len(lost)})"
+    assert count in caplog.text
+    assert Path("out/c_left_out_train.tsv").read_text().splitlines()[1:] == [
+        f"{ident}\t{folder}/{name}, line {line}\tempty-text\tno line in {folder}/text"
+        for line, ident in enumerate(lost, 2)
+    ]
+    with pytest.raises(UserError, match=f"{name}, line 2: {lost[0]} has no text"):
+        way_in("kaldi", folder, "--empty-text", "error")
 
 
 def test_empty_texts_and_long_recordings(way_in):

@@ -1,5 +1,6 @@
 """What lhotse prepares: its parts are found under whatever name, or listed."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asrprune.corpus.manifests import read_lines, to_line, write_lines
 from asrprune.corpus.ways_in import prepared
 from asrprune.errors import UserError
 from tests.corpus.conftest import write_audio
@@ -50,6 +52,17 @@ def test_a_part_becomes_a_split_without_empty_texts(made, way_in):
 def test_names_that_lhotse_gives(name, part, made, way_in):
     rename(made, "noise_{}_train.jsonl.gz", name)
     assert len(way_in("lhotse", made, split=part)) == 2
+
+
+def test_commands_are_refused_and_not_run(made, way_in):
+    path = made / "noise_recordings_train.jsonl.gz"
+    lines = [json.loads(line) for line in read_lines(path, "")]
+    lines[0]["sources"][0].update(type="command", source="touch ran")
+    with write_lines(path) as file:
+        file.writelines(map(to_line, lines))
+    with pytest.raises(UserError, match="line 1: train-00: 'touch ran' is a command"):
+        way_in("lhotse", made)
+    assert not Path("ran").exists()
 
 
 def test_a_part_that_is_none_or_several(made, way_in):

@@ -9,6 +9,7 @@ from lhotse import RecordingSet, SupervisionSet
 
 from asrprune.corpus import fbank, tokenizer, validate
 from asrprune.corpus.fbank import FbankOptions, compute_split
+from asrprune.corpus.ways_in import verb
 from asrprune.errors import UserError
 from tests.conftest import call_verb
 from tests.corpus.conftest import write_audio
@@ -70,6 +71,62 @@ def test_paths_are_relative_to_the_table_to_a_folder_or_absolute(way_in):
     found = way_in("tables", path, "--audio-dir", "corpus")
     assert [entry["text"] for entry in found.values()] == ["one", "two"]
     assert found["wav-a"]["audio"]["sources"][0]["source"] == "corpus/wav/a.wav"
+
+
+def folders(*names: str) -> list[str]:
+    """Hugging Face's audio folders, each with files and texts of its own; the words for them."""
+    for number, name in enumerate(names):
+        for index in range(2):
+            write_audio(f"{name}/{index:04d}.wav", 1.0 + number + 0.1 * index)
+        rows = "".join(f"{index:04d}.wav,{name} {index}\n" for index in range(2))
+        Path(name, "metadata.csv").write_text("file_name,transcription\n" + rows)
+    return [f"{name}={name}/metadata.csv" for name in names]
+
+
+def ids_of(split: str) -> dict[str, str]:
+    supervisions = SupervisionSet.from_file(f"out/c_supervisions_{split}.jsonl.gz")
+    return {s.id: s.recording_id for s in supervisions}
+
+
+def several(*words: str) -> None:
+    call_verb(verb, "--from", "tables", *words, "--corpus", "c", "--out-dir", "out", "--jobs", "1")
+
+
+def test_files_of_one_name_in_two_folders_are_all_trained_on():
+    several(*folders("train", "test"))
+    assert ids_of("train") == {"0000": "train/0000.wav", "0001": "train/0001.wav"}
+    assert ids_of("test") == {"test-0000": "test/0000.wav", "test-0001": "test/0001.wav"}
+    for split in ("train", "test"):
+        compute_split(FbankOptions("c", Path("out"), Path("fbank")), split)
+    words = ("--manifest-dir", "fbank", "--out-dir", "valid", "--train", "train", "--eval", "test")
+    call_verb(validate, "--corpus", "c", *words, "--jobs", "1")
+    assert Path("valid/c_rejected.tsv").read_text().count("\n") == 1
+    assert json.loads(Path("valid/c_statistics.json").read_text())["train"]["cuts"] == 2
+
+
+def test_one_file_in_two_tables_keeps_its_id():
+    """So that stage 3 holds it out: by its name, by a link or as a copy."""
+    words = folders("train", "test")
+    Path("test/0000.wav").unlink()
+    Path("test/0000.wav").symlink_to("../train/0000.wav")
+    Path("test/0001.wav").write_bytes(Path("train/0001.wav").read_bytes())
+    several(*words)
+    assert list(ids_of("test")) == list(ids_of("train")) == ["0000", "0001"]
+    several("train=train/metadata.csv", "dev=train/metadata.csv")
+    assert ids_of("dev") == ids_of("train")
+
+
+def test_an_id_that_two_tables_give_to_two_files_is_one_message():
+    words = folders("train", "test")
+    for name in ("train", "test"):
+        rows = "".join(f"{index},{index:04d}.wav,x\n" for index in range(2))
+        Path(name, "metadata.csv").write_text("id,file_name,text\n" + rows)
+    message = (
+        "test/metadata.csv, line 2: the id '0' is that of another file in train: here "
+        r"test/0000.wav, there train/0000.wav \(train/metadata.csv, line 2\). Give every"
+    )
+    with pytest.raises(UserError, match=message):
+        several(*words)
 
 
 def test_segments_of_a_long_file(way_in):
@@ -267,8 +324,6 @@ def test_quotes_of_csv(way_in):
     ],
 )
 def test_a_path_or_split_that_is_none(word, message, tmp_path):
-    from asrprune.corpus.ways_in import verb
-
     options = ("--corpus", "c", "--out-dir", tmp_path / "out")
     with pytest.raises(UserError, match=message):
         call_verb(verb, "--from", "tables", word, *options)

@@ -157,6 +157,7 @@ def false_shape(cut: dict) -> None:
 DEFECTIVE = {
     "empty-text": set_text(" \t"),
     "duplicate-id": lambda cut: cut.update(id="train-00"),
+    "id-taken": None,  # of a cut of another set: see below
     "supervisions": lambda cut: cut.update(supervisions=[]),
     "duration": lambda cut: cut.update(duration=-1.0),
     "supervision-outside": lambda cut: cut["supervisions"][0].update(duration=9.5),
@@ -289,6 +290,8 @@ def test_what_is_tested_on_is_not_trained_on(corpus, caplog):
         for speed in ("", "_sp0.9", "_sp1.1")
     }
     assert "9 of 27 cuts of train are left out (held-out: 9)" in caplog.text
+    loud = "9 cuts of train are of utterances that are tested on as well, such as train-0"
+    assert loud in caplog.text and "NOT trained on; valid/noise_rejected.tsv lists" in caplog.text
     assert len(ids("train")) == 18 and not any(name[:8] in SHARED for name in ids("train"))
     Path("fbank/noise_cuts_dev.jsonl.gz").unlink()
     Path("fbank/noise_cuts_dev.jsonl.gz").hardlink_to(path)
@@ -316,9 +319,23 @@ def test_copies_of_any_kind_are_not_trained_on(copy, corpus):
     assert {cut for _, cut, *_ in rejected()} == {name for name in copies if name[:8] in SHARED}
     change(0, lambda cut: cut.update(id="test-00_repeat7"), split="test")
     with write_lines(path) as file:
-        file.writelines(to_line(cut) for cut in [*lines, {**lines[-1], "id": "test-00_sp1.1"}])
+        tested = json.loads(next(iter(read_lines("fbank/noise_cuts_test.jsonl.gz", ""))))
+        file.writelines(to_line(cut) for cut in [*lines, {**tested, "id": "test-00_sp1.1"}])
     run("--eval", "test")
     assert ["train", "test-00_sp1.1", "held-out", "test"] in rejected()
+
+
+def test_an_id_of_two_recordings_is_never_silently_left_out(corpus):
+    """Files of the same bytes are one recording; any other is a defect, which names both."""
+    name = change(3, lambda cut: cut.update(id="test-00"))
+    with pytest.raises(UserError) as caught:
+        run("--eval", "test")
+    assert f"(id-taken: 1). The first is {name}: {DEFECTS['id-taken']}" in str(caught.value)
+    assert "(audio/train-01.flac; in test: audio/test-00.flac)" in str(caught.value)
+    assert "an id of its own" in str(caught.value)
+    Path("audio/train-01.flac").write_bytes(Path("audio/test-00.flac").read_bytes())
+    run("--eval", "test")
+    assert rejected() == [["train", "test-00", "held-out", "test"]]
 
 
 def test_a_split_may_be_for_both_if_named_for_both(corpus, caplog):

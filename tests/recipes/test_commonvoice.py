@@ -421,6 +421,17 @@ def spoil_clip(folder: Path) -> str:
     return "en/dev.tsv, line 3: the clip cannot be decoded"
 
 
+def spoil_length(folder: Path) -> str:
+    """The clip's first frame, which says how many there are, is gone; the bit rate varies."""
+    path = folder / "clips" / "common_voice_en_dev1.mp3"
+    loud = np.where(np.arange(4 * RATE) < RATE, 0.3, 0.0005)
+    noise = np.random.default_rng(0).normal(0, 1, 4 * RATE) * loud
+    soundfile.write(path, noise, RATE, bitrate_mode="VARIABLE", compression_level=0.5)
+    data = path.read_bytes()
+    path.write_bytes(data[data.index(data[:2], 100) :])
+    return "en/dev.tsv, line 3: the file does not say how long it is, and cannot be read as a whole"
+
+
 def spoil_texts(folder: Path) -> str:
     text = (folder / "dev.tsv").read_text()
     (folder / "dev.tsv").write_text(text.replace("One, two.", "Привет", 1))

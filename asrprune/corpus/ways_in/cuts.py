@@ -4,14 +4,17 @@ import gzip
 import logging
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from asrprune.corpus.audio import FEATURES
+from lhotse.utils import compute_num_frames
+
+from asrprune.corpus.audio import FEATURES, FRAMES_OFF
 from asrprune.corpus.manifests import parse_line
 from asrprune.corpus.ways_in.paths import find_base
 from asrprune.corpus.ways_in.split import Entry, Options, write_entries
+from asrprune.corpus.ways_in.utterance import id_of
 from asrprune.errors import UserError
 
 CUT = "lhotse cut trim-to-supervisions makes a cut of each"
@@ -68,6 +71,7 @@ def read(path: Path) -> Iterator[tuple[str, Cut]]:
 
 
 def _check(cut: Cut, where: str) -> None:
+    cut["id"] = id_of(cut["id"], where)
     kind = cut.get("type", "MonoCut" if "supervisions" in cut else "no cut")
     if kind != "MonoCut":
         raise UserError(
@@ -100,9 +104,27 @@ def misfit(cut: Cut) -> str:
             return f"has {found} {what}, not {right}"
     if features["type"] not in KINDS:
         return f"has features of the kind {features['type']}, not {KINDS[0]}"
-    if abs(features["num_frames"] - 100 * cut["duration"]) > 2:
+    expected = compute_num_frames(cut["duration"], 0.01, FEATURES["sampling_rate"])
+    if abs(features["num_frames"] - expected) > FRAMES_OFF:
         return f"has {features['num_frames']} frames of features for {cut['duration']:g} s"
     return ""
+
+
+def _archive(name: str, lead: Callable[[str, str], str], whose: str, recorded: bool) -> str:
+    """Where an archive of features is from here.
+
+    :param recorded: there is audio to compute them anew from.
+    :raises UserError: it is not there.
+    """
+    try:
+        path = lead("features", name)
+        if os.path.exists(path):
+            return path
+        reason = f"{path} does not exist"
+    except UserError as error:  # a relative path that leads nowhere
+        reason = str(error)
+    anew = ", or compute them anew from the recordings: --ignore-features true" if recorded else ""
+    raise UserError(f"{whose} has features that are not here: {reason}. Copy them there{anew}")
 
 
 def wanted() -> str:
@@ -116,6 +138,7 @@ def read_entries(path: Path, base: Path | None, with_features: bool) -> Iterator
     :param base: what they are relative to; None: it is looked for.
     """
     bases: dict[str, Path] = {}  # of audio and of features
+    archives: dict[str, str] = {}  # as the cuts name them -> as they are called from here
 
     def lead(kind: str, name: str) -> str:
         if os.path.isabs(name):
@@ -130,7 +153,10 @@ def read_entries(path: Path, base: Path | None, with_features: bool) -> Iterator
             if source["type"] == "file":
                 source["source"] = lead("audio", source["source"])
         if with_features:
-            cut["features"]["storage_path"] = lead("features", cut["features"]["storage_path"])
+            name = cut["features"]["storage_path"]
+            if name not in archives:
+                archives[name] = _archive(name, lead, f"{where}: {cut['id']}", bool(recording))
+            cut["features"]["storage_path"] = archives[name]
         supervision = dict(cut["supervisions"][0])
         supervision["id"] = cut["id"]
         supervision["recording_id"] = recording.get("id", supervision.get("recording_id"))

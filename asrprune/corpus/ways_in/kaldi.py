@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from asrprune.corpus.ways_in.paths import find_base
-from asrprune.corpus.ways_in.utterance import Utterance, utterance_of
+from asrprune.corpus.ways_in.paths import command_refused, find_base
+from asrprune.corpus.ways_in.utterance import EMPTY, Utterance, utterance_of
 from asrprune.errors import UserError
 
 CUT = "write a file segments (utterance, recording, start, end)"
@@ -19,7 +19,7 @@ Lines = dict[str, tuple[int, str]]  # key -> number of its line, and what is beh
 
 
 def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]:
-    """The utterances of ``text``.
+    """The utterances of ``text``; then those without a line there, which are left out.
 
     :param base: what relative paths of wav.scp are relative to; None: the first of the folder that
         we are in, the data directory, and the folders above it in which the first file is.
@@ -55,6 +55,12 @@ def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]
             )
         row["path"] = recordings[recording][1]
         yield utterance_of(row, SAME, base, where)
+    # a text that was cut off must not pass in silence
+    told, name = (segments, "segments") if segments else (recordings, "wav.scp")
+    for ident, (number, _) in told.items():
+        if ident not in texts:
+            where = f"{folder / name}, line {number}"
+            yield Utterance(where, ident, "", f"no line in {folder / 'text'}", left_out=EMPTY)
 
 
 def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
@@ -69,7 +75,7 @@ def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
     lines: Lines = {}
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         try:
-            words = line.decode("utf-8").strip().split(maxsplit=1)
+            words = line.decode("utf-8-sig" if number == 1 else "utf-8").strip().split(maxsplit=1)
         except UnicodeDecodeError as error:
             raise UserError(f"{path}, line {number} is not UTF-8; convert it first") from error
         if not words:
@@ -94,10 +100,7 @@ def _refuse_commands(path: str, where: str) -> None:
             "to files (wav-copy) and name these"
         )
     if path.endswith("|") or path.startswith("|"):
-        raise UserError(
-            f"{where}: {path!r} is a command, and commands in files are not run here. Run it once, "
-            "with its output in a file (for Kaldi: utils/data/... or wav-copy), and name that file"
-        )
+        raise command_refused(path, where)
 
 
 def _segment(rest: str, where: str) -> tuple[str, float, float | None]:

@@ -1,9 +1,17 @@
-"""Where relative paths of somebody else's files begin."""
+"""Paths in somebody else's files: where relative ones begin, and commands in their place."""
 
 import os
 from pathlib import Path
 
 from asrprune.errors import UserError
+
+
+def command_refused(command: str, where: str) -> UserError:
+    """The message about a command in the place of a file: somebody else's are not run."""
+    return UserError(
+        f"{where}: {command!r} is a command, and commands in files are not run here. Run it once, "
+        "with its output in a file (for Kaldi: utils/data/... or wav-copy), and name that file"
+    )
 
 
 def find_base(start: Path, example: str) -> Path:

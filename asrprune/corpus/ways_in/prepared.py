@@ -6,6 +6,7 @@ from pathlib import Path
 
 from asrprune.corpus.manifests import parse_line, read_lines
 from asrprune.corpus.ways_in.split import Entry
+from asrprune.corpus.ways_in.utterance import id_of
 from asrprune.errors import UserError, nearest
 
 CUT = "its supervisions should"
@@ -35,7 +36,7 @@ def read_prepared(folder: Path, part: str) -> Iterator[Entry]:
                 f"{where}: the recording {supervision.get('recording_id')!r} of "
                 f"{supervision['id']} is not in {of_recordings}"
             )
-        yield Entry(where, str(supervision["id"]), recording, supervision)
+        yield Entry(where, id_of(supervision["id"], where), recording, supervision)
 
 
 def find_parts(folder: Path) -> list[tuple[str, str, Path]]:

@@ -14,7 +14,7 @@ from asrprune.arguments import Parser
 from asrprune.corpus.ways_in.split import write_utterances
 from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance_of
 from asrprune.corpus.ways_in.verb import add_common_arguments, options_of, paths_of
-from asrprune.errors import UserError
+from asrprune.errors import UserError, told
 
 CUT = "give it start and duration, a row for each utterance"
 
@@ -42,13 +42,15 @@ def run(utterances: Utterances) -> None:
                 raise UserError(f"{folder} does not exist; it should hold the corpus, or be a link")
             rows = utterances(folder, split)
             base = folder if options.audio_dir is None else options.audio_dir
-            write_utterances(options, split, told(rows, base, f"{name}: {split}"), CUT)
-    except UserError as error:
-        sys.stderr.write(f"{name}: error: {error}\n")
+            write_utterances(options, split, numbered(rows, base, f"{name}: {split}"), CUT)
+    except (UserError, OSError) as error:
+        if not (message := told(error)):
+            raise
+        sys.stderr.write(f"{name}: error: {message}\n")
         sys.exit(1)
 
 
-def told(rows: Iterable[Row], base: Path, where: str) -> Iterator[Utterance]:
+def numbered(rows: Iterable[Row], base: Path, where: str) -> Iterator[Utterance]:
     """The utterances of rows, which are numbered from 1."""
     for number, row in enumerate(rows, 1):
         place = f"{where}, row {number}"

@@ -9,13 +9,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from asrprune.corpus.manifests import to_line, write_lines
+from asrprune.corpus.header import NO_LENGTH, NoLength, read_header
+from asrprune.corpus.manifests import same_audio, source_of, to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
-from asrprune.corpus.ways_in.utterance import Utterance, clean
+from asrprune.corpus.ways_in.paths import command_refused
+from asrprune.corpus.ways_in.utterance import EMPTY, Utterance, clean, id_of
 from asrprune.errors import UserError
 from asrprune.files import write_text
 
@@ -23,12 +25,20 @@ PART = 500  # files whose headers one worker reads at a time
 BAD_AUDIO = {
     "missing-audio": "the file does not exist",
     "undecodable": "the file cannot be decoded",
+    "no-length": NO_LENGTH,
     "outside": "the utterance starts after the end of the file",
     "no-channel": "the file has no such channel",
 }
-EMPTY = "empty-text"
 
 log = logging.getLogger(__name__)
+
+
+class Used(NamedTuple):
+    """Whose an id is."""
+
+    split: str
+    where: str
+    source: str  # of its audio
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Options:
     longest: float = 300.0  # seconds
     audio_dir: Path | None = None
     jobs: int = 1
+    used: dict[str, Used] = field(default_factory=dict)  # id -> in the splits that were written
 
     def path(self, kind: str, split: str) -> Path:
         """A manifest's place; ``kind`` is recordings, supervisions or cuts."""
@@ -80,7 +91,7 @@ def write_utterances(
     :param cut: how such a corpus tells where utterances begin and end, for a message.
     :raises UserError: see :func:`write_entries`.
     """
-    known = list(utterances)
+    known = [_told_apart(utterance, options, split) for utterance in utterances]
     paths = list(dict.fromkeys(u.path for u in known if not u.left_out))
     parts = [paths[start : start + PART] for start in range(0, len(paths), PART)]
     jobs = min(options.jobs, -(-len(parts) // 4))  # starting a process takes seconds
@@ -99,6 +110,18 @@ def write_utterances(
     write_entries(options, split, (entry(u, audio.get(u.path, Audio())) for u in known), cut)
 
 
+def _told_apart(utterance: Utterance, options: Options, split: str) -> Utterance:
+    """The split's name is put in front of an id made of a path that another split's file has.
+
+    ``train/metadata.csv`` and ``test/metadata.csv`` often have a ``0000.wav`` each. What is one
+    file in both keeps its id, by which stage 3 sees that it is not to be trained on.
+    """
+    used = options.used.get(utterance.id)
+    if utterance.named or used is None or same_audio(used.source, utterance.path):
+        return utterance
+    return replace(utterance, id=f"{split}-{utterance.id}")
+
+
 def probe_all(paths: list[str], advance: Callable[[int], None]) -> list[Audio]:
     """Look at files; the work of one process."""
     found = []
@@ -115,8 +138,10 @@ def probe(path: str) -> Audio:
     if not os.path.isfile(path):
         return Audio(reason="missing-audio", detail=path)
     try:
-        found = soundfile.info(path)
-        rate, frames, channels = found.samplerate, found.frames, found.channels
+        found = read_header(path)
+        rate, frames, channels = found.rate, found.frames, found.channels
+    except NoLength as error:
+        return Audio(reason="no-length", detail=f"{path}: {error}")
     except soundfile.LibsndfileError:
         import lhotse.audio
 
@@ -197,7 +222,8 @@ def write_entries(
                 out["recordings"].write(to_line(good.recording))
             out["supervisions"].write(to_line(good.supervision))
             if with_cuts:
-                good.cut["supervisions"][0]["text"] = good.supervision["text"]
+                same = ("id", "recording_id", "text")
+                good.cut["supervisions"][0] |= {key: good.supervision[key] for key in same}
                 out["cuts"].write(to_line(good.cut))
             seconds += good.supervision["duration"]
         counted.judge()
@@ -227,12 +253,20 @@ class Counted:
             if item.reason:
                 self.left_out.append(item)
             else:
+                self._claim(item)
                 self.kept += 1
                 yield item
 
     def _judged(self, item: Entry) -> Entry:
         if item.reason:
             return item
+        for source in item.recording.get("sources") or []:
+            if source.get("type") == "command":
+                raise command_refused(str(source.get("source")), f"{item.where}: {item.id}")
+        item.supervision["id"] = item.id
+        if item.recording:
+            ident = id_of(item.recording["id"], item.where)
+            item.recording["id"] = item.supervision["recording_id"] = ident
         if not isinstance(item.supervision.get("duration"), int | float):
             raise UserError(f"{item.where}: the supervision of {item.id} has no duration")
         item.supervision["text"] = clean(item.supervision.get("text") or "")
@@ -245,6 +279,18 @@ class Counted:
                 f"Say where its utterances are ({self.cut}), or raise --longest"
             )
         return item
+
+    def _claim(self, item: Entry) -> None:
+        """An id is that of one recording in the whole corpus: by it stage 3 holds out test sets."""
+        source = source_of(item.recording)
+        used = self.options.used.setdefault(item.id, Used(self.split, item.where, source))
+        if source and used.source and not same_audio(used.source, source):
+            raise UserError(
+                f"{item.where}: the id {item.id!r} is that of another file in {used.split}: here "
+                f"{source}, there {used.source} ({used.where}). Give every utterance of the corpus "
+                "an id of its own, such as one with the split's name in front; tables without the "
+                "column 'id' get ids made of the paths"
+            )
 
     def judge(self) -> None:
         """:raises UserError: something was left out that must not be, or nothing is left."""

@@ -22,6 +22,7 @@ COLUMNS = {
     "channel": ("channel",),
 }
 NEEDED = ("path", "text")
+EMPTY = "empty-text"  # a reason to leave an utterance out
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Utterance:
     start: float = 0.0  # seconds
     duration: float | None = None  # seconds; None: to the end of the file
     channel: int | None = None  # None: the first
+    named: bool = True  # the corpus gave the id; else it was made of the path
     left_out: str = ""  # why it is not to be used, a word; empty: it is
 
 
@@ -85,7 +87,8 @@ def utterance_of(
     channel = _number(values.get("channel"), "channel", where)
     if channel is not None and (channel < 0 or channel != int(channel)):
         raise UserError(f"{where}: {channel:g} is no channel; the first is 0")
-    ident = _word(values.get("id")) or _name(path, start)
+    given = _word(values.get("id"))
+    ident = given or _name(path, start)
     if len(ident.split()) != 1:
         raise UserError(f"{where}: the id {ident!r} holds a space; ids are single words")
     return Utterance(
@@ -98,7 +101,18 @@ def utterance_of(
         start=start,
         duration=duration,
         channel=None if channel is None else int(channel),
+        named=bool(given),
     )
+
+
+def id_of(value: Any, where: str) -> str:
+    """An id of a manifest as a string: lhotse's are strings, other tools write numbers.
+
+    :raises UserError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UserError(f"{where}: {value!r} is no id; ids are strings")
+    return str(value)
 
 
 def clean(text: str) -> str:

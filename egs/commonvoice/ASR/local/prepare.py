@@ -25,10 +25,11 @@ from normalise import PROBLEMS, normalise, problem
 from tables import Utterance, read_table
 
 from asrprune.arguments import Parser, share
+from asrprune.corpus.header import NO_LENGTH, Header, NoLength, read_header
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.environment import usable_cores
-from asrprune.errors import UserError
+from asrprune.errors import UserError, told
 from asrprune.files import write_text
 
 CORPUS = "commonvoice"  # the first word of the manifests' names
@@ -37,6 +38,7 @@ FILTERED = 0.1  # share of a split that may be left out for its text without bei
 BAD_AUDIO = {
     "missing-clip": "the clip does not exist",
     "undecodable": "the clip cannot be decoded",
+    "no-length": NO_LENGTH,
 }
 
 log = logging.getLogger("prepare")
@@ -87,8 +89,10 @@ def main() -> int:
     try:
         for name in args.tables:
             prepare(args, name)
-    except UserError as error:
-        sys.stderr.write(f"prepare: error: {error}\n")
+    except (UserError, OSError) as error:
+        if not (message := told(error)):
+            raise
+        sys.stderr.write(f"prepare: error: {message}\n")
         return 1
     return 0
 
@@ -155,7 +159,10 @@ def prepare_part(
             result.rejections.append(reject(utterance, "missing-clip", str(path)))
             continue
         try:
-            audio = soundfile.info(path)
+            audio = read_header(path)
+        except NoLength as error:
+            result.rejections.append(reject(utterance, "no-length", f"{path}: {error}"))
+            continue
         except soundfile.LibsndfileError:  # whose reason is often that the file does not exist
             size = f"{path}, {path.stat().st_size} bytes"
             result.rejections.append(reject(utterance, "undecodable", size))
@@ -164,7 +171,7 @@ def prepare_part(
             result.rejections.append(reject(utterance, "undecodable", f"{path}, no samples"))
             continue
         name = f"{language}-{path.stem}"  # ids of one number may be of clips in two languages
-        duration = audio.frames / audio.samplerate
+        duration = audio.frames / audio.rate
         result.seconds += duration
         result.recordings.append(to_line(recording(name, path, audio)))
         result.supervisions.append(to_line(supervision(name, utterance, text, language, duration)))
@@ -176,15 +183,15 @@ def reject(utterance: Utterance, reason: str, detail: str) -> Rejection:
     return Rejection(utterance.clip, utterance.line, reason, " ".join(detail.split()))
 
 
-def recording(name: str, path: Path, audio) -> dict:
+def recording(name: str, path: Path, audio: Header) -> dict:
     """A recording as lhotse reads it, at the rate of its file: stage 2 resamples."""
     channels = list(range(audio.channels))
     return {
         "id": name,
         "sources": [{"type": "file", "channels": channels, "source": str(path)}],
-        "sampling_rate": audio.samplerate,
+        "sampling_rate": audio.rate,
         "num_samples": audio.frames,
-        "duration": audio.frames / audio.samplerate,
+        "duration": audio.frames / audio.rate,
         "channel_ids": channels,
     }
 
