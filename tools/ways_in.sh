@@ -21,14 +21,29 @@ if [[ $rehearsal == true ]]; then
   for name in train dev test; do ways[tables]+="$name=$download_dir/$name.tsv "; done
 fi
 
+refuse_spaces() { # words that spaces part, where some of them together are one path
+  local first last joined
+  for ((first = 1; first < $#; first++)); do
+    joined=${!first}
+    for ((last = first + 1; last <= $#; last++)); do
+      joined+=" ${!last}"
+      [[ ! -e ${joined#*=} ]] ||
+        fail "--$way: spaces part its words, and there is one in '${joined#*=}'. Make a link" \
+          "without to that folder (ln -s '/my corpus' /my_corpus), and name the link"
+    done
+  done
+}
+
 read_sources() { # the words SPLIT=PATH of a way in, and the splits that they make
   local word split
   local -a words train=() dev=() test=()
   read -ra words <<<"${ways[$way]}"
+  refuse_spaces "${words[@]}"
   for word in "${words[@]}"; do
     split=${word%%=*}
     [[ $word == *=?* && $split =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
-      fail "--$way: '$word' is no SPLIT=PATH, such as train=/my/train"
+      fail "--$way: '$word' is no SPLIT=PATH, such as train=/my/train (a path with a space needs" \
+        "a link without one)"
     [[ -z ${source_of[$split]-} ]] || fail "--$way: $split comes twice"
     source_of[$split]=${word#*=}
     case $split in
@@ -58,6 +73,9 @@ check_sources() { # every split that is used has a source
 if [[ -n $way && $way != lhotse ]]; then
   read_sources
   check_sources
+elif [[ $way == lhotse ]]; then
+  read -ra lhotse_words <<<"$lhotse"
+  refuse_spaces "${lhotse_words[@]}"
 fi
 [[ -n ${train_splits// /} && -n ${test_splits// /} ]] ||
   fail "there must be something to train on and something to test on:" \
@@ -105,7 +123,6 @@ prepare() {
   case $way in
     '') run python3 local/prepare.py "${words[@]}" "${splits[@]/%/=$download_dir}" ;;
     lhotse)
-      read -ra lhotse_words <<<"$lhotse"
       if [[ ! -e $data_dir/lhotse.words || $(<"$data_dir/lhotse.words") != "$lhotse" ]]; then
         [[ $dry_run == true ]] || rm -rf "$data_dir/lhotse" "$data_dir/lhotse.words" # of another corpus
         run_into "$data_dir/lhotse" lhotse prepare "${lhotse_words[@]}"

@@ -202,6 +202,31 @@ def test_a_way_in_that_is_none(options, message, template):
     assert template.commands() == []
 
 
+@pytest.mark.parametrize("way, suffix", [("tables", ".tsv"), ("kaldi", ""), ("cuts", ".jsonl.gz")])
+def test_a_space_in_a_path_is_named(way, suffix, template, corpus):
+    spaced = corpus.with_name("my own  corpus")
+    corpus.rename(spaced)
+    errors = template.run(f"--{way}", words(spaced, suffix), code=2).stderr
+    assert "is no SPLIT=PATH, such as train=/my/train (a path with a space needs a link" in errors
+    spaced.rename(corpus.with_name("my own corpus"))
+    spaced = corpus.with_name("my own corpus")
+    errors = template.run(f"--{way}", words(spaced, suffix), code=2).stderr
+    assert f"--{way}: spaces part its words, and there is one in '{spaced}/train{suffix}'" in errors
+    assert "ln -s" in errors
+    (corpus.with_name("link")).symlink_to(spaced)
+    template.run(f"--{way}", words(corpus.with_name("link"), suffix))
+    assert template.commands() == STAGES
+
+
+def test_a_space_in_the_words_of_lhotse_is_named(template, corpus):
+    spaced = corpus.with_name("my own corpus")
+    corpus.rename(spaced)
+    for given in (f"librispeech -j 2 {spaced}", f"some --folder={spaced} /my/corpus"):
+        errors = template.run("--lhotse", given, code=2).stderr
+        assert f"--lhotse: spaces part its words, and there is one in '{spaced}'" in errors
+    assert template.commands() == []
+
+
 def test_a_missing_table_is_named(template, corpus):
     (corpus / "dev.tsv").unlink()
     errors = template.run("--tables", words(corpus), code=2).stderr
