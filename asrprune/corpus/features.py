@@ -33,9 +33,9 @@ def load_features(cut: Cut) -> torch.Tensor:
         reason = str(error).partition("\n")[0]  # lhotse appends the whole cut
         raise UserError(
             f"cut {cut.id}: its features cannot be read from {cut.features.storage_path} "
-            f"({reason}). If it came with --cuts: --ignore-features true computes others. Else "
-            "delete it and the split's cut manifest beside its folder, and run the features stage "
-            "(2), which makes only what is missing"
+            f"({reason}). If it came with --cuts: --ignore-features true. Else delete it and the "
+            "split's cut manifest beside its folder, and run the features stage (2), which makes "
+            "only what is missing"
         ) from error
 
 

@@ -15,6 +15,8 @@ from asrprune.errors import UserError
 from asrprune.randomness import keyed_generator
 
 _GRACE = 30  # seconds that a worker goes on after a SIGTERM
+# what reaches the whole process group, from a terminal, torchrun or a batch system
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def load_batches(
@@ -53,9 +55,9 @@ def _server(module: str) -> BaseContext:
     list of thread states if one of them held it at that moment.
     """
     forkserver.set_forkserver_preload(["__main__", module])
-    # as workers, it must outlive a SIGTERM to the whole process group; it ends with its parent
-    resource_tracker.ensure_running()  # the server would start it, which unblocks SIGTERM
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # as workers, also those that are just starting, it must outlive them; it ends with its parent
+    resource_tracker.ensure_running()  # the server would start it, which unblocks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
@@ -77,12 +79,11 @@ class _ErrorsAsItems(Dataset):
 
 
 def _leave_signals_to_the_trainer(grace: int, _: int) -> None:
-    # Ctrl-C, and SIGTERM from torchrun or a batch system, reach the whole process group. The
-    # trainer finishes its step with these workers and then ends them; one left behind ends itself.
+    # the trainer finishes its step with these workers and ends them; one left behind ends itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(grace))
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the server blocks it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # the server blocks them
     # torch's workers look whether their parent is there, which is the server; and that is there as
     # long as they are
     leave_with_parent()

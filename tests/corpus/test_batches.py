@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from lhotse import CutSet, MonoCut, SupervisionSegment
+from torch.utils.data import Dataset
 
 from asrprune.corpus.batches import (
     SpeechDataset,
@@ -27,6 +28,7 @@ from asrprune.corpus.batches import (
     training_dataset,
     transcript,
 )
+from asrprune.corpus.loader import load_batches
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_dropping import TimeDropping
@@ -224,6 +226,25 @@ def test_transcript_is_in_order_of_time():
 
 def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+class Signalled(Dataset):
+    """Its worker is sent a signal while it starts, before it can say what it does with that."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __setstate__(self, state):
+        self.__dict__ = state
+        os.kill(os.getpid(), self.number)
+
+    def __getitem__(self, index):
+        return index
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_that_are_starting_outlive_a_signal(number):
+    assert list(load_batches(Signalled(number), range(3), num_workers=1)) == [0, 1, 2]
 
 
 def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch):
