@@ -79,17 +79,7 @@ done
 echo "$landed of $kills kills hit"
 (rehearse killed "$@") || { tail -n 5 "$work/killed/log" && exit 1; } >&2
 
-"$root/.venv/bin/python" - "$work"/{whole,killed}/exp/averaged.pt <<'PYTHON'
-import sys
-
-import torch
-
-whole, killed = (torch.load(path, weights_only=True)["model"] for path in sys.argv[1:])
-different = [name for name in whole if not torch.equal(whole[name], killed[name])]
-if different or whole.keys() != killed.keys():
-    sys.exit(f"the averaged models differ in {len(different)} tensors, such as {different[:3]}")
-print(f"the averaged models are equal to the bit in all {len(whole)} tensors")
-PYTHON
+"$root/.venv/bin/python" "$root/tools/same_model.py" "$work"/{whole,killed}/exp/averaged.pt
 whole=$(tail -n 1 "$work/whole/log") killed=$(tail -n 1 "$work/killed/log")
 if [[ $whole != "$killed" ]]; then
   printf 'the scores differ:\n%s\n%s\n' "$whole" "$killed" >&2

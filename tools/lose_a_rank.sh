@@ -74,17 +74,7 @@ echo "$work/killed: requeued"
 "$root/tools/slurm.sh" "$root/$recipe" "${words[@]}" >"$work/again.log" 2>&1 ||
   fail "the requeued job failed"
 
-"$root/.venv/bin/python" - "$work"/{whole,killed}/averaged.pt <<'PYTHON'
-import sys
-
-import torch
-
-whole, killed = (torch.load(path, weights_only=True)["model"] for path in sys.argv[1:])
-different = [name for name in whole if not torch.equal(whole[name], killed[name])]
-if different or whole.keys() != killed.keys():
-    sys.exit(f"the averaged models differ in {len(different)} tensors, such as {different[:3]}")
-print(f"the averaged models are equal to the bit in all {len(whole)} tensors")
-PYTHON
+"$root/.venv/bin/python" "$root/tools/same_model.py" "$work"/{whole,killed}/averaged.pt
 whole=$(tail -n 1 "$work/whole.log") killed=$(tail -n 1 "$work/again.log")
 [[ $whole == "$killed" ]] || fail "the scores differ: '$whole' and '$killed'"
 echo "the scores are equal: $whole"
