@@ -1,7 +1,4 @@
-"""Say that two model files hold the same bits, or fail with where they differ.
-
-    python tools/same_model.py exp/one/averaged.pt exp/other/averaged.pt
-"""
+"""Say whether two model files hold the same bits: ``python tools/same_model.py ONE OTHER``."""
 
 import sys
 
