@@ -35,7 +35,6 @@ from asrprune.training.passes import PRECISION
 from asrprune.training.supernet_benchmark import NOWHERE
 from asrprune.training.trainer import Trainer
 from asrprune.transducer.k2_backend import k2_available
-from asrprune.transducer.loss import transducer_loss
 from asrprune.transducer.model import build_model
 
 FEATURE_BYTES = 34e6  # an hour of stored features, as of LibriSpeech's rehearsal (lilcom)
@@ -168,17 +167,7 @@ def _loss(trainer: Trainer, batch: Batch, backend: str) -> Callable[[], None]:
     def work() -> None:
         encoded, predicted = h.detach().requires_grad_(), g.detach().requires_grad_()
         with half:
-            loss = transducer_loss(
-                model.simple_am(encoded),
-                model.simple_lm(predicted),
-                model.joiner.project_encoder(encoded),
-                model.joiner.project_predictor(predicted),
-                model.joiner,
-                y,
-                h_lens,
-                y_lens,
-                options,
-            )
+            loss = model.loss(encoded, h_lens, predicted, y, y_lens, options)
         (loss.simple.sum() + loss.pruned.sum()).backward()
         model.zero_grad(set_to_none=True)
 

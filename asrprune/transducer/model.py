@@ -124,7 +124,22 @@ class Transducer(nn.Module):
         h, h_lens = self.encode(x, x_lens, frame_transform)
         if on_encoded:
             on_encoded(h, h_lens)
-        g = self.predictor(y)
+        return self.loss(h, h_lens, self.predictor(y), y, y_lens, self.loss_options, on_logits)
+
+    def loss(
+        self,
+        h: Tensor,
+        h_lens: Tensor,
+        g: Tensor,
+        y: Tensor,
+        y_lens: Tensor,
+        options: LossOptions,
+        on_logits: Callable[[Tensor], None] | None = None,
+    ) -> TransducerLoss:
+        """The losses of encoded utterances ``h`` (B, T, D) and predictor outputs (B, S + 1, P).
+
+        The rest is as of `forward`.
+        """
         return transducer_loss(
             self.simple_am(h),
             self.simple_lm(g),
@@ -134,7 +149,7 @@ class Transducer(nn.Module):
             y,
             h_lens,
             y_lens,
-            self.loss_options,
+            options,
             on_logits,
         )
 
