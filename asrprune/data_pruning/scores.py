@@ -10,57 +10,73 @@ from asrprune.errors import UserError
 
 _TABLE = ("last", "mean", "variance", "worse_sum", "worse_times", "count")
 _MOST = np.iinfo(np.uint16).max
+# Sums are kept in whole units of 2^-30: their order, and who holds which part, changes no bit.
+_UNIT = 2.0**-30
+_LARGEST = 2.0**26  # a score above counts as this one, so that sums of 64 bits do not overflow
 KINDS = 4096  # of batches: those of 12 sizes of a model in 340 languages
 
 
 class Detrend:
-    """Divides values by their running mean at the time of the visit.
+    """Divides the losses of a batch by the trend: how large losses are at the time of the visit.
 
-    Losses fall several-fold inside the first cycle, so that a raw first score is a date and not a
-    difficulty. The running mean is of batches, each of which fades by ``memory`` with the next one;
-    it counts utterances, not batches, alike.
+    Losses fall several-fold inside the first cycle, so a raw first score is a date and not a
+    difficulty. The trend is the ratio of what the visited utterances lose now to what they are
+    expected to score, over the latest batches, of which each fades by ``memory`` with the next.
+    Because the expectation is that of the *visited* utterances, a keep-set of easy ones does not
+    pull the trend down. Both sums are over square roots, so that neither a few large losses nor
+    losses near 0 decide.
 
-    Batches may be of several kinds, such as of sub-networks of several sizes, and all values of one
-    higher than of another. Those of kinds above 0 are first divided by their level: the ratio to
-    the mean of all, which is a running one too, over the kind's own batches. (A mean for each kind
-    alone would be old where a kind is rare and losses fall; a ratio may be old.)
+    Batches may be of several kinds, such as of sub-networks of several sizes, and all losses of one
+    kind be higher than those of another. Losses of kinds above 0 are first divided by the level of
+    their kind: the same ratio over the batches of that kind, relative to the trend. (A trend for
+    each kind alone would be old where a kind is rare and losses fall; a level may be old.)
     """
 
     def __init__(self, memory: float = 0.9) -> None:
         self.memory = memory
-        # [0]: of the mean; [kind]: of values over what the mean was then
+        # [0]: losses and expected scores; [kind]: losses and what the trend expects of them
         self.totals, self.weights = np.zeros((2, KINDS))
 
-    def __call__(self, values: np.ndarray, kind: int = 0) -> np.ndarray:
-        """Known ``values`` (n,) of a batch, divided by the mean up to and with this batch.
+    def __call__(
+        self, values: np.ndarray, kind: int = 0, expected: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Divide ``values`` (n,) of a batch by the trend up to and with this batch.
 
-        :raises UserError: the mean is not positive.
+        Args:
+            values: (n,) losses of the batch, all finite.
+            kind: of the batch, below :data:`KINDS`.
+            expected: (n,) what the table says of these utterances so far; 1, the level of all
+                utterances, where the table says nothing. None: 1 for all.
+
+        Raises:
+            UserError: no loss so far is above 0.
         """
         if not len(values):
             return values
+        total = _size(values)
+        weight = _size(np.ones(len(values)) if expected is None else expected)
         if kind:
-            mean = self.totals[0] / self.weights[0] if self.weights[0] else values.mean()
-            values = values * self._factor(kind, values.sum(), len(values) * mean)
-        return values * self._factor(0, values.sum(), len(values))
+            trend = self.totals[0] / self.weights[0] if self.weights[0] else total / weight
+            factor = self._factor(kind, total, weight * trend)
+            values, total = values * factor**2, total * factor
+        return values * self._factor(0, total, weight) ** 2
 
     def state(self) -> np.ndarray:
         """Totals and weights (KINDS, 2)."""
         return np.stack([self.totals, self.weights], 1)
 
     def load(self, state: np.ndarray) -> None:
-        """The inverse of `state`; older ones (2,) know no kinds."""
-        state = state.reshape(-1, 2)
-        self.totals[:], self.weights[:] = 0, 0
-        self.totals[: len(state)], self.weights[: len(state)] = state.T
+        """The inverse of `state`."""
+        self.totals[:], self.weights[:] = state.T
 
     def _factor(self, kind: int, total: float, weight: float) -> float:
-        """What divides by a running mean, after a batch is added to it."""
+        """What divides by a ratio of running sums, after a batch is added to it."""
         self.totals[kind] = total = self.memory * self.totals[kind] + total
         self.weights[kind] = weight = self.memory * self.weights[kind] + weight
         if total <= 0:
             raise UserError(
-                "data_pruning.detrend divides scores by their running mean, and that is "
-                f"{total / weight:g}: scores must be positive, or detrend=false"
+                "data_pruning.detrend divides losses by their trend, and no loss so far is above "
+                "0. Check what update(...) is given, or set data_pruning.detrend=false."
             )
         return weight / total
 
@@ -69,7 +85,9 @@ class ScoreTable:
     """What is known of each of U utterances. A score is *known* after one finite value.
 
     Within a cycle :meth:`add` gathers sums; at its end the caller sums :meth:`pending` over the
-    ranks and :meth:`merge` folds the cycle's mean value of each visited utterance into
+    ranks and :meth:`merge` folds the cycle's mean value of each visited utterance into the table.
+    With ``detrend`` all scores are on one scale, whenever they were renewed: see :class:`Detrend`,
+    and the last step of :meth:`merge`.
 
     - ``last`` (U,) float32: the last score
     - ``mean``, ``variance`` (U,) float32: exponential averages over cycles,
@@ -107,61 +125,75 @@ class ScoreTable:
         finite = np.isfinite(values)
         utterances, values = np.asarray(utterances)[finite], values[finite]
         if self.detrend is not None:
-            values = self.detrend(values, kind)
+            values = self.detrend(values, kind, self._expected(utterances))
         total, visits = self._pending()
-        np.add.at(total, utterances, values)
+        units = np.rint(np.clip(values, -_LARGEST, _LARGEST) / _UNIT).astype(np.int64)
+        np.add.at(total, utterances, units)
         np.add.at(visits, utterances, 1)
 
     def pending(self) -> dict[str, torch.Tensor]:
         """What this rank gathered since the last merge, to be summed over ranks tensor by tensor.
 
-        The large tensors share memory with the table: an all-reduce in place changes it, and
-        :meth:`merge` or :meth:`load_pending` is then to follow.
+        ``sum`` (U,) int64 in units of 2^-30, ``visits`` (U,) int32, and ``trend`` (KINDS, 3), whose
+        last column counts ranks. The first two share memory with the table.
         """
         total, visits = self._pending()
-        trend = (self.detrend or Detrend()).state()
         return {
             "sum": torch.from_numpy(total),
             "visits": torch.from_numpy(visits),
-            # a third column counts the ranks, whose mean is wanted
-            "trend": torch.from_numpy(np.pad(trend, ((0, 0), (0, 1)), constant_values=1)),
+            "trend": self.trend,
         }
 
+    @property
+    def trend(self) -> torch.Tensor:
+        """Totals and weights of the trend of each kind, and 1 for this rank: (KINDS, 3) float64."""
+        trend = (self.detrend or Detrend()).state()
+        return torch.from_numpy(np.pad(trend, ((0, 0), (0, 1)), constant_values=1))
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether anything was gathered since the last merge."""
+        return self._sum is not None
+
     def load_pending(self, pending: dict[str, torch.Tensor]) -> None:
-        """Put back what :meth:`pending` gave, as a restored rank does."""
+        """Put back the ``sum`` and ``visits`` that :meth:`pending` gave, as a restored rank does."""
         self._check_size(pending["sum"])
         self._sum = pending["sum"].numpy().copy()
         self._visits = pending["visits"].numpy().copy()
-        self._load_trend(pending["trend"])
+
+    def load_trend(self, trend: torch.Tensor) -> None:
+        """Put back a :attr:`trend`, or the sum of several ranks' trends."""
+        if self.detrend is not None:
+            states = trend.numpy()
+            self.detrend.load(states[:, :2] / states[:, 2:])
 
     def merge(self, pending: dict[str, torch.Tensor]) -> None:
-        """Fold the sum over all ranks of :meth:`pending` into the table, and forget what is
-        pending. The same call on each rank leaves the same table.
+        """Fold the sum over all ranks of :meth:`pending` into the table, and forget it.
+
+        The same call on each rank leaves the same table. With ``detrend`` the cycle's scores are
+        first multiplied by one factor, after which the utterances of the cycle are in sum (of
+        square roots) where the table had them. Else what is wrong with the trend, such as that it
+        lags behind falling losses, would add up over the cycles in the scores that are renewed.
         """
         self._check_size(pending["sum"])
         total, visits = pending["sum"].numpy(), pending["visits"].numpy()
+        scale = self._scale(total, visits) if self.detrend else 1.0
         for part in chunks(len(self)):
             seen = np.flatnonzero(visits[part])
-            self._fold(seen + part.start, total[part][seen] / visits[part][seen])
-        self._load_trend(pending["trend"])
+            self._fold(seen + part.start, scale * _means(total[part][seen], visits[part][seen]))
+        self.load_trend(pending["trend"])
         self._sum = self._visits = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The table, equal on all ranks; what is pending is each rank's own."""
+        """The table, equal on all ranks; what is pending, and the trend, are each rank's own."""
         # 16-bit counts as int16, which every torch can store
-        state: dict[str, Any] = {
+        return {
             name: torch.from_numpy(
                 array.view(np.int16) if array.dtype == np.uint16 else array
             ).clone()
             for name in _TABLE
             for array in [getattr(self, name)]
         }
-        state["trend"] = self._trend()
-        return state
-
-    def _trend(self) -> list[float]:
-        """Total and weight of each running mean; empty without one."""
-        return [] if self.detrend is None else self.detrend.state().flatten().tolist()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """:raises UserError: the state is of another number of utterances."""
@@ -169,19 +201,26 @@ class ScoreTable:
         for name in _TABLE:
             array = getattr(self, name)
             array[:] = state[name].numpy().view(array.dtype)
-        if self.detrend is not None and state["trend"]:
-            self.detrend.load(np.array(state["trend"]))
         self._sum = self._visits = None
 
     def _pending(self) -> tuple[np.ndarray, np.ndarray]:
         if self._sum is None or self._visits is None:
-            self._sum, self._visits = np.zeros(len(self)), np.zeros(len(self), np.int32)
+            self._sum = np.zeros(len(self), np.int64)
+            self._visits = np.zeros(len(self), np.int32)
         return self._sum, self._visits
 
-    def _load_trend(self, trend: torch.Tensor) -> None:
-        if self.detrend is not None:
-            states = trend.numpy().reshape(-1, 3)  # an older one (3,) knows no kinds
-            self.detrend.load(states[:, :2] / states[:, 2:])
+    def _scale(self, total: np.ndarray, visits: np.ndarray) -> float:
+        """What brings the scores of a cycle to the scale of the table."""
+        before = now = 0.0
+        for part in chunks(len(self)):
+            seen = np.flatnonzero(visits[part])
+            now += _size(_means(total[part][seen], visits[part][seen]))
+            before += _size(self._expected(seen + part.start))
+        return (before / now) ** 2 if now else 1.0
+
+    def _expected(self, at: np.ndarray) -> np.ndarray:
+        """The scores (n,) that are expected of utterances ``at`` (n,); 1 where nothing is known."""
+        return np.where(self.count[at] > 0, self.mean[at], np.float32(1))
 
     def _fold(self, at: np.ndarray, values: np.ndarray) -> None:
         """Mean values (n,) of a cycle, of the distinct utterances ``at`` (n,)."""
@@ -205,3 +244,13 @@ class ScoreTable:
                 f"the saved scores are of {len(tensor)} utterances, and the training manifest has "
                 f"{len(self)}"
             )
+
+
+def _means(total: np.ndarray, visits: np.ndarray) -> np.ndarray:
+    """The mean scores (n,) float64 of sums in whole units."""
+    return total * _UNIT / visits
+
+
+def _size(values: np.ndarray) -> float:
+    """The sum of square roots; a loss may be below 0 by rounding, and counts as 0 then."""
+    return float(np.sqrt(np.maximum(values, 0), dtype=np.float64).sum())
