@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported where used: a process that only needs keys starts fast, without torch
@@ -35,24 +33,61 @@ def keyed_generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(key_to_seed(*key))
 
 
-@contextmanager
-def keyed_global_generators(*key: int | str) -> Iterator[None]:
+class OwnGenerators:
+    """The global generators of ``random``, numpy and torch (CPU) as a stream of their own.
+
+    Inside of ``with`` the global generators go on from where this stream stopped, seeded by its
+    key; outside they are as they were. For library code that draws from global generators, such as
+    lhotse's lazy shuffling, and that is called again and again.
+    """
+
+    def __init__(self, *key: int | str) -> None:
+        self._seed = key_to_seed(*key)
+        self._own: tuple | None = None  # the stream's states, once it has begun
+        self._others: tuple = ()
+
+    def __enter__(self) -> OwnGenerators:
+        self._others = _global_states()
+        if self._own is None:
+            seed_global_generators(self._seed)
+        else:
+            _set_global_states(self._own)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._own = _global_states()
+        _set_global_states(self._others)
+
+
+def seed_global_generators(seed: int) -> None:
+    """Seed the global generators of ``random``, numpy and torch (CPU)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.random.default_generator.manual_seed(seed)
+
+
+def keyed_global_generators(*key: int | str) -> OwnGenerators:
     """Seed the global generators of ``random``, numpy and torch (CPU), and put them back after.
 
     For library code that draws from global generators, such as lhotse's SpecAugment.
     """
+    return OwnGenerators(*key)
+
+
+def _global_states() -> tuple:
     import numpy as np
     import torch
 
-    seed = key_to_seed(*key)
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    torch_state = torch.get_rng_state()
-    try:
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.random.default_generator.manual_seed(seed)
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _set_global_states(states: tuple) -> None:
+    import numpy as np
+    import torch
+
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])

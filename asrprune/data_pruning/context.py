@@ -29,12 +29,17 @@ class Selection(NamedTuple):
     weights: np.ndarray | None = None  # (N,) float32, of what is kept; None: 1
 
 
+class NoScoresYet(Exception):
+    """A policy asked for scores before anything was trained on; the plan then keeps everything."""
+
+
 @dataclass
 class Context:
     """N cuts at the start of a pruned cycle. Arrays are (N,) and not to be written to.
 
     Scores are those of the cuts' utterances. They are gathered when asked for, and a policy that
-    asks is one that needs them: it fails if all are unknown, and unknown cuts are kept first.
+    asks is one that needs them: unknown cuts are kept first. Where all are unknown because nothing
+    was trained on yet, the plan keeps everything; else this is an error.
     """
 
     index: CutIndex
@@ -110,11 +115,16 @@ class Context:
     def _scores(self, name: str) -> np.ndarray:
         self.used_scores = True
         known = self.scores.known
+        once = name.startswith("worse") and self.scores.count.max() == 1
+        if once and not self.scores.worse_sum.any():
+            raise NoScoresYet  # whether a score got worse shows after two
         if not known.any():
+            if not self.visits.any():
+                raise NoScoresYet
             raise UserError(
                 f"data_pruning.policy={self.policy} needs scores, and all are unknown at the start "
-                f"of cycle {self.cycle}: none was finite, or none was added. Look for NaN in the "
-                "loss, or give data_pruning.warmup_cycles more of them."
+                f"of cycle {self.cycle}: update(...) was given none, or none that is finite. Call "
+                "update after each training step, and look for NaN in the loss."
             )
         values = getattr(self.scores, name)
         if not known.all():

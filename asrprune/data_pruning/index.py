@@ -8,6 +8,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,11 +96,14 @@ class CutIndex:
 
     @classmethod
     def from_cuts(cls, cuts: Iterable[Any], share_copies: bool = True) -> "CutIndex":
-        """The index of lhotse cuts, in their order.
+        """Make the index of lhotse cuts, in their order.
 
-        :raises UserError: no cuts, an id twice, a cut without duration.
+        Of a lazy CutSet that comes in another order at each iteration, the order is a fixed one.
+
+        Raises:
+            UserError: no cuts, an id twice, a cut without duration, a CutSet without an end.
         """
-        return cls._build(map(_describe_cut, cuts), share_copies)
+        return cls._build(map(_describe_cut, _in_fixed_order(cuts)), share_copies)
 
     @classmethod
     def from_manifest(cls, path: str | Path, share_copies: bool = True) -> "CutIndex":
@@ -136,24 +140,46 @@ class CutIndex:
         durations_array = np.frombuffer(durations, np.float64)
         return cls(cut_key[:, 0], durations_array, utterance, ids_hash, groups, share_copies)
 
-    def cuts_of(self, ids: Sequence[str]) -> np.ndarray:
-        """Lines (n,) int64 of the cuts of these ids, as the manifest or a sampler has them.
+    def find_cuts(self, ids: Sequence[str], exact: bool = False) -> np.ndarray:
+        """Lines (n,) int64 of the cuts of these ids; -1 where there is no such cut.
 
-        :raises UserError: no such cut.
+        An id that is not there as it stands is read as that of a copy: one that lhotse or the
+        sampler made within an epoch, or, where copies share a score, one of another speed that was
+        made after the sampler.
+
+        Args:
+            exact: do without the readings of copies.
         """
         if self._cut_order is None:
             self._cut_order = np.argsort(self.cut_hash).astype(np.int32)
-        return _find(ids, self.cut_hash, self._cut_order, _READINGS)
+        readings = _READINGS[:1] if exact else self._readings
+        return _find(ids, self.cut_hash, self._cut_order, readings)
 
-    def utterances_of(self, ids: Sequence[str]) -> np.ndarray:
-        """Utterances (n,) int64 of cuts of these ids, also of copies that were made on the fly.
-
-        :raises UserError: no such utterance.
-        """
+    def find_utterances(self, ids: Sequence[str]) -> np.ndarray:
+        """Utterances (n,) int64 of cuts of these ids; -1 where there is none. See `find_cuts`."""
         if self._utterance_order is None:
             self._utterance_order = np.argsort(self.ids_hash).astype(np.int32)
-        readings = [*_READINGS, *[_copied_once] * self.share_copies]
-        return _find(ids, self.ids_hash, self._utterance_order, readings)
+        return _find(ids, self.ids_hash, self._utterance_order, self._readings)
+
+    def cuts_of(self, ids: Sequence[str]) -> np.ndarray:
+        """Lines (n,) int64 of the cuts of these ids, as `find_cuts`.
+
+        Raises:
+            UserError: no such cut.
+        """
+        return _all_found(ids, self.find_cuts(ids))
+
+    def utterances_of(self, ids: Sequence[str]) -> np.ndarray:
+        """Utterances (n,) int64 of cuts of these ids, as `find_utterances`.
+
+        Raises:
+            UserError: no such utterance.
+        """
+        return _all_found(ids, self.find_utterances(ids))
+
+    @property
+    def _readings(self) -> Sequence[Callable[[str], str]]:
+        return [*_READINGS, *[_copied_once] * self.share_copies]
 
     def strata(self, count: int, within: str = "") -> np.ndarray:
         """Duration strata (N,): ``count`` classes of about equally many cuts, 0 shortest.
@@ -288,8 +314,8 @@ def _find(
     order: np.ndarray,
     readings: Sequence[Callable[[str], str]],
 ) -> np.ndarray:
-    """Lines of ids by the first reading of each that is there: an id may look like a copy's."""
-    lines = np.empty(len(ids), dtype=np.int64)
+    """Lines of ids by the first reading of each that is there, else -1."""
+    lines = np.full(len(ids), -1, dtype=np.int64)
     left = np.arange(len(ids))
     for reading in readings:
         wanted = np.array([hash_id(reading(ids[at])) for at in left], dtype=np.uint64)
@@ -299,10 +325,33 @@ def _find(
         lines[left[there]] = found[there]
         left = left[~there]
         if not len(left):
-            return lines
-    raise UserError(
-        f"cut {ids[int(left[0])]!r} is not in the training manifest that this index was made of"
-    )
+            break
+    return lines
+
+
+def _all_found(ids: Sequence[str], lines: np.ndarray) -> np.ndarray:
+    """
+    Raises:
+        UserError: a line is -1.
+    """
+    if (missing := np.flatnonzero(lines < 0)).size:
+        raise UserError(
+            f"cut {ids[missing[0]]!r} is not in the training manifest that this index was made of"
+        )
+    return lines
+
+
+def _in_fixed_order(cuts: Iterable[Any]) -> Iterable[Any]:
+    """
+    Raises:
+        UserError: a CutSet has no end, or no order that can be known.
+    """
+    if not getattr(cuts, "is_lazy", False):
+        return cuts
+    from asrprune.data_pruning.sources import check_source, read_in_order  # they need lhotse
+
+    check_source(cuts)
+    return chain.from_iterable(read_in_order(cuts, seed=0, epoch=0))
 
 
 def _describe_cut(cut: Any) -> _Description:

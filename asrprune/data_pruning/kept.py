@@ -1,15 +1,16 @@
-"""The cuts that a plan keeps, in manifest order, at the cost of what is kept.
+"""The cuts that a plan keeps, at the cost of what is kept.
 
-Cuts in memory are passed over without being looked at, lines of a manifest without being decoded.
-Where time is dropped, a cut is represented by a `Stand` of the duration that is left of it, so that
-a sampler fills its batches by what the model will see.
+Which cuts are kept follows their ids, never their positions: a CutSet may come in another order at
+each iteration. Cuts in memory are looked up once, lines of a manifest are passed over without being
+decoded. Where time is dropped, a cut is represented by a `CutProxy` of the duration that is left of
+it, so that a sampler fills its batches by what the model will see.
 """
 
 import copy
 import gzip
 import io
-from collections.abc import Callable, Iterable, Iterator
-from itertools import compress
+from collections.abc import Iterable, Iterator
+from itertools import compress, count
 from typing import IO, Any
 
 import numpy as np
@@ -18,10 +19,14 @@ from lhotse.cut import Cut
 from lhotse.lazy import LazyManifestIterator
 from lhotse.serialization import decode_json_line, deserialize_item, open_best
 
+from asrprune.data_pruning.index import CutIndex
+from asrprune.data_pruning.sources import check_source, read_in_order
 from asrprune.errors import UserError
 
+_CHECKED = 1024  # lines of a manifest whose ids are compared at a time
 
-class Stand(Cut):
+
+class CutProxy(Cut):
     """A cut as a sampler sees it: ``duration`` is what is left of it after time dropping."""
 
     # a `Cut` so that lhotse gives ids to copies of it; it has and needs nothing else of one
@@ -31,30 +36,52 @@ class Stand(Cut):
         self.id = cut.id
         self.duration = duration
 
-    def with_id(self, name: str) -> "Stand":
+    def with_id(self, name: str) -> "CutProxy":
         """What stands for a copy, which lhotse makes to give each rank something."""
-        return Stand(self.cut.with_id(name), self.duration)
+        return CutProxy(self.cut.with_id(name), self.duration)
 
 
 class KeptCuts:
-    """Iterates over those of the N cuts that ``keep`` says; it may change between iterations."""
+    """Iterates over those of the N cuts that ``keep`` says; it may change between iterations.
 
-    def __init__(self, cuts: CutSet, count: int):
+    The order is that of the set; of a set that comes in another order each time, one drawn from
+    ``(seed, epoch)``.
+    """
+
+    def __init__(self, cuts: CutSet, index: CutIndex, seed: int = 0, world_size: int = 1):
         """
-        :param cuts: in memory, or lazy.
-        :param count: N, which the index of these cuts says.
-        :raises UserError: there are more or fewer.
+        Args:
+            cuts: in memory, or lazy.
+            index: of these cuts, in any order.
+            seed: of the order, where the set draws it.
+            world_size: how many ranks draw from these cuts.
+
+        Raises:
+            UserError: the cuts are others than those of the index, or can come in no known order.
         """
+        check_source(cuts, world_size)
         self.keep: np.ndarray | None = None  # (N,) bool; None: all
-        self.length_left: Callable[[Cut], float] | None = None  # seconds after time dropping
+        self.seconds_left: np.ndarray | None = None  # (N,) after time dropping; None: no dropping
         self.suffix = ""  # of the ids, where cuts come again within an epoch
-        self._cuts = cuts
-        self._in_memory = None if cuts.is_lazy else list(cuts)
-        data = cuts.data
-        self._path = data.path if isinstance(data, LazyManifestIterator) else None
-        known = self._in_memory if self._path is None else data
-        if known is not None and len(known) != count:
-            raise UserError(f"the index is of {count} cuts, and the sampler got {len(known)}")
+        self.epoch = 0
+        self._index, self._cuts, self._seed = index, cuts, seed
+        self._path = cuts.data.path if isinstance(cuts.data, LazyManifestIterator) else None
+        self._in_memory: list[Cut] | None = None
+        self._lines = np.zeros(0, np.int64)  # of the cuts in memory
+        found = None
+        if not cuts.is_lazy:
+            self._in_memory = list(cuts)
+            found = len(self._in_memory)
+        elif self._path is not None:
+            with _open_lines(self._path) as file:
+                found = sum(1 for _ in _not_blank(file))
+        if found is not None and found != len(index):
+            raise UserError(
+                f"The index is of {len(index)} cuts, and the sampler got {found}. Make the index "
+                "of the same cuts."
+            )
+        if self._in_memory is not None:
+            self._lines = self._lines_of([cut.id for cut in self._in_memory])
 
     def part(self, keep: np.ndarray | None, suffix: str = "") -> "KeptCuts":
         """The same cuts, of which ``keep`` (N,) says which; only this is not shared with it."""
@@ -63,27 +90,77 @@ class KeptCuts:
         return other
 
     def __iter__(self) -> Iterator[Any]:
-        kept = self._kept()
-        if self.suffix:
-            kept = (cut.with_id(cut.id + self.suffix) for cut in kept)
-        if self.length_left is None:
-            return kept
-        return (Stand(cut, self.length_left(cut)) for cut in kept)
+        for line, cut in self._kept():
+            if self.suffix:
+                cut = cut.with_id(cut.id + self.suffix)
+            if self.seconds_left is not None:
+                cut = CutProxy(cut, float(self.seconds_left[line]))
+            yield cut
 
-    def _kept(self) -> Iterator[Cut]:
+    def _kept(self) -> Iterator[tuple[int, Cut]]:
+        """Lines of the index, and the cuts."""
         if self._in_memory is not None:
-            return self._chosen(self._in_memory)
-        if self._path is not None and self.keep is not None:
-            return self._lines()
-        return self._chosen(self._cuts)
+            pairs = zip(self._lines.tolist(), self._in_memory, strict=True)
+            return self._chosen(self._lines, pairs)
+        return self._of_file() if self._path is not None else self._looked_up()
 
-    def _chosen(self, items: Iterable[Any]) -> Iterator[Any]:
-        return iter(items) if self.keep is None else compress(items, self.keep.tolist())
+    def _chosen(self, lines: np.ndarray, items: Iterable[Any]) -> Iterator[Any]:
+        return iter(items) if self.keep is None else compress(items, self.keep[lines].tolist())
 
-    def _lines(self) -> Iterator[Cut]:
+    def _of_file(self) -> Iterator[tuple[int, Cut]]:
+        """Decode the lines that are kept; their ids are compared with those of the index."""
         with _open_lines(self._path) as file:
-            for line in self._chosen(file):
-                yield deserialize_item(decode_json_line(line))
+            lines = zip(count(), _not_blank(file))
+            wanted = self._chosen(np.arange(len(self._index)), lines)
+            numbers: list[int] = []
+            cuts: list[Cut] = []
+            for number, line in wanted:
+                numbers.append(number)
+                cuts.append(deserialize_item(decode_json_line(line)))
+                if len(cuts) == _CHECKED:
+                    yield from self._as_indexed(numbers, cuts)
+                    numbers, cuts = [], []
+            yield from self._as_indexed(numbers, cuts)
+
+    def _as_indexed(self, numbers: list[int], cuts: list[Cut]) -> Iterator[tuple[int, Cut]]:
+        """
+        Raises:
+            UserError: a line holds another cut than when the index was made.
+        """
+        lines = self._index.find_cuts([cut.id for cut in cuts], exact=True)
+        for number, line, cut in zip(numbers, lines.tolist(), cuts, strict=True):
+            if number != line:
+                raise UserError(
+                    f"{self._path}: cut {number + 1} is {cut.id!r}, and the index has another one "
+                    "there. The file has changed, or the index was made of another one: make it "
+                    "anew with CutIndex.from_manifest."
+                )
+        return zip(numbers, cuts, strict=True)
+
+    def _looked_up(self) -> Iterator[tuple[int, Cut]]:
+        """Cuts of a set without a fixed order, by their ids."""
+        for piece in read_in_order(self._cuts, self._seed, self.epoch):
+            lines = self._lines_of([cut.id for cut in piece])
+            yield from self._chosen(lines, zip(lines.tolist(), piece, strict=True))
+
+    def _lines_of(self, ids: list[str]) -> np.ndarray:
+        """
+        Raises:
+            UserError: a cut is not in the index.
+        """
+        lines = self._index.find_cuts(ids, exact=True)
+        if (missing := np.flatnonzero(lines < 0)).size:
+            raise UserError(
+                f"Cut {ids[missing[0]]!r} comes out of the training CutSet, and the index does "
+                "not hold it. Make the index of the same CutSet; where the set draws new ids or "
+                "other cuts at each iteration (mix without preserve_id, slices, mux with a seed "
+                'of "randomized"), give it fixed ones.'
+            )
+        return lines
+
+
+def _not_blank(lines: Iterable[Any]) -> Iterator[Any]:
+    return (line for line in lines if not line.isspace())
 
 
 def _open_lines(path: Any) -> IO:
@@ -95,12 +172,12 @@ def _open_lines(path: Any) -> IO:
 
 
 def full_cuts(batch: CutSet) -> CutSet:
-    """A sampler's batch with the cuts in place of what stood for them."""
-    if not isinstance(next(iter(batch)), Stand):
+    """A sampler's batch with the cuts in place of their proxies."""
+    if not isinstance(next(iter(batch)), CutProxy):
         return batch
     cuts = []
-    for stand in batch:
-        if hasattr(stand, "dataloading_info"):
-            stand.cut.dataloading_info = stand.dataloading_info
-        cuts.append(stand.cut)
+    for proxy in batch:
+        if hasattr(proxy, "dataloading_info"):
+            proxy.cut.dataloading_info = proxy.dataloading_info
+        cuts.append(proxy.cut)
     return CutSet.from_cuts(cuts)

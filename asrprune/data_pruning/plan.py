@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from asrprune.data_pruning.context import Context, Ranking, Selection
+from asrprune.data_pruning.context import Context, NoScoresYet, Ranking, Selection
 from asrprune.data_pruning.floors import (
     Groups,
     below_floor,
@@ -124,8 +124,8 @@ def make_plan(
     :param cycle: counted from 0.
     :param cycles: how many the whole training has.
     :param history: as of the end of the cycle before.
-    :raises UserError: unknown scores where the policy needs some; nothing is left of the corpus, or
-        of a language; a policy's answer is malformed.
+    :raises UserError: all scores are unknown after cycles that should have given some; nothing is
+        left of the corpus, or of a language; a policy's answer is malformed.
     """
     phase = cycle_phase(options, cycle, cycles)
     policy = load_policy(options.policy, options.policy_options)
@@ -141,8 +141,16 @@ def make_plan(
         keep = history.frozen.copy()
     else:
         planner = _Planner(index, scores, options, policy, seed, cycle, cycles, history, report)
-        keep, weights = planner.plan()
-        freeze = policy.static
+        try:
+            keep, weights = planner.plan()
+            freeze = policy.static
+        except NoScoresYet:
+            keep = np.ones(len(index), bool)
+            report["asked"] = 1.0
+            report["notes"].append(
+                f"policy {options.policy} needs scores, and there are none yet. This cycle trains "
+                "on everything. Where a training goes on, load the sampler's state to have them."
+            )
     report["cuts"] = float(np.count_nonzero(keep) / len(keep))
     seconds = totals(index.duration, None, 1, keep)[0] / index.stratum_seconds(1)[0]
     report["seconds"] = float(seconds)
@@ -257,7 +265,7 @@ class _Planner:
             self.report["floored"] = int(np.count_nonzero(must))
             if self.forced is not None:
                 must |= self.forced
-            tier = np.where(must, np.uint8(_MUST), ranking.tier)
+            tier = np.where(must, np.uint16(_MUST), ranking.tier)
             keep = self._within_budget(Ranking(ranking.priority, tier), must)
         self._note_excess(keep)
         return keep
@@ -278,7 +286,10 @@ class _Planner:
         if self.forced is None and unknown is None and not self.options.floors:
             return ranking
         priority, tier = ranking
-        tier = np.full(len(priority), _POLICY, np.uint8) if tier is None else tier + _POLICY
+        if tier is None:
+            tier = np.full(len(priority), _POLICY, np.uint16)
+        else:
+            tier = tier.astype(np.uint16) + np.uint16(_POLICY)  # up to 257
         if unknown is not None:
             priority = np.where(unknown, self.rng.random(len(priority), np.float32), priority)
             tier[unknown] = _UNKNOWN

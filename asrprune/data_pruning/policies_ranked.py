@@ -20,7 +20,7 @@ def random(context: Context, replacement: bool = True) -> Ranking:
     if replacement:
         return Ranking(context.uniform())
     ahead = context.visits - context.visits.min()
-    return Ranking(context.uniform(), np.minimum(ahead, 254).astype(np.uint8))
+    return Ranking(context.uniform(), np.minimum(ahead, 255).astype(np.uint8))
 
 
 def easy(context: Context) -> Ranking:

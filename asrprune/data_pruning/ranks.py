@@ -1,5 +1,6 @@
 """What ranks tell each other about pruning, through torch.distributed where it runs."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,31 +11,51 @@ from torch import Tensor
 
 from asrprune.errors import UserError
 
+# What gloo, NCCL and torch's store say where a process at the other end is gone or silent.
+_GONE = re.compile(
+    r"closed by peer|connection (reset|refused|was likely closed)|broken pipe|socket closed"
+    r"|timed out|timeout|remote (process|error)|peer .*exited|recvvalue failed",
+    re.IGNORECASE,
+)
+_PIECE = 1 << 20  # elements that are on a GPU at a time
+
 
 @contextmanager
 def explain_lost_rank() -> Iterator[None]:
     """One rank says what went wrong; the others should not bury it under tracebacks.
 
-    :raises UserError: a collective inside of the block failed.
+    Raises:
+        UserError: a collective inside of the block failed. Whether another rank has ended, or the
+            collective itself was wrong, is told apart by what torch says.
     """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"another rank has ended, and its message says why ({reason})") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if _GONE.search(str(error)):
+            message = f"another rank has ended or hangs, and its message says why ({reason})"
+        else:
+            message = (
+                f"torch.distributed failed on this rank ({reason}). All ranks must make the same "
+                "calls in the same order, with the backend that init_process_group was given."
+            )
+        raise UserError(message) from error
 
 
 def sum_over_ranks(tensors: dict[str, Tensor], world_size: int) -> dict[str, Tensor]:
-    """Each tensor summed over the ranks; the same bits on all of them. Collective."""
+    """Sum each tensor over the ranks; the same bits on all of them. Collective.
+
+    With NCCL a tensor passes through the GPU in pieces of 8 MB at most.
+    """
     if world_size == 1:
         return tensors
-    return {name: _all_reduced(tensor) for name, tensor in tensors.items()}
+    return {name: _summed(tensor) for name, tensor in tensors.items()}
 
 
 def gather_from_ranks(tensors: dict[str, Tensor], world_size: int) -> list[dict[str, Tensor]]:
-    """Copies of the tensors of each rank, in order, on all of them. Collective."""
+    """Copies of small tensors of each rank, in order, on all of them. Collective."""
     if world_size == 1:
         return [{name: tensor.clone() for name, tensor in tensors.items()}]
     parts: list[dict[str, Tensor]] = [{} for _ in range(world_size)]
@@ -73,11 +94,16 @@ def check_equal(
         )
 
 
-def _all_reduced(tensor: Tensor) -> Tensor:
-    moved = tensor.to(_device(), copy=True)
-    with explain_lost_rank():
-        dist.all_reduce(moved)
-    return moved.cpu()
+def _summed(tensor: Tensor) -> Tensor:
+    total = tensor.clone().contiguous()
+    flat, device = total.view(-1), _device()
+    for start in range(0, len(flat), _PIECE):
+        piece = flat[start : start + _PIECE]
+        moved = piece.to(device)  # the same memory, where the group works on the CPU
+        with explain_lost_rank():
+            dist.all_reduce(moved)
+        piece.copy_(moved)
+    return total
 
 
 def _device() -> torch.device:
@@ -88,7 +114,7 @@ def _device() -> torch.device:
     if not dist.is_initialized():
         raise UserError(
             "a PruningSampler of several ranks needs torch.distributed: call init_process_group "
-            "before its set_epoch, state_dict or load_state_dict"
+            "before its set_epoch, end_cycle or gathered_state_dict"
         )
     on_gpu = dist.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")

@@ -13,23 +13,29 @@ import numpy as np
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler
 from lhotse.dataset.sampling.base import CutSampler
 
+from asrprune.data_pruning.batch_cuts import Values, batch_scores, find_in_batch
+from asrprune.data_pruning.drawing import Drawing
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
-from asrprune.data_pruning.kept import KeptCuts, full_cuts
-from asrprune.data_pruning.monolingual import Turns, monolingual_batches
+from asrprune.data_pruning.kept import full_cuts
+from asrprune.data_pruning.monolingual import Turns
 from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.order import OrderOfBatches
 from asrprune.data_pruning.plan import PRUNED, Plan, check_plan, make_plan
 from asrprune.data_pruning.ranks import check_equal, gather_from_ranks, sum_over_ranks
+from asrprune.data_pruning.sampler_state import (
+    changed_batching,
+    restore_pending,
+    restored_plan,
+    saved_pending,
+    saved_plan,
+)
 from asrprune.data_pruning.scores import KINDS, ScoreTable
 from asrprune.errors import UserError
-from asrprune.randomness import key_to_seed
 
 log = logging.getLogger(__name__)
-
-Values = Sequence[float] | np.ndarray | torch.Tensor
 
 
 class PruningSampler(CutSampler):
@@ -37,7 +43,8 @@ class PruningSampler(CutSampler):
 
     A training loop calls `set_epoch` at the start of each epoch (on all ranks: it merges what they
     gathered and plans the next cycle), `update` after each step, and `state_dict` and
-    `load_state_dict` around a checkpoint (all of them on all ranks).
+    `load_state_dict` around a checkpoint. `state_dict` is of one rank and may be called on one
+    alone; `gathered_state_dict` is called on all ranks and makes a resume exact on all of them.
     """
 
     def __init__(
@@ -47,7 +54,8 @@ class PruningSampler(CutSampler):
         options: DataPruningOptions,
         *,
         epochs: int,
-        duration_bins: list[float],
+        duration_bins: list[float] | None = None,
+        num_buckets: int = 30,
         max_duration: float | None = None,
         max_cuts: int | None = None,
         buffer_size: int = 20000,
@@ -60,17 +68,23 @@ class PruningSampler(CutSampler):
         world_size: int | None = None,
     ):
         """
-        :param cuts: the training cuts, in memory or lazy.
-        :param index: of these cuts, in their order.
-        :param epochs: how many the whole training has; a longer one may set it anew.
-        :param duration_bins: seconds that part the buckets, of the full set (lhotse would estimate
-            them anew, and badly, from the first cuts that are kept).
-        :param max_duration: seconds of a batch, padding included; of what is left after time
-            dropping, where `drop_time` was called.
-        :param first_epoch: what `set_epoch` gets first: 0 in icefall.
-        :param turns: of languages, which have batches of their own then; None: languages are mixed.
-        :param rank: and ``world_size``: as lhotse finds them, if not given.
-        :raises UserError: options that do not fit each other or the cuts.
+        Args:
+            cuts: the training cuts, in memory or lazy.
+            index: of these cuts, in any order.
+            options: of data pruning.
+            epochs: how many the whole training has; a longer one may set it anew.
+            duration_bins: seconds that part the buckets, of the full set (lhotse would estimate
+                them anew, and badly, from the first cuts that are kept). None: ``num_buckets`` of
+                equal total duration, from the index.
+            num_buckets: how many, where no ``duration_bins`` are given.
+            max_duration: seconds of a batch, padding included; of what is left after time
+                dropping, where `drop_time` was called.
+            first_epoch: what `set_epoch` gets first; 1 where epochs are counted from 1.
+            turns: of languages, which have batches of their own then; None: languages are mixed.
+            rank: and ``world_size``: as lhotse finds them, if not given.
+
+        Raises:
+            UserError: options that do not fit each other or the cuts; cuts other than the index's.
         """
         super().__init__(
             shuffle=shuffle, drop_last=drop_last, world_size=world_size, rank=rank, seed=seed
@@ -86,17 +100,27 @@ class PruningSampler(CutSampler):
         self.scores = ScoreTable(index.num_utterances, options.ema, options.detrend)
         self.history = History(len(index))
         self.batches = 0  # consumed in this epoch, as `update` counts them
+        self.left_out = 0  # cuts that `update` was told of and that the index does not know
         self._follow(self._make_plan(0))
-        self._kept = KeptCuts(cuts, len(index))
-        self._length_left: Callable[[Cut], float] | None = None
-        self._share_left = 1.0
-        self._limits = {
-            "max_duration": max_duration,
-            "max_cuts": max_cuts,
-            "buffer_size": buffer_size,
-        }
-        self._duration_bins = duration_bins
-        self._skip: int | None = 0  # batches to pass over; None: the caller does, and counts
+        if duration_bins is None:
+            duration_bins = index.duration_bins(num_buckets)
+        self._drawing = Drawing(
+            cuts,
+            index,
+            turns,
+            duration_bins=duration_bins,
+            limits={"max_duration": max_duration, "max_cuts": max_cuts, "buffer_size": buffer_size},
+            shuffle=shuffle,
+            drop_last=drop_last,
+            seed=self.seed,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        # batches that each iteration passes over, until `update` is called; None: the caller does
+        self._restored: int | None = 0
+        self._skip = 0  # of them, those that the present iteration is still to pass over
+        self._drawn = False  # whether the present cycle has been drawn from
+        self._order = OrderOfBatches()
         self._inner: Iterator[CutSet] | None = None
 
     @property
@@ -109,21 +133,31 @@ class PruningSampler(CutSampler):
         """Whether the present cycle is one in which something may be dropped."""
         return self.plan.phase == PRUNED
 
-    def drop_time(self, length_left: Callable[[Cut], float], share: float) -> None:
+    @property
+    def remaining_epochs(self) -> range:
+        """The epochs that are still to be trained, the present one first."""
+        return range(self.epoch, self.first_epoch + self.epochs)
+
+    def drop_time(self, seconds_left: Callable[[], np.ndarray], share: float) -> None:
         """Fill batches by the seconds that time dropping leaves of a cut, in pruned cycles.
 
-        :param length_left: asked while an epoch is drawn, after `set_epoch`.
-        :param share: how much is left in the mean, by which the buckets are scaled.
+        Args:
+            seconds_left: called when a pruned epoch is drawn, after `set_epoch`; returns (N,)
+                float32 seconds that are left of each cut, by line of the index.
+            share: how much is left in the mean, by which the buckets are scaled.
         """
-        self._length_left, self._share_left = length_left, share
+        self._drawing.drop_time(seconds_left, share)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch; into a new cycle, merge the scores of all ranks and plan it. Collective.
 
-        :raises UserError: scores that the policy needs are unknown; the ranks' plans differ.
+        Raises:
+            UserError: all scores that the policy needs are unknown, after cycles that gathered
+                none; the ranks' plans differ.
         """
         if epoch != self.epoch:
-            self.epoch, self.batches, self._skip = epoch, 0, 0
+            self.epoch, self.batches, self._restored = epoch, 0, 0
+            self._order.begin()
         cycle = max(0, epoch - self.first_epoch) // self.options.cycle
         if cycle != self.plan.cycle:
             self._start_cycle(cycle)
@@ -134,11 +168,13 @@ class PruningSampler(CutSampler):
     def end_cycle(self) -> None:
         """Merge what all ranks gathered. Collective; `set_epoch` does it where another follows."""
         self.scores.merge(sum_over_ranks(self.scores.pending(), self.world_size))
-        self.history.advance(self.plan.keep, self.plan.freeze)
+        if self._drawn:  # else the training began later, and none of these cuts was seen
+            self.history.advance(self.plan.keep, self.plan.freeze)
+        self._drawn = False
 
     def update(
         self,
-        cut_ids: Sequence[str],
+        cuts: Sequence[str | Cut],
         losses: Values,
         num_tokens: Values,
         num_frames: Values | None = None,
@@ -147,43 +183,49 @@ class PruningSampler(CutSampler):
     ) -> None:
         """Feed back what training on one batch of this sampler saw, of all its B cuts.
 
-        To be called once a batch, which is also how the place in the epoch is counted.
+        To be called once for each batch that is trained on, after its backward pass: this is also
+        how the position in the epoch is counted. Not to be called in validation or in a scan of
+        memory. Cuts that are not in the index are left out, and a warning says so once.
 
-        :param losses: (B,) the loss of each cut, summed over its tokens.
-        :param num_tokens: (B,) tokens of the transcripts.
-        :param num_frames: (B,) encoder frames; for ``score=loss_per_frame``.
-        :param el2n: (B,) for ``score=el2n``.
-        :param kind: of the batch, 1 to 4095, where sizes of a model or languages take turns: what
-            makes all scores of a kind higher is left out of them (with ``detrend=true`` alone).
-        :raises UserError: not a number for each cut, or not what the score needs; an unknown cut or
-            kind.
+        Args:
+            cuts: (B,) the cuts, or their ids. A cut that was concatenated or mixed reaches the
+                scores of its tracks, if the cut itself is given.
+            losses: (B,) the loss of each cut, summed over its tokens.
+            num_tokens: (B,) tokens of the transcripts.
+            num_frames: (B,) encoder frames; for ``score=loss_per_frame``.
+            el2n: (B,) for ``score=el2n``.
+            kind: of the batch, 1 to 4095, where sizes of a model or languages take turns: what
+                makes all scores of a kind higher is left out (with ``detrend=true`` alone).
+
+        Raises:
+            UserError: not a number for each cut, or not what the score needs; an unknown kind.
         """
-        losses, num_tokens = _array(losses), _array(num_tokens)
-        match self.options.score:
-            case "loss":
-                values = losses / (num_tokens + 1)
-            case "loss_sum":
-                values = losses
-            case "loss_per_frame":
-                values = losses / np.maximum(_needed(num_frames, "num_frames", "loss_per_frame"), 1)
-            case _:
-                values = _needed(el2n, "el2n", "el2n")
-        if values.shape != (len(cut_ids),):
-            raise UserError(
-                f"update(...) got {len(cut_ids)} cuts and losses of shape {values.shape}: it needs "
-                'the loss of each cut (reduction="none")'
-            )
         if not 0 <= kind < KINDS:
             raise UserError(f"update(..., kind={kind}): must be 0 to {KINDS - 1}")
-        utterances = self.index.utterances_of(cut_ids)
-        self.scores.add(utterances, values, kind)
+        given = {
+            "losses": losses, "num_tokens": num_tokens, "num_frames": num_frames, "el2n": el2n,
+        }  # fmt: skip
+        found = find_in_batch(cuts, self.index.find_utterances)
+        scores = batch_scores(self.options.score, found, len(cuts), given)
+        self._leave_out(found.unknown)
+        if not len(found.row):
+            return  # a batch of other cuts, such as those of a dev set
+        self.scores.add(found.line, scores, kind)
         self.batches += 1
+        self._restored = None if self._restored is None else 0
+        self._order.consume()
 
-    def weights_of(self, cut_ids: Sequence[str]) -> np.ndarray | None:
-        """Factors (B,) float32 of the cuts' losses, before they are summed; None: all 1."""
+    def weights_of(self, cuts: Sequence[str | Cut]) -> np.ndarray | None:
+        """Return factors (B,) float32 of the cuts' losses, before they are summed; None: all 1.
+
+        A concatenated cut has the mean of its tracks' weights, an unknown one 1.
+        """
         if self.plan.weights is None:
             return None
-        return self.plan.weights[self.index.cuts_of(cut_ids)]
+        found = find_in_batch(cuts, self.index.find_cuts)
+        weights = np.bincount(found.row, self.plan.weights[found.line] * found.share, len(cuts))
+        weights[np.bincount(found.row, minlength=len(cuts)) == 0] = 1
+        return weights.astype(np.float32)
 
     def language_of(self, cut_id: str) -> int:
         """The number of a cut's language among those of the index."""
@@ -197,137 +239,113 @@ class PruningSampler(CutSampler):
                 "learn what the next cycle keeps: give the loader a map-style dataset, as "
                 "DataLoader(dataset, sampler=sampler, batch_size=None)"
             )
-        shorter = self.pruned and self._length_left is not None
-        self._kept.length_left = self._length_left if shorter else None
-        bins = [edge * (self._share_left if shorter else 1.0) for edge in self._duration_bins]
-        if self.turns:
-            self._inner = self._by_language(bins)
-        else:
-            keep = None if self.plan.keep.all() else self.plan.keep
-            ranks = {"rank": self.rank, "world_size": self.world_size}
-            self._inner = self._bucketed(self._kept.part(keep), bins, self.seed, **ranks)
-        if self._skip is not None:
-            self.batches = self._skip
+        self._inner = self._drawing.batches(self.plan, self.epoch)
+        self._skip = self._restored or 0
+        if self._restored is not None:
+            self.batches = self._restored
+        self._order.begin_iteration()
         return self
-
-    def _bucketed(
-        self, cuts: KeptCuts, bins: list[float], seed: int, rank: int, world_size: int
-    ) -> Iterator[CutSet]:
-        """Batches of cuts of like durations, in the order of the epoch."""
-        sampler = DynamicBucketingSampler(
-            CutSet(cuts),
-            **self._limits,
-            num_buckets=len(bins) + 1,
-            duration_bins=bins,
-            shuffle=self.shuffle,
-            drop_last=self.drop_last,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-        )
-        sampler.set_epoch(self.epoch)
-        return iter(sampler)
-
-    def _by_language(self, bins: list[float]) -> Iterator[CutSet]:
-        codes, _ = self.index.groups["language"]
-
-        def draw(language: int, number: int) -> Iterator[CutSet]:
-            suffix = f"_pass{number}" if number else ""  # the same cut, with draws of its own
-            cuts = self._kept.part(self.plan.keep & (codes == language), suffix)
-            seed = key_to_seed("pass", self.seed, language, number) % 2**31
-            return self._bucketed(cuts, bins, seed, rank=0, world_size=1)
-
-        seconds = float(self.index.duration[self.plan.keep].sum(dtype=np.float64))
-        return monolingual_batches(
-            self.turns, self.epoch, seconds, draw, self.rank, self.world_size
-        )
 
     def __next__(self) -> CutSet:
         if self._inner is None:
             iter(self)
         # not in __iter__, which a DataLoader with workers calls twice
         skip, self._skip = self._skip, 0
-        for _ in range(skip or 0):
-            next(self._inner)
-        return full_cuts(next(self._inner))
+        for _ in range(skip):
+            self._order.draw(next(self._inner))
+        batch = next(self._inner)
+        self._order.draw(batch)
+        self._drawn = True
+        return full_cuts(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything; the same on all ranks. Collective.
+        """Return the state of this rank. Not collective: one rank alone may call it.
 
-        The position is the number of batches that `update` was told of.
+        The position is the number of batches that `update` was told of. Of what was gathered in
+        the present cycle, the state holds this rank's part. Ranks that go on from another rank's
+        state lack theirs: their cuts keep the scores of the cycle before. For an exact resume on
+        several ranks save `gathered_state_dict`.
         """
-        weights = self.plan.weights
-        return {
-            "digest": self.index.digest,
-            "epoch": self.epoch,
-            "batches": self.batches,
-            "batching": self._batching(),
-            # the running mean within a cycle is each rank's own, and is among what is pending
-            "scores": {**self.scores.state_dict(), "trend": []},
-            "history": self.history.state_dict(),
-            "pending": gather_from_ranks(self.scores.pending(), self.world_size),
-            "plan": {
-                **{name: getattr(self.plan, name) for name in ("cycle", "phase", "freeze")},
-                "keep": torch.from_numpy(np.packbits(self.plan.keep)),
-                "weights": None if weights is None else torch.from_numpy(weights).clone(),
-                "report": dict(self.plan.report),
-            },
-        }
+        return self._state([self.rank], self.scores.pending(), [self._order.state()])
+
+    def gathered_state_dict(self) -> dict[str, Any]:
+        """Return the state of all ranks, equal on all of them. Collective.
+
+        The state is as large as that of one rank: sums are added up, not kept side by side.
+        """
+        summed = sum_over_ranks(self.scores.pending(), self.world_size)
+        small = {"trend": self.scores.trend, "order": torch.tensor([self._order.state()])}
+        parts = gather_from_ranks(small, self.world_size)
+        summed["trend"] = torch.stack([part["trend"] for part in parts])
+        orders = [int(part["order"]) for part in parts]
+        return self._state(list(range(self.world_size)), summed, orders)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`, which is left as it is.
+        """Go on from a `state_dict` or `gathered_state_dict`, which is left as it is.
 
         With another number of ranks, or other limits of a batch, the scores and the plan stay, and
         the epoch starts again.
 
-        :raises UserError: it belongs to other cuts.
+        Raises:
+            UserError: it belongs to other cuts.
         """
         self.index.check_digest(state["digest"])
         self.scores.load_state_dict(state["scores"])
         self.history.load_state_dict(state["history"])
-        plan = dict(state["plan"])
-        keep = np.unpackbits(plan.pop("keep").numpy(), count=len(self.index)).view(bool)
-        weights = plan.pop("weights")
-        weights = None if weights is None else weights.numpy().copy()
-        plan["report"] = dict(plan["report"])
-        self._follow(Plan(keep=keep, weights=weights, **plan))
+        self._follow(restored_plan(state["plan"], len(self.index)))
         self.epoch, self.batches = state["epoch"], state["batches"]
-        pending, batching = state["pending"], self._batching()
-        changed = [
-            f"{name} ({before} -> {batching[name]})"
-            for name, before in state["batching"].items()
-            if before != batching[name]
-        ]
+        self._drawn = state["drawn"]
+        changed = changed_batching(state["batching"], self._drawing.settings())
         if changed:
             log.warning(
                 "%s changed: scores and keep-set are kept, the place in epoch %d is lost: it "
                 "starts again, and the cuts of %d batches are seen twice",
                 ", ".join(changed),
                 self.epoch,
-                self.batches * len(pending),
+                self.batches * state["batching"]["world_size"],
             )
             self.batches = 0
-        if len(pending) != self.world_size:
-            pending = _shared_out(pending, self.world_size)
-        self._skip = self.batches
-        self.scores.load_pending(pending[self.rank])
+        self._restored = self.batches
+        self._order.begin()
+        if self.batches and self.rank in state["ranks"]:
+            self._order.expect(self.batches, state["order"][state["ranks"].index(self.rank)])
+        restore_pending(self.scores, state, self.rank, self.world_size)
+
+    def _state(
+        self, ranks: list[int], pending: dict[str, torch.Tensor], order: list[int]
+    ) -> dict[str, Any]:
+        return {
+            "digest": self.index.digest,
+            "epoch": self.epoch,
+            "batches": self.batches,
+            "batching": self._drawing.settings(),
+            "drawn": self._drawn,
+            "ranks": ranks,  # whose visits, trends and orders follow
+            "order": order,
+            "pending": saved_pending(pending),
+            "scores": self.scores.state_dict(),
+            "history": self.history.state_dict(),
+            "plan": saved_plan(self.plan),
+        }
 
     def allow_iter_to_reset_state(self) -> None:
         """Forget the place in the epoch that was restored: the caller skips batches by itself."""
         super().allow_iter_to_reset_state()
-        self._skip = None
+        self._restored = None
 
     def filter(self, predicate: Callable[[Cut], bool]) -> "PruningSampler":
         """Refused: the plan would not know of it.
 
-        :raises UserError: always.
+        Raises:
+            UserError: always.
         """
         raise UserError("PruningSampler.filter: make the index and the sampler of filtered cuts")
 
     def map(self, fn: Callable[[CutSet], CutSet]) -> "PruningSampler":
         """Refused: batches are changed in the dataset, after what is drawn has been counted.
 
-        :raises UserError: always.
+        Raises:
+            UserError: always.
         """
         raise UserError("PruningSampler.map: change the batches in the dataset")
 
@@ -354,6 +372,19 @@ class PruningSampler(CutSampler):
         self._follow(self._make_plan(cycle))
         self.plan.report["turnover"] = _turnover(before, self.plan.keep)
         self.plan.report["never_visited"] = float(np.mean(self.history.visits == 0))
+        for note in self.plan.report["notes"]:
+            log.warning("cycle %d: %s", cycle, note)
+
+    def _leave_out(self, unknown: list[str]) -> None:
+        """Count cuts that the index does not know, and say so the first time."""
+        if unknown and not self.left_out:
+            log.warning(
+                "update(...) was given cut %r, which is not in the training manifest. The loss is "
+                "left out, as of all other cuts like this one. Call update for training batches "
+                "alone, with the cuts (or ids) that the sampler gave.",
+                unknown[0],
+            )
+        self.left_out += len(unknown)
 
     def _follow(self, plan: Plan) -> None:
         self.plan = plan
@@ -366,18 +397,6 @@ class PruningSampler(CutSampler):
         place = f"{self.plan.digest}{self.epoch:016x}{self.batches:016x}"
         check_equal("the keep-set, or the place in it,", place, world, cycle=cycle)
 
-    def _batching(self) -> dict[str, Any]:
-        """What decides, besides the plan, which cuts are in which batch."""
-        return {
-            "world_size": self.world_size,
-            "seed": self.seed,
-            "shuffle": self.shuffle,
-            "drop_last": self.drop_last,
-            **self._limits,
-            "duration_bins": list(self._duration_bins),
-            **({"accumulate": self.turns.accumulate} if self.turns else {}),
-        }
-
     def _make_plan(self, cycle: int) -> Plan:
         return make_plan(
             self.index, self.scores, self.options, self.seed, cycle, self.cycles, self.history
@@ -387,24 +406,3 @@ class PruningSampler(CutSampler):
 def _turnover(before: np.ndarray, after: np.ndarray) -> float:
     """The share of a keep-set that was not in the one before."""
     return float(np.count_nonzero(after & ~before) / np.count_nonzero(after))
-
-
-def _shared_out(pending: list[dict[str, Any]], world_size: int) -> list[dict[str, Any]]:
-    """What was gathered on some ranks, given to the first of others; each has the mean trend."""
-    total = {name: sum(part[name] for part in pending) for name in pending[0]}
-    trend = total["trend"] / len(pending)
-    nothing = {name: torch.zeros_like(values) for name, values in total.items()}
-    first = {**total, "trend": trend}
-    return [first, *({**nothing, "trend": trend} for _ in range(world_size - 1))]
-
-
-def _array(values: Values) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().double().cpu().numpy()
-    return np.asarray(values, dtype=np.float64)
-
-
-def _needed(values: Values | None, name: str, score: str) -> np.ndarray:
-    if values is None:
-        raise UserError(f"data_pruning.score={score} needs update(..., {name}=...)")
-    return _array(values)

@@ -156,7 +156,7 @@ class ScoreTable:
         return self._sum is not None
 
     def load_pending(self, pending: dict[str, torch.Tensor]) -> None:
-        """Put back the ``sum`` and ``visits`` that :meth:`pending` gave, as a restored rank does."""
+        """Put back the ``sum`` and ``visits`` that :meth:`pending` gave."""
         self._check_size(pending["sum"])
         self._sum = pending["sum"].numpy().copy()
         self._visits = pending["visits"].numpy().copy()

@@ -31,7 +31,7 @@ def select(
     :param cost: (N,) above 0; exact sums need multiples of a power of two.
     :param budgets: (strata,) in units of cost; below 0 is 0.
     :param codes: (N,) strata, of the smallest unsigned type; None: one stratum.
-    :param tier: (N,) uint8, before the priority; None: all alike.
+    :param tier: (N,) uint8 or uint16, before the priority; None: all alike.
     :param candidates: (N,) bool; None: all.
     :returns: (N,) bool.
     """
@@ -163,7 +163,7 @@ def _tiers(
     sums = _tier_totals(cost, codes, len(budgets), tier, candidates).cumsum(1)
     tiers = np.minimum((sums <= budgets[:, None]).sum(1), sums.shape[1] - 1)
     before = np.where(tiers > 0, sums[np.arange(len(budgets)), tiers - 1], 0.0)
-    return tiers.astype(np.uint8), before
+    return tiers.astype(tier.dtype), before
 
 
 def _of_cuts(values: np.ndarray, codes: np.ndarray | None, part: slice) -> np.ndarray:

@@ -115,7 +115,7 @@ class Trainer:
             "masking": self.masking.state_dict() if self.masking else None,
             "average": self.average.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "pruning": self.data.sampler.state_dict(),
+            "pruning": self.data.sampler.gathered_state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

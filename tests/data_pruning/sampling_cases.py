@@ -110,7 +110,7 @@ def train_with_states(sampler: PruningSampler, workers: int = 0) -> tuple[list, 
     batches, states = [], []
     for batch in train(sampler, workers):
         batches.append(batch)
-        states.append(sampler.state_dict())
+        states.append(sampler.gathered_state_dict())
     return batches, states
 
 
@@ -121,7 +121,7 @@ def resume(make: Callable[[], PruningSampler], state: dict, **how: Any) -> tuple
     sampler.load_state_dict(state)
     batches = list(train(sampler, **how))
     assert_same(state, before)  # neither loading nor training on changes it
-    return batches, sampler.state_dict()
+    return batches, sampler.gathered_state_dict()
 
 
 def on_two_ranks(root: Path, check: Callable[..., None], *words: Any) -> None:

@@ -282,11 +282,19 @@ def test_unknown_scores_come_first(policy, seed, unknown):
 def test_all_unknown(policy):
     index, _ = random_case(0, 20)
     scores = scored(np.full(20, np.nan))
+    visited = History(20)
+    visited.advance(np.ones(20, bool))
     if policy in ("full", "random", "static_random", "longest", "shortest"):
-        assert plan_of(index, scores, policy=policy, keep=0.5).keep.any()
-    else:
-        with pytest.raises(UserError, match=f"{policy} needs scores, and all are unknown"):
-            plan_of(index, scores, policy=policy, keep=0.5)
+        plans = [plan_of(index, scores, policy=policy, keep=0.5, history=h) for h in (None, visited)]
+        assert [plan.keep.sum() for plan in plans] == [20 if policy == "full" else 10] * 2
+        return
+    with pytest.raises(UserError, match=f"{policy} needs scores, and all are unknown"):
+        plan_of(index, scores, policy=policy, keep=0.5, history=visited)
+    # a training that goes on at a later epoch, without the state of the one before
+    plan = plan_of(index, scores, policy=policy, keep=0.5, rescale=True)
+    assert plan.keep.all() and plan.weights is None and not plan.freeze
+    [note] = plan.report["notes"]
+    assert note.startswith(f"policy {policy} needs scores, and there are none yet")
 
 
 def test_phases():

@@ -40,7 +40,8 @@ def simulate(
 ) -> list[float]:
     """The agreement of each pruned cycle.
 
-    An utterance's loss is its difficulty times a level, which falls eightfold and more, times noise.
+    An utterance's loss is its difficulty times a level, which falls to an eighth and less, times
+    noise.
     """
     rng = np.random.default_rng(seed)
     difficulty = rng.lognormal(0, 0.6, count)

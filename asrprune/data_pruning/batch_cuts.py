@@ -1,0 +1,99 @@
+"""From the cuts of a batch to their lines in the index, also of cuts that were joined."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from asrprune.errors import UserError
+
+Values = Sequence[float] | np.ndarray | torch.Tensor
+
+
+_NEEDED = {"loss_per_frame": ["num_frames"], "el2n": ["el2n"]}  # besides losses and num_tokens
+
+
+class Found(NamedTuple):
+    """Where the m known parts of a batch's B cuts are in the index; a plain cut is one part."""
+
+    row: np.ndarray  # (m,) int64: of the batch
+    line: np.ndarray  # (m,) int64: of the index
+    share: np.ndarray  # (m,) float64: of the cut's duration; the shares of a known cut sum to 1
+    unknown: list[str]  # ids of cuts of which the index knows no part
+
+
+def find_in_batch(cuts: Sequence[Any], find: Callable[[Sequence[str]], np.ndarray]) -> Found:
+    """Look up the cuts of a batch.
+
+    A cut that the index does not know, and that has tracks, stands for the cuts of its tracks:
+    `CutConcatenate` and mixing give their results new ids. Tracks that are unknown, such as pauses
+    and noise, are passed over.
+
+    Args:
+        cuts: (B,) ids, or lhotse cuts.
+        find: ids -> lines, -1 where there is none, as `CutIndex.find_cuts`.
+    """
+    ids = [cut if isinstance(cut, str) else cut.id for cut in cuts]
+    lines = find(ids)
+    row = np.flatnonzero(lines >= 0)
+    if len(row) == len(ids):
+        return Found(row, lines, np.ones(len(row)), [])
+    rows, found, shares = [row], [lines[row]], [np.ones(len(row))]
+    unknown = []
+    for at in np.flatnonzero(lines < 0).tolist():
+        parts = [track.cut for track in getattr(cuts[at], "tracks", None) or ()]
+        inner = find([part.id for part in parts])
+        known = np.flatnonzero(inner >= 0)
+        if not len(known):
+            unknown.append(ids[at])
+            continue
+        seconds = np.array([parts[number].duration for number in known])
+        rows.append(np.full(len(known), at))
+        found.append(inner[known])
+        shares.append(seconds / seconds.sum())
+    return Found(np.concatenate(rows), np.concatenate(found), np.concatenate(shares), unknown)
+
+
+def batch_scores(
+    score: str, found: Found, count: int, given: dict[str, Values | None]
+) -> np.ndarray:
+    """Return the scores (m,) float64 of the known parts of a batch of B cuts.
+
+    Args:
+        score: as ``data_pruning.score``.
+        found: the parts.
+        count: B.
+        given: losses and num_tokens (B,), and num_frames or el2n where the score needs them.
+
+    Raises:
+        UserError: a number for each cut is missing.
+    """
+    names = ["losses", "num_tokens", *_NEEDED.get(score, ())]
+    values = {name: _numbers(name, given[name], count, score)[found.row] for name in names}
+    if score == "loss":
+        return values["losses"] / (values["num_tokens"] + 1)
+    if score == "loss_sum":
+        return values["losses"] * found.share
+    if score == "loss_per_frame":
+        return values["losses"] / np.maximum(values["num_frames"], 1)
+    return values["el2n"]
+
+
+def _numbers(name: str, values: Values | None, count: int, score: str) -> np.ndarray:
+    """
+    Raises:
+        UserError: not a number for each cut.
+    """
+    if values is None:
+        raise UserError(f"data_pruning.score={score} needs update(..., {name}=...)")
+    if isinstance(values, torch.Tensor):
+        values = values.detach().double().cpu().numpy()
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (count,):
+        what = "the loss" if name == "losses" else "a number"
+        raise UserError(
+            f"update(...) got {count} cuts, and {name} of shape {values.shape}. It needs "
+            f'{what} of each cut: a loss must not be summed before (reduction="none").'
+        )
+    return values

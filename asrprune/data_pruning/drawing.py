@@ -1,0 +1,95 @@
+"""Batches of what a plan keeps: a stock bucketing sampler of lhotse over the cuts that are kept."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from lhotse import CutSet
+from lhotse.dataset import DynamicBucketingSampler
+
+from asrprune.data_pruning.index import CutIndex
+from asrprune.data_pruning.kept import KeptCuts
+from asrprune.data_pruning.monolingual import Turns, monolingual_batches
+from asrprune.data_pruning.plan import PRUNED, Plan
+from asrprune.randomness import key_to_seed
+
+
+class Drawing:
+    """Draws the batches of an epoch, for one rank."""
+
+    def __init__(
+        self,
+        cuts: CutSet,
+        index: CutIndex,
+        turns: Turns | None,
+        *,
+        duration_bins: list[float],
+        limits: dict[str, Any],
+        **how: Any,
+    ):
+        """
+        Args:
+            cuts: the training cuts, in memory or lazy.
+            index: of these cuts.
+            turns: of languages, which have batches of their own then; None: languages are mixed.
+            duration_bins: seconds that part the buckets.
+            limits: max_duration, max_cuts and buffer_size, as lhotse's sampler takes them.
+            how: shuffle, drop_last, seed, rank and world_size, as lhotse's sampler takes them.
+        """
+        self.index, self.turns = index, turns
+        self._kept = KeptCuts(cuts, index, how["seed"], how["world_size"])
+        self._bins = [float(edge) for edge in duration_bins]
+        self._limits, self._how = limits, how
+        self._seconds_left: Callable[[], np.ndarray] | None = None
+        self._share_left = 1.0
+
+    def drop_time(self, seconds_left: Callable[[], np.ndarray], share: float) -> None:
+        """Fill batches by what time dropping leaves; see `PruningSampler.drop_time`."""
+        self._seconds_left, self._share_left = seconds_left, share
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides, besides the plan, which cuts are in which batch."""
+        return {
+            **{name: self._how[name] for name in ("world_size", "seed", "shuffle", "drop_last")},
+            **self._limits,
+            "duration_bins": list(self._bins),
+            **({"accumulate": self.turns.accumulate} if self.turns else {}),
+        }
+
+    def batches(self, plan: Plan, epoch: int) -> Iterator[CutSet]:
+        """Draw an epoch from its first batch on."""
+        shorter = plan.phase == PRUNED and self._seconds_left is not None
+        self._kept.seconds_left = self._seconds_left() if shorter else None
+        self._kept.epoch = epoch
+        bins = [edge * (self._share_left if shorter else 1.0) for edge in self._bins]
+        if self.turns:
+            return self._by_language(plan, epoch, bins)
+        keep = None if plan.keep.all() else plan.keep
+        return self._bucketed(self._kept.part(keep), bins, epoch)
+
+    def _bucketed(
+        self, cuts: KeptCuts, bins: list[float], epoch: int, **other: Any
+    ) -> Iterator[CutSet]:
+        """Batches of cuts of like durations, in the order of the epoch."""
+        sampler = DynamicBucketingSampler(
+            CutSet(cuts),
+            **self._limits,
+            num_buckets=len(bins) + 1,
+            duration_bins=bins,
+            **{**self._how, **other},
+        )
+        sampler.set_epoch(epoch)
+        return iter(sampler)
+
+    def _by_language(self, plan: Plan, epoch: int, bins: list[float]) -> Iterator[CutSet]:
+        codes, _ = self.index.groups["language"]
+
+        def draw(language: int, number: int) -> Iterator[CutSet]:
+            suffix = f"_pass{number}" if number else ""  # the same cut, with draws of its own
+            cuts = self._kept.part(plan.keep & (codes == language), suffix)
+            seed = key_to_seed("pass", self._how["seed"], language, number) % 2**31
+            return self._bucketed(cuts, bins, epoch, seed=seed, rank=0, world_size=1)
+
+        seconds = float(self.index.duration[plan.keep].sum(dtype=np.float64))
+        ranks = self._how["rank"], self._how["world_size"]
+        return monolingual_batches(self.turns, epoch, seconds, draw, *ranks)

@@ -1,0 +1,78 @@
+"""The parts of a sampler's state: what goes into a checkpoint, and comes out of it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asrprune.data_pruning.plan import Plan
+from asrprune.data_pruning.scores import KINDS, ScoreTable
+
+_PLAIN = ("cycle", "phase", "freeze")  # of a plan
+
+
+def saved_plan(plan: Plan) -> dict[str, Any]:
+    """Return a plan as plain values and tensors: a bit a cut, and 4 bytes where it weighs."""
+    weights = plan.weights
+    return {
+        **{name: getattr(plan, name) for name in _PLAIN},
+        "keep": torch.from_numpy(np.packbits(plan.keep)),
+        "weights": None if weights is None else torch.from_numpy(weights).clone(),
+        "report": dict(plan.report),
+    }
+
+
+def restored_plan(state: dict[str, Any], count: int) -> Plan:
+    """Return the plan of ``count`` cuts that `saved_plan` gave; the state is left as it is."""
+    keep = np.unpackbits(state["keep"].numpy(), count=count).view(bool)
+    weights = state["weights"]
+    return Plan(
+        **{name: state[name] for name in _PLAIN},
+        keep=keep,
+        weights=None if weights is None else weights.numpy().copy(),
+        report=dict(state["report"]),
+    )
+
+
+def saved_pending(pending: dict[str, Tensor]) -> dict[str, Any]:
+    """Return what was gathered in a cycle.
+
+    Args:
+        pending: ``sum`` and ``visits`` (U,), of one rank or added up over ranks, and ``trend``
+            (ranks, KINDS, 3) or (KINDS, 3), of which only the kinds that were seen are saved.
+    """
+    trend = pending["trend"].view(-1, KINDS, 3)
+    kinds = torch.nonzero(trend[:, :, 1].amax(0)).flatten()
+    seen = bool(pending["visits"].any())
+    return {
+        "sum": pending["sum"].clone() if seen else None,
+        "visits": pending["visits"].clone() if seen else None,
+        "kinds": kinds,
+        "trend": trend[:, kinds].clone(),
+    }
+
+
+def restore_pending(scores: ScoreTable, state: dict[str, Any], rank: int, world_size: int) -> None:
+    """Give a rank its part of what was gathered in a cycle.
+
+    Sums that were added up over ranks go to the first rank; sums of one rank go to that rank. The
+    trend is the rank's own where the state holds it, else the mean of those that it holds.
+    """
+    pending, ranks = state["pending"], state["ranks"]
+    gathered = ranks == list(range(state["batching"]["world_size"]))
+    if pending["sum"] is not None and rank == (0 if gathered else ranks[0]):
+        scores.load_pending(pending)
+    trends = pending["trend"]
+    own = gathered and len(ranks) == world_size
+    trend = torch.zeros(KINDS, 3, dtype=torch.float64)
+    trend[:, 2] = 1 if own else len(ranks)
+    trend[pending["kinds"]] = trends[rank] if own else trends.sum(0)
+    scores.load_trend(trend)
+
+
+def changed_batching(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what decides the batches, besides the plan, and has changed, in words."""
+    return [
+        f"{name} ({value} -> {now[name]})" for name, value in before.items() if value != now[name]
+    ]
