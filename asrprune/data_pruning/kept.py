@@ -8,7 +8,7 @@ a sampler fills its batches by what the model will see.
 import copy
 import gzip
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import compress
 from typing import IO, Any
 
@@ -46,7 +46,7 @@ class KeptCuts:
         :raises UserError: there are more or fewer.
         """
         self.keep: np.ndarray | None = None  # (N,) bool; None: all
-        self.length_left: Callable[[Cut], float] | None = None  # seconds after time dropping
+        self.seconds_left: np.ndarray | None = None  # (N,) after time dropping; None: all
         self.suffix = ""  # of the ids, where cuts come again within an epoch
         self._cuts = cuts
         self._in_memory = None if cuts.is_lazy else list(cuts)
@@ -66,9 +66,10 @@ class KeptCuts:
         kept = self._kept()
         if self.suffix:
             kept = (cut.with_id(cut.id + self.suffix) for cut in kept)
-        if self.length_left is None:
+        if self.seconds_left is None:
             return kept
-        return (Stand(cut, self.length_left(cut)) for cut in kept)
+        left = self.seconds_left if self.keep is None else self.seconds_left[self.keep]
+        return map(Stand, kept, left.tolist())
 
     def _kept(self) -> Iterator[Cut]:
         if self._in_memory is not None:

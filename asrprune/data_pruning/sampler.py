@@ -88,7 +88,7 @@ class PruningSampler(CutSampler):
         self.batches = 0  # consumed in this epoch, as `update` counts them
         self._follow(self._make_plan(0))
         self._kept = KeptCuts(cuts, len(index))
-        self._length_left: Callable[[Cut], float] | None = None
+        self._seconds_left: Callable[[], np.ndarray] | None = None
         self._share_left = 1.0
         self._limits = {
             "max_duration": max_duration,
@@ -109,13 +109,16 @@ class PruningSampler(CutSampler):
         """Whether the present cycle is one in which something may be dropped."""
         return self.plan.phase == PRUNED
 
-    def drop_time(self, length_left: Callable[[Cut], float], share: float) -> None:
+    def drop_time(self, seconds_left: Callable[[], np.ndarray], share: float) -> None:
         """Fill batches by the seconds that time dropping leaves of a cut, in pruned cycles.
 
-        :param length_left: asked while an epoch is drawn, after `set_epoch`.
-        :param share: how much is left in the mean, by which the buckets are scaled.
+        Args:
+            seconds_left: returns the seconds that are left of each cut in the present epoch, (N,)
+                float32, by line of the index. Called once at the start of each drawing of an epoch
+                of a pruned cycle, after `set_epoch`.
+            share: how much is left in the mean, by which the buckets are scaled.
         """
-        self._length_left, self._share_left = length_left, share
+        self._seconds_left, self._share_left = seconds_left, share
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch; into a new cycle, merge the scores of all ranks and plan it. Collective.
@@ -197,8 +200,8 @@ class PruningSampler(CutSampler):
                 "learn what the next cycle keeps: give the loader a map-style dataset, as "
                 "DataLoader(dataset, sampler=sampler, batch_size=None)"
             )
-        shorter = self.pruned and self._length_left is not None
-        self._kept.length_left = self._length_left if shorter else None
+        shorter = self.pruned and self._seconds_left is not None
+        self._kept.seconds_left = self._seconds_left() if shorter else None
         bins = [edge * (self._share_left if shorter else 1.0) for edge in self._duration_bins]
         if self.turns:
             self._inner = self._by_language(bins)
