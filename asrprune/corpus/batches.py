@@ -23,7 +23,7 @@ from asrprune.corpus.loader import load_batches
 from asrprune.corpus.options import DataOptions
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.data_pruning.descriptions import transcript
-from asrprune.data_pruning.time_dropping import TimeDropping
+from asrprune.data_pruning.time_dropping import TimeDropping, share_left
 from asrprune.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class SpeechDataset(Dataset):
             frames = load_features(cut)
             length = int(dropping.encoder.of(len(frames)))
             keep, clamped = dropping.plan(length, name, num_tokens)
-            return frames, clamped, int(keep.sum()) / max(length, 1)
+            return frames, clamped, float(share_left(int(keep.sum()), length))
         clamped = False
         if dropping.acts_on("samples"):
 
@@ -155,7 +155,7 @@ class SpeechDataset(Dataset):
             frames = compute_features(cut, drop)
         else:
             frames, clamped = dropping.frames(load_features(cut), name, num_tokens)
-        return frames, clamped, min(1.0, len(frames) / max(cut.num_frames, 1))
+        return frames, clamped, float(share_left(len(frames), cut.num_frames))
 
 
 def language_of(cut: Any) -> str | None:

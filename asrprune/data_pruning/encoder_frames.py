@@ -28,13 +28,13 @@ class EncoderFrames:
         Raises:
             UserError: what it returns is no number for each utterance.
         """
-        lengths = torch.as_tensor(output_lengths(torch.arange(LONGEST + 1)))
+        lengths = torch.as_tensor(output_lengths(torch.arange(LONGEST + 1, device="cpu")))
         if lengths.shape != (LONGEST + 1,):
             raise UserError(
                 f"output_lengths returned a tensor of shape {tuple(lengths.shape)} for "
                 f"{LONGEST + 1} utterances. It must return the encoder frames of each."
             )
-        self._lengths = lengths.cpu().numpy().astype(np.int32)
+        self._lengths = np.maximum(lengths.cpu().numpy().astype(np.int64), 0)
         # the fewest that this utterance or any longer one gives
         self._at_least = np.minimum.accumulate(self._lengths[::-1])[::-1].copy()
 
@@ -43,8 +43,7 @@ class EncoderFrames:
 
         Utterances of more than `LONGEST` frames count as that long.
         """
-        known = np.clip(num_frames, 0, LONGEST)
-        return np.maximum(self._lengths[known], 0).astype(np.int64)
+        return self._lengths[np.clip(num_frames, 0, LONGEST)]
 
     def needed(self, encoder_frames: np.ndarray | int) -> np.ndarray:
         """Return the fewest feature frames that give so many encoder frames, (N,) int64.
@@ -52,4 +51,5 @@ class EncoderFrames:
         Any longer utterance gives as many, too. More than `LONGEST` is returned where no utterance
         in the table gives so many: nothing may be dropped then.
         """
-        return np.searchsorted(self._at_least, encoder_frames, side="left").astype(np.int64)
+        wanted = np.asarray(encoder_frames, dtype=np.int64)  # of another type: the table is copied
+        return self._at_least.searchsorted(wanted, side="left")

@@ -82,6 +82,11 @@ def drop_encoder_frames(
     return h, left.to(h_lens)
 
 
+def share_left(left: np.ndarray | int, whole: np.ndarray | int) -> np.ndarray:
+    """Return the share of N sequences that is left, (N,) float64; all of one without frames."""
+    return np.where(np.equal(whole, 0), 1.0, np.minimum(left / np.maximum(whole, 1), 1))
+
+
 class TimeDropping:
     """Drops time as the options ask for it, keyed by (seed, cycle, cut id).
 
@@ -202,7 +207,7 @@ class TimeDropping:
                 frames = self.encoder.of(frames)
             tokens = 0 if index.num_tokens is None else index.num_tokens[part]
             left = self.lengths_left(frames, index.cut_hash[part], tokens)
-            seconds[part] *= np.minimum(left / np.maximum(frames, 1), 1)
+            seconds[part] *= share_left(left, frames)
         return seconds
 
     def samples(

@@ -1,5 +1,7 @@
 """How many tokens the transcripts of a manifest have, by the tokenizer of whoever asks."""
 
+import hashlib
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +12,7 @@ from asrprune.errors import UserError
 CountTokens = Callable[[list[str]], Sequence[int]]
 
 TEXTS = 4096  # texts that are counted at a time
+REMEMBERED = 1 << 20  # texts
 
 
 def token_counts(count_tokens: CountTokens, texts: Sequence[str]) -> np.ndarray:
@@ -36,12 +39,17 @@ def _wrong(reason: str) -> UserError:
 
 
 class TokenCounter:
-    """Counts the tokens of texts that come one by one, many at a time."""
+    """Counts the tokens of texts that come one by one, many at a time.
+
+    Copies of an utterance have its text, which is counted once while the first million texts are
+    remembered, by a hash of 64 bits.
+    """
 
     def __init__(self, count_tokens: CountTokens):
         self._count_tokens = count_tokens
         self._waiting: list[str] = []
         self._counted: list[np.ndarray] = []
+        self._known: dict[bytes, int] = {}
 
     def add(self, text: str) -> None:
         """Take the next text.
@@ -64,5 +72,18 @@ class TokenCounter:
         return np.concatenate(self._counted) if self._counted else np.zeros(0, np.int32)
 
     def _count(self) -> None:
-        self._counted.append(token_counts(self._count_tokens, self._waiting))
+        keys = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in self._waiting]
+        news = {
+            key: text
+            for key, text in zip(keys, self._waiting, strict=True)
+            if key not in self._known
+        }
+        found = {}
+        if news:
+            counts = token_counts(self._count_tokens, list(news.values()))
+            found = dict(zip(news, counts.tolist(), strict=True))
+        both = ChainMap(self._known, found)
+        self._counted.append(np.array([both[key] for key in keys], dtype=np.int32))
+        if len(self._known) < REMEMBERED:
+            self._known.update(found)
         self._waiting = []
