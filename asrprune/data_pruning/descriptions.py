@@ -64,7 +64,9 @@ def describe_entry(entry: dict[str, Any]) -> Description:
     tracks = [track for track in tracks if not track.get("mute")] or tracks
     parts = [track["cut"] for track in tracks]
     offsets = [track.get("offset", 0.0) for track in tracks]
-    duration = round(max(map(_end, offsets, parts)), ndigits=8)
+    duration = max(map(_end, offsets, parts))
+    if "tracks" in entry:
+        duration = round(duration, ndigits=8)  # as lhotse does, and of mixed cuts alone
     spoken = [
         (offset + (segment.get("start") or 0.0), segment)
         for offset, part in zip(offsets, parts, strict=True)

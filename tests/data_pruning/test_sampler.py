@@ -148,13 +148,19 @@ def test_batches_fill_by_what_time_dropping_leaves(world, lazy, manifest, ranks_
     for rank in range(world):
         place = {"rank": rank, "world_size": world}
         sampler = make_sampler(cuts, make_options(), **place)
-        sampler.drop_time(left_of, 0.7)
+        asked = []
+
+        def seconds_left(asked: list = asked) -> np.ndarray:
+            asked.append(1)
+            return np.array([left_of(cut) for cut in whole.values()], np.float32)
+
+        sampler.drop_time(seconds_left, 0.7)
         for epoch in range(EPOCHS):
             sampler.set_epoch(epoch)
             keep, pruned = sampler.plan.keep, 0 < epoch < 4
             assert sampler.pruned == pruned
             shorter = CutSet.from_cuts(
-                _with_duration(cut, left_of(cut) if pruned else cut.duration)
+                _with_duration(cut, float(np.float32(left_of(cut))) if pruned else cut.duration)
                 for cut, is_kept in zip(whole.values(), keep, strict=True)
                 if is_kept
             )
@@ -162,6 +168,7 @@ def test_batches_fill_by_what_time_dropping_leaves(world, lazy, manifest, ranks_
             stock = make_stock(shorter, duration_bins=bins, **place)
             stock.set_epoch(epoch)
             batches = list(sampler)
+            assert len(asked) == min(epoch, 3)  # once in each pruned epoch
             assert names_of(batches) == names_of(stock)
             for batch in batches:
                 assert type(batch) is CutSet
