@@ -16,6 +16,7 @@ from asrprune.randomness import (
     keyed_generator,
     keyed_global_generators,
     keyed_random,
+    keyed_uniforms,
 )
 
 KEYS = st.lists(st.integers() | st.text(max_size=5), max_size=3).map(tuple)
@@ -83,3 +84,53 @@ def test_global_generators_are_lent_and_put_back():
         draws()
         raise ValueError
     assert global_states() == before
+
+
+# Uniform numbers of many items
+
+
+def hashes(count: int) -> np.ndarray:
+    """Hashes of ids that differ by little."""
+    return np.array([key_to_seed(f"cut-{number:06d}") for number in range(count)], np.uint64)
+
+
+def squares(first: np.ndarray, second: np.ndarray, bins: int = 16) -> float:
+    """Chi-square of pairs in a grid of squares, in deviations of its distribution."""
+    counts, *_ = np.histogram2d(first, second, bins=bins, range=[[0, 1], [0, 1]])
+    expected = len(first) / bins**2
+    statistic = float(((counts - expected) ** 2).sum() / expected)
+    freedom = bins**2 - 1
+    return (statistic - freedom) / (2 * freedom) ** 0.5
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5), KEYS, st.integers(1, 7))
+def test_one_item_and_many_draw_the_same(items, key, count):
+    many = keyed_uniforms(np.array(items, np.uint64), *key, count=count)
+    assert len(many) == count and all(row.dtype == np.float64 for row in many)
+    for at, item in enumerate(items):
+        one = keyed_uniforms(item, *key, count=count)
+        assert one == [row[at] for row in many]
+        assert all(0 <= number < 1 for number in one)
+    fewer = keyed_uniforms(np.array(items[::-1], np.uint64), *key, count=count)
+    assert all(np.array_equal(row[::-1], other) for row, other in zip(many, fewer, strict=True))
+
+
+@pytest.mark.parametrize("items", ["ids", "counters"])
+@pytest.mark.parametrize("other", [("t", 1, 3), ("t", 2, 2), ("t", 0, 2), ("u", 1, 2)], ids=str)
+def test_draws_are_uniform_and_independent(items, other):
+    """Of the two draws, of cycles, of seeds and of uses; even where the hashes are counters."""
+    count = 40_000
+    drawn = hashes(count) if items == "ids" else np.arange(count, dtype=np.uint64)
+    first, second = keyed_uniforms(drawn, "t", 1, 2)
+    third, fourth = keyed_uniforms(drawn, *other)
+    for pair in ((first, second), (first, third), (second, fourth), (second, third)):
+        assert abs(squares(*pair)) < 5
+    assert abs(squares(first[:-1], first[1:])) < 5  # neighbours
+    assert abs(squares((first + third) % 1, second)) < 5  # three at once
+    assert abs(first.mean() - 0.5) < 5 * (1 / 12 / count) ** 0.5
+
+
+def test_one_item_draws_anew_in_each_cycle():
+    drawn = np.array([keyed_uniforms(77, "t", 0, cycle) for cycle in range(20_000)])
+    assert abs(squares(drawn[:, 0], drawn[:, 1])) < 5
+    assert abs(squares(drawn[:-1, 0], drawn[1:, 0])) < 5

@@ -22,7 +22,8 @@ from asrprune.corpus.features import compute_features, load_features
 from asrprune.corpus.loader import load_batches
 from asrprune.corpus.options import DataOptions
 from asrprune.corpus.tokenizer import Tokenizer
-from asrprune.data_pruning.time_dropping import TimeDropping
+from asrprune.data_pruning.descriptions import transcript
+from asrprune.data_pruning.time_dropping import TimeDropping, share_left
 from asrprune.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -94,13 +95,11 @@ class SpeechDataset(Dataset):
         augment: KeyedSpecAugment | None = None,
         noise: KeyedNoise | None = None,
         dropping: TimeDropping | None = None,
-        subsampling: int = 4,
     ):
         self.tokenizer = tokenizer
         self.augment = augment
         self.noise = noise
         self.dropping = dropping
-        self.subsampling = subsampling
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
@@ -108,9 +107,9 @@ class SpeechDataset(Dataset):
         for cut in cuts:
             symbols = self.tokenizer.encode(transcript(cut))
             source = self.noise(cut, self.epoch) if self.noise else cut
-            frames, is_clamped = self._frames(source, cut.id, len(symbols))
+            frames, is_clamped, share_left = self._frames(source, cut.id, len(symbols))
             clamped += is_clamped
-            seconds_left += cut.duration * self._share_left(cut, frames)
+            seconds_left += cut.duration * share_left
             if self.augment:
                 frames = self.augment(frames, self.epoch, cut.id)
             features.append(frames)
@@ -127,51 +126,36 @@ class SpeechDataset(Dataset):
             "clamped": clamped,
         }
 
-    def frames_left(self, cut: Cut) -> int:
-        """Feature frames that a batch will hold of a cut, or the like of them."""
-        if not (self.dropping and self.dropping.active):
-            return cut.num_frames
-        symbols = len(self.tokenizer.encode(transcript(cut)))
-        if self.dropping.acts_on("encoder"):
-            length = -(-cut.num_frames // self.subsampling)
-            left = self.dropping.length_left(length, cut.id, max(symbols, 1))
-            return left * self.subsampling
-        return self.dropping.length_left(cut.num_frames, cut.id, self._least(symbols))
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        """Return the number of tokens of each text."""
+        return [len(self.tokenizer.encode(text)) for text in texts]
 
-    def _frames(self, cut: Cut, name: str, symbols: int) -> tuple[torch.Tensor, bool]:
-        """Features (T, F) after time dropping, and whether that was held back."""
-        if not self.dropping:
-            return load_features(cut), False
-        if self.dropping.acts_on("encoder"):  # the model does it; here it is foretold
-            length = -(-cut.num_frames // self.subsampling)
-            return load_features(cut), self.dropping.plan(length, name, symbols).clamped
-        least, clamped = self._least(symbols), False
-        if not self.dropping.acts_on("samples"):
-            return self.dropping.frames(load_features(cut), name, least)
+    def _frames(self, cut: Cut, name: str, num_tokens: int) -> tuple[torch.Tensor, bool, float]:
+        """Return features (T, F) after time dropping, whether tokens held it back, and the share.
 
-        def drop(samples: torch.Tensor, hop: int) -> torch.Tensor:
-            nonlocal clamped
-            samples, clamped = self.dropping.samples(samples, hop, name, least)
-            return samples
+        The share is that of the cut which is left. Encoder frames are dropped by the model; what
+        will be left of them is foretold here.
+        """
+        dropping = self.dropping
+        if not (dropping and dropping.active):
+            return load_features(cut), False, 1.0
+        if dropping.acts_on("encoder"):
+            frames = load_features(cut)
+            length = int(dropping.encoder.of(len(frames)))
+            keep, clamped = dropping.plan(length, name, num_tokens)
+            return frames, clamped, float(share_left(int(keep.sum()), length))
+        clamped = False
+        if dropping.acts_on("samples"):
 
-        return compute_features(cut, drop), clamped
+            def drop(samples: torch.Tensor, hop: int) -> torch.Tensor:
+                nonlocal clamped
+                samples, clamped = dropping.samples(samples, hop, name, num_tokens)
+                return samples
 
-    def _share_left(self, cut: Cut, frames: torch.Tensor) -> float:
-        """How much of a cut time dropping leaves; ``frames`` (T, F) are its features after it."""
-        if not (self.dropping and self.dropping.active):
-            return 1.0
-        left = self.frames_left(cut) if self.dropping.acts_on("encoder") else len(frames)
-        return min(1.0, left / cut.num_frames)
-
-    def _least(self, symbols: int) -> int:
-        """Feature frames that give an encoder frame to each symbol."""
-        return self.subsampling * max(symbols - 1, 0) + 1
-
-
-def transcript(cut: Any) -> str:
-    """The text of a cut: of all its supervisions, in order of time."""
-    spoken = sorted(cut.supervisions, key=lambda segment: segment.start)
-    return " ".join(segment.text for segment in spoken if segment.text)
+            frames = compute_features(cut, drop)
+        else:
+            frames, clamped = dropping.frames(load_features(cut), name, num_tokens)
+        return frames, clamped, float(share_left(len(frames), cut.num_frames))
 
 
 def language_of(cut: Any) -> str | None:
@@ -185,7 +169,6 @@ def training_dataset(
     options: DataOptions,
     seed: int,
     dropping: TimeDropping | None = None,
-    subsampling: int = 4,
 ) -> SpeechDataset:
     """The dataset with the augmentation that the options ask for."""
     augment = options.spec_augment.probability > 0
@@ -194,7 +177,6 @@ def training_dataset(
         KeyedSpecAugment(options.spec_augment, seed) if augment else None,
         KeyedNoise(options.noise, seed) if options.noise.cuts else None,
         dropping,
-        subsampling,
     )
 
 

@@ -47,7 +47,17 @@ _WHERE = {
     "TimeDroppingOptions": "options",
     "preset": "options",
 }
-__all__ = sorted(_WHERE)
+__all__ = [
+    "Context",
+    "CutIndex",
+    "DataPruningOptions",
+    "PruningSampler",
+    "Ranking",
+    "Selection",
+    "TimeDropping",
+    "TimeDroppingOptions",
+    "preset",
+]
 
 
 def __getattr__(name: str) -> Any:

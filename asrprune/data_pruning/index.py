@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from asrprune.data_pruning.descriptions import Description, describe_cut, describe_entry
+from asrprune.data_pruning.token_counts import CountTokens, TokenCounter
 from asrprune.errors import UserError
 
 # Durations are multiples of 1/1024 s (1 ms), so that their sums are exact in any order.
@@ -44,6 +46,8 @@ class CutIndex:
       utterances; the ids themselves stay in the manifest
     - ``utterance`` (N,) int32: cut -> utterance
     - ``duration`` (N,) float32: seconds, in multiples of 1/1024
+    - ``num_frames`` (N,) int32: feature frames, of 10 ms where the cuts have no features
+    - ``num_tokens`` (N,) int32: tokens of the transcripts; None where nobody counted them
     - ``groups``: name -> (codes (N,) of the smallest unsigned type, list of names), such as
       "language", "speaker", "corpus"; what a cut does not say is named ""
     - ``digest``: a name of the sequence of (id, duration)
@@ -57,6 +61,8 @@ class CutIndex:
         ids_hash: np.ndarray | None = None,
         groups: Mapping[str, tuple[np.ndarray, list[str]]] | None = None,
         share_copies: bool = True,
+        num_frames: np.ndarray | None = None,
+        num_tokens: np.ndarray | None = None,
     ) -> None:
         """
         :param cut_hash: (N,) distinct hashes, as :func:`hash_id` makes them.
@@ -64,6 +70,8 @@ class CutIndex:
         :param utterance: (N,) cut -> utterance; by default each cut is an utterance of its own.
         :param ids_hash: (U,) hashes of the utterances; needed where ``utterance`` is given.
         :param groups: name -> (codes (N,), names).
+        :param num_frames: (N,) feature frames; by default 10 ms each.
+        :param num_tokens: (N,) tokens of the transcripts.
         :raises UserError: there are no cuts.
         """
         if not len(cut_hash):
@@ -80,6 +88,10 @@ class CutIndex:
             for name, (codes, names) in (groups or {}).items()
         }
         self.share_copies = share_copies
+        if num_frames is None:
+            num_frames = (np.rint(self.duration.astype(np.float64) * 16000) + 80) // 160
+        self.num_frames = np.asarray(num_frames).astype(np.int32)
+        self.num_tokens = None if num_tokens is None else np.asarray(num_tokens).astype(np.int32)
         self.digest = self._digest()
         self._cut_order: np.ndarray | None = None
         self._utterance_order: np.ndarray | None = None
@@ -95,29 +107,57 @@ class CutIndex:
         return len(self.ids_hash)
 
     @classmethod
-    def from_cuts(cls, cuts: Iterable[Any], share_copies: bool = True) -> "CutIndex":
+    def from_cuts(
+        cls,
+        cuts: Iterable[Any],
+        share_copies: bool = True,
+        count_tokens: CountTokens | None = None,
+    ) -> "CutIndex":
         """Make the index of lhotse cuts, in their order.
 
         Of a lazy CutSet that comes in another order at each iteration, the order is a fixed one.
 
+        Args:
+            cuts: the cuts.
+            share_copies: whether copies of an utterance have one score.
+            count_tokens: texts -> the number of tokens of each, for time dropping. It gets some
+                thousand texts at a time. None: tokens are not counted.
+
         Raises:
-            UserError: no cuts, an id twice, a cut without duration, a CutSet without an end.
+            UserError: no cuts or no end of them, an id twice, a cut without duration, or
+                ``count_tokens`` does not return a number for each text.
         """
-        return cls._build(map(_describe_cut, _in_fixed_order(cuts)), share_copies)
+        return cls._build(map(describe_cut, _in_fixed_order(cuts)), share_copies, count_tokens)
 
     @classmethod
-    def from_manifest(cls, path: str | Path, share_copies: bool = True) -> "CutIndex":
-        """The index of a ``.jsonl`` or ``.jsonl.gz`` cut manifest, cut by line.
+    def from_manifest(
+        cls,
+        path: str | Path,
+        share_copies: bool = True,
+        count_tokens: CountTokens | None = None,
+    ) -> "CutIndex":
+        """Make the index of a ``.jsonl`` or ``.jsonl.gz`` cut manifest, cut by line.
 
         Lines are read as JSON only; no lhotse object is made. Empty lines are not counted.
 
-        :raises UserError: as :meth:`from_cuts`; the file is missing, damaged or no cut manifest.
+        Args:
+            path: of the manifest.
+            share_copies: as of `from_cuts`; so is ``count_tokens``.
+
+        Raises:
+            UserError: as `from_cuts`; the file is missing, damaged or no cut manifest.
         """
-        return cls._build(_describe_lines(Path(path)), share_copies)
+        return cls._build(_describe_lines(Path(path)), share_copies, count_tokens)
 
     @classmethod
-    def _build(cls, cuts: Iterable["_Description"], share_copies: bool) -> "CutIndex":
+    def _build(
+        cls,
+        cuts: Iterable[Description],
+        share_copies: bool,
+        count_tokens: CountTokens | None,
+    ) -> "CutIndex":
         cut_keys, utterance_keys, durations = array("Q"), array("Q"), array("d")
+        frames, tokens = array("i"), TokenCounter(count_tokens) if count_tokens else None
         codes = {name: array("i") for name in _FIELDS}
         numbers: dict[str, dict[str, int]] = {name: {} for name in _FIELDS}
         for cut in tqdm(cuts, desc="index of cuts", unit="cut", delay=5, disable=None):
@@ -126,6 +166,9 @@ class CutIndex:
             cut_keys.extend(_keys(cut.id))
             utterance_keys.extend(_keys(utterance_id(cut.id) if share_copies else cut.id))
             durations.append(cut.duration)
+            frames.append(cut.num_frames)
+            if tokens:
+                tokens.add(cut.text)
             for name in _FIELDS:
                 value = getattr(cut, name)
                 codes[name].append(numbers[name].setdefault(value, len(numbers[name])))
@@ -137,8 +180,16 @@ class CutIndex:
             for name in _FIELDS
             if list(numbers[name]) not in ([""], [])
         }
-        durations_array = np.frombuffer(durations, np.float64)
-        return cls(cut_key[:, 0], durations_array, utterance, ids_hash, groups, share_copies)
+        return cls(
+            cut_key[:, 0],
+            np.frombuffer(durations, np.float64),
+            utterance,
+            ids_hash,
+            groups,
+            share_copies,
+            np.frombuffer(frames, np.int32),
+            tokens.finish() if tokens else None,
+        )
 
     def find_cuts(self, ids: Sequence[str], exact: bool = False) -> np.ndarray:
         """Lines (n,) int64 of the cuts of these ids; -1 where there is no such cut.
@@ -221,6 +272,32 @@ class CutIndex:
         """How many `strata` there are."""
         return max(count, 1) * (len(self.groups[within][1]) if within else 1)
 
+    def duration_bins(self, count: int) -> list[float]:
+        """Return the edges of buckets that hold about equally many seconds of audio.
+
+        This is lhotse's rule (`estimate_duration_buckets`), over all cuts in place of the first
+        ten thousand, and of durations in multiples of 1/1024 s. Equal edges, as in corpora of few
+        durations, become one.
+
+        Args:
+            count: how many buckets there are at most; also no more than there are cuts.
+
+        Returns:
+            At most ``count - 1`` seconds, strictly rising.
+        """
+        count = min(count, len(self))
+        if count < 2:
+            return []
+        seconds = np.sort(self.duration)
+        before = np.cumsum(seconds, dtype=np.float64) - seconds  # exact: multiples of 1/1024
+        whole, start, edges = before[-1] + float(seconds[-1]), 0, []
+        while True:
+            # a bucket is full when it holds more than its share before the next cut
+            start = int(np.searchsorted(before, before[start] + whole / count, side="right"))
+            if start == len(seconds):
+                return sorted(set(edges))
+            edges.append(float(seconds[start]))
+
     def check_digest(self, saved: str) -> None:
         """:raises UserError: a saved state belongs to other cuts than these."""
         if saved != self.digest:
@@ -259,14 +336,6 @@ def chunks(count: int, size: int = 1 << 17) -> Iterator[slice]:
 def hash_id(name: str) -> int:
     """The 64-bit hash of an id; equal on every machine."""
     return _keys(name)[0]
-
-
-class _Description(NamedTuple):
-    id: str
-    duration: float
-    language: str = ""
-    speaker: str = ""
-    corpus: str = ""
 
 
 def _keys(name: str) -> tuple[int, int]:
@@ -354,48 +423,16 @@ def _in_fixed_order(cuts: Iterable[Any]) -> Iterable[Any]:
     return chain.from_iterable(read_in_order(cuts, seed=0, epoch=0))
 
 
-def _describe_cut(cut: Any) -> _Description:
-    """What the index holds of a lhotse cut."""
-    tracks = getattr(cut, "tracks", None)
-    custom = (tracks[0].cut if tracks else cut).custom
-    supervision = next(iter(cut.supervisions), None)
-    return _Description(
-        cut.id,
-        cut.duration,
-        (supervision and supervision.language) or "",
-        (supervision and supervision.speaker) or "",
-        str((custom or {}).get("corpus", "")),
-    )
-
-
-def _describe_lines(path: Path) -> Iterator[_Description]:
+def _describe_lines(path: Path) -> Iterator[Description]:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     try:
-                        yield _describe_entry(json.loads(line))
+                        yield describe_entry(json.loads(line))
                     except (ValueError, TypeError, LookupError, AttributeError) as error:
                         raise UserError(f"{path}, line {number}: no cut ({error!r})") from error
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}); make it again") from error
-
-
-def _describe_entry(entry: dict[str, Any]) -> _Description:
-    """What the index holds of a manifest entry; a mixed cut has tracks of cuts."""
-    tracks = entry.get("tracks") or [{"cut": entry}]
-    parts = [track["cut"] for track in tracks]
-    duration = max(
-        track.get("offset", 0.0) + part["duration"]
-        for track, part in zip(tracks, parts, strict=True)
-    )
-    supervision = next((s for part in parts for s in part.get("supervisions") or []), {})
-    return _Description(
-        entry["id"],
-        round(duration, ndigits=8),
-        supervision.get("language") or "",
-        supervision.get("speaker") or "",
-        str((parts[0].get("custom") or {}).get("corpus", "")),
-    )

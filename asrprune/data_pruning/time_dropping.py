@@ -1,154 +1,41 @@
 """Time dropping: a keyed random part of an utterance is cut out, and the sequence gets shorter.
 
 The time-wise half of DDP-ASR (arXiv 2406.18373): single frames (*points*), one *span*, or *chunks*
-go and the rest is joined; the transcript stays. `plan_drop` decides, `length_left` foretells the
-length, and three adapters apply the plan to raw samples, feature frames or encoder frames.
-`TimeDropping` binds them to the options and holds the one switch. Rivals for comparison stand at
-the end: masking without shortening, and faster speech of equal saving.
+go and the rest is joined; the transcript stays. `plan_drop` decides. Adapters apply its plan to raw
+samples, feature frames or encoder frames. `TimeDropping` binds them to the options and holds the
+one switch. `asrprune.data_pruning.time_batches` applies it to batches of lhotse's own dataset.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from fractions import Fraction
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from asrprune.data_pruning.drop_plan import Drop, lengths_left, plan_drop
+from asrprune.data_pruning.encoder_frames import EncoderFrames
+from asrprune.data_pruning.index import CutIndex, chunks, hash_id
 from asrprune.data_pruning.options import TimeDroppingOptions
-from asrprune.errors import UserError, nearest
+from asrprune.data_pruning.time_rivals import (
+    fit_to_frames,
+    mask_frames,
+    speed_hundredths,
+    speed_left,
+    speed_up,
+)
 from asrprune.options import check
-from asrprune.randomness import keyed_generator
-
-KINDS = ("chunk", "span", "point")
-
-
-class Drop(NamedTuple):
-    """What is left of a sequence: ``keep`` (length,) bool, and whether ``least`` lowered rho."""
-
-    keep: Tensor
-    clamped: bool
-
-
-class _Counts(NamedTuple):
-    size: int  # frames of a piece
-    units: int  # the sequence cut into pieces; the last may be partial
-    dropped: int  # pieces that go
-    tail: bool  # whether the last piece is one of them
-    left: int  # frames that stay
-    clamped: bool
-
-
-def plan_drop(
-    length: int,
-    rho: float,
-    key: Sequence[int | str],
-    *,
-    kind: str = "chunk",
-    chunk: int = 20,
-    least: int = 1,
-) -> Drop:
-    """Draw which frames of a sequence stay; a pure function of its arguments.
-
-    The sequence is cut into M pieces, of ``chunk`` frames for the kind ``chunk`` (the last may be
-    partial) and of one frame otherwise. ``rho * M`` of them go, the fraction rounded up with its
-    own probability, so that ``rho`` is the expected share where nothing is clamped. They are drawn
-    without replacement; the kind ``span`` takes them in one stretch.
-
-    Args:
-        length: frames of the sequence.
-        rho: share of frames that goes, 0 <= rho < 1.
-        key: what the draw belongs to, such as ``(seed, cycle, cut id)``.
-        kind: ``chunk``, ``span`` or ``point``.
-        chunk: frames of a piece, for the kind ``chunk``.
-        least: frames that must stay, such as one encoder frame for each token; at least 1. Fewer
-            pieces go if as many whole ones would leave less.
-
-    Raises:
-        UserError: ``rho``, ``kind`` or ``chunk`` out of its limits.
-    """
-    draw, place, counts = _draw(length, rho, key, kind, chunk, least)
-    units, dropped = counts.units, counts.dropped
-    keep = torch.ones(units, dtype=torch.bool)
-    if kind == "span":
-        start = int(place * (units - dropped + 1))
-        keep[start : start + dropped] = False
-    elif dropped:
-        # the last piece was decided on already; the others are alike
-        keep[-1] = not counts.tail
-        keep[torch.randperm(units - 1, generator=draw)[: dropped - counts.tail]] = False
-    return Drop(keep.repeat_interleave(counts.size)[:length], counts.clamped)
-
-
-def length_left(
-    length: int,
-    rho: float,
-    key: Sequence[int | str],
-    *,
-    kind: str = "chunk",
-    chunk: int = 20,
-    least: int = 1,
-) -> int:
-    """How many frames `plan_drop` leaves for the same arguments, without drawing which.
-
-    Raises:
-        UserError: as `plan_drop`.
-    """
-    return _draw(length, rho, key, kind, chunk, least)[2].left
-
-
-def _draw(
-    length: int, rho: float, key: Sequence[int | str], kind: str, chunk: int, least: int
-) -> tuple[torch.Generator, float, _Counts]:
-    """What decides the length left; the generator then draws which of equal pieces go.
-
-    :raises UserError: an argument out of its limits.
-    """
-    if kind not in KINDS:
-        raise UserError(f"kind={kind}: choose one of {', '.join(KINDS)}{nearest(kind, KINDS)}")
-    _check_share(rho)
-    if chunk < 1:
-        raise UserError(f"chunk={chunk}: must be at least 1 frame")
-    if length < 0:
-        raise UserError(f"length={length}: must not be negative")
-    draw = keyed_generator("time-dropping", *key)
-    coin, place = torch.rand(2, dtype=torch.float64, generator=draw).tolist()
-    size = min(chunk, max(1, length)) if kind == "chunk" else 1
-    return draw, place, _counts(length, rho, size, least, coin, place)
-
-
-def _counts(length: int, rho: float, size: int, least: int, coin: float, place: float) -> _Counts:
-    """The length left from two uniform numbers in [0, 1).
-
-    ``coin`` rounds the number of pieces. ``place`` says whether the last one goes, with the
-    probability that a draw without replacement gives it: it may be partial.
-    """
-    units = -(-length // size)
-    dropped = int(rho * units)
-    dropped += coin < rho * units - dropped
-    most = max(0, length - max(1, least)) // size
-    clamped = dropped > most
-    dropped = min(dropped, most)
-    tail = place * units < dropped
-    left = length - dropped * size + (units * size - length if tail else 0)
-    return _Counts(size, units, dropped, tail, left, clamped)
-
-
-def _check_share(rho: float) -> None:
-    """:raises UserError: ``rho`` is no share, or all."""
-    if not 0 <= rho < 1:
-        raise UserError(f"rho={rho}: must be at least 0 and below 1")
 
 
 def frames_of(num_samples: int, hop: int) -> int:
-    """Feature frames of ``num_samples`` samples with a frame shift of ``hop``, as lhotse counts."""
+    """Return the feature frames of samples with a frame shift of ``hop``, as lhotse counts."""
     return (num_samples + hop // 2) // hop
 
 
 def drop_samples(samples: Tensor, keep: Tensor, hop: int) -> Tensor:
-    """``samples`` (..., T) without those of the frames that go.
+    """Return ``samples`` (..., T) without those of the frames that go.
 
     A frame is ``hop`` samples, and what is over belongs to the last one: the features of what is
     left then have as many frames as the plan left.
@@ -167,50 +54,71 @@ def drop_samples(samples: Tensor, keep: Tensor, hop: int) -> Tensor:
 
 
 def drop_frames(features: Tensor, keep: Tensor) -> Tensor:
-    """``features`` (T, F) and ``keep`` (T,) bool of `plan_drop` -> (frames left, F)."""
+    """Return the frames of ``features`` (T, F) that ``keep`` (T,) bool of `plan_drop` keeps."""
     return features[keep]
 
 
 def drop_encoder_frames(
-    h: Tensor, h_lens: Tensor, keeps: Sequence[Tensor]
+    h: Tensor, h_lens: Tensor, keeps: Sequence[Tensor], padding: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Frames of a batch, each utterance by a plan of its own; differentiable.
+    """Drop frames of a batch, of each utterance by a plan of its own; differentiable.
 
     Args:
-        h: (B, T', D) frames after subsampling; T' may exceed the longest length.
+        h: (B, T', D) frames, such as those after subsampling; T' may exceed the longest length.
         h_lens: (B,) int64.
         keeps: B plans of `plan_drop`, (h_lens[b],) bool each, on the CPU.
+        padding: what stands past the lengths that are left.
 
     Returns:
-        (B, longest length left, D) with zeros past the lengths, and (B,) the lengths left.
+        (B, longest length left, D), and (B,) the lengths left.
     """
     kept = [keep.nonzero().squeeze(1) for keep in keeps]
     left = torch.tensor([len(frames) for frames in kept])
     frames = torch.nn.utils.rnn.pad_sequence(kept, batch_first=True)
-    padding = torch.arange(frames.size(1)) >= left.unsqueeze(1)
-    frames, padding = frames.to(h.device).unsqueeze(2), padding.to(h.device).unsqueeze(2)
-    # padding repeats frame 0, and masking it gives that frame no gradient
-    h = h.gather(1, frames.expand(-1, -1, h.size(2))).masked_fill(padding, 0.0)
+    past = torch.arange(frames.size(1)) >= left.unsqueeze(1)
+    frames, past = frames.to(h.device).unsqueeze(2), past.to(h.device).unsqueeze(2)
+    # past the lengths frame 0 is repeated, and masking it gives that frame no gradient
+    h = h.gather(1, frames.expand(-1, -1, h.size(2))).masked_fill(past, padding)
     return h, left.to(h_lens)
 
 
+def share_left(left: np.ndarray | int, whole: np.ndarray | int) -> np.ndarray:
+    """Return the share of N sequences that is left, (N,) float64; all of one without frames."""
+    return np.where(np.equal(whole, 0), 1.0, np.minimum(left / np.maximum(whole, 1), 1))
+
+
 class TimeDropping:
-    """Time dropping as the options ask for it, keyed by (seed, cycle, cut id).
+    """Drops time as the options ask for it, keyed by (seed, cycle, cut id).
 
     ``active`` is the one switch. It is off until the trainer turns it on, for the cycles between
     warm-up and the anneal tail; evaluation never does, and so never drops. ``cycle`` is the number
-    of the pass over the data, for a fresh draw at every visit. Both are read at each call; loader
+    of the pass over the data, for a fresh draw at every visit. Both are read at each call. Loader
     workers get them with the pickled object, so they are set before an epoch's workers start.
 
-    Of the three adapters `samples`, `frames` and `frame_transform` only that of the options'
-    ``place`` does anything, so that all may stand in the code. ``least`` is the number of frames
-    that must stay: feature frames, or encoder frames for the place ``encoder``.
+    Of the adapters `samples`, `frames`, `frame_transform` and `drop_from_batch` only that of the
+    options' ``place`` does anything. Frames are those of the features that the model sees, or
+    encoder frames for the place ``encoder``. Where the tokens of a cut are given, as many frames
+    stay as the encoder needs to give a frame to each token (one frame of it, for no tokens).
     """
 
-    def __init__(self, options: TimeDroppingOptions, seed: int, subsampling: int = 1):
-        """``subsampling``: feature frames per encoder frame, for the place ``encoder``.
+    def __init__(
+        self,
+        options: TimeDroppingOptions,
+        seed: int,
+        subsampling: int = 1,
+        output_lengths: Callable[[Tensor], Tensor] | None = None,
+    ):
+        """Bind time dropping to its options.
 
-        :raises UserError: an option out of its limits.
+        Args:
+            options: what is dropped, how much of it, and where.
+            seed: of all draws.
+            subsampling: feature frames per encoder frame.
+            output_lengths: the encoder's own: feature frames (N,) -> encoder frames (N,). None:
+                the encoder frames are ``ceil(feature frames / subsampling)``.
+
+        Raises:
+            UserError: an option is out of its limits.
         """
         check(options, "data_pruning.time.")
         self.options = options
@@ -220,148 +128,169 @@ class TimeDropping:
         # the option counts feature frames wherever the frames are dropped
         shrink = subsampling if options.place == "encoder" else 1
         self.chunk = max(1, round(options.chunk / shrink))
+        self.encoder = EncoderFrames(output_lengths or (lambda x: -(-x // subsampling)))
 
     def acts_on(self, place: str) -> bool:
-        """Whether frames are dropped now, and at this place."""
+        """Return whether frames are dropped now, and at this place."""
         return self._on() and self.options.place == place
 
-    def plan(self, length: int, cut_id: str, least: int = 1) -> Drop:
-        """The plan of this cut in this cycle; keeps all while inactive.
+    @property
+    def mean_share_left(self) -> float:
+        """The share of the audio that is left while this is active, as the options ask for it."""
+        saves = self.options.kind not in ("none", "mask")
+        return 1 - self.options.rho if saves else 1.0
+
+    def least(self, num_tokens: np.ndarray | int) -> np.ndarray:
+        """Return how many frames must stay of cuts of so many tokens, (N,) int64.
+
+        They are encoder frames for the place ``encoder``, and feature frames elsewhere.
+        """
+        encoder_frames = np.maximum(num_tokens, 1)
+        if self.options.place == "encoder":
+            return encoder_frames
+        return self.encoder.needed(encoder_frames)
+
+    def plan(self, length: int, cut_id: str, num_tokens: int = 0) -> Drop:
+        """Return the plan of this cut in this cycle; it keeps all while inactive.
 
         For the kind ``mask`` it says what is not overwritten; ``speed`` has none.
         """
         if not self._on():
             return Drop(torch.ones(length, dtype=torch.bool), False)
-        return plan_drop(length, **self._arguments(cut_id, least))
+        key = (self.seed, self.cycle, cut_id)
+        return plan_drop(length, key=key, least=int(self.least(num_tokens)), **self._how)
 
-    def length_left(self, length: int, cut_id: str, least: int = 1) -> int:
-        """The length that `plan` leaves; ``length`` while inactive. For batching.
+    def length_left(self, length: int, cut_id: str, num_tokens: int = 0) -> int:
+        """Return the length that the adapters leave of this cut; ``length`` while inactive.
 
-        Lengths are feature frames, or encoder frames for the place ``encoder``; of the kind
-        ``speed`` to a frame.
+        Lengths are feature frames, or encoder frames for the place ``encoder``.
         """
+        [left] = self.lengths_left([length], np.array([hash_id(cut_id)], np.uint64), num_tokens)
+        return int(left)
+
+    def lengths_left(
+        self,
+        lengths: np.ndarray | Sequence[int],
+        cut_hash: np.ndarray,
+        num_tokens: np.ndarray | Sequence[int] | int = 0,
+    ) -> np.ndarray:
+        """Return the lengths that the adapters leave of N cuts in this cycle, (N,) int64.
+
+        Args:
+            lengths: (N,) feature frames, or encoder frames for the place ``encoder``.
+            cut_hash: (N,) uint64, the `hash_id` of each cut id.
+            num_tokens: (N,) tokens of the transcripts, or one number for all.
+        """
+        lengths = np.asarray(lengths, dtype=np.int64)
         if not self._on() or self.options.kind == "mask":
-            return length
+            return lengths
+        least = self.least(np.asarray(num_tokens))
         if self.options.kind == "speed":
-            return max(1, math.ceil(length * float(speed_ratio(self.options.rho, length, least))))
-        return length_left(length, **self._arguments(cut_id, least))
+            return speed_left(self.options.rho, lengths, least)
+        key = (self.seed, self.cycle)
+        return lengths_left(lengths, key=key, cut_hash=cut_hash, least=least, **self._how)
+
+    def seconds_left(self, index: CutIndex) -> np.ndarray:
+        """Return the seconds that are left of each cut of an index in this cycle, (N,) float32.
+
+        A sampler fills batches by them. They are exact for the cuts of the index, provided that the
+        index has the token counts that the adapters get. A copy that is made on the fly (such as
+        ``_sp0.9``, ``_dup0`` or ``_pass1``) has an id of its own, and so draws on its own. For such
+        a copy these seconds are those of the cut that it was made of, with the same mean.
+        """
+        seconds = index.duration.copy()
+        if not self._on():
+            return seconds
+        for part in chunks(len(index)):
+            frames = index.num_frames[part]
+            if self.options.place == "encoder":
+                frames = self.encoder.of(frames)
+            tokens = 0 if index.num_tokens is None else index.num_tokens[part]
+            left = self.lengths_left(frames, index.cut_hash[part], tokens)
+            seconds[part] *= share_left(left, frames)
+        return seconds
 
     def samples(
-        self, samples: Tensor, hop: int, cut_id: str, least: int = 1
+        self, samples: Tensor, hop: int, cut_id: str, num_tokens: int = 0
     ) -> tuple[Tensor, bool]:
-        """Raw audio (..., T), ``hop`` samples a frame -> what is left of it, whether clamped.
+        """Drop raw audio before features are computed.
 
-        Before features are computed; ``least`` counts feature frames.
+        Args:
+            samples: (..., T) of one cut.
+            hop: samples of a frame shift.
+            cut_id: of the cut.
+            num_tokens: of its transcript.
+
+        Returns:
+            What is left of the samples, and whether the tokens held dropping back.
         """
         if not self.acts_on("samples"):
             return samples, False
+        frames = frames_of(samples.size(-1), hop)
         if self.options.kind == "speed":
-            length = frames_of(samples.size(-1), hop)
-            clamped = speed_ratio(self.options.rho, length, least) > speed_ratio(
-                self.options.rho, length
-            )
-            return speed_up(samples, self.options.rho, hop, least), clamped
-        keep, clamped = self.plan(frames_of(samples.size(-1), hop), cut_id, least)
+            rho, least = self.options.rho, int(self.least(num_tokens))
+            clamped = speed_hundredths(rho, frames, least) > speed_hundredths(rho, frames)
+            faster = speed_up(samples, rho, hop, least)
+            left = self.length_left(frames, cut_id, num_tokens)
+            return fit_to_frames(faster, left, hop), bool(clamped)
+        keep, clamped = self.plan(frames, cut_id, num_tokens)
         return drop_samples(samples, keep, hop), clamped
 
-    def frames(self, features: Tensor, cut_id: str, least: int = 1) -> tuple[Tensor, bool]:
-        """Features (T, F) of one utterance -> (frames left, F), whether clamped.
+    def frames(self, features: Tensor, cut_id: str, num_tokens: int = 0) -> tuple[Tensor, bool]:
+        """Drop feature frames, before SpecAugment.
 
-        Before SpecAugment, whose masks are then of the length that the model sees.
+        SpecAugment's masks then are of the length that the model sees.
+
+        Args:
+            features: (T, F) of one cut.
+            cut_id: of the cut.
+            num_tokens: of its transcript.
+
+        Returns:
+            (frames left, F), and whether the tokens held dropping back.
         """
         if not self.acts_on("frames"):
             return features, False
-        keep, clamped = self.plan(len(features), cut_id, least)
+        keep, clamped = self.plan(len(features), cut_id, num_tokens)
         if self.options.kind == "mask":
             return mask_frames(features, keep), clamped
         return drop_frames(features, keep), clamped
 
-    def frame_transform(self, cut_ids: Sequence[str], least: Sequence[int]) -> DropFrames | None:
-        """What an encoder calls after subsampling a batch of these cuts; None to call nothing.
+    def frame_transform(
+        self, cut_ids: Sequence[str], num_tokens: Sequence[int]
+    ) -> DropFrames | None:
+        """Return what an encoder calls after subsampling a batch; None to call nothing.
 
-        ``least``: encoder frames that must stay, such as the number of tokens of each cut.
+        Args:
+            cut_ids: of the batch, B.
+            num_tokens: of each transcript, B.
         """
-        return DropFrames(self, cut_ids, least) if self.acts_on("encoder") else None
+        return DropFrames(self, cut_ids, num_tokens) if self.acts_on("encoder") else None
 
     def _on(self) -> bool:
         return self.active and self.options.kind != "none"
 
-    def _arguments(self, cut_id: str, least: int) -> dict[str, Any]:
-        return {
-            "rho": self.options.rho,
-            "key": (self.seed, self.cycle, cut_id),
-            "kind": "chunk" if self.options.kind == "mask" else self.options.kind,
-            "chunk": self.chunk,
-            "least": least,
-        }
+    @property
+    def _how(self) -> dict[str, Any]:
+        kind = "chunk" if self.options.kind == "mask" else self.options.kind
+        return {"rho": self.options.rho, "kind": kind, "chunk": self.chunk}
 
 
 class DropFrames:
-    """Drop encoder frames of one batch: ``(h (B, T', D), h_lens (B,)) -> (shorter h, h_lens)``.
+    """Drops encoder frames of a batch: ``(h (B, T', D), h_lens (B,)) -> (shorter h, h_lens)``.
 
-    Made by `TimeDropping.frame_transform`; to be called between subsampling and the encoder's
+    Made by `TimeDropping.frame_transform`. An encoder calls it between its subsampling and its
     layers.
     """
 
-    def __init__(self, dropping: TimeDropping, cut_ids: Sequence[str], least: Sequence[int]):
+    def __init__(self, dropping: TimeDropping, cut_ids: Sequence[str], num_tokens: Sequence[int]):
         self.dropping = dropping
         self.cut_ids = cut_ids
-        self.least = least
+        self.num_tokens = num_tokens
 
     def __call__(self, h: Tensor, h_lens: Tensor) -> tuple[Tensor, Tensor]:
         keeps = [
             self.dropping.plan(*utterance).keep
-            for utterance in zip(h_lens.tolist(), self.cut_ids, self.least, strict=True)
+            for utterance in zip(h_lens.tolist(), self.cut_ids, self.num_tokens, strict=True)
         ]
         return drop_encoder_frames(h, h_lens, keeps)
-
-
-def mask_frames(features: Tensor, keep: Tensor) -> Tensor:
-    """A rival that regularises alike and saves nothing: the frames of a plan masked, not dropped.
-
-    They become each bin's mean over the utterance.
-
-    Args:
-        features: (T, F) of one utterance.
-        keep: (T,) bool of `plan_drop`.
-    """
-    return torch.where(keep.unsqueeze(1), features, features.mean(dim=0))
-
-
-def equal_speed(rho: float) -> float:
-    """The factor of a speed perturbation that saves as much as dropping the share ``rho``.
-
-    :raises UserError: ``rho`` is no share.
-    """
-    _check_share(rho)
-    return 1 / (1 - rho)
-
-
-def speed_up(samples: Tensor, rho: float, hop: int = 160, least: int = 1) -> Tensor:
-    """A rival of equal saving: all of the audio, faster by `equal_speed`; the pitch rises too.
-
-    The same at every visit. The share that stays is rounded up to a hundredth, which keeps the
-    resampling filter short, and is so large that ``least`` frames stay.
-
-    Args:
-        samples: (..., T) raw audio, float.
-        rho: share of the duration that goes, 0 <= rho < 1.
-        hop: samples of a frame shift.
-        least: feature frames that must stay.
-
-    Raises:
-        UserError: ``rho`` is no share.
-    """
-    ratio = speed_ratio(rho, samples.size(-1) / hop, least)
-    if ratio == 1:
-        return samples
-    from torchaudio.functional import resample  # a broken torchaudio must not break the room
-
-    return resample(samples, orig_freq=ratio.denominator, new_freq=ratio.numerator)
-
-
-def speed_ratio(rho: float, length: float, least: int = 1) -> Fraction:
-    """The share of ``length`` frames that `speed_up` leaves, in hundredths; 1 at most."""
-    share = max(1 / equal_speed(rho), least / max(1e-9, length))
-    hundredths = math.ceil(100 * share - 1e-9)  # of 0.07, which is a little more in floats: 7
-    return Fraction(min(hundredths, 100), 100)

@@ -3,9 +3,10 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
@@ -14,11 +15,12 @@ from torch import nn
 
 from asrprune.config import Config
 from asrprune.corpus.batches import SpeechDataset, language_of
-from asrprune.data_pruning.index import CutIndex
+from asrprune.data_pruning.index import CutIndex, hash_id
 from asrprune.data_pruning.monolingual import Turns
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.data_pruning.time_dropping import TimeDropping
+from asrprune.data_pruning.token_counts import CountTokens
 from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 
@@ -133,7 +135,8 @@ def make_pruning_sampler(
     options, data = config.data_pruning, config.data
     if data.languages:
         cuts = _of_languages(cuts, data.languages)
-    index = _index_of(cuts, options.share_copies, data.languages)
+    count_tokens = dataset.count_tokens if dataset.dropping else None
+    index = _index_of(cuts, options.share_copies, data.languages, count_tokens)
     turns = None
     if data.batches == "monolingual":
         accumulate = config.training.accumulate
@@ -154,11 +157,8 @@ def make_pruning_sampler(
         world_size=ranks.world,
     )
     if dataset.dropping:
-        # a cut's frames are some 10 ms apart; what counts is the share of them that is left
-        sampler.drop_time(
-            lambda cut: cut.duration * dataset.frames_left(cut) / cut.num_frames,
-            1 - options.time.rho,
-        )
+        dropping = dataset.dropping
+        sampler.drop_time(partial(dropping.seconds_left, index), dropping.mean_share_left)
     return sampler
 
 
@@ -177,12 +177,17 @@ def _of_languages(cuts: CutSet, languages: Sequence[str]) -> CutSet:
     return kept if cuts.is_lazy else kept.to_eager()
 
 
-def _index_of(cuts: CutSet, share_copies: bool, languages: Sequence[str] = ()) -> CutIndex:
+def _index_of(
+    cuts: CutSet,
+    share_copies: bool,
+    languages: Sequence[str] = (),
+    count_tokens: CountTokens | None = None,
+) -> CutIndex:
     """:raises UserError: there are no cuts, or none of one of the languages."""
     if isinstance(cuts.data, LazyManifestIterator):  # no lhotse object is made of a line
-        return CutIndex.from_manifest(cuts.data.path, share_copies)
+        return CutIndex.from_manifest(cuts.data.path, share_copies, count_tokens)
     try:
-        index = CutIndex.from_cuts(cuts, share_copies)
+        index = CutIndex.from_cuts(cuts, share_copies, count_tokens)
     except UserError as error:
         if not languages:
             raise
@@ -211,5 +216,6 @@ def encoder_frames(
     lengths = encoder.output_lengths(batch["feature_lens"])
     if not (dropping and dropping.acts_on("encoder")):
         return lengths
-    cuts = zip(lengths.tolist(), batch["cut_ids"], batch["token_lens"].tolist(), strict=True)
-    return torch.tensor([dropping.length_left(*cut) for cut in cuts])
+    hashes = np.array([hash_id(name) for name in batch["cut_ids"]], dtype=np.uint64)
+    left = dropping.lengths_left(lengths.cpu().numpy(), hashes, batch["token_lens"].cpu().numpy())
+    return torch.from_numpy(left)

@@ -105,7 +105,9 @@ def measure(config: Config, ranks: Ranks, steps: int) -> Cost:
     memory = torch.cuda.max_memory_allocated(ranks.device) if cuda else None
     step, dropping = statistics.median(times), None
     if config.data_pruning.time.kind not in ("none", "mask"):
-        dropping = statistics.median(_steps(trainer, _dropped(config, batches))) / step
+        dropping = (
+            statistics.median(_steps(trainer, _dropped(config, model.encoder, batches))) / step
+        )
     return Cost(
         sum(parameter.numel() for parameter in model.parameters()),
         step,
@@ -174,17 +176,17 @@ def _loss(trainer: Trainer, batch: Batch, backend: str) -> Callable[[], None]:
     return work
 
 
-def _dropped(config: Config, batches: list[Batch]) -> list[Batch]:
+def _dropped(config: Config, encoder: torch.nn.Module, batches: list[Batch]) -> list[Batch]:
     """The batches with less in them: of noise, samples that are dropped are frames that are."""
     options = dataclasses.replace(config.data_pruning.time, place="frames")
     if options.kind == "speed":
         options = dataclasses.replace(options, kind="chunk")  # removes as much
-    dropping = TimeDropping(options, config.seed)
+    dropping = TimeDropping(options, config.seed, encoder.subsampling, encoder.output_lengths)
     dropping.active = True
     shorter = []
     for batch in batches:
         rows = zip(batch["features"], batch["cut_ids"], batch["token_lens"].tolist(), strict=True)
-        left = [dropping.frames(one, name, 4 * least)[0] for one, name, least in rows]
+        left = [dropping.frames(one, name, tokens)[0] for one, name, tokens in rows]
         features = torch.nn.utils.rnn.pad_sequence(left, batch_first=True)
         lengths = torch.tensor([len(one) for one in left])
         shorter.append({**batch, "features": features, "feature_lens": lengths})

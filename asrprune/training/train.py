@@ -205,9 +205,12 @@ def build_trainer(
         cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
     dropping = None
     if config.data_pruning.time.kind != "none":
-        dropping = TimeDropping(config.data_pruning.time, seed, model.encoder.subsampling)
+        encoder = model.encoder
+        dropping = TimeDropping(
+            config.data_pruning.time, seed, encoder.subsampling, encoder.output_lengths
+        )
         check_can_drop(model.encoder, config.model.encoder, config.data_pruning.time)
-    dataset = training_dataset(tokenizer, data, seed, dropping, model.encoder.subsampling)
+    dataset = training_dataset(tokenizer, data, seed, dropping)
     bins = about["train"]["duration_bins"]
     sampler = make_pruning_sampler(cuts, bins, config, ranks, dataset)
     training_data = TrainingData(

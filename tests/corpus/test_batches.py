@@ -30,6 +30,7 @@ from asrprune.corpus.batches import (
 )
 from asrprune.corpus.loader import load_batches
 from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
@@ -407,21 +408,29 @@ def test_the_length_left_is_foretold(place, kind, noise, tiny_corpus):
     whole = dataset[CutSet.from_cuts(cuts)]
     assert whole["feature_lens"].tolist() == [cut.num_frames for cut in cuts]
     options = TimeDroppingOptions(kind, rho=0.5, chunk=10, place=place)
-    dropping = dataset.dropping = TimeDropping(options, 7, subsampling=4)
+    dropping = dataset.dropping = TimeDropping(options, 7, 4, lambda x: (x + 1) // 4)
+    index = CutIndex.from_cuts(cuts, count_tokens=dataset.count_tokens)
+    assert index.num_frames.tolist() == [cut.num_frames for cut in cuts]
     for active, cycle in ((False, 1), (True, 1), (True, 2)):
         dropping.active, dropping.cycle = active, cycle
         batch = dataset[CutSet.from_cuts(cuts)]
-        foretold = [dataset.frames_left(cut) for cut in cuts]
+        seconds = dropping.seconds_left(index)
         lengths = batch["feature_lens"]
+        whole_lengths = whole["feature_lens"]
         if place == "encoder":
             assert torch.equal(batch["features"], whole["features"])
             if active:
-                h = torch.zeros(len(cuts), int(lengths.max() + 3) // 4, 1)
-                symbols, lengths = batch["token_lens"].tolist(), (lengths + 3) // 4
+                h = torch.zeros(len(cuts), int(lengths.max() + 1) // 4, 1)
+                symbols = batch["token_lens"].tolist()
+                lengths = whole_lengths = (lengths + 1) // 4
                 plans = map(dropping.plan, lengths.tolist(), batch["cut_ids"], symbols)
                 assert sum(plan.clamped for plan in plans) == batch["clamped"]
                 transform = dropping.frame_transform(batch["cut_ids"], symbols)
-                lengths = transform(h, lengths)[1] * 4
+                lengths = transform(h, lengths)[1]
+        foretold = [
+            round(float(left / cut.duration) * length)
+            for left, cut, length in zip(seconds, cuts, whole_lengths.tolist(), strict=True)
+        ]
         assert foretold == lengths.tolist()
         assert torch.equal(batch["tokens"], whole["tokens"])
         assert batch["seconds"] == whole["seconds"]
@@ -429,7 +438,5 @@ def test_the_length_left_is_foretold(place, kind, noise, tiny_corpus):
         if not active:
             assert torch.equal(batch["features"], whole["features"]) and share == 1
         else:
-            assert share == pytest.approx(
-                sum(foretold) / sum(map(int, whole["feature_lens"])), abs=0.02
-            )
+            assert batch["seconds_left"] == pytest.approx(float(seconds.sum()), rel=1e-3)
             assert 0.4 < share < 0.65

@@ -5,10 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from lhotse import CutSet, MonoCut, SupervisionSegment
+from lhotse import CutSet, Features, MonoCut, SupervisionSegment
 from lhotse.cut import MixedCut, MixTrack
+from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 from lhotse.testing.dummies import dummy_recording
+from lhotse.utils import compute_num_frames
 
+from asrprune.data_pruning.descriptions import transcript
 from asrprune.data_pruning.index import CutIndex, hash_id, utterance_id
 from asrprune.errors import UserError
 
@@ -147,3 +150,119 @@ def test_colliding_hashes_are_found(cuts, monkeypatch):
     )
     with pytest.raises(UserError, match="the id of cut 2 .* has the hash of another id"):
         CutIndex.from_cuts([cut("c_sp0.9"), cut("d_sp0.9")])
+
+
+# What time dropping needs of each cut
+
+
+def with_features(name: str, duration: float, shift: float, rate: int) -> MonoCut:
+    features = Features(
+        "kaldi-fbank", compute_num_frames(duration, shift, rate), 80, shift, rate, 0.0, duration,
+        "lilcom_chunky", "x", "y", name, 0,
+    )  # fmt: skip
+    said = SupervisionSegment(name, name, 0.0, duration, text="a b")
+    return MonoCut(name, 0.0, duration, 0, supervisions=[said], features=features)
+
+
+@pytest.mark.parametrize(
+    "shift, rate", [(0.01, 16000), (0.01, 8000), (0.0125, 16000), (0.01, 44100)]
+)
+def test_frames_are_those_of_the_features(shift, rate, tmp_path):
+    """Durations in the index are rounded to 1 ms; frames must not be: a frame off is wrong."""
+    durations = np.random.default_rng(0).uniform(0.2, 9, 300).tolist()
+    durations += [number * shift * 1.5 for number in range(20, 120)]  # at the edge of a frame
+    cuts = [with_features(f"cut-{at}", one, shift, rate) for at, one in enumerate(durations)]
+    CutSet.from_cuts(cuts).to_file(tmp_path / "cuts.jsonl.gz")
+    for index in (CutIndex.from_cuts(cuts), CutIndex.from_manifest(tmp_path / "cuts.jsonl.gz")):
+        assert index.num_frames.dtype == np.int32
+        assert index.num_frames.tolist() == [cut.num_frames for cut in cuts]
+
+
+def test_frames_of_cuts_without_features(cuts, tmp_path):
+    """10 ms, of the recording's sampling rate; of a duration alone where there is nothing else."""
+    padded = with_features("p", 1.234, 0.01, 16000).pad(2.5, pad_feat_value=-23.0)
+    leading = with_features("l", 1.0, 0.02, 16000).pad(2.0, pad_feat_value=-23.0, direction="left")
+    CutSet.from_cuts([*cuts, padded, leading]).to_file(tmp_path / "cuts.jsonl.gz")
+    expected = [compute_num_frames(one.duration, 0.01, one.sampling_rate) for one in cuts]
+    expected += [padded.num_frames, leading.num_frames]
+    for index in (
+        CutIndex.from_cuts([*cuts, padded, leading]),
+        CutIndex.from_manifest(tmp_path / "cuts.jsonl.gz"),
+    ):
+        assert index.num_frames.tolist() == expected == [*expected[:-2], 250, 100]
+    bare = MonoCut("bare", 0.0, 1.0, 0)
+    assert CutIndex.from_cuts([bare]).num_frames.tolist() == [100]
+    assert CutIndex(np.arange(2, dtype=np.uint64), [1.0, 0.5]).num_frames.tolist() == [100, 50]
+
+
+def test_tokens_are_those_of_the_transcripts(tmp_path):
+    texts = ["a b c", "", "a b", None, "a b c", "ä  ö"]
+    cuts = [cut(f"cut-{at}") for at in range(len(texts))]
+    for one, text in zip(cuts, texts, strict=True):
+        one.supervisions[0].text = text
+    two = cut("two")
+    late, early = two.supervisions[0], SupervisionSegment("e", "r", 0.1, 0.5, text="1 2 3 4")
+    late.start, late.text = 1.0, "5"
+    two.supervisions = [late, early]
+    mute = MixTrack(cut("said", 3.0), mute=True)
+    mixed = MixedCut("m", [MixTrack(cuts[0], offset=2.0), MixTrack(cuts[2]), mute])
+    silent = MonoCut("none", 0.0, 1.0, 0, recording=dummy_recording(0, duration=60.0))
+    cuts += [two, mixed, silent]
+    seen = []
+
+    def count(texts: list[str]) -> list[int]:
+        seen.append(texts)
+        return [len(text.split()) for text in texts]
+
+    CutSet.from_cuts(cuts).to_file(tmp_path / "cuts.jsonl")
+    for make, source in (
+        (CutIndex.from_cuts, cuts),
+        (CutIndex.from_manifest, tmp_path / "cuts.jsonl"),
+    ):
+        index = make(source, count_tokens=count)
+        assert index.num_tokens.dtype == np.int32
+        assert index.num_tokens.tolist() == [3, 0, 2, 0, 3, 2, 5, 5, 0]
+        assert index.digest == make(source).digest  # another tokenizer ranks the same cuts
+        assert make(source).num_tokens is None
+    assert seen[0] == seen[1] == ["a b c", "", "a b", "ä  ö", "1 2 3 4 5", "a b a b c"]
+    assert seen[0] == list(dict.fromkeys(map(transcript, cuts)))
+
+
+def test_duration_bins_are_lhotses():
+    rng = np.random.default_rng(0)
+    for count, buckets in ((1003, 30), (200, 7), (64, 64), (50, 2), (31, 30)):
+        for durations in (
+            rng.gamma(3, 3, count) + 0.1,
+            rng.choice([1.0, 2.0, 15.0], count),
+            np.sort(rng.uniform(1, 20, count))[::-1],
+            np.full(count, 3.25),
+        ):
+            ticks = np.rint(durations * 1024) / 1024
+            cuts = CutSet.from_cuts(MonoCut(str(i), 0, one, 0) for i, one in enumerate(ticks))
+            index = CutIndex(np.arange(count, dtype=np.uint64), durations)
+            lhotses = estimate_duration_buckets(cuts, buckets)
+            assert index.duration_bins(buckets) == sorted(set(map(float, lhotses)))
+    # of durations as they are, to the grid
+    durations = rng.gamma(3, 3, 5000) + 0.1
+    cuts = CutSet.from_cuts(MonoCut(str(i), 0, one, 0) for i, one in enumerate(durations))
+    found = CutIndex.from_cuts(cuts).duration_bins(30)
+    lhotses = estimate_duration_buckets(cuts, 30)
+    assert len(found) == len(lhotses)
+    np.testing.assert_allclose(found, lhotses, atol=0.01)
+    assert all(type(edge) is float for edge in found)
+
+
+def test_duration_bins_hold_equal_seconds():
+    durations = np.random.default_rng(0).gamma(3, 3, 20_000)
+    index = CutIndex(np.arange(20_000, dtype=np.uint64), durations)
+    edges = index.duration_bins(30)
+    inside = np.digitize(index.duration, edges)
+    seconds = np.bincount(inside, index.duration, 30)
+    assert len(edges) == 29 and seconds.max() < 1.05 * seconds[:-1].min()
+
+
+def test_duration_bins_of_few_cuts():
+    few = CutIndex(np.arange(3, dtype=np.uint64), [1.0, 2.0, 3.0])
+    assert few.duration_bins(30) == few.duration_bins(3) == [3.0]
+    assert few.duration_bins(1) == few.duration_bins(0) == []
+    assert CutIndex(np.arange(1, dtype=np.uint64), [1.0]).duration_bins(30) == []

@@ -148,8 +148,13 @@ def test_batches_fill_by_what_time_dropping_leaves(world, lazy, manifest, ranks_
     for rank in range(world):
         place = {"rank": rank, "world_size": world}
         sampler = make_sampler(cuts, make_options(), **place)
-        seconds = np.array([left_of(cut) for cut in cuts], np.float32)
-        sampler.drop_time(lambda seconds=seconds: seconds, 0.7)
+        asked = []
+
+        def seconds_left(asked: list = asked) -> np.ndarray:
+            asked.append(1)
+            return np.array([left_of(cut) for cut in whole.values()], np.float32)
+
+        sampler.drop_time(seconds_left, 0.7)
         for epoch in range(EPOCHS):
             sampler.set_epoch(epoch)
             keep, pruned = sampler.plan.keep, 0 < epoch < 4
@@ -163,6 +168,7 @@ def test_batches_fill_by_what_time_dropping_leaves(world, lazy, manifest, ranks_
             stock = make_stock(shorter, duration_bins=bins, **place)
             stock.set_epoch(epoch)
             batches = list(sampler)
+            assert len(asked) == min(epoch, 3)  # once in each pruned epoch
             assert names_of(batches) == names_of(stock)
             for batch in batches:
                 assert type(batch) is CutSet

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from asrprune.transducer.encoder import zero_padding
+
 
 class Skipper(nn.Module):
     """Every second frame through one linear layer; nothing is inherited from the library."""
@@ -34,3 +36,20 @@ def without_arguments():
 
 def defective(num_features: int, **options):
     raise TypeError("a defect")
+
+
+class Trimmer(nn.Module):
+    """Every fourth frame, without padding: three frames give none, as in some convolutions."""
+
+    def __init__(self, num_features: int, width: int = 8):
+        super().__init__()
+        self.linear = nn.Linear(num_features, width)
+        self.output_dim = width
+        self.subsampling = 4
+
+    def output_lengths(self, x_lens):
+        return ((x_lens - 3) // 4).clamp(min=0)
+
+    def forward(self, x, x_lens):
+        lengths = self.output_lengths(x_lens)
+        return zero_padding(self.linear(x[:, 3::4]), lengths), lengths

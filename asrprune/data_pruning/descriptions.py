@@ -1,0 +1,96 @@
+"""What an index holds of a cut: read from a lhotse cut, or from its entry of a manifest."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+_FRAME_SHIFT, _SAMPLING_RATE = 0.01, 16000  # where cuts do not say
+
+
+class Description(NamedTuple):
+    """A cut, as an index needs it: seconds, what groups it, feature frames, and its transcript."""
+
+    id: str
+    duration: float
+    language: str
+    speaker: str
+    corpus: str
+    num_frames: int
+    text: str
+
+
+def transcript(cut: Any) -> str:
+    """Return the text of a cut: of all its supervisions, in order of time."""
+    return _joined(cut.supervisions)
+
+
+def _joined(spoken: Sequence[Any]) -> str:
+    if len(spoken) > 1:
+        spoken = sorted(spoken, key=lambda segment: segment.start)
+    return " ".join(segment.text for segment in spoken if segment.text)
+
+
+def describe_cut(cut: Any) -> Description:
+    """Describe a lhotse cut."""
+    tracks = getattr(cut, "tracks", None)
+    custom = (tracks[0].cut if tracks else cut).custom
+    supervisions = cut.supervisions
+    supervision = next(iter(supervisions), None)
+    has_rate = cut.has_features or cut.has_recording
+    return Description(
+        cut.id,
+        cut.duration,
+        (supervision and supervision.language) or "",
+        (supervision and supervision.speaker) or "",
+        str((custom or {}).get("corpus", "")),
+        _num_frames(
+            cut.duration,
+            cut.frame_shift or _FRAME_SHIFT,
+            cut.sampling_rate if has_rate else _SAMPLING_RATE,
+        ),
+        _joined(supervisions),
+    )
+
+
+def _num_frames(duration: float, frame_shift: float, sampling_rate: int) -> int:
+    """Return the feature frames of a cut, as lhotse counts."""
+    hop = max(1, round(frame_shift * sampling_rate))
+    samples = round(duration * sampling_rate) if 0 < duration < 1e6 else 0
+    return (samples + hop // 2) // hop
+
+
+def describe_entry(entry: dict[str, Any]) -> Description:
+    """Describe an entry of a manifest; a mixed cut has tracks of cuts."""
+    tracks = entry.get("tracks") or [{"cut": entry}]
+    tracks = [track for track in tracks if not track.get("mute")] or tracks
+    parts = [track["cut"] for track in tracks]
+    offsets = [track.get("offset", 0.0) for track in tracks]
+    duration = max(map(_end, offsets, parts))
+    if "tracks" in entry:
+        duration = round(duration, ndigits=8)  # as lhotse does, and of mixed cuts alone
+    spoken = [
+        (offset + (segment.get("start") or 0.0), segment)
+        for offset, part in zip(offsets, parts, strict=True)
+        for segment in part.get("supervisions") or []
+    ]
+    first = spoken[0][1] if spoken else {}
+    if len(spoken) > 1:
+        spoken.sort(key=lambda timed: timed[0])
+    of = next((part for part in parts if part.get("type") != "PaddingCut"), parts[0])
+    source = of.get("features") or of.get("recording") or {}
+    return Description(
+        entry["id"],
+        duration,
+        first.get("language") or "",
+        first.get("speaker") or "",
+        str((parts[0].get("custom") or {}).get("corpus", "")),
+        _num_frames(
+            duration,
+            source.get("frame_shift") or _FRAME_SHIFT,
+            source.get("sampling_rate") or _SAMPLING_RATE,
+        ),
+        " ".join(segment["text"] for _, segment in spoken if segment.get("text")),
+    )
+
+
+def _end(offset: float, part: dict[str, Any]) -> float:
+    return offset + part["duration"]

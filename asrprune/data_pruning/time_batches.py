@@ -1,0 +1,125 @@
+"""Time dropping for batches of lhotse's own dataset for speech recognition, as icefall uses it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asrprune.data_pruning.time_dropping import TimeDropping, drop_encoder_frames
+from asrprune.data_pruning.time_rivals import mask_frames
+from asrprune.data_pruning.token_counts import CountTokens, token_counts
+from asrprune.errors import UserError
+
+PADDING = math.log(1e-10)  # what lhotse fills features up with
+
+
+def drop_from_batch(
+    batch: dict[str, Any], dropping: TimeDropping, count_tokens: CountTokens | None = None
+) -> dict[str, Any]:
+    """Drop feature frames of a batch of lhotse's `K2SpeechRecognitionDataset`.
+
+    A training loop calls this on each batch of the training set, in the training process, where
+    ``active`` and ``cycle`` are set at each epoch::
+
+        for batch in train_dl:
+            batch = drop_from_batch(batch, dropping, count_tokens)
+
+    Frames go from the supervision's ``num_frames``, from ``start_frame`` on. Frames before the
+    supervision stay. Frames after it are taken for padding. Transforms of the dataset, such as
+    SpecAugment, come before time dropping; masks over time then get shorter with the rest.
+
+    Args:
+        batch: as the dataset makes it with ``return_cuts=True``, of features, with one supervision
+            for each cut.
+        dropping: with the place ``frames``. With the place ``encoder`` the batch stays as it is:
+            the encoder drops, by `TimeDropping.frame_transform`.
+        count_tokens: texts -> the number of tokens of each, so that as many frames stay as these
+            need. None: transcripts do not matter.
+
+    Returns:
+        The batch itself while nothing is dropped. Else a new one with shorter ``inputs`` (B, T, F),
+        T that of the longest that is left, and with ``num_frames`` (and the alignment's
+        ``word_start`` and ``word_end``) changed to match.
+
+    Raises:
+        UserError: the batch is of audio, has no cuts, or several supervisions for a cut; or the
+            options drop samples.
+    """
+    if dropping.options.kind == "none" or dropping.options.place == "encoder":
+        return batch
+    _check_batch(batch, dropping)
+    if not dropping.acts_on("frames"):
+        return batch
+    inputs, about = batch["inputs"], dict(batch["supervisions"])
+    starts, counts = about["start_frame"].tolist(), about["num_frames"].tolist()
+    tokens = [0] * len(counts)
+    if count_tokens:
+        tokens = token_counts(count_tokens, about["text"]).tolist()
+    keeps = []
+    for start, count, cut, least in zip(starts, counts, about["cut"], tokens, strict=True):
+        length = max(0, min(count, inputs.size(1) - start))
+        keep = dropping.plan(length, cut.id, least).keep
+        keeps.append(torch.cat((torch.ones(start, dtype=torch.bool), keep)))
+    if dropping.options.kind == "mask":
+        inputs = inputs.clone()
+        for row, start, keep in zip(inputs, starts, keeps, strict=True):
+            row[start : len(keep)] = mask_frames(
+                row[start : len(keep)], keep[start:].to(row.device)
+            )
+        return {**batch, "inputs": inputs}
+    ends = about["start_frame"].long() + about["num_frames"].long()
+    inputs, left = drop_encoder_frames(inputs, ends, keeps, PADDING)
+    about["num_frames"] = (left.to(ends) - about["start_frame"]).to(about["num_frames"])
+    for name in {"word_start", "word_end"} & about.keys():
+        about[name] = [
+            _moved(frames, keep) for frames, keep in zip(about[name], keeps, strict=True)
+        ]
+    return {**batch, "inputs": inputs, "supervisions": about}
+
+
+def _moved(frames: Sequence[int], keep: Tensor) -> list[int]:
+    """Return where frames of a sequence are after dropping: how many that stay come before each."""
+    before = [0, *keep.cumsum(0).tolist()]
+    return [before[min(frame, len(keep))] for frame in frames]
+
+
+def _check_batch(batch: dict[str, Any], dropping: TimeDropping) -> None:
+    """Check that `drop_from_batch` can do what the options ask for.
+
+    Raises:
+        UserError: it cannot.
+    """
+    about = batch["supervisions"]
+    if dropping.options.place != "frames":
+        raise UserError(
+            f"data_pruning.time.place={dropping.options.place}: a batch of "
+            "K2SpeechRecognitionDataset cannot lose samples any more. Take place=frames, or call "
+            "TimeDropping.samples where your dataset reads audio."
+        )
+    if "num_frames" not in about or batch["inputs"].dim() != 3:
+        raise UserError(
+            f"a batch of K2SpeechRecognitionDataset holds audio, inputs of shape "
+            f"{tuple(batch['inputs'].shape)}. Time dropping needs features (B, T, F). Give the "
+            "dataset input_strategy=OnTheFlyFeatures(...) or PrecomputedFeatures()."
+        )
+    if "cut" not in about:
+        raise UserError(
+            "a batch of K2SpeechRecognitionDataset holds no cuts, whose ids time dropping needs. "
+            "Make the dataset with return_cuts=True."
+        )
+    rows = about["sequence_idx"].tolist()
+    if rows != list(range(len(batch["inputs"]))):
+        twice = next((row for at, row in enumerate(rows) if row in rows[:at]), None)
+        which = "a cut of a batch has no supervision"
+        if twice is not None:
+            which = (
+                f"cut {about['cut'][rows.index(twice)].id!r} of a batch has several supervisions"
+            )
+        raise UserError(
+            f"{which}. Time dropping needs one supervision for each cut. Use "
+            "cuts.trim_to_supervisions(), and no CutConcatenate."
+        )

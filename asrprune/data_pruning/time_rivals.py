@@ -1,0 +1,87 @@
+"""Rivals of time dropping, to compare with: masking without shortening, and faster speech."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asrprune.data_pruning.drop_plan import check_share
+
+
+def mask_frames(features: Tensor, keep: Tensor) -> Tensor:
+    """Overwrite the frames that a plan would drop with each bin's mean over the utterance.
+
+    This regularises as dropping does, and saves nothing.
+
+    Args:
+        features: (T, F) of one utterance.
+        keep: (T,) bool of `plan_drop`.
+    """
+    return torch.where(keep.unsqueeze(1), features, features.mean(dim=0))
+
+
+def equal_speed(rho: float) -> float:
+    """Return the factor of a speed perturbation that saves as much as dropping the share ``rho``.
+
+    Raises:
+        UserError: ``rho`` is no share.
+    """
+    check_share(rho)
+    return 1 / (1 - rho)
+
+
+def speed_up(samples: Tensor, rho: float, hop: int = 160, least: int = 1) -> Tensor:
+    """Play all of the audio faster by `equal_speed`; the pitch rises too.
+
+    The result is the same at every visit. The share that stays is rounded up to a hundredth, which
+    keeps the resampling filter short, and is so large that ``least`` frames stay.
+
+    Args:
+        samples: (..., T) raw audio, float.
+        rho: share of the duration that goes, 0 <= rho < 1.
+        hop: samples of a frame shift.
+        least: feature frames that must stay.
+
+    Raises:
+        UserError: ``rho`` is no share.
+    """
+    frames = (samples.size(-1) + hop // 2) // hop
+    ratio = Fraction(int(speed_hundredths(rho, frames, least)), 100)
+    if ratio == 1:
+        return samples
+    from torchaudio.functional import resample  # a broken torchaudio must not break the rest
+
+    return resample(samples, orig_freq=ratio.denominator, new_freq=ratio.numerator)
+
+
+def speed_hundredths(
+    rho: float, lengths: np.ndarray | int, least: np.ndarray | int = 1
+) -> np.ndarray:
+    """Return the share of N sequences that `speed_up` leaves, in hundredths; (N,) int64, 1 to 100.
+
+    Raises:
+        UserError: ``rho`` is no share.
+    """
+    share = np.maximum(1 / equal_speed(rho), least / np.maximum(lengths, 1e-9))
+    hundredths = np.ceil(100 * share - 1e-9)  # of 0.07, which is a little more in floats: 7
+    return np.minimum(hundredths, 100).astype(np.int64)
+
+
+def speed_left(rho: float, lengths: np.ndarray | int, least: np.ndarray | int = 1) -> np.ndarray:
+    """Return how many frames are left of each of N faster sequences, (N,) int64; 1 at least."""
+    hundredths = speed_hundredths(rho, lengths, least)
+    return np.maximum(-(-np.asarray(lengths) * hundredths // 100), 1)
+
+
+def fit_to_frames(samples: Tensor, frames: int, hop: int) -> Tensor:
+    """Cut ``samples`` (..., T), or pad them with zeros, to what gives so many feature frames.
+
+    Of faster speech this is less than a frame: the length after resampling depends on the sample.
+    """
+    shortest = max(frames * hop - hop // 2, 0)
+    if samples.size(-1) < shortest:
+        return torch.nn.functional.pad(samples, (0, shortest - samples.size(-1)))
+    return samples[..., : shortest + hop - 1]

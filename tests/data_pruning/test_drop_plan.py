@@ -1,0 +1,195 @@
+"""Plans of time dropping: exact shares, feasible lengths, and draws that the key alone decides."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from math import ceil
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from asrprune.data_pruning.drop_plan import KINDS, count_pieces, length_left, plan_drop
+from asrprune.errors import UserError
+
+laws = settings(deadline=None, derandomize=True)
+kinds = st.sampled_from(KINDS)
+rhos = st.floats(0, 1, exclude_max=True)
+keys = st.tuples(st.integers(0, 5), st.integers(0, 50), st.text(max_size=8))
+
+
+def runs_of_dropped(keep: torch.Tensor) -> list[tuple[int, int]]:
+    """``(start, length)`` of each longest stretch that goes, by hand."""
+    runs, start = [], None
+    for index, kept in enumerate([*keep.tolist(), True]):
+        if kept and start is not None:
+            runs.append((start, index - start))
+            start = None
+        elif not kept and start is None:
+            start = index
+    return runs
+
+
+# The draw
+
+
+@laws
+@given(st.integers(0, 400), rhos, keys, kinds, st.integers(1, 90), st.integers(-2, 450))
+@example(20, 0.999, (0, 0, ""), "chunk", 20, 1)
+@example(41, 0.999, (0, 0, ""), "chunk", 20, 1)
+def test_lengths_are_foretold_and_feasible(length, rho, key, kind, chunk, least):
+    plan = plan_drop(length, rho, key, kind=kind, chunk=chunk, least=least)
+    kept = int(plan.keep.sum())
+    assert plan.keep.shape == (length,) and plan.keep.dtype == torch.bool
+    assert kept == length_left(length, rho, key, kind=kind, chunk=chunk, least=least)
+    assert kept >= min(length, max(1, least))
+    free = plan_drop(length, rho, key, kind=kind, chunk=chunk)
+    size = chunk if kind == "chunk" else 1
+    most = max(0, length - max(1, least)) // size  # that may always go, whichever they are
+    if plan.clamped:
+        assert sum(not kept for kept in plan.keep[::size]) == most < rho * ceil(length / size)
+    elif not free.clamped:
+        assert torch.equal(plan.keep, free.keep)
+
+
+@laws
+@given(st.integers(1, 400), rhos, keys, st.integers(1, 90))
+def test_whole_chunks_go_as_many_as_asked(length, rho, key, chunk):
+    keep, clamped = plan_drop(length, rho, key, kind="chunk", chunk=chunk)
+    gone = [not piece[0] for piece in keep.split(chunk)]
+    assert all((piece == piece[0]).all() for piece in keep.split(chunk))
+    asked = rho * len(gone)
+    assert clamped or abs(sum(gone) - asked) < 1
+
+
+@laws
+@given(st.integers(1, 400), rhos, keys)
+def test_points_and_spans_go_as_many_as_asked(length, rho, key):
+    for kind in ("point", "span"):
+        keep, clamped = plan_drop(length, rho, key, kind=kind)
+        assert clamped or abs(int((~keep).sum()) - rho * length) < 1
+        assert kind == "point" or len(runs_of_dropped(keep)) <= 1
+    # a piece of one frame is a point
+    assert torch.equal(
+        plan_drop(length, rho, key, kind="point").keep, plan_drop(length, rho, key, chunk=1).keep
+    )
+
+
+@pytest.mark.parametrize("twentieths", range(0, 20, 3))
+@pytest.mark.parametrize("length, size", [(100, 20), (111, 20), (59, 1), (95, 7), (23, 22)])
+def test_expected_share_is_rho_exactly(length, size, twentieths):
+    """The mean over both uniform numbers, on a grid finer than every step of the outcome."""
+    rho, units = twentieths / 20, ceil(length / size)
+    outcomes = [
+        count_pieces(length, rho, "chunk", size, 1, (coin + 0.5) / 20, (position + 0.5) / units)
+        for coin in range(20)
+        for position in range(units)
+    ]
+    share = sum(length - int(outcome.left) for outcome in outcomes) / len(outcomes) / length
+    if ceil(round(rho * units, 9)) * size < length:
+        assert share == pytest.approx(rho, abs=1e-12)
+        assert not any(outcome.clamped for outcome in outcomes)
+    else:
+        assert share < rho and any(outcome.clamped for outcome in outcomes)
+
+
+@pytest.mark.parametrize("kind, length", [("chunk", 190), ("point", 190), ("span", 190)])
+def test_what_is_drawn_has_that_expectation(kind, length):
+    """Within 4.5 standard errors, of the deviation that was drawn."""
+    left = [length_left(length, 0.33, (0, index, "a"), kind=kind) for index in range(4000)]
+    gone = length - torch.tensor(left, dtype=torch.float64)
+    assert abs(gone.mean() - 0.33 * length) < 4.5 * gone.std() / len(gone) ** 0.5 + 1e-9
+
+
+def assert_equally_likely(outcomes: list, number: int) -> None:
+    """A chi-square test whose 1e-5 quantile is bounded by Wilson and Hilferty's formula."""
+    counts = Counter(outcomes)
+    assert len(counts) == number
+    expected = len(outcomes) / number
+    statistic = sum((count - expected) ** 2 for count in counts.values()) / expected
+    freedom = number - 1
+    spread = 2 / (9 * freedom)
+    assert statistic < freedom * (1 - spread + 4.27 * spread**0.5) ** 3
+
+
+def test_every_set_of_chunks_is_equally_likely():
+    plans = [plan_drop(95, 0.4, (0, i, "a"), chunk=20).keep for i in range(3000)]
+    sets = [tuple((~keep[::20]).nonzero().flatten().tolist()) for keep in plans]
+    assert_equally_likely(sets, 10)  # 2 of 5
+
+
+def test_every_place_of_a_span_is_equally_likely():
+    plans = [plan_drop(12, 0.25, (0, i, "a"), kind="span").keep for i in range(3000)]
+    assert {run[1] for keep in plans for run in runs_of_dropped(keep)} == {3}
+    assert_equally_likely([runs_of_dropped(keep)[0][0] for keep in plans], 10)
+
+
+def test_clamped_is_said():
+    asked = [plan_drop(100, 0.5, (0, i, "a"), chunk=20, least=61) for i in range(50)]
+    assert all(plan.clamped and int(plan.keep.sum()) == 80 for plan in asked)
+    assert not any(plan_drop(100, 0.4, (0, i, "a"), chunk=20, least=60).clamped for i in range(50))
+    keep, clamped = plan_drop(10, 0.5, (0, 0, "a"), kind="point", least=11)
+    assert clamped and keep.all()
+    assert not plan_drop(10, 0.0, (0, 0, "a"), least=11).clamped  # nothing was asked for
+    assert plan_drop(50, 0.999, (0, 0, "a"), chunk=10**12).clamped  # one chunk is all there is
+
+
+# The key
+
+
+def test_the_key_alone_decides():
+    first = plan_drop(600, 0.3, (1, 2, "a"))
+    torch.rand(5)
+    before = torch.get_rng_state()
+    assert torch.equal(plan_drop(600, 0.3, (1, 2, "a")).keep, first.keep)
+    assert torch.equal(torch.get_rng_state(), before)
+    others = [(1, 2, "b"), (1, 3, "a"), (2, 2, "a"), (2, 1, "a"), (1, 2, "a_sp0.9")]
+    plans = {tuple(plan_drop(600, 0.3, key).keep.tolist()) for key in [*others, (1, 2, "a")]}
+    assert len(plans) == 6
+
+
+PROCESS = """
+import sys
+from asrprune.data_pruning.drop_plan import plan_drop
+for kind in ("chunk", "span", "point"):
+    for cut in ("a", "b_sp1.1"):
+        keep = plan_drop(333, 0.3, (1, 2, cut), kind=kind).keep
+        sys.stdout.write("".join("01"[kept] for kept in keep.tolist()) + "\\n")
+sys.stdout.write(str("torchaudio" in sys.modules))
+"""
+
+
+def test_another_process_draws_the_same_and_needs_no_torchaudio():
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        check=True,
+    )
+    here = [
+        "".join("01"[kept] for kept in plan_drop(333, 0.3, (1, 2, cut), kind=kind).keep.tolist())
+        for kind in ("chunk", "span", "point")
+        for cut in ("a", "b_sp1.1")
+    ]
+    assert done.stdout.split() == [*here, "False"]
+
+
+# Bad arguments
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"rho": 1.0}, "rho=1.0: "),
+        ({"rho": -0.1}, "rho=-0.1: "),
+        ({"rho": float("nan")}, "rho=nan: "),
+        ({"chunk": 0}, "chunk=0: "),
+        ({"kind": "chunks"}, "kind=chunks: .*did you mean 'chunk'"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        plan_drop(100, options.pop("rho", 0.3), (0, 0, "a"), **options)
