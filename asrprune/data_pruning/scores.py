@@ -11,7 +11,7 @@ from asrprune.errors import UserError
 _TABLE = ("last", "mean", "variance", "worse_sum", "worse_times", "count")
 _MOST = np.iinfo(np.uint16).max
 # Sums are kept in whole units of 2^-30: their order, and who holds which part, changes no bit.
-_UNIT = 2.0**-30
+UNIT = 2.0**-30
 _LARGEST = 2.0**26  # a score above counts as this one, so that sums of 64 bits do not overflow
 KINDS = 4096  # of batches: those of 12 sizes of a model in 340 languages
 
@@ -127,7 +127,7 @@ class ScoreTable:
         if self.detrend is not None:
             values = self.detrend(values, kind, self._expected(utterances))
         total, visits = self._pending()
-        units = np.rint(np.clip(values, -_LARGEST, _LARGEST) / _UNIT).astype(np.int64)
+        units = np.rint(np.clip(values, -_LARGEST, _LARGEST) / UNIT).astype(np.int64)
         np.add.at(total, utterances, units)
         np.add.at(visits, utterances, 1)
 
@@ -248,7 +248,7 @@ class ScoreTable:
 
 def _means(total: np.ndarray, visits: np.ndarray) -> np.ndarray:
     """The mean scores (n,) float64 of sums in whole units."""
-    return total * _UNIT / visits
+    return total * UNIT / visits
 
 
 def _size(values: np.ndarray) -> float:

@@ -99,7 +99,8 @@ def _fresh(node: Any, seed: int, epoch: int) -> Any:
         return CutSet(_fresh(node.data, seed, epoch)) if node.is_lazy else node
     if not _is_lazy(node) or isinstance(node, LazyManifestIterator):
         return node
-    node = copy.copy(node)
+    original, node = node, object.__new__(type(node))
+    node.__dict__.update(vars(original))  # copy.copy would share the attributes of a Dillable
     for name in (*_INNER, _MIXED_IN):
         inner = getattr(node, name, None)
         if isinstance(inner, (list, tuple)):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from asrprune.data_pruning.scores import UNIT
 from asrprune.training.distillation import divergence
 from asrprune.training.metrics import Meter
 from asrprune.training.schedule import loss_weights
@@ -188,6 +189,6 @@ def test_data_pruning_is_told_of_the_dense_network(make_trainer):
         trainer = make_trainer(name, "sandwich", scale=scale, data_pruning=pruning)
         [batch, *_] = trainer.batches()
         trainer.step([batch], Meter(ALONE), False)
-        scores.append(trainer.data.sampler.scores.pending()["sum"])
+        scores.append(trainer.data.sampler.scores.pending()["sum"].double() * UNIT)
     assert scores[0].any()
     torch.testing.assert_close(*scores)

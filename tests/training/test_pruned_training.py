@@ -13,6 +13,7 @@ from asrprune.corpus.batches import open_cuts, transcript
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.record import cycle_files
+from asrprune.data_pruning.scores import UNIT
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks, start_ranks
@@ -282,7 +283,8 @@ def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
     torch.testing.assert_close(loss, expected)
     assert torch.equal(scores, pruned.detach())
     trainer.step([batch], Meter(ALONE), False)
-    found = pruning.scores.pending()["sum"][pruning.index.utterances_of(batch["cut_ids"])]
+    at = pruning.index.utterances_of(batch["cut_ids"])
+    found = UNIT * pruning.scores.pending()["sum"][at].double()
     torch.testing.assert_close(
         found, (pruned / (batch["token_lens"] + 1)).double().detach(), rtol=1e-5, atol=1e-6
     )
@@ -299,7 +301,8 @@ def test_scores_per_frame_are_of_the_frames_that_are_left(place, make_trainer):
     trainer.step([batch], Meter(ALONE), False)
     lengths = torch.tensor(calls[-1][3])
     assert (4 * lengths < 0.8 * 100 * batch["seconds"] / len(lengths)).any()
-    found = pruning.scores.pending()["sum"][pruning.index.utterances_of(batch["cut_ids"])]
+    at = pruning.index.utterances_of(batch["cut_ids"])
+    found = UNIT * pruning.scores.pending()["sum"][at].double()
     torch.testing.assert_close(found, (pruned / lengths).double(), rtol=1e-5, atol=1e-6)
 
 
