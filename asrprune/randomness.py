@@ -47,7 +47,7 @@ def keyed_uniforms(hashes: Hashes, *key: int | str, count: int = 2) -> list:
     """
     digest = _digest(key, 8 * count)
     words = [int.from_bytes(digest[at : at + 8], "little") for at in range(0, len(digest), 8)]
-    mixed = _mix(hashes)
+    mixed = _mix(hashes)  # twice in all: hashes may differ by little
     return [(_mix((mixed + word) & _64_BITS) >> 11) * 2.0**-53 for word in words]
 
 
