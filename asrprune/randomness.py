@@ -39,17 +39,15 @@ def keyed_uniforms(hashes: Hashes, *key: int | str, count: int = 2) -> list:
     Args:
         hashes: well-spread 64-bit hashes of the items: a numpy array (N,) uint64, or one as an int.
         key: what the items' draws share, such as ``(seed, epoch)``.
-        count: how many numbers an item gets, 1 to 7.
+        count: how many numbers an item gets, 1 to 8.
 
     Returns:
         ``count`` float64 arrays (N,), or floats; the same bits for either.
     """
-    digest = _digest(key, 8 * (count + 1))
-    first, *others = (
-        int.from_bytes(digest[start : start + 8], "little") for start in range(0, len(digest), 8)
-    )
-    mixed = _mix(hashes ^ first)
-    return [(_mix((mixed + word) & _64_BITS) >> 11) * 2.0**-53 for word in others]
+    digest = _digest(key, 8 * count)
+    words = [int.from_bytes(digest[at : at + 8], "little") for at in range(0, len(digest), 8)]
+    mixed = _mix(hashes)  # twice in all: hashes may differ by little
+    return [(_mix((mixed + word) & _64_BITS) >> 11) * 2.0**-53 for word in words]
 
 
 def _mix(x: Hashes) -> Hashes:

@@ -103,7 +103,7 @@ def squares(first: np.ndarray, second: np.ndarray, bins: int = 16) -> float:
     return (statistic - freedom) / (2 * freedom) ** 0.5
 
 
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5), KEYS, st.integers(1, 7))
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5), KEYS, st.integers(1, 8))
 def test_one_item_and_many_draw_the_same(items, key, count):
     many = keyed_uniforms(np.array(items, np.uint64), *key, count=count)
     assert len(many) == count and all(row.dtype == np.float64 for row in many)

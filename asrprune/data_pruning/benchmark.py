@@ -1,4 +1,4 @@
-"""What pruning costs: plans of a large simulated corpus, and the sampler against a stock one."""
+"""What pruning costs: plans and lengths of a large simulated corpus, and the sampler's speed."""
 
 import argparse
 import gc
@@ -22,10 +22,12 @@ from asrprune.data_pruning.options import (
     DYNAMIC_POLICIES,
     STATIC_POLICIES,
     DataPruningOptions,
+    TimeDroppingOptions,
 )
 from asrprune.data_pruning.plan import make_plan
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.data_pruning.scores import ScoreTable
+from asrprune.data_pruning.time_dropping import TimeDropping
 
 MAX_DURATION = 300.0  # seconds a batch
 
@@ -33,6 +35,9 @@ MAX_DURATION = 300.0  # seconds a batch
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``asrprune bench pruning``."""
     parser.add_argument("--plan-cuts", type=float, default=1e7, help="cuts to plan; 0: none")
+    parser.add_argument(
+        "--drop-cuts", type=float, default=1e6, help="cuts to drop time of; 0: none"
+    )
     parser.add_argument("--sample-cuts", type=int, default=100_000, help="cuts to draw; 0: none")
     parser.add_argument("--keep", type=float, default=0.5, help="share that is kept")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, the samplers in turn")
@@ -45,6 +50,8 @@ def main(args: argparse.Namespace) -> None:
     """Print a line for each policy, and one for each way to hold the cuts."""
     if args.plan_cuts:
         time_plans(int(args.plan_cuts), args.keep, args.policies)
+    if args.drop_cuts:
+        time_lengths(int(args.drop_cuts), args.rounds)
     if args.sample_cuts:
         time_samplers(args.sample_cuts, args.keep, args.rounds)
 
@@ -103,6 +110,38 @@ def _again(
     new_scores.load_state_dict(scores.state_dict())
     new_history.load_state_dict(history.state_dict())
     return new_index, new_scores, new_history
+
+
+def time_lengths(count: int, rounds: int) -> None:
+    """Print what the lengths after time dropping cost for each cut, and the edges of buckets."""
+    rng = np.random.default_rng(0)
+    index = CutIndex(
+        rng.integers(0, 2**63, count, dtype=np.uint64),
+        rng.gamma(4.0, 3.0, count),
+        num_tokens=rng.integers(0, 80, count),
+    )
+    for kind, place in (("chunk", "frames"), ("chunk", "encoder"), ("point", "samples")):
+        dropping = TimeDropping(TimeDroppingOptions(kind, place=place), 0, subsampling=4)
+        dropping.active = True
+        seconds = _fastest(lambda dropping=dropping: dropping.seconds_left(index), rounds)
+        sys.stdout.write(
+            f"lengths of {count:.0e} cuts, kind={kind} place={place}: "
+            f"{1e6 * seconds / count:.3f} CPU us a cut\n"
+        )
+    seconds = _fastest(lambda: index.duration_bins(30), rounds)
+    sys.stdout.write(
+        f"30 duration bins of {count:.0e} cuts: {1e6 * seconds / count:.3f} CPU us a cut\n"
+    )
+
+
+def _fastest(work: Callable[[], Any], rounds: int) -> float:
+    """Return the CPU seconds of the fastest of some rounds."""
+    times = []
+    for _ in range(rounds):
+        started = time.process_time()
+        work()
+        times.append(time.process_time() - started)
+    return min(times)
 
 
 def time_samplers(count: int, keep: float, rounds: int) -> None:

@@ -1,4 +1,22 @@
-"""Time dropping for batches of lhotse's own dataset for speech recognition, as icefall uses it."""
+"""Time dropping for batches of lhotse's own dataset for speech recognition, as icefall uses it.
+
+In a training loop of one's own, with a sentencepiece model ``sp`` and an encoder that has
+``output_lengths``::
+
+    def count_tokens(texts):
+        return [len(ids) for ids in sp.encode(texts)]
+
+    dropping = TimeDropping(options.time, seed, subsampling=4, output_lengths=output_lengths)
+    index = CutIndex.from_cuts(cuts, count_tokens=count_tokens)
+    sampler = PruningSampler(cuts, index, options, ...)
+    sampler.drop_time(lambda: dropping.seconds_left(index), dropping.mean_share_left)
+    for epoch in range(sampler.epoch, epochs):
+        sampler.set_epoch(epoch)
+        dropping.active, dropping.cycle = sampler.pruned, epoch
+        for batch in loader:
+            batch = drop_from_batch(batch, dropping, count_tokens)
+            ...
+"""
 
 from __future__ import annotations
 

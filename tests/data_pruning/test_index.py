@@ -242,6 +242,10 @@ def test_duration_bins_are_lhotses():
             index = CutIndex(np.arange(count, dtype=np.uint64), durations)
             lhotses = estimate_duration_buckets(cuts, buckets)
             assert index.duration_bins(buckets) == sorted(set(map(float, lhotses)))
+    tied = [1.0, 2.0, 3.0, 6.0]  # a bucket that holds its share to the dot is not full
+    index = CutIndex(np.arange(4, dtype=np.uint64), tied)
+    cuts = CutSet.from_cuts(MonoCut(str(i), 0, one, 0) for i, one in enumerate(tied))
+    assert index.duration_bins(4) == estimate_duration_buckets(cuts, 4) == [6.0]
     # of durations as they are, to the grid
     durations = rng.gamma(3, 3, 5000) + 0.1
     cuts = CutSet.from_cuts(MonoCut(str(i), 0, one, 0) for i, one in enumerate(durations))

@@ -221,8 +221,11 @@ def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer):
     assert not any(one.shape == other.shape and one.equal(other) for one, other in seen.values())
 
 
+TRIMMER = "tests.transducer.tiny_encoder:Trimmer"
+
+
 @pytest.mark.parametrize("place", ["frames", "samples", "encoder"])
-@pytest.mark.parametrize("encoder", ["conformer", "emformer"])
+@pytest.mark.parametrize("encoder", ["conformer", "emformer", "without padding"])
 def test_short_cuts_keep_a_frame_for_each_token(place, encoder, make_trainer):
     """However much is to go: the topology ``modified`` has no path else, and the loss no number."""
     time = {"place": place, "kind": "chunk", "rho": 0.95, "chunk": 4}
@@ -233,6 +236,12 @@ def test_short_cuts_keep_a_frame_for_each_token(place, encoder, make_trainer):
         options |= {"model__encoder": name, "model__encoder_options": small}
         if place == "encoder":
             with pytest.raises(UserError, match="place=encoder: .*:emformer cannot drop frames"):
+                make_trainer(**options)
+            return
+    elif encoder == "without padding":  # makes less than ceil(T / 4) frames
+        options |= {"model__encoder": TRIMMER, "model__encoder_options": {"width": 16}}
+        if place == "encoder":
+            with pytest.raises(UserError, match="place=encoder: .*:Trimmer cannot drop frames"):
                 make_trainer(**options)
             return
     trainer = make_trainer(**options)

@@ -15,6 +15,7 @@ from asrprune.training.distributed import Ranks
 from asrprune.training.pruning import make_pruning_sampler
 from asrprune.training.recipe_benchmark import _dropped, _stored, measure, trained_share
 from tests.conftest import tiny_config
+from tests.transducer.tiny_encoder import Trimmer
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -75,7 +76,7 @@ def test_half_of_the_frames_are_dropped(tiny_corpus):
         "cut_ids": ["a", "b", "c"],
         "token_lens": torch.tensor([10, 20, 30]),
     }
-    [shorter] = _dropped(config, [batch])
+    [shorter] = _dropped(config, Trimmer(80), [batch])
     assert shorter["feature_lens"].tolist() == [500] * 3
     assert shorter["features"].shape == (3, 500, 80)
 
