@@ -109,7 +109,11 @@ class PruningSampler(CutSampler):
             index,
             turns,
             duration_bins=duration_bins,
-            limits={"max_duration": max_duration, "max_cuts": max_cuts, "buffer_size": buffer_size},
+            limits={  # plain numbers, for checkpoints
+                "max_duration": None if max_duration is None else float(max_duration),
+                "max_cuts": None if max_cuts is None else int(max_cuts),
+                "buffer_size": int(buffer_size),
+            },
             shuffle=shuffle,
             drop_last=drop_last,
             seed=self.seed,
