@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asrprune.data_pruning.index import CutIndex
     from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions, preset
     from asrprune.data_pruning.sampler import PruningSampler
+    from asrprune.data_pruning.time_batches import drop_from_batch
     from asrprune.data_pruning.time_dropping import TimeDropping
 
 # Imported when asked for: the options alone need neither torch nor lhotse.
@@ -45,6 +46,7 @@ _WHERE = {
     "Selection": "context",
     "TimeDropping": "time_dropping",
     "TimeDroppingOptions": "options",
+    "drop_from_batch": "time_batches",
     "preset": "options",
 }
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "Selection",
     "TimeDropping",
     "TimeDroppingOptions",
+    "drop_from_batch",
     "preset",
 ]
 

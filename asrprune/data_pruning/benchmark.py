@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lhotse import CutSet, Features, MonoCut, SupervisionSegment, load_manifest_lazy
 from lhotse.dataset import DynamicBucketingSampler
+from lhotse.lazy import LazyShuffler
 from tqdm import tqdm
 
 from asrprune.data_pruning.history import History
@@ -38,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drop-cuts", type=float, default=1e6, help="cuts to drop time of; 0: none"
     )
+    parser.add_argument(
+        "--state-cuts", type=float, default=1e7, help="utterances of a checkpoint; 0: none"
+    )
     parser.add_argument("--sample-cuts", type=int, default=100_000, help="cuts to draw; 0: none")
     parser.add_argument("--keep", type=float, default=0.5, help="share that is kept")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, the samplers in turn")
@@ -52,6 +57,8 @@ def main(args: argparse.Namespace) -> None:
         time_plans(int(args.plan_cuts), args.keep, args.policies)
     if args.drop_cuts:
         time_lengths(int(args.drop_cuts), args.rounds)
+    if args.state_cuts:
+        time_states(int(args.state_cuts), args.keep)
     if args.sample_cuts:
         time_samplers(args.sample_cuts, args.keep, args.rounds)
 
@@ -132,6 +139,42 @@ def time_lengths(count: int, rounds: int) -> None:
     sys.stdout.write(
         f"30 duration bins of {count:.0e} cuts: {1e6 * seconds / count:.3f} CPU us a cut\n"
     )
+
+
+def time_states(count: int, keep: float) -> None:
+    """Bytes and seconds of a sampler's checkpoint in the middle of a pruned cycle.
+
+    Of one rank, and of eight, whose sums are added up and whose trends stand side by side: those of
+    seven are made up here, and no time is spent on a network.
+    """
+    rng = np.random.default_rng(0)
+    index = CutIndex(rng.integers(0, 2**63, count, dtype=np.uint64), rng.gamma(4.0, 3.0, count))
+    nothing = CutSet(LazyShuffler([]))  # lazy, so that no cut is needed
+    options = DataPruningOptions("infobatch", keep=keep)  # it has weights to save
+    sampler = PruningSampler(nothing, index, options, epochs=10, max_duration=MAX_DURATION)
+    sampler.scores.add(np.arange(count), rng.lognormal(0.0, 0.7, count))
+    sampler.set_epoch(1)
+    sampler.scores.add(np.flatnonzero(sampler.plan.keep), rng.lognormal(0.0, 0.7, sampler.num_cuts))
+    pending = sampler.scores.pending()
+    with tempfile.TemporaryDirectory() as folder:
+        for ranks in (1, 8):
+            started = time.perf_counter()
+            if ranks == 1:
+                state = sampler.state_dict()
+            else:
+                trends = torch.stack([pending["trend"]] * ranks)
+                state = sampler._state([*range(ranks)], {**pending, "trend": trends}, [0] * ranks)
+            made = time.perf_counter()
+            torch.save(state, Path(folder, "state.pt"))
+            written = time.perf_counter()
+            sampler.load_state_dict(torch.load(Path(folder, "state.pt"), weights_only=True))
+            size = Path(folder, "state.pt").stat().st_size
+            sys.stdout.write(
+                f"checkpoint of {count:,} utterances, {ranks} rank{'s' * (ranks > 1)}: "
+                f"{size / 1e6:.1f} MB, {size / count:.1f} bytes an utterance; made in "
+                f"{made - started:.2f} s, written in {written - made:.2f} s, read and taken in "
+                f"{time.perf_counter() - written:.2f} s\n"
+            )
 
 
 def _fastest(work: Callable[[], Any], rounds: int) -> float:
