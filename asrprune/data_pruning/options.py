@@ -109,7 +109,7 @@ def preset(name: str) -> dict[str, Any]:
 
 
 # `ddp_asr_paper` follows what the abstract of arXiv 2406.18373, and others' words about the paper,
-# say: easy2hard at 70 % of the utterances, and 30 % of chunks. The length of a chunk is our own choice.
+# say: easy2hard at 70 % of the utterances, 30 % of chunks dropped. A chunk's length is our choice.
 # `recommended` drops no time: in our comparisons (the recipes' RESULTS.md) every way to do so was
 # worse than keeping fewer utterances, of as much audio together.
 PRESETS = {
