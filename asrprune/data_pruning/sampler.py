@@ -160,14 +160,19 @@ class PruningSampler(CutSampler):
                 none; the ranks' plans differ.
         """
         if epoch != self.epoch:
-            self.epoch, self.batches, self._restored = epoch, 0, 0
-            self._order.begin()
+            self.epoch = epoch
+            self.restart_epoch()
         cycle = max(0, epoch - self.first_epoch) // self.options.cycle
         if cycle != self.plan.cycle:
             self._start_cycle(cycle)
         if not self._agreed:  # a plan that was made at the start or restored may be another, too
             self._check_ranks()
             self._agreed = True
+
+    def restart_epoch(self) -> None:
+        """Forget the position in the epoch: the next iteration begins with the first batch."""
+        self.batches, self._restored = 0, 0
+        self._order.begin()
 
     def end_cycle(self) -> None:
         """Merge what all ranks gathered. Collective; `set_epoch` does it where another follows."""

@@ -143,7 +143,7 @@ class Trainer:
         elapsed = self.elapsed()
         self.progress = Progress(self.options.epochs, elapsed, self.progress.at(elapsed))
         self.position.batches, self.position.seconds = 0, 0.0
-        self.data.sampler.batches = 0
+        self.data.sampler.restart_epoch()
 
     def elapsed(self, seconds: float = 0.0) -> float:
         """Epochs behind us, the present one's share of audio and ``seconds`` more included."""
