@@ -19,7 +19,7 @@ from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.train import build_trainer
-from asrprune.weight_pruning.pack import packed_bytes, read_packed
+from asrprune.weight_pruning.packing import packed_bytes, read_packed
 
 BUDGETS = ("0.5", "0.8")
 SMALL = ("--population", 10, "--generations", 2)

@@ -16,7 +16,7 @@ from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.pack import pack, unpack
+from asrprune.weight_pruning.packing import pack, unpack
 from tests.training.command import assert_same, train_to_next
 from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
 
