@@ -35,24 +35,62 @@ def keyed_generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(key_to_seed(*key))
 
 
-@contextmanager
-def keyed_global_generators(*key: int | str) -> Iterator[None]:
-    """Seed the global generators of ``random``, numpy and torch (CPU), and put them back after.
+def seed_global_generators(seed: int) -> None:
+    """Seed all global generators: of ``random``, of numpy and of torch, accelerators included.
 
-    For library code that draws from global generators, such as lhotse's SpecAugment.
+    Torch's draws are those after ``torch.manual_seed(seed)``. Code that is called next may draw
+    from any of the three: a dropout draws from torch's, and Zipformer from Python's too.
+    """
+    import torch
+
+    seed_cpu_generators(seed)
+    torch.manual_seed(seed)
+
+
+def seed_cpu_generators(seed: int) -> None:
+    """Seed the global generators of ``random``, of numpy and of torch on the CPU; it is fast."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.random.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def kept_global_generators() -> Iterator[None]:
+    """Put the global generators of ``random``, numpy and torch back to where they were before.
+
+    Torch's are those of the CPU and of the present CUDA device, if CUDA is in use.
     """
     import numpy as np
     import torch
 
-    seed = key_to_seed(*key)
+    cuda = torch.cuda.is_initialized()
     python_state, numpy_state = random.getstate(), np.random.get_state()
     torch_state = torch.get_rng_state()
+    cuda_state = torch.cuda.get_rng_state() if cuda else None
     try:
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.random.default_generator.manual_seed(seed)
         yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         torch.set_rng_state(torch_state)
+        if cuda:
+            torch.cuda.set_rng_state(cuda_state)
+
+
+@contextmanager
+def keyed_global_generators(*key: int | str) -> Iterator[None]:
+    """Seed the global generators of ``random``, numpy and torch, and put them back afterwards.
+
+    For code that draws from global generators, such as lhotse's SpecAugment.
+    """
+    import torch
+
+    seed = key_to_seed(*key)
+    with kept_global_generators():
+        seed_cpu_generators(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(seed)
+        yield

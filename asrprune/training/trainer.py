@@ -1,8 +1,8 @@
 """The training loop, and nothing else: batches in, weights and checkpoints out.
 
-Exact resume rests on three things. Every random draw is a pure function of (seed, step, rank) or
-(seed, epoch, cut). The position in the data is (epoch, batches consumed). And all state is in one
-dict, :meth:`Trainer.state_dict`.
+Exact resume rests on three things. Every random draw, from the generators of torch, numpy and
+Python alike, is a pure function of (seed, step, rank) or (seed, epoch, cut). The position in the
+data is (epoch, batches consumed). And all state is in one dict, :meth:`Trainer.state_dict`.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from lhotse import CutSet
 from asrprune.config import Config
 from asrprune.corpus.batches import Batch, dev_loader, epoch_loader
 from asrprune.data_pruning.record import write_cycle, write_end
-from asrprune.randomness import key_to_seed
+from asrprune.randomness import key_to_seed, keyed_global_generators, seed_global_generators
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
 from asrprune.training.distributed import Ranks
@@ -140,8 +140,7 @@ class Trainer:
 
         The schedule does not go back: it waits until the training has come as far again.
         """
-        elapsed = self.elapsed()
-        self.progress = Progress(self.options.epochs, elapsed, self.progress.at(elapsed))
+        self.progress = self.progress.restarted(self.elapsed())
         self.position.batches, self.position.seconds = 0, 0.0
         self.data.sampler.batches = 0
 
@@ -245,10 +244,11 @@ class Trainer:
         tokens, seconds, left, cuts, clamped, stops = self.ranks.total(
             tokens, own_seconds, own_left, cuts, clamped, stop
         )
-        torch.manual_seed(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
+        seed_global_generators(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
         # as of the step's end: at its start, the first one's rate would be zero
-        progress = self.progress.at(self.elapsed(seconds))
-        factor = rate_factor(progress, self.options.optimizer)
+        elapsed = self.elapsed(seconds)
+        factor = rate_factor(self.progress.at(elapsed), self.options.optimizer)
+        progress = self.progress.reach(elapsed)  # of all but the rate
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.optimizer.lr * factor
         self.optimizer.zero_grad(set_to_none=True)
@@ -258,7 +258,7 @@ class Trainer:
         for number, batch in enumerate(batches):
             with explain_no_memory(batch):
                 losses, scale, kind = self.passes.backward(
-                    batch, at.step, number, tokens, self.scaler, meter
+                    batch, at.step, number, progress, tokens, self.scaler, meter
                 )
             losses = losses.cpu()  # waits for a GPU, whose time is not that of the feedback
             started = time.perf_counter()
@@ -352,7 +352,9 @@ class Trainer:
             for batch in batches:
                 if stop():
                     break
-                with explain_no_memory(batch):
+                # the same draws after any step, for an encoder that draws in evaluation mode too
+                draws = keyed_global_generators("validation", batch["cut_ids"][0])
+                with explain_no_memory(batch), draws:
                     losses = self.forward(batch)[1].double()
                 # one with more symbols than frames has no path in the modified topology
                 finite = losses.isfinite()
