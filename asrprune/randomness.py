@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # imported where used: a process that only needs keys starts fast, without torch
@@ -73,6 +74,62 @@ def keyed_generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(key_to_seed(*key))
 
 
+def seed_global_generators(seed: int) -> None:
+    """Seed all global generators: of ``random``, of numpy and of torch, accelerators included.
+
+    Torch's draws are those after ``torch.manual_seed(seed)``. Code that is called next may draw
+    from any of the three: a dropout draws from torch's, and Zipformer from Python's too.
+    """
+    import torch
+
+    seed_cpu_generators(seed)
+    torch.manual_seed(seed)
+
+
+def seed_cpu_generators(seed: int) -> None:
+    """Seed the global generators of ``random``, of numpy and of torch on the CPU; it is fast."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.random.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def kept_global_generators() -> Iterator[None]:
+    """Put the global generators of ``random``, numpy and torch back to where they were before.
+
+    Torch's are those of the CPU and of the present CUDA device, if CUDA is in use.
+    """
+    import torch
+
+    cuda, states = torch.cuda.is_initialized(), _cpu_states()
+    cuda_state = torch.cuda.get_rng_state() if cuda else None
+    try:
+        yield
+    finally:
+        _set_cpu_states(states)
+        if cuda:
+            torch.cuda.set_rng_state(cuda_state)
+
+
+@contextmanager
+def keyed_global_generators(*key: int | str) -> Iterator[None]:
+    """Seed the global generators of ``random``, numpy and torch, and put them back afterwards.
+
+    For code that draws from global generators, such as lhotse's SpecAugment.
+    """
+    import torch
+
+    seed = key_to_seed(*key)
+    with kept_global_generators():
+        seed_cpu_generators(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(seed)
+        yield
+
+
 class OwnGenerators:
     """The global generators of ``random``, numpy and torch (CPU) as a stream of their own.
 
@@ -87,44 +144,26 @@ class OwnGenerators:
         self._others: tuple = ()
 
     def __enter__(self) -> OwnGenerators:
-        self._others = _global_states()
+        self._others = _cpu_states()
         if self._own is None:
-            seed_global_generators(self._seed)
+            seed_cpu_generators(self._seed)
         else:
-            _set_global_states(self._own)
+            _set_cpu_states(self._own)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._own = _global_states()
-        _set_global_states(self._others)
+        self._own = _cpu_states()
+        _set_cpu_states(self._others)
 
 
-def seed_global_generators(seed: int) -> None:
-    """Seed the global generators of ``random``, numpy and torch (CPU)."""
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.random.default_generator.manual_seed(seed)
-
-
-def keyed_global_generators(*key: int | str) -> OwnGenerators:
-    """Seed the global generators of ``random``, numpy and torch (CPU), and put them back after.
-
-    For library code that draws from global generators, such as lhotse's SpecAugment.
-    """
-    return OwnGenerators(*key)
-
-
-def _global_states() -> tuple:
+def _cpu_states() -> tuple:
     import numpy as np
     import torch
 
     return random.getstate(), np.random.get_state(), torch.get_rng_state()
 
 
-def _set_global_states(states: tuple) -> None:
+def _set_cpu_states(states: tuple) -> None:
     import numpy as np
     import torch
 

@@ -152,7 +152,7 @@ def tiny_config(corpus: SimpleNamespace, **options):
             "predictor_options": {"dim": 16},
             "joiner_dim": 16,
         },
-        "loss": {"warmup_steps": 5},
+        "loss": {"warmup": 0.2},
         "training": {"epochs": 2, "average_period": 2, "log_interval": 3, "device": "cpu"},
     }  # fmt: skip
     for key, value in options.items():

@@ -25,6 +25,7 @@ from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.data_pruning.descriptions import transcript
 from asrprune.data_pruning.time_dropping import TimeDropping, share_left
 from asrprune.errors import UserError
+from asrprune.randomness import kept_global_generators, key_to_seed, seed_cpu_generators
 
 log = logging.getLogger(__name__)
 
@@ -95,16 +96,24 @@ class SpeechDataset(Dataset):
         augment: KeyedSpecAugment | None = None,
         noise: KeyedNoise | None = None,
         dropping: TimeDropping | None = None,
+        seed: int = 0,
     ):
         self.tokenizer = tokenizer
         self.augment = augment
         self.noise = noise
         self.dropping = dropping
+        self.seed = seed
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
+        with kept_global_generators():
+            return self._batch(cuts)
+
+    def _batch(self, cuts: CutSet) -> Batch:
         features, tokens, ids, clamped, seconds_left = [], [], [], 0, 0.0
         for cut in cuts:
+            # reading a cut may draw too: its augmentation, or an extractor with dither
+            seed_cpu_generators(key_to_seed("cut", self.seed, self.epoch, cut.id))
             symbols = self.tokenizer.encode(transcript(cut))
             source = self.noise(cut, self.epoch) if self.noise else cut
             frames, is_clamped, share_left = self._frames(source, cut.id, len(symbols))
@@ -177,6 +186,7 @@ def training_dataset(
         KeyedSpecAugment(options.spec_augment, seed) if augment else None,
         KeyedNoise(options.noise, seed) if options.noise.cuts else None,
         dropping,
+        seed,
     )
 
 

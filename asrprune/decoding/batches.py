@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from lhotse.dataset import SimpleCutSampler
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from asrprune.corpus.features import load_features
 from asrprune.corpus.loader import load_batches
 from asrprune.decoding.options import DecodingOptions
+from asrprune.randomness import kept_global_generators, key_to_seed, seed_cpu_generators
 
 
 def feature_batches(
@@ -36,7 +38,14 @@ class _Features(Dataset):
     """A batch of cuts to ids, features (B, T, F) padded with zeros, and lengths (B,)."""
 
     def __getitem__(self, cuts: CutSet) -> tuple[list[str], Tensor, Tensor]:
-        frames = [load_features(cut) for cut in cuts]
+        with kept_global_generators():
+            frames = [_read(cut) for cut in cuts]
         lengths = torch.tensor([len(x) for x in frames])
         padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
         return [cut.id for cut in cuts], padded, lengths
+
+
+def _read(cut: Cut) -> Tensor:
+    """Read a cut's features (T, F); what is drawn meanwhile depends on its id alone."""
+    seed_cpu_generators(key_to_seed("cut", cut.id))
+    return load_features(cut)

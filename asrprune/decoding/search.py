@@ -9,6 +9,7 @@ from asrprune.decoding.greedy import GreedySearch
 from asrprune.decoding.hypothesis import Hypothesis, Search
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.streaming import encode_chunks
+from asrprune.randomness import keyed_global_generators
 from asrprune.transducer.model import Transducer
 
 
@@ -44,12 +45,14 @@ def recognize(
 ) -> list[Hypothesis]:
     """Recognise B utterances: features ``x`` (B, T, num_features), ``x_lens`` (B,) int64.
 
-    ``model`` is in evaluation mode; ``unk_id`` is the tokenizer's, and is never emitted.
+    ``model`` is in evaluation mode; ``unk_id`` is the tokenizer's, and is never emitted. An encoder
+    that draws in evaluation mode too, such as a chunk's size, draws the same for each batch.
 
     :raises UserError: see `make_search`; ``options.streaming`` with an offline encoder.
     """
     search = make_search(model, x.shape[0], x.device, options, unk_id)
-    pieces = encode_chunks(model, x, x_lens) if options.streaming else [model.encode(x, x_lens)]
-    for h, h_lens in pieces:
-        search.advance(h, h_lens)
-    return search.results()
+    with keyed_global_generators("recognition"):
+        pieces = encode_chunks(model, x, x_lens) if options.streaming else [model.encode(x, x_lens)]
+        for h, h_lens in pieces:
+            search.advance(h, h_lens)
+        return search.results()

@@ -18,7 +18,7 @@ from asrprune.export.source import open_source
 from asrprune.files import write_json
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.training.model_file import description
-from asrprune.weight_pruning.pack import pack, packed_bytes, unpack, write_packed
+from asrprune.weight_pruning.packing import pack, packed_bytes, unpack, write_packed
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, Measure, parse_amount
 from asrprune.export.source import SPARSEST, sparsest_untrained
+from asrprune.randomness import seed_global_generators
 from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
 from asrprune.weight_pruning.blocks import LEVELS, level_of
@@ -77,7 +76,7 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
     :raises UserError: it will not, as of `unit_of` and `budget_of`; options that do not fit.
     """
     unit, options = unit_of(texts), config.weight_pruning
-    torch.manual_seed(config.seed)
+    seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, vocabulary or FEWEST_SYMBOLS)
     measure = Measure(model, make_bank(model, options), unit)
     untrained = options.method == "none"

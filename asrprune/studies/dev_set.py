@@ -16,7 +16,7 @@ from asrprune.corpus.tokenizer import Tokenizer, normalise
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
-from asrprune.randomness import key_to_seed
+from asrprune.randomness import key_to_seed, keyed_global_generators
 from asrprune.scoring.wer import count_errors, total
 from asrprune.transducer.model import Transducer
 
@@ -37,12 +37,11 @@ class DevSet:
     def loss(self, model: Transducer) -> float:
         """The pruned loss per token, a token more an utterance, as the training reports it."""
         names = ("features", "feature_lens", "tokens", "token_lens")
-        with torch.no_grad():
-            losses = [
-                model(*(batch[name] for name in names)).pruned.double().sum()
-                for batch in self.batches
-            ]
-            return torch.stack(losses).sum().item() / self.tokens
+        losses = []
+        for batch in self.batches:
+            with torch.no_grad(), keyed_global_generators("validation", batch["cut_ids"][0]):
+                losses.append(model(*(batch[name] for name in names)).pruned.double().sum())
+        return torch.stack(losses).sum().item() / self.tokens
 
     def error_rate(self, model: Transducer) -> float:
         """The word error rate of greedy search, whole utterances at a time."""

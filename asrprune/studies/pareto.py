@@ -12,7 +12,7 @@ from asrprune.files import atomic_path
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.rank_correlation import rank_correlation
-from asrprune.weight_pruning.search import Evaluated, SearchResult
+from asrprune.weight_pruning.searching import Evaluated, SearchResult
 
 Rates = dict[tuple[float, ...], float]  # word error rates, by the layers' sparsities
 BAND = 0.05  # networks of nearly the same size: at most this share below it

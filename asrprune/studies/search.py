@@ -40,8 +40,8 @@ from asrprune.studies.pareto import (
 )
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.evaluations import EvaluationLog
-from asrprune.weight_pruning.search import Evaluated, SearchResult, search
 from asrprune.weight_pruning.search_options import SearchOptions
+from asrprune.weight_pruning.searching import Evaluated, SearchResult, search
 
 log = logging.getLogger(__name__)
 

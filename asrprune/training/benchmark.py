@@ -80,7 +80,7 @@ def _bare_loop(
 ) -> None:
     """What anybody would write: forward in the same precision, backward, clip, step."""
     model, config = trainer.model, trainer.config
-    simple_weight, pruned_weight = loss_weights(0, 1, config.loss.simple_scale)
+    simple_weight, pruned_weight = loss_weights(0.0, config.loss)
     for _, batch in zip(range(steps), batches, strict=False):
         simple, pruned = trainer.forward(batch)
         loss = (simple_weight * simple + pruned_weight * pruned).sum()

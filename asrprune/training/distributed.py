@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -61,6 +62,15 @@ class Ranks:
             end = start + parameter.numel()
             parameter.grad.copy_(flat[start:end].view_as(parameter))
             start = end
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks in their order; they are pickled, so small. Collective."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        with explain_lost_rank():
+            dist.all_gather_object(values, value)
+        return values
 
     def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every rank the first one's values, in place."""

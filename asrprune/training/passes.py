@@ -7,6 +7,7 @@ from torch import Tensor
 
 from asrprune.config import Config
 from asrprune.corpus.batches import Batch
+from asrprune.randomness import kept_global_generators
 from asrprune.training.distillation import divergence
 from asrprune.training.guards import check_losses
 from asrprune.training.masking import Masking
@@ -43,6 +44,7 @@ class Passes:
         batch: Batch,
         step: int,
         number: int,
+        progress: float,
         tokens: float,
         scaler: torch.amp.GradScaler,
         meter: Meter,
@@ -54,6 +56,7 @@ class Passes:
         (`Masking.kind`).
 
         :param step: the optimiser's; :param number: of the micro-batch within it.
+        :param progress: of the training, 0 to 1, which never goes back.
         :param tokens: of the whole step, which the loss is divided by.
         """
         networks = self.masking.networks(step, number) if self.masking else [None]
@@ -67,18 +70,18 @@ class Passes:
         for network in networks:
             with self.masking.applied(network) if network else nullcontext():
                 wanted = teacher if network in learners else None
-                loss, losses, outputs = self.loss(batch, step, meter, network is told, wanted)
+                loss, losses, outputs = self.loss(batch, progress, meter, network is told, wanted)
                 scaler.scale(loss / (tokens * len(networks))).backward()
             if network is told:
                 scores, teacher = losses, outputs
-        weight = self._weights(step)[1]
+        weight = loss_weights(progress, self.config.loss)[1]
         kind = self.masking.kind(told) if told else 0
         return scores, scaler.get_scale() * weight / (tokens * len(networks)), kind
 
     def loss(
         self,
         batch: Batch,
-        step: int,
+        progress: float,
         meter: Meter,
         told: bool = True,
         teacher: Tensor | None = None,
@@ -92,7 +95,7 @@ class Passes:
         """
         simple, pruned, h, lengths = self.forward(batch, told)
         check_losses(simple + pruned, batch)
-        weights = self._weights(step)
+        weights = loss_weights(progress, self.config.loss)
         losses = weights[0] * simple + weights[1] * pruned
         tokens = int((batch["token_lens"] + 1).sum())
         if teacher is not None:
@@ -131,16 +134,20 @@ class Passes:
             teacher = self._dense_outputs(batch)
         # the copies that a mask works on are made for the backward pass to hold, too
         with self.masking.applied(self.masking.sparsest()) if self.masking else nullcontext():
-            self.loss(batch, 0, meter, teacher=teacher)[0].backward()
+            self.loss(batch, 0.0, meter, teacher=teacher)[0].backward()
 
     @torch.no_grad()
     def _dense_outputs(self, batch: Batch) -> Tensor:
-        """The encoder's outputs (B, T, D) of all weights, without dropout; draws nothing."""
+        """The encoder's outputs (B, T, D) of all weights, without dropout.
+
+        The pass that learns from it draws what this pass has drawn: an encoder that chooses the
+        size of its chunks at random chooses the same one twice.
+        """
         x, x_lens = self._on_device(batch, "features", "feature_lens")
         transform = self._frame_transform(batch)
         self.model.encoder.eval()
         # apart from the pass that follows: autocast would give that one copies without gradients
-        with self._precision():
+        with kept_global_generators(), self._precision():
             h, _ = self.model.encode(x, x_lens, transform)
         self.model.encoder.train()
         return h
@@ -151,11 +158,6 @@ class Passes:
 
     def _on_device(self, batch: Batch, *names: str) -> list[Tensor]:
         return [batch[name].to(self.device, non_blocking=True) for name in names]
-
-    def _weights(self, step: int) -> tuple[float, float]:
-        """Of the simple and of the pruned loss."""
-        loss = self.config.loss
-        return loss_weights(step, loss.warmup_steps, loss.simple_scale)
 
     def _frame_transform(self, batch: Batch) -> FrameTransform | None:
         """What drops encoder frames of a training batch, where data pruning asks for that."""

@@ -28,6 +28,7 @@ from asrprune.corpus.batches import Batch
 from asrprune.data_pruning.plan import PRUNED, phases
 from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
+from asrprune.randomness import seed_global_generators
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.generated import VOCABULARY, generated_batches
 from asrprune.training.metrics import Meter
@@ -93,7 +94,7 @@ def measure(config: Config, ranks: Ranks, steps: int) -> Cost:
         torch.set_num_threads(config.training.threads)
     config.training.accumulate = 1
     data, batches = generated_batches(config, ranks, steps + 2)
-    torch.manual_seed(config.seed)
+    seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, VOCABULARY).to(ranks.device)
     without = override(config, ["data_pruning=full"])
     trainer = Trainer(without, model, data, ranks, NOWHERE)

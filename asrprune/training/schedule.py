@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from asrprune.training.options import OptimizerOptions
+from asrprune.transducer.options import LossOptions
 
 
 def rate_factor(progress: float, options: OptimizerOptions) -> float:
@@ -21,15 +22,15 @@ def rate_factor(progress: float, options: OptimizerOptions) -> float:
     return options.final_lr + (1 - options.final_lr) * left
 
 
-def loss_weights(step: int, warmup_steps: int, simple_scale: float) -> tuple[float, float]:
-    """Weights of the simple and of the pruned loss at an optimiser step.
+def loss_weights(progress: float, options: LossOptions) -> tuple[float, float]:
+    """Weights of the simple and of the pruned loss at ``progress`` (0 to 1).
 
-    Over the warm-up the simple one falls from 1 to ``simple_scale`` and the pruned one rises from
-    0.1 to 1: the simple loss's alignments choose what the pruned loss sees, and they must be
-    trained before it can be trusted.
+    Over the first ``warmup`` of the training the simple one falls from 1 to ``simple_scale`` and
+    the pruned one rises from 0.1 to 1: the simple loss's alignments choose what the pruned loss
+    sees, and they must be trained before it can be trusted.
     """
-    done = 1.0 if step >= warmup_steps else step / warmup_steps
-    return 1.0 - done * (1.0 - simple_scale), 0.1 + 0.9 * done
+    done = 1.0 if progress >= options.warmup else progress / options.warmup
+    return 1.0 - done * (1.0 - options.simple_scale), 0.1 + 0.9 * done
 
 
 @dataclass
@@ -40,11 +41,15 @@ class Progress:
     remainder, so that the schedule always reaches its end and the rate never jumps. A run that had
     finished its schedule is the exception: its rate would stay at the final one, so its progress is
     counted anew as elapsed / epochs.
+
+    ``furthest`` never goes back. Masks and the weights of the losses follow it: a finished run that
+    trains longer keeps its final sparsity, and its losses are not warmed up again.
     """
 
     epochs: int
     since: float = 0.0  # elapsed epochs when `epochs` was last changed
     base: float = 0.0  # progress at that time
+    furthest: float = 0.0  # the highest progress that the training has come to
 
     def at(self, elapsed: float) -> float:
         """Progress after ``elapsed`` epochs; it waits at ``base`` when an epoch starts again."""
@@ -53,13 +58,26 @@ class Progress:
             return 1.0
         return self.base + (1 - self.base) * (elapsed - self.since) / (self.epochs - self.since)
 
+    def reach(self, elapsed: float) -> float:
+        """Note that the training comes to ``elapsed`` epochs; returns the furthest progress."""
+        self.furthest = max(self.furthest, self.at(elapsed))
+        return self.furthest
+
     def with_epochs(self, epochs: int, elapsed: float) -> "Progress":
         """The progress of the same training, to be continued to another number of epochs."""
         if epochs == self.epochs:
             return self
+        furthest = self.reach(elapsed)
         if elapsed >= self.epochs:
-            return Progress(epochs)
-        return Progress(epochs, since=elapsed, base=self.at(elapsed))
+            return Progress(epochs, furthest=furthest)
+        return Progress(epochs, elapsed, self.at(elapsed), furthest)
+
+    def restarted(self, elapsed: float) -> "Progress":
+        """The progress of the same training when its present epoch is about to start again.
+
+        It waits until the training has come to ``elapsed`` epochs again.
+        """
+        return Progress(self.epochs, elapsed, self.at(elapsed), self.reach(elapsed))
 
     def state_dict(self) -> dict[str, float]:
         """Plain values for a checkpoint."""

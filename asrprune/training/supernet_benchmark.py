@@ -24,10 +24,12 @@ from asrprune.arguments import true_or_false
 from asrprune.config import Config, load_config, override
 from asrprune.corpus.batches import Batch
 from asrprune.errors import UserError
+from asrprune.randomness import seed_global_generators
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.generated import VOCABULARY, generated_batches
 from asrprune.training.masking import layers_of
 from asrprune.training.metrics import Meter
+from asrprune.training.schedule import Progress
 from asrprune.training.train import build_trainer
 from asrprune.training.trainer import Position, Trainer
 from asrprune.transducer.model import build_model
@@ -90,7 +92,7 @@ def main(args: argparse.Namespace) -> None:
         batches = list(tqdm(islice(first.batches(), held), "batches", held, disable=None))
     else:
         data, batches = generated_batches(dense, ranks, held)
-        torch.manual_seed(config.seed)
+        seed_global_generators(config.seed)
         model = build_model(config.model, config.loss, VOCABULARY).to(ranks.device)
     ways = {}
     for name, words in WAYS.items():
@@ -160,6 +162,7 @@ def _move(trainer: Trainer, progress: float, step: int) -> None:
     elapsed = progress * trainer.options.epochs
     seconds = elapsed % 1 * trainer.data.epoch_seconds
     trainer.position = Position(int(elapsed) + 1, 0, seconds, step)
+    trainer.progress = Progress(trainer.options.epochs)  # it may go back here
 
 
 def _time(way: Way, turn: list[list[Batch]]) -> None:

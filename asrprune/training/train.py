@@ -180,6 +180,7 @@ def build_trainer(
     from asrprune.corpus.tokenizer import load_tokenizer
     from asrprune.data_pruning.time_dropping import TimeDropping
     from asrprune.environment import versions
+    from asrprune.randomness import seed_global_generators
     from asrprune.training.pruning import TrainingData, check_can_drop, make_pruning_sampler
     from asrprune.training.trainer import Trainer
     from asrprune.transducer.loss import resolve_backend
@@ -195,7 +196,7 @@ def build_trainer(
             f"model.num_features={config.model.num_features}, but {manifest_dir} holds features of "
             f"{bins} mel bins"
         )
-    torch.manual_seed(seed)
+    seed_global_generators(seed)
     model = build_model(config.model, config.loss, tokenizer.vocab_size)
     for name in ("feature_mean", "feature_std"):
         getattr(model, name).copy_(torch.tensor(about[name]))

@@ -1,8 +1,8 @@
 """The training loop, and nothing else: batches in, weights and checkpoints out.
 
-Exact resume rests on three things. Every random draw is a pure function of (seed, step, rank) or
-(seed, epoch, cut). The position in the data is (epoch, batches consumed). And all state is in one
-dict, :meth:`Trainer.state_dict`.
+Exact resume rests on three things. Every random draw, from the generators of torch, numpy and
+Python alike, is a pure function of (seed, step, rank) or (seed, epoch, cut). The position in the
+data is (epoch, batches consumed). And all state is in one dict, :meth:`Trainer.state_dict`.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ import torch
 from lhotse import CutSet
 
 from asrprune.config import Config
-from asrprune.corpus.batches import Batch, dev_loader, epoch_loader
+from asrprune.corpus.batches import Batch, epoch_loader
 from asrprune.data_pruning.record import write_cycle, write_end
-from asrprune.randomness import key_to_seed
+from asrprune.randomness import key_to_seed, seed_global_generators
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
 from asrprune.training.distributed import Ranks
@@ -35,12 +35,14 @@ from asrprune.training.guards import (
 )
 from asrprune.training.initial import load_initial
 from asrprune.training.masking import Network, make_masking
-from asrprune.training.metrics import EPOCH_START, Meter, Metrics, dev_bar, epoch_bar
+from asrprune.training.metrics import EPOCH_START, Meter, Metrics, epoch_bar
+from asrprune.training.module_values import ModuleValues
 from asrprune.training.optimizer import make_optimizer
 from asrprune.training.passes import Passes
 from asrprune.training.pruning import Feedback, Seen, TrainingData
 from asrprune.training.schedule import Progress, rate_factor
 from asrprune.training.sources import digests_of
+from asrprune.training.validation import loss_per_token
 from asrprune.transducer.model import Transducer
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class Trainer:
             if self.frozen:  # protected pathways freeze more
                 check_something_trains(model)
         self.average = RunningAverage(model)
+        self.module_values = ModuleValues(model)
         self.position = Position()
         self.seen = Seen()
         self.progress = Progress(self.options.epochs)
@@ -111,6 +114,7 @@ class Trainer:
             "start_epoch": self.start_epoch,
             "progress": self.progress.state_dict(),
             "model": self.model.state_dict(),
+            "module_values": self.ranks.gather(self.module_values.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "masking": self.masking.state_dict() if self.masking else None,
             "average": self.average.state_dict(),
@@ -120,7 +124,10 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`, strict; another number of epochs is allowed."""
+        same_ranks = state["world_size"] == self.ranks.world
         self.model.load_state_dict(state["model"])
+        values = state["module_values"]  # of each rank; of another number of ranks, the first one's
+        self.module_values.load_state_dict(values[self.ranks.rank if same_ranks else 0])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.masking:
             self.masking.load_state_dict(state["masking"])
@@ -140,8 +147,7 @@ class Trainer:
 
         The schedule does not go back: it waits until the training has come as far again.
         """
-        elapsed = self.elapsed()
-        self.progress = Progress(self.options.epochs, elapsed, self.progress.at(elapsed))
+        self.progress = self.progress.restarted(self.elapsed())
         self.position.batches, self.position.seconds = 0, 0.0
         self.data.sampler.restart_epoch()
 
@@ -245,10 +251,11 @@ class Trainer:
         tokens, seconds, left, cuts, clamped, stops = self.ranks.total(
             tokens, own_seconds, own_left, cuts, clamped, stop
         )
-        torch.manual_seed(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
+        seed_global_generators(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
         # as of the step's end: at its start, the first one's rate would be zero
-        progress = self.progress.at(self.elapsed(seconds))
-        factor = rate_factor(progress, self.options.optimizer)
+        elapsed = self.elapsed(seconds)
+        factor = rate_factor(self.progress.at(elapsed), self.options.optimizer)
+        progress = self.progress.reach(elapsed)  # of all but the rate
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.optimizer.lr * factor
         self.optimizer.zero_grad(set_to_none=True)
@@ -258,7 +265,7 @@ class Trainer:
         for number, batch in enumerate(batches):
             with explain_no_memory(batch):
                 losses, scale, kind = self.passes.backward(
-                    batch, at.step, number, tokens, self.scaler, meter
+                    batch, at.step, number, progress, tokens, self.scaler, meter
                 )
             losses = losses.cpu()  # waits for a GPU, whose time is not that of the feedback
             started = time.perf_counter()
@@ -329,7 +336,15 @@ class Trainer:
         self.model.eval()
         for name, suffix, network in self._tests():
             with self.masking.applied(network) if network else nullcontext():
-                loss = self._dev_loss(name, stop)
+                loss = loss_per_token(
+                    name,
+                    self.data.dev[name],
+                    lambda batch: self.forward(batch)[1],
+                    self.data.dataset.tokenizer,
+                    self.config.data,
+                    self.ranks,
+                    stop,
+                )
             if loss is None:
                 break
             result[name + suffix] = loss
@@ -342,25 +357,6 @@ class Trainer:
             tested = self.masking.tested(language) if self.masking else {"": None}
             for suffix, network in tested.items():
                 yield name, suffix, network
-
-    def _dev_loss(self, name: str, stop: Callable[[], bool]) -> float | None:
-        """Per token; None if it was stopped. Collective."""
-        cuts, loss, tokens = self.data.dev[name], 0.0, 0.0
-        tokenizer, ranks = self.data.dataset.tokenizer, self.ranks
-        batches = dev_loader(cuts, tokenizer, self.config.data, ranks.rank, ranks.world)
-        with dev_bar(name, len(cuts), ranks.first) as bar:
-            for batch in batches:
-                if stop():
-                    break
-                with explain_no_memory(batch):
-                    losses = self.forward(batch)[1].double()
-                # one with more symbols than frames has no path in the modified topology
-                finite = losses.isfinite()
-                loss += losses[finite].sum().item()
-                tokens += int((batch["token_lens"] + 1)[finite.cpu()].sum())
-                bar.update(len(losses) * ranks.world)
-        loss, tokens, stops = ranks.total(loss, tokens, stop())
-        return None if stops else loss / max(tokens, 1)
 
     def save_checkpoint(self) -> Path:
         """Write ``checkpoint-<step>.pt`` and drop the oldest; all ranks must call this."""

@@ -34,7 +34,8 @@ class LossOptions:
     topology: str = option("regular", choices=("regular", "modified"))
     delay_penalty: float = option(0.0, minimum=0)  # per frame; > 0 emits symbols earlier
     simple_scale: float = option(0.5, minimum=0)  # weight of the simple loss after warm-up
-    warmup_steps: int = option(2000, minimum=0)  # simple: 1 -> simple_scale, pruned: 0.1 -> 1
+    # share of the training over which simple goes from 1 to simple_scale and pruned from 0.1 to 1
+    warmup: float = option(0.02, minimum=0, maximum=1)
 
     def check(self, prefix: str) -> None:
         """What the two scales leave of 1 is that of both networks together: it is not negative.

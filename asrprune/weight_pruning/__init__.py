@@ -6,6 +6,9 @@ has the level, of 250, at which it drops out, so that the masks of all sparsitie
 a block. The model's parameters keep their names, and masks are never part of it. In a training loop
 of one's own, for any model, with two sub-networks of its weights::
 
+    import torch
+    from asrprune.weight_pruning import GatedOptimizer, MaskBank, find_layers, pack, parse_block
+
     block = parse_block("8x1")
     layers = {layer.name: layer for layer in find_layers(model, block, exclude=["head.*"])}
     bank = MaskBank(model, list(layers.values()), block)
@@ -21,7 +24,57 @@ of one's own, for any model, with two sub-networks of its weights::
             with bank.apply(sparsity):
                 compute_loss(model, batch).backward()
         optimizer.step(bank.union(0.5, 0.8))
+    packed = pack(model.state_dict(), bank, 0.8)  # a sub-network by itself
 
-Afterwards ``pack(model.state_dict(), bank, 0.8)`` is a sub-network by itself. A checkpoint holds
-the state dicts of model, bank and optimizer.
+The optimiser is a ``torch.optim.Optimizer``, for schedulers and a ``GradScaler``. A checkpoint
+holds the state dicts of model, bank and optimizer.
 """
+
+from importlib import import_module
+from typing import Any
+
+# public name -> the module that has it, which is imported with the first use: the options of a
+# config need no torch
+_HOMES = {
+    "Block": "options",
+    "GatedOptimizer": "gated",
+    "Layer": "prunable",
+    "MaskBank": "bank",
+    "PathwaysOptions": "options",
+    "ScheduleOptions": "options",
+    "SearchOptions": "search_options",
+    "SupernetOptions": "options",
+    "WeightPruningOptions": "options",
+    "additive_cost": "search_space",
+    "densest": "supernet",
+    "find_layers": "prunable",
+    "narrow": "pathways",
+    "needs_refresh": "schedule",
+    "pack": "packing",
+    "packed_bytes": "packing",
+    "parse_block": "options",
+    "pathway_of": "pathways",
+    "read_packed": "packing",
+    "renew": "pathways",
+    "scaled_dropout": "dropout",
+    "search": "searching",
+    "sparsity_at": "schedule",
+    "sub_networks": "supernet",
+    "unpack": "packing",
+    "write_packed": "packing",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All names, those that are not imported yet included."""
+    return sorted({*globals(), *__all__})

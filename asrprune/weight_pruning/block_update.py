@@ -11,7 +11,7 @@ own bits, of whichever implementation was asked for (one tensor at a time, ``for
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -150,7 +150,7 @@ class BlockUpdate:
     """Steps of an optimiser's parameters, one matrix at a time and by block.
 
     It works on the optimiser's own state: moments there are those of the blocks, and ``step`` is
-    the greatest of their counts. Hooks and schedulers of the optimiser do not see these steps.
+    the greatest of their counts. Hooks and schedulers do not see these steps.
 
     :raises UserError: the optimiser's class is not known exactly, for its state could be anything;
         or it has a flag that asks for a step without decisions on the CPU.
@@ -162,17 +162,15 @@ class BlockUpdate:
                 f"GatedOptimizer: what {type(optimizer).__name__} keeps of each weight is not "
                 f"known here; take one of torch's own {', '.join(kind.__name__ for kind in KINDS)}"
             )
-        for flag in ("capturable", "differentiable"):
-            if any(group.get(flag) for group in optimizer.param_groups):
-                raise UserError(
-                    f"GatedOptimizer: {type(optimizer).__name__} with {flag}=True cannot be gated, "
-                    "for which blocks move is decided outside of its graph; leave the flag out"
-                )
+        check_flags(optimizer, optimizer.param_groups)
         self.optimizer = optimizer
         self.block = block
         self.kind = KINDS[type(optimizer)]
         self.twin = copy.copy(optimizer)  # takes the steps; torch does not copy hooks
         self.twin.state = defaultdict(dict)
+        # hooks of all optimisers would see each slab as a step; torch keeps the plain function here
+        step = type(optimizer).step
+        self._twin_step = getattr(step, "__wrapped__", step) if hasattr(step, "hooked") else step
 
     def steps_taken(self, parameter: Tensor) -> int:
         """How many steps the optimiser has taken on a parameter; 1 for some, if it does not count.
@@ -234,7 +232,7 @@ class BlockUpdate:
         weights.grad = gradient
         self.twin.param_groups = [{**group, "params": [weights]}]
         self.twin.state[weights] = state
-        self.twin.step()
+        self._twin_step(self.twin)
         return self.twin.state.pop(weights)
 
     def _state(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
@@ -254,6 +252,20 @@ class BlockUpdate:
         if state:
             self.optimizer.state[parameter] = state
         return state
+
+
+def check_flags(optimizer: Optimizer, groups: Sequence[Group]) -> None:
+    """Refuse groups of an optimiser that ask for a step without decisions on the CPU.
+
+    Raises:
+        UserError: A group is capturable or differentiable.
+    """
+    for flag in ("capturable", "differentiable"):
+        if any(group.get(flag) for group in groups):
+            raise UserError(
+                f"GatedOptimizer: {type(optimizer).__name__} with {flag}=True cannot be gated, "
+                "for which blocks move is decided outside of its graph; leave the flag out"
+            )
 
 
 def slabs(

@@ -6,7 +6,7 @@ no change of its moments while it is not, and bias correction by the number of i
 block that is first admitted late begins with zero moments, and not with a jump.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from asrprune.errors import UserError
-from asrprune.weight_pruning.block_update import Ages, BlockUpdate, as_bits, slabs
+from asrprune.weight_pruning.block_update import Ages, BlockUpdate, as_bits, check_flags, slabs
 from asrprune.weight_pruning.blocks import Block, grid_of
 from asrprune.weight_pruning.prunable import Layer
 
@@ -22,21 +22,26 @@ Gates = Mapping[str, Tensor]  # layer's name -> (blocks,) bool: which blocks are
 _NEVER = 2**31 - 1  # more steps than any block has
 
 
-class GatedOptimizer:
+class GatedOptimizer(Optimizer):
     """torch's AdamW, Adam, SGD or RMSprop, with a gate for each block of the given layers.
 
     The gate of a step is the union of all masks that took part in it: of all ranks, sub-networks
     and micro-batches. Parameters outside of the layers take the optimiser's own step. With all
     gates open, or with a mask that stays, active weights have the bits of the plain optimiser.
 
-    Schedulers and hooks are those of the wrapped optimiser (``gated.optimizer``), whose ``step``
-    runs once a step; a ``GradScaler`` takes this one: ``scaler.step(gated, gates)``. Wrapped later,
-    an optimiser goes on: all blocks are as old as their parameter.
+    It is a ``torch.optim.Optimizer``: schedulers, a ``GradScaler`` (``scaler.step(gated, gates)``)
+    and hooks take it as they take any other. Its ``param_groups``, ``state`` and ``defaults`` are
+    those of the wrapped optimiser, which takes one step, with its own hooks, in each gated step.
+    Wrapped later, an optimiser goes on: all blocks are as old as their parameter.
 
-    :param optimizer: its state is shared, not copied.
-    :param layers: parameter's name -> the parameter and the layer it is.
-    :raises UserError: an optimiser of another class, or with a flag that cannot be gated; a layer
-        that it does not train; a parameter under two names.
+    Args:
+        optimizer: The optimiser to wrap. Its state is shared, not copied.
+        layers: Parameter's name -> the parameter and the layer it is.
+        block: The block that all layers are divided into.
+
+    Raises:
+        UserError: The optimiser is of another class, or has a flag that cannot be gated. It does
+            not train a layer. A parameter has two names.
     """
 
     def __init__(
@@ -45,10 +50,7 @@ class GatedOptimizer:
         layers: Mapping[str, tuple[torch.nn.Parameter, Layer]],
         block: Block,
     ):
-        self.optimizer = optimizer
-        self.layers = dict(layers)
-        self.block = block
-        self._update = BlockUpdate(optimizer, block)
+        self._wrap(optimizer, dict(layers), block)
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         names: dict[int, str] = {}
         self.counts: dict[str, Tensor] = {}  # layer's name -> steps of each block, (blocks,) int32
@@ -69,19 +71,54 @@ class GatedOptimizer:
                 device=parameter.device,
             )
 
+    def _wrap(
+        self,
+        optimizer: Optimizer,
+        layers: dict[str, tuple[torch.nn.Parameter, Layer]],
+        block: Block,
+    ) -> None:
+        """Become an optimiser without parameters of its own, around another one."""
+        self._update = BlockUpdate(optimizer, block)
+        self.optimizer = optimizer
+        self.layers = layers
+        self.block = block
+        # Optimizer.__init__ would make new groups and a new state. As after unpickling, torch adds
+        # the tables of hooks alone.
+        super().__setstate__({})
+
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Those of the wrapped optimiser: what is set here counts from the next step on."""
+        """The groups of the wrapped optimiser: what is set here counts from the next step on."""
         return self.optimizer.param_groups
 
     @property
     def state(self) -> dict[Tensor, Any]:
-        """That of the wrapped optimiser; ``step`` of a layer is its blocks' greatest count."""
+        """The state of the wrapped optimiser; ``step`` of a layer is its blocks' greatest count."""
         return self.optimizer.state
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients of all parameters."""
-        self.optimizer.zero_grad(set_to_none)
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The defaults of the wrapped optimiser."""
+        return self.optimizer.defaults
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and deepcopy take: as of any optimiser, all but hooks."""
+        names = ("optimizer", "layers", "block", "counts")
+        return {name: self.__dict__[name] for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The inverse of `__getstate__`."""
+        self._wrap(state["optimizer"], state["layers"], state["block"])
+        self.counts = state["counts"]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Train more parameters, which are not gated.
+
+        Raises:
+            UserError: The group has a flag that cannot be gated.
+        """
+        check_flags(self.optimizer, [param_group])
+        self.optimizer.add_param_group(param_group)
 
     @torch.no_grad()
     def gate_gradients(self, gates: Gates | None) -> None:
@@ -99,17 +136,36 @@ class GatedOptimizer:
                 bits.mul_(spread(active[blocks].to(bits.dtype)))
 
     @torch.no_grad()
-    def step(self, gates: Gates | None = None) -> None:
-        """One step of the active blocks, and of all parameters outside of the layers.
+    def step(
+        self,
+        gates: Gates | Callable[[], Any] | None = None,
+        closure: Callable[[], Any] | None = None,
+    ) -> Any:
+        """Take one step of the active blocks, and of all parameters outside of the layers.
 
         A parameter without a gradient takes no step, as everywhere in torch.
 
-        :param gates: of every layer (blocks,) bool, row by row of its grid; None: all are active.
-        :raises UserError: a layer is missing or unknown, or a gate does not fit to its layer.
+        Args:
+            gates: Of every layer (blocks,) bool, row by row of its grid. None: all are active. A
+                function here is the closure, as in ``torch.optim``.
+            closure: Computes the loss and its gradients once before the step.
+
+        Returns:
+            What the closure returns.
+
+        Raises:
+            UserError: A layer is missing or unknown, or a gate does not fit to its layer.
         """
+        if closure is None and callable(gates):
+            gates, closure = None, gates
+        checked = self._checked(gates)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         moving = {
             name: active
-            for name, active in self._checked(gates).items()
+            for name, active in checked.items()
             if self.layers[name][0].grad is not None
         }
         for name, active in moving.items():
@@ -132,21 +188,46 @@ class GatedOptimizer:
                 counts, active = self.counts[name], moving[name]
                 active = torch.ones_like(counts, dtype=torch.bool) if active is None else active
                 self._update(parameter, layer, groups[id(parameter)], active, counts, age)
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the wrapped optimiser, and the steps of each block. Like torch's: no copies."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
+        """The wrapped optimiser's ``state`` and ``param_groups``, with each block's steps.
+
+        Like torch's, it holds no copies.
+        """
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        state = {
+            **self.optimizer.state_dict(),
             "block": [self.block.rows, self.block.columns],
             "counts": dict(self.counts),
         }
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, state)
+            state = state if changed is None else changed
+        return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`.
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned.
 
-        :raises UserError: it is of other layers or blocks, or of an optimiser without gates; names
-            the first difference. Nothing is changed then.
+        Raises:
+            UserError: The state is of other layers or blocks, or of an optimiser without gates. It
+                names the first difference. Nothing is changed then.
         """
+        state = dict(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state)
+            state = state if changed is None else changed
+        self._check_fits(state)
+        plain = {key: value for key, value in state.items() if key not in ("block", "counts")}
+        self.optimizer.load_state_dict(plain)
+        for name, counts in self.counts.items():
+            counts.copy_(state["counts"][name])
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def _check_fits(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state of other layers or blocks."""
         if "counts" not in state:
             raise UserError(
                 "GatedOptimizer: this is the state of an optimiser without gates; load it into "
@@ -168,9 +249,6 @@ class GatedOptimizer:
                     f"GatedOptimizer: layer {name} has {len(counts)} blocks, and "
                     f"{len(saved[name])} in this state"
                 )
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, counts in self.counts.items():
-            counts.copy_(saved[name])
 
     def _checked(self, gates: Gates | None) -> dict[str, Tensor | None]:
         """Each layer's gate, or None for all open, on the device of its counts."""

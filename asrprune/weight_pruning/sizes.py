@@ -15,9 +15,10 @@ from asrprune.weight_pruning.prunable import Layer
 class Sizes:
     """Of a whole model: what is never pruned, and what a choice keeps of the layers.
 
-    Bytes are those of the tensors alone, in the format of :mod:`asrprune.weight_pruning.pack`: the
-    kept blocks in full, and for each layer that drops any an index of the kept ones, as a bitmap
-    (a bit a block) or as int32 numbers, whichever is smaller. Buffers count, tied parameters once.
+    Bytes are those of the tensors alone, in the format of :mod:`asrprune.weight_pruning.packing`:
+    the kept blocks in full, and for each layer that drops any an index of the kept ones, as a
+    bitmap (a bit a block) or as int32 numbers, whichever is smaller. Buffers count, tied parameters
+    once.
     """
 
     parameters: int  # effective: kept and never pruned

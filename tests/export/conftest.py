@@ -53,7 +53,7 @@ def train_tones(
         data__max_duration=40.0,
         data__noise={},
         data__spec_augment__probability=0.0,
-        loss__warmup_steps=20,
+        loss__warmup=0.12,
         training__epochs=epochs,
         training__optimizer={"lr": 5e-3, "warmup": 0.4},
         **options,

@@ -10,7 +10,7 @@ from asrprune.export.source import open_source
 from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.masking import make_bank
-from asrprune.weight_pruning.pack import packed_bytes, read_packed, unpack
+from asrprune.weight_pruning.packing import packed_bytes, read_packed, unpack
 from tests.training.command import assert_same
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from asrprune.studies.pareto import key_of, same_size, sampled
-from asrprune.weight_pruning.search import Evaluated
+from asrprune.weight_pruning.searching import Evaluated
 
 
 def test_a_sample_is_of_one_size_and_spread_over_its_ranks():

@@ -19,7 +19,7 @@ from asrprune.studies.pathways_report.renewals import read_renewals
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
-from asrprune.weight_pruning.pack import pack, packed_bytes
+from asrprune.weight_pruning.packing import pack, packed_bytes
 from tests.conftest import tiny_config
 
 SPARSITIES = {"cy": 0.6, "en": 0.3, "fr": 0.5}  # in the order of the report

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.train import build_trainer
-from asrprune.weight_pruning.pack import packed_bytes, read_packed
+from asrprune.weight_pruning.packing import packed_bytes, read_packed
 
 BUDGETS = ("0.5", "0.8")
 SMALL = ("--population", 10, "--generations", 2)
@@ -54,17 +55,39 @@ def timeless(folder):
     return {name: value for name, value in record(folder).items() if name != "seconds"}
 
 
-def test_no_worse_than_uniform_at_any_budget(searched, models, tiny_corpus):
+def evaluated(log: Path, bank) -> list[dict]:
+    """What a log says of each sub-network, with its choice and its bytes, counted here."""
+    header, *lines = [json.loads(line) for line in log.read_text().splitlines()]
+    layers = [layer.name for layer in bank.layers]
+    choices = [dict(zip(layers, line["sparsity"], strict=True)) for line in lines]
+    return [
+        {**line, "choice": choice, "bytes": bank.sizes(choice).float32_bytes}
+        for line, choice in zip(lines, choices, strict=True)
+    ]
+
+
+def log_of(folder: Path) -> Path:
+    [known] = [path for path in (folder / "search").iterdir() if ".wer" not in path.name]
+    return known
+
+
+def test_the_best_of_all_that_was_evaluated(searched, models, tiny_corpus):
     """And what the table says of a sub-network is what it is found to be."""
     found = record(searched)
     source = open_source(models["supernet"], [])
     tokenizer = load_tokenizer(tiny_corpus.lang)
     dev = load_dev_set(tiny_corpus.manifests, "dev", None, source.model, source.config, tokenizer)
+    known = evaluated(log_of(searched), source.bank)
+    assert len(known) == found["evaluations"]
     assert [one["budget"] for one in found["budgets"]] == list(BUDGETS)
     for one, sparsity in zip(found["budgets"], (0.5, 0.8), strict=True):
         best, uniform = one["best"], one["uniform"]
         assert one["bytes"] == source.bank.sizes(sparsity).float32_bytes == uniform["bytes"]
-        assert best["bytes"] <= one["bytes"] and best["fitness"] <= uniform["fitness"]
+        within = [each for each in known if each["bytes"] <= one["bytes"]]
+        first = min(within, key=lambda each: each["fitness"])
+        assert (best["fitness"], best["sparsities"]) == (first["fitness"], first["choice"])
+        alike = [each for each in within if len(set(each["choice"].values())) == 1]
+        assert uniform["fitness"] == min(each["fitness"] for each in alike)
         sizes = source.bank.sizes(best["sparsities"])
         assert (best["bytes"], best["int8_bytes"]) == (sizes.float32_bytes, sizes.int8_bytes)
         assert best["parameters"] == sizes.parameters
@@ -128,17 +151,62 @@ def test_what_is_known_serves_other_searches(searched, command, monkeypatch, tmp
     assert found["options"]["method"] == "random"
 
 
-def test_the_sample_orders_loss_and_error_rate(searched):
-    found = record(searched)
-    assert len(found["wer"]["budgets"]) == len(found["budgets"])
-    for sampled, one in zip(found["wer"]["budgets"], found["budgets"], strict=True):
-        fitness = [network["fitness"] for network in sampled["sample"]]
-        assert 0 < len(fitness) <= 4 and fitness == sorted(fitness)
-        sizes = [network["bytes"] for network in sampled["sample"]]
-        assert 0.95 * one["bytes"] <= min(sizes) <= max(sizes) <= one["bytes"]
-        assert all(network["wer"] >= 0 for network in sampled["sample"])
-        told = sampled["rank_correlation"]
-        assert told is None or -1 <= told <= 1
+def density_of(model, name: str) -> float:
+    """The share of a matrix that the applied masks keep."""
+    return float((model.get_parameter(name) != 0).double().mean())
+
+
+def test_a_layer_that_matters_is_kept(command, models, monkeypatch, tmp_path):
+    """By a made-up loss that one layer alone decides: its masks are on when it is measured."""
+    bank = open_source(models["supernet"], []).bank
+    layers = {layer.name: layer.rows * layer.columns for layer in bank.layers}
+    matters = sorted(layers, key=layers.get)[len(layers) // 2]
+    rest = [name for name in layers if name != matters]
+
+    def loss(dev, model):
+        others = sum(density_of(model, name) for name in rest) / len(rest)
+        return 2.0 - density_of(model, matters) - 0.1 * others
+
+    monkeypatch.setattr(DevSet, "loss", loss)
+    assert command(tmp_path, "--generations", 4, budgets=["0.5"]) == 0
+    [one] = record(tmp_path)["budgets"]
+    assert one["best"]["sparsities"][matters] <= 0.2
+    assert one["best"]["fitness"] < one["uniform"]["fitness"] - 0.25
+
+
+@pytest.mark.parametrize("sign, told", [(1, 1.0), (-1, -1.0), (0, None)])
+def test_the_sample_orders_loss_and_error_rate(
+    sign, told, searched, models, command, tmp_path, monkeypatch
+):
+    """By error rates that rise with the loss, fall with it, or are all the same."""
+    monkeypatch.setattr(
+        DevSet, "error_rate", lambda dev, model: 0.5 + 0.01 * sign * dev.loss(model)
+    )
+    # no rates are in the log's folder yet, so all of the sample are decoded
+    log = tmp_path / "search" / log_of(searched).name
+    log.parent.mkdir()
+    log.write_bytes(log_of(searched).read_bytes())
+    assert command(tmp_path, "--sample-wer", 4) == 0
+    known = evaluated(log, open_source(models["supernet"], []).bank)
+    found = record(tmp_path)
+    large, small = found["wer"]["budgets"]
+    for each in (found["wer"], large):
+        assert each["rank_correlation"] == (told and pytest.approx(told))
+    assert small["rank_correlation"] is None  # the smallest network has no rivals
+    for one, budget in zip(found["wer"]["budgets"], found["budgets"], strict=True):
+        near = [
+            each["fitness"]
+            for each in known
+            if 0.95 * budget["bytes"] <= each["bytes"] <= budget["bytes"]
+        ]
+        near.sort()
+        fitness = [network["fitness"] for network in one["sample"]]
+        last = len(near) - 1
+        assert fitness == [near[round(last * third / 3)] for third in range(4)][: len(near)]
+        for network in one["sample"]:  # each was decoded with its own masks
+            assert network["wer"] == pytest.approx(0.5 + 0.01 * sign * network["fitness"])
+            assert 0.95 * budget["bytes"] <= network["bytes"] <= budget["bytes"]
+    assert len(large["sample"]) == 4 and len(small["sample"]) == 1
 
 
 def test_error_rates_of_what_is_in_the_table(searched, command, tmp_path, models, tiny_corpus):
@@ -177,6 +245,13 @@ def test_budgets_of_multiply_adds(searched, command, tmp_path, models):
         best = one["best"]
         assert best["multiply_adds"] == pytest.approx(measure.of(best["sparsities"]), abs=1)
         assert best["multiply_adds"] <= one["multiply_adds"] + 1
+        logged = evaluated(known, source.bank)
+        assert [each["fitness"] for each in logged if each["choice"] == best["sparsities"]] == [
+            best["fitness"]
+        ]
+        alike = [each for each in logged if len(set(each["choice"].values())) == 1]
+        within = [each for each in alike if measure.of(each["choice"]) <= one["multiply_adds"] + 1]
+        assert one["uniform"]["fitness"] == min(each["fitness"] for each in within)
         assert best["fitness"] <= one["uniform"]["fitness"]
     [_, best] = (one["best"] for one in found["budgets"])
     words = ("--search", tmp_path / "pareto.json", "--output", tmp_path / "small.pt")

@@ -51,7 +51,7 @@ def gradients(trainer, batches, step=100) -> dict[str, torch.Tensor]:
     trainer.optimizer.zero_grad(set_to_none=True)
     tokens = sum(int((batch["token_lens"] + 1).sum()) for batch in batches)
     for number, batch in enumerate(batches):
-        trainer.passes.backward(batch, step, number, tokens, trainer.scaler, Meter(ALONE))
+        trainer.passes.backward(batch, step, number, 0.5, tokens, trainer.scaler, Meter(ALONE))
     return {name: value.grad.clone() for name, value in trainer.model.named_parameters()}
 
 
@@ -67,9 +67,7 @@ def by_hand(trainer, batch, network, scale) -> torch.Tensor:
         found = (h @ weight.T + bias).log_softmax(-1)
         apart = (wanted * (wanted.log() - found)).sum(-1)
         apart = sum(apart[row, :length].sum() for row, length in enumerate(lengths.tolist()))
-        simple_weight, pruned_weight = loss_weights(
-            100, trainer.config.loss.warmup_steps, trainer.config.loss.simple_scale
-        )
+        simple_weight, pruned_weight = loss_weights(0.5, trainer.config.loss)
         loss = simple_weight * simple.sum() + pruned_weight * (pruned.sum() + scale * apart)
         (loss / tokens).backward()
     return loss

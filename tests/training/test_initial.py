@@ -12,7 +12,7 @@ from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.masking import make_bank
 from asrprune.training.resume import resume
-from asrprune.weight_pruning.pack import pack, unpack
+from asrprune.weight_pruning.packing import pack, unpack
 from tests.training.command import assert_same
 from tests.training.masked_cases import METHODS, masked_config, trainer_of
 

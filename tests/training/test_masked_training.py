@@ -16,7 +16,7 @@ from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.pack import pack, unpack
+from asrprune.weight_pruning.packing import pack, unpack
 from tests.training.command import assert_same, train_to_next
 from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
 
@@ -118,13 +118,13 @@ def test_a_sub_network_moves_nothing_that_it_masks(method, make_masked_trainer):
             for network in networks:
                 model.zero_grad()
                 with masking.bank.apply(network, all_gradients=True):
-                    trainer.passes.loss(batch, step, Meter(ALONE))[0].backward()
+                    trainer.passes.loss(batch, 0.3, Meter(ALONE))[0].backward()
                 for name, kept in masking.bank.masks(network).items():
                     own = model.get_parameter(name).grad * kept / len(networks)
                     expected[name] = expected.get(name, 0) + own
         model.zero_grad()
         for number, batch in enumerate(batches):
-            trainer.passes.backward(batch, step, number, 1.0, trainer.scaler, Meter(ALONE))
+            trainer.passes.backward(batch, step, number, 0.3, 1.0, trainer.scaler, Meter(ALONE))
         for name, gradient in expected.items():
             found = model.get_parameter(name).grad
             torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-4)

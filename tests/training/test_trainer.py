@@ -60,11 +60,15 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 
 def test_gradient_of_micro_batches_is_that_of_the_mean_loss_per_token(make_trainer):
-    trainer = make_trainer(training__accumulate=2, training__optimizer__clip_norm=0, **PLAIN)
+    trainer = make_trainer(
+        training__accumulate=2, training__optimizer__clip_norm=0, loss__warmup=0.5, **PLAIN
+    )
     batches = first_batches(trainer, 2)
     model, options = trainer.model, trainer.config.loss
-    trainer.position.step = 3  # inside the warm-up of the loss weights
-    simple_weight, pruned_weight = loss_weights(3, options.warmup_steps, options.simple_scale)
+    elapsed = sum(batch["seconds"] for batch in batches) / trainer.data.epoch_seconds
+    progress = elapsed / trainer.options.epochs  # inside the warm-up of the loss weights
+    assert 0 < progress < options.warmup
+    simple_weight, pruned_weight = loss_weights(progress, options)
     total = tokens = 0.0
     for batch in batches:
         simple, pruned = model(

@@ -103,9 +103,11 @@ def test_a_dense_training_can_be_wrapped_and_gated(make):
         assert same_bits(values(model)[name][mask], values(other)[name][mask])
 
 
-def test_a_scheduler_of_the_wrapped_optimizer_works():
+@pytest.mark.parametrize("of", ["gated", "wrapped"])
+def test_a_scheduler_works(of):
     model, gated = net(partial(SGD, lr=1.0))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(gated.optimizer, lambda step: 0.5**step)
+    scheduled = gated if of == "gated" else gated.optimizer
+    scheduler = torch.optim.lr_scheduler.LambdaLR(scheduled, lambda step: 0.5**step)
     expected = model.first.weight.detach().clone()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # as one about a scheduler's step before the optimiser's

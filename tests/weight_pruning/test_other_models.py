@@ -2,6 +2,8 @@
 
 import inspect
 import io
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -10,11 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import asrprune.weight_pruning
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.blocks import parse_block
 from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.pack import pack, unpack
-from asrprune.weight_pruning.prunable import find_layers
+from asrprune.weight_pruning.packing import pack, unpack
 from asrprune.weight_pruning.supernet import SupernetOptions, sub_networks
 from tests.weight_pruning.bank_cases import bank_of, bits, same_bits, wav2vec2
 
@@ -187,8 +186,8 @@ def test_a_stopped_training_goes_on(name):
 def test_the_example_of_the_docstring():
     """Another model, its data and its loss, in the words of the documentation."""
     text = inspect.cleandoc(asrprune.weight_pruning.__doc__)
-    example = textwrap.dedent(text.partition("::\n\n")[2].partition("\n\nAfterwards")[0])
-    assert len(example.splitlines()) <= 15
+    example = textwrap.dedent(text.partition("::\n\n")[2].partition("\n\nThe optimiser")[0])
+    assert len(example.splitlines()) <= 19 and "import torch" in example
     model = nn.Sequential()
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -204,13 +203,36 @@ def test_the_example_of_the_docstring():
         return loss
 
     names = {
-        "parse_block": parse_block, "find_layers": find_layers, "MaskBank": MaskBank,
-        "GatedOptimizer": GatedOptimizer, "torch": torch, "model": model,
-        "batches": [torch.arange(20) % 3] * 150, "compute_loss": compute_loss,
+        "model": model, "batches": [torch.arange(20) % 3] * 150, "compute_loss": compute_loss,
     }  # fmt: skip
     exec(example, names)
     assert list(names["layers"]) == ["body.0.weight", "body.2.weight"]
     assert max(losses[-2:]) < 0.7 * min(losses[:2])
     assert [int(torch.count_nonzero(each)) for each in weights[:2]] == [512, 208]
-    alone = unpack(pack(model.state_dict(), names["bank"], 0.8))
+    alone = unpack(names["packed"])
     assert int(torch.count_nonzero(alone["body.2.weight"])) == 208
+
+
+def test_public_names_are_what_they_say():
+    """The same in any order of imports: a function is never the module of its name."""
+    code = """
+import asrprune.weight_pruning.{first}
+import sys, types
+import asrprune.weight_pruning as package
+if "{first}" == "options":
+    assert "torch" not in sys.modules
+assert {{"pack", "search", "MaskBank", "GatedOptimizer", "find_layers"}} <= set(dir(package))
+for name in package.__all__:
+    public = getattr(package, name)
+    assert not isinstance(public, types.ModuleType) and public.__name__ == name, name
+from asrprune.weight_pruning import *
+assert callable(pack) and callable(search)
+try:
+    package.pakc
+except AttributeError as error:
+    assert "has no attribute 'pakc'" in str(error)
+"""
+    for first in ("options", "packing", "searching"):
+        words = [sys.executable, "-c", code.format(first=first)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from torch import nn
 
 from asrprune.errors import UserError
 from asrprune.weight_pruning.bits import pack_bits, unpack_bits
-from asrprune.weight_pruning.pack import pack, packed_bytes, read_packed, unpack, write_packed
+from asrprune.weight_pruning.packing import pack, packed_bytes, read_packed, unpack, write_packed
 from tests.weight_pruning.bank_cases import TOKENS, Odd, bank_of, bits, cnn, same_bits
 
 SPARSITIES = st.sampled_from([0.0, 0.004, 0.3, 0.5, 0.7, 0.96, 0.996, 1.0])

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from asrprune.errors import UserError
 from asrprune.options import check
-from asrprune.weight_pruning.search import search
 from asrprune.weight_pruning.search_options import SearchOptions
 from asrprune.weight_pruning.search_space import SearchSpace
+from asrprune.weight_pruning.searching import search
 from tests.weight_pruning.search_cases import Toy, toy
 
 QUARTERS = [0.0, 0.25, 0.5, 0.75]
@@ -219,7 +219,7 @@ def test_resumes_after_every_evaluation_of_one_process(tmp_path):
 
 KILLED = """
 import os, sys
-from asrprune.weight_pruning.search import search
+from asrprune.weight_pruning.searching import search
 from asrprune.weight_pruning.search_options import SearchOptions
 from tests.weight_pruning.search_cases import toy
 problem = toy(6, [0.0, 0.5], 0)
