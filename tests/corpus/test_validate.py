@@ -331,7 +331,8 @@ def test_an_id_of_two_recordings_is_never_silently_left_out(corpus):
     with pytest.raises(UserError) as caught:
         run("--eval", "test")
     assert f"(id-taken: 1). The first is {name}: {DEFECTS['id-taken']}" in str(caught.value)
-    assert "(audio/train-01.flac; in test: audio/test-00.flac)" in str(caught.value)
+    assert "(audio/train-01.flac, 0.00 to " in str(caught.value)
+    assert "; in test: audio/test-00.flac, 0.00 to " in str(caught.value)
     assert "an id of its own" in str(caught.value)
     Path("audio/train-01.flac").write_bytes(Path("audio/test-00.flac").read_bytes())
     run("--eval", "test")

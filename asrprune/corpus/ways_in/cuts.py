@@ -163,4 +163,5 @@ def read_entries(path: Path, base: Path | None, with_features: bool) -> Iterator
         # of the recording, as supervisions of their own have it
         supervision["start"] = round(cut["start"] + supervision.get("start", 0.0), 8)
         supervision["channel"] = cut.get("channel", 0)
-        yield Entry(where, cut["id"], recording, supervision, cut if with_features else {})
+        kept = cut if with_features else {}
+        yield Entry(where, cut["id"], recording, supervision, kept, loose=True)
