@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.paths import command_refused, find_base
 from asrprune.corpus.ways_in.utterance import EMPTY, Utterance, utterance_of
 from asrprune.errors import UserError
@@ -26,7 +27,7 @@ def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]
     :raises UserError: a file is missing, or a line is wrong; names it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder, such as Kaldi's data/train")
+        raise UserError(f"{explain_missing(folder)} is no folder, such as Kaldi's data/train")
     recordings = _read(folder / "wav.scp")
     for number, path in recordings.values():
         _refuse_commands(path, f"{folder / 'wav.scp'}, line {number}")

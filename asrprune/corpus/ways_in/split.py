@@ -15,6 +15,7 @@ from typing import Any
 
 from asrprune.corpus.header import NO_LENGTH, NoLength, read_header
 from asrprune.corpus.manifests import to_line, write_lines
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.sources import AudioSpan, audio_span, digest_of
 from asrprune.corpus.ways_in.claims import Claims, Used
@@ -119,7 +120,7 @@ def probe(path: str) -> Audio:
     import soundfile
 
     if not os.path.isfile(path):
-        return Audio(reason="missing-audio", detail=path)
+        return Audio(reason="missing-audio", detail=explain_missing(path))
     try:
         found = read_header(path)
         rate, frames, channels = found.rate, found.frames, found.channels

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance_of
 from asrprune.errors import UserError
 
@@ -45,7 +46,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row]]:
     if path.suffix not in KINDS:
         raise UserError(f"{path} is no table: its name should end in {', '.join(KINDS)}")
     if not path.is_file():
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{explain_missing(path)} does not exist")
     if _is_json(path):
         yield from _objects(path)
     else:
