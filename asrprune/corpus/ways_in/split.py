@@ -20,6 +20,7 @@ from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.sources import AudioSpan, audio_span, digest_of
 from asrprune.corpus.ways_in.claims import Claims, Used
 from asrprune.corpus.ways_in.paths import command_refused
+from asrprune.corpus.ways_in.times import resolve
 from asrprune.corpus.ways_in.utterance import EMPTY, Utterance, clean, id_of
 from asrprune.errors import UserError
 from asrprune.files import write_text
@@ -95,6 +96,7 @@ def write_utterances(
     with progress_bar(len(paths), f"audio of {split}", "file") as bar:
         for part, found in run_parts(probe_all, parts, jobs, bar):
             audio.update(zip(part, found, strict=True))
+    known = resolve(known, audio, split)
     several = sum(a.channels > 1 for a in audio.values())
     if several and any(u.channel is None for u in known if not u.left_out):
         log.warning(
@@ -151,7 +153,10 @@ def entry(utterance: Utterance, audio: Audio) -> Entry:
         return Entry(where, name, reason=audio.reason, detail=audio.detail)
     length = audio.frames / audio.rate
     if utterance.start >= length:
-        detail = f"{utterance.start:g} s, {utterance.path}: {length:.3f} s"
+        detail = (
+            f"{utterance.start:g} s, {utterance.path}: {length:.3f} s; if the times are no "
+            "seconds, say their unit in the columns' names, such as start_ms or start_samples"
+        )
         return Entry(where, name, reason="outside", detail=detail)
     if (utterance.channel or 0) >= audio.channels:
         detail = f"{utterance.channel}, {utterance.path}: {audio.channels}"
