@@ -129,7 +129,11 @@ MISTAKES = {
         {**SEGMENTS, "text": "u1 A\n", "segments": "u1 rec1 0 1 A\n"},
         "text, line 1: 'A' in the column 'channel' is no number",
     ),
-    "twice": ({"text": "rec1 A\nrec1 B\n"}, "text, line 2: rec1 is on line 1 too"),
+    "twice": ({"text": "rec1 A\nrec1 B\n"}, "text, line 2: rec1 is on line 1 too: here 'B', th"),
+    "two files": (
+        {"wav_scp": "rec1 wav/1.wav\nrec1 wav/2.wav\n"},
+        "wav.scp, line 2: rec1 is on line 1 too: here 'wav/2.wav', there 'wav/1.wav'",
+    ),
     "lone": ({"wav_scp": "rec1\n"}, "wav.scp, line 1: nothing but rec1"),
     "empty": ({"wav_scp": "\n"}, "wav.scp is empty"),
     "latin": ({"text": b"rec1 caf\xe9\n"}, "text, line 1 is not UTF-8"),

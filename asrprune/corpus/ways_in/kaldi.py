@@ -84,8 +84,11 @@ def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
         if not words:
             continue
         if words[0] in lines:
+            line_before, before = lines[words[0]]
             raise UserError(
-                f"{path}, line {number}: {words[0]} is on line {lines[words[0]][0]} too"
+                f"{path}, line {number}: {words[0]} is on line {line_before} too: here "
+                f"{' '.join(words[1:])!r}, there {before!r}. Give each an id of its own, or remove "
+                "one of the lines"
             )
         if values and len(words) < 2:
             raise UserError(f"{path}, line {number}: nothing but {words[0]}")

@@ -16,7 +16,7 @@ from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance
 from asrprune.corpus.ways_in.verb import add_common_arguments, options_of, paths_of
 from asrprune.errors import UserError, told
 
-CUT = "give it start and duration, a row for each utterance"
+CUT = "give it start and end (or duration), a row for each utterance"
 
 Row = dict[str, Any]
 Utterances = Callable[[Path, str], Iterable[Row]]  # (folder of the corpus, split)

@@ -347,7 +347,8 @@ class Counted:
             path.unlink(missing_ok=True)  # of an earlier run
             return
         rows = ["utterance\twhere\treason\tdetail"]
-        rows += [f"{i.id}\t{i.where}\t{i.reason}\t{i.detail}" for i in self.left_out]
+        fields = ((i.id, i.where, i.reason, i.detail) for i in self.left_out)
+        rows += ["\t".join(" ".join(field.split()) for field in row) for row in fields]
         write_text(path, "\n".join(rows) + "\n")
         total = self.kept + len(self.left_out)
         log.warning(

@@ -11,7 +11,7 @@ from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance
 from asrprune.errors import UserError
 
 KINDS = (".tsv", ".csv", ".jsonl", ".json")
-CUT = "give it the columns start and duration, a row for each utterance"
+CUT = "give it the columns start and end (or duration), a row for each utterance"
 
 Row = dict[str, Any]
 
