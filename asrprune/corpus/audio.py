@@ -25,6 +25,7 @@ from lhotse.augmentation import AudioTransform
 from lhotse.utils import fastcopy
 
 from asrprune.corpus.manifests import to_line, write_lines
+from asrprune.corpus.names import file_in_other_form
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, write_text
 
@@ -41,7 +42,16 @@ LOSSLESS = (".flac", ".wav")  # here the header knows the number of samples exac
 
 
 class BadAudio(Exception):
-    """This utterance's audio cannot be used; the message says why."""
+    """This utterance's audio cannot be used; the message says why.
+
+    Args:
+        reason: Why it cannot be used.
+        mend: What to do about that.
+    """
+
+    def __init__(self, reason: str, mend: str = "Fetch the file again"):
+        super().__init__(reason)
+        self.mend = mend
 
 
 @dataclass(frozen=True)
@@ -92,8 +102,8 @@ def extract_part(
             except BadAudio as error:
                 if not skip_bad_audio:
                     raise UserError(
-                        f"cannot use the audio of cut {cut.id}: {audio_file(cut)}: {error}. Fetch "
-                        "the file again, or leave such cuts out with --bad-audio skip"
+                        f"cannot use the audio of cut {cut.id}: {audio_file(cut)}: {error}. "
+                        f"{error.mend}, or leave such cuts out with --bad-audio skip"
                     ) from error
                 row = (cut.id, audio_file(cut), str(error))
                 bad.append("\t".join(" ".join(field.split()) for field in row))
@@ -148,7 +158,7 @@ def load_copies(cut: MonoCut, speeds: Iterable[float]) -> list[tuple[MonoCut, np
     try:
         _check_source(cut.recording)
         samples = cut.load_audio()
-    except MemoryError:
+    except (MemoryError, BadAudio):
         raise
     except Exception as error:  # the decoders' errors have no common class
         raise BadAudio(_reason(error)) from error
@@ -217,6 +227,9 @@ def _check_source(recording: Recording) -> None:
         if source.type != "file":
             continue
         if not os.path.exists(source.source):
+            if other := file_in_other_form(source.source):
+                reason = f"no such file, but one of the same letters in another form: {other!a}"
+                raise BadAudio(reason, mend="Rename the file, or write its name so in the manifest")
             raise BadAudio("no such file")
         if str(source.source).lower().endswith(LOSSLESS) and not recording.transforms:
             found = soundfile.info(source.source)

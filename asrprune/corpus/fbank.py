@@ -21,6 +21,7 @@ from asrprune.arguments import true_or_false
 from asrprune.corpus.audio import FEATURES, PartResult, archive_of, extract_part
 from asrprune.corpus.manifests import parse_line, read_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.corpus.sources import read_recordings
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, read_json, write_json, write_text
@@ -162,19 +163,17 @@ def read_utterances(manifest_dir: Path, corpus: str, split: str) -> list[tuple[b
 
     Corpus walkers list files as the file system gives them; nothing later may depend on that.
 
-    :raises UserError: a manifest is missing, empty or damaged, or a recording is not listed.
+    :raises UserError: a manifest is missing, empty or damaged, a recording is not listed, or two
+        recordings have one id and other audio.
     """
     made_by = "stage 1 (manifests)"
     of_recordings = manifest_dir / f"{corpus}_recordings_{split}.jsonl.gz"
     of_supervisions = manifest_dir / f"{corpus}_supervisions_{split}.jsonl.gz"
-    recordings = {
-        parse_line(line, of_recordings, number)["id"]: line
-        for number, line in enumerate(read_lines(of_recordings, made_by), 1)
-    }
+    recordings = read_recordings(of_recordings, made_by)
     utterances = []
     for number, line in enumerate(read_lines(of_supervisions, made_by), 1):
         supervision = parse_line(line, of_supervisions, number)
-        recording = recordings.get(supervision.get("recording_id"))
+        recording = recordings.get(str(supervision.get("recording_id")))
         if recording is None:
             raise UserError(
                 f"{of_supervisions}, line {number}: the recording of {supervision['id']} is not in "

@@ -35,14 +35,9 @@ from asrprune.corpus.checks import (
     check_manifest,
 )
 from asrprune.corpus.fbank import archives_path, cuts_path, unreadable_path
-from asrprune.corpus.manifests import (
-    parse_line,
-    read_lines,
-    same_audio,
-    source_of,
-    write_lines,
-)
+from asrprune.corpus.manifests import parse_line, read_lines, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.corpus.sources import AudioSpan, audio_span
 from asrprune.corpus.statistics import CutStatistics, duration_bins, table
 from asrprune.data_pruning.index import utterance_id
 from asrprune.environment import usable_cores
@@ -54,7 +49,8 @@ PART = 500  # cuts whose features one worker reads at a time
 MADE_BY = "stage 2 (features)"
 FILTERED = 0.1  # share of training cuts that filters may leave out without being asked
 
-HeldOut = Mapping[str, tuple[str, str]]  # id of an utterance -> set that it is for, its audio
+# id of an utterance -> the sets that it is for, each with its audio there
+HeldOut = Mapping[str, list[tuple[str, AudioSpan]]]
 
 log = logging.getLogger(__name__)
 
@@ -169,18 +165,16 @@ def main(args: argparse.Namespace) -> None:
             check_set(args, empty_set(split), [split], Limits())
             for split in dict.fromkeys(args.eval)
         ]
-        held_out: HeldOut = {}
+        held_out: dict[str, list[tuple[str, AudioSpan]]] = {}
         for checked in evaluation:
             if checked.name in args.train:  # asked for by name, as to see a model learn by heart
                 log.warning(
                     "%s is trained on and tested on: its error rates say nothing", checked.name
                 )
             else:
-                cuts = map(json.loads, checked.valid.lines())
-                held_out |= {
-                    utterance_id(cut["id"]): (checked.name, source_of(cut.get("recording")))
-                    for cut in cuts
-                }
+                for cut in map(json.loads, checked.valid.lines()):
+                    entry = (checked.name, audio_span(cut))
+                    held_out.setdefault(utterance_id(cut["id"]), []).append(entry)
         train = check_set(args, empty_set("train"), args.train, training_limits(args), held_out)
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
         write_rejections(listed, [train, *evaluation])
@@ -252,17 +246,23 @@ def _parts(
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)
             if used := held_out.get(utterance_id(checked.id)):
-                name, source = used
-                mine = source_of(cut.get("recording"))
-                if mine and source and not same_audio(mine, source):
-                    checked.reject("id-taken", f"{mine}; in {name}: {source}")
-                checked.reject("held-out", name)
+                checked.reject(*_held_out(cut, used))
             part.append(check_manifest(checked, cut, limits))
             if len(part) == PART:
                 yield part
                 part = []
     if part:
         yield part
+
+
+def _held_out(cut: dict[str, Any], used: list[tuple[str, AudioSpan]]) -> tuple[str, str]:
+    """Return why a training cut is left out whose id is that of evaluation cuts, and a detail."""
+    mine = audio_span(cut)
+    for name, span in used:
+        if not mine.differs(span, whole=utterance_id(cut["id"]) != cut["id"]):
+            return "held-out", name
+    name, span = used[0]
+    return "id-taken", f"{mine}; in {name}: {span}"
 
 
 def write_rejections(path: Path, sets: list[CheckedSet]) -> None:

@@ -250,6 +250,10 @@ def test_texts_are_cleaned_and_empty_ones_left_out(cuts, way_in):
     assert len(taken()) == 1
 
 
+ONE_FILE = {
+    "sources": [{"type": "file", "channels": [0], "source": "audio/train-00.flac"}],
+    "num_samples": 32000,
+}
 MISTAKES = {
     "supervisions": (
         lambda cut: cut.update(supervisions=[]),
@@ -266,7 +270,10 @@ MISTAKES = {
         lambda cut: cut["supervisions"][0].pop("duration"),
         "line 1: the supervision of train-00 has no duration",
     ),
-    "id": (lambda cut: cut.update(id="x"), "line 2: the id 'x' is that of .*line 1 too"),
+    "twice": (
+        lambda cut: cut.update(id="x", recording={**cut["recording"], **ONE_FILE}),
+        "line 2: the id 'x' is that of .*line 1 too, and so is the audio .*Remove one of the two",
+    ),
     "list as id": (lambda cut: cut.update(id=["x"]), r"line 1: \['x'\] is no id; ids are strings"),
     "no id": (lambda cut: cut.pop("id"), "line 1: no manifest entry"),
 }

@@ -121,8 +121,19 @@ MISTAKES = {
     "no segment": ({**SEGMENTS, "segments": "u1 rec1 0 1\n"}, "line 2: u2 is not in .*segments"),
     "words": ({**SEGMENTS, "segments": "u1 rec1 0\n"}, "segments, line 1: expected an utterance"),
     "times": ({**SEGMENTS, "segments": "u1 rec1 a b\n"}, "segments, line 1: expected an utterance"),
-    "order": ({**SEGMENTS, "segments": "u1 rec1 2 1\n"}, "segments, line 1: from 2 s to 1 s is"),
-    "twice": ({"text": "rec1 A\nrec1 B\n"}, "text, line 2: rec1 is on line 1 too"),
+    "order": (
+        {**SEGMENTS, "text": "u1 A\n", "segments": "u1 rec1 .9 .5\n"},
+        "segments, line 1: from 0.9 s to 0.5 s is nothing .*write seconds",
+    ),
+    "channel": (
+        {**SEGMENTS, "text": "u1 A\n", "segments": "u1 rec1 0 1 A\n"},
+        "text, line 1: 'A' in the column 'channel' is no number",
+    ),
+    "twice": ({"text": "rec1 A\nrec1 B\n"}, "text, line 2: rec1 is on line 1 too: here 'B', th"),
+    "two files": (
+        {"wav_scp": "rec1 wav/1.wav\nrec1 wav/2.wav\n"},
+        "wav.scp, line 2: rec1 is on line 1 too: here 'wav/2.wav', there 'wav/1.wav'",
+    ),
     "lone": ({"wav_scp": "rec1\n"}, "wav.scp, line 1: nothing but rec1"),
     "empty": ({"wav_scp": "\n"}, "wav.scp is empty"),
     "latin": ({"text": b"rec1 caf\xe9\n"}, "text, line 1 is not UTF-8"),

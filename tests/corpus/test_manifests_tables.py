@@ -53,7 +53,7 @@ def test_what_a_table_says_is_what_lhotse_reads(way_in):
 def test_the_kinds_of_tables_are_equal(way_in):
     expected = way_in("tables", table(HEAD + ROWS))
     comma = "\ufeffspeaker,language,sentence,ignored,id,audio\r\n"
-    comma += 'anna,en,"one\n two",x,a,wav/a.wav\r\nbert,de,drei,,b,wav/b.flac\r\n'
+    comma += 'anna,en,"one  two",x,a,wav/a.wav\r\nbert,de,drei,,b,wav/b.flac\r\n'
     assert way_in("tables", table(comma, "train.csv")) == expected
     rows = [
         {"id": "a", "audio_filepath": "wav/a.wav", "text": "one two", "speaker": "anna"},
@@ -308,9 +308,72 @@ def test_a_mistake_in_json_is_one_message(line, message, way_in):
         way_in("tables", table('{"path": "wav/a.wav", "text": "x"}\n' + line + "\n", "train.jsonl"))
 
 
-def test_quotes_of_csv(way_in):
-    path = table('path,text\nwav/a.wav,"one" two\n', "train.csv")
-    with pytest.raises(UserError, match="train.csv, line 2: .*expected after"):
+def quoted(*texts: str, name: str = "train.csv", last: bool = True) -> Path:
+    """A table of texts as they are, which are the last column or the second one."""
+    sep = "," if name.endswith(".csv") else "\t"
+    columns = ("id", "path", "text") if last else ("id", "text", "path")
+    rows = [
+        (f"u{n}", "wav/a.wav", text) if last else (f"u{n}", text, "wav/a.wav")
+        for n, text in enumerate(texts, 1)
+    ]
+    return table("\n".join(sep.join(row) for row in (columns, *rows)) + "\n", name)
+
+
+LONE = {  # texts of a CSV file and the line of the mistake
+    "at the start, and one at the end later": (["one", '"two', "three", 'four"', "five"], 3),
+    "at the start alone": (["one", '"two', "three"], 3),
+    "in the last row": (["one", "two", '"three'], 4),
+    "alone in a field": (["one", '"', "three", '"'], 3),
+    "doubled and not closed": (["one", '"""two""', "three"], 3),
+    "a sentence of two lines": (["one", '"two\nand more"', "three"], 3),
+    "with other words behind": (["one", '"two" and', "three"], 3),
+}
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("lone", LONE)
+def test_a_quote_swallows_no_rows(lone, last, way_in):
+    texts, line = LONE[lone]
+    path = quoted(*texts, last=last)
+    with pytest.raises(UserError, match=f"train.csv, line {line}: a quotation mark .* as TSV"):
+        way_in("tables", path)
+    assert not Path("out/c_supervisions_train.jsonl.gz").exists()
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_quotes_of_csv_that_mean_something(last, way_in):
+    path = quoted('"one, two"', '"say ""yes"""', 'five" nails', 'end"', '""', "six", last=last)
+    found = way_in("tables", path)
+    assert {key: s["text"] for key, s in found.items()} == {
+        "u1": "one, two",
+        "u2": 'say "yes"',
+        "u3": 'five" nails',
+        "u4": 'end"',
+        "u6": "six",
+    }
+    assert "u5\t" in Path("out/c_left_out_train.tsv").read_text()  # empty
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_quotes_of_tsv_are_characters(last, way_in):
+    texts = ['"one', 'two"', '"three"', '""four""', '"', 'fi"ve', '"six']
+    found = way_in("tables", quoted(*texts, name="train.tsv", last=last))
+    assert [s["text"] for s in found.values()] == texts
+
+
+def test_other_fields_that_span_lines(way_in):
+    for name, sep in (("train.csv", ","), ("train.tsv", "\t")):
+        rows = [["path", "text"], ["wav/a.wav", "one\rtwo"]]
+        path = table("\r\n".join(sep.join(row) for row in rows) + "\r\n", name)
+        with pytest.raises(UserError, match=f"{name}, line 2: .*carriage return inside of the"):
+            way_in("tables", path)
+    path = table('path\ttext\nwav/a.wav\t"one\ntwo"\n', "train.tsv")
+    with pytest.raises(UserError, match="train.tsv, line 3: 1 fields, where the header has 2"):
+        way_in("tables", path)
+    with pytest.raises(UserError, match="train.csv, line 1: a quotation mark opens a field"):
+        way_in("tables", table('path,"te\nxt"\nwav/a.wav,one\n', "train.csv"))
+    path = table('{"path": "wav/a.wav", "text": "one\ntwo"}\n', "train.jsonl")
+    with pytest.raises(UserError, match="train.jsonl, line 1: no JSON"):
         way_in("tables", path)
 
 

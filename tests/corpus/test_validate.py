@@ -331,11 +331,33 @@ def test_an_id_of_two_recordings_is_never_silently_left_out(corpus):
     with pytest.raises(UserError) as caught:
         run("--eval", "test")
     assert f"(id-taken: 1). The first is {name}: {DEFECTS['id-taken']}" in str(caught.value)
-    assert "(audio/train-01.flac; in test: audio/test-00.flac)" in str(caught.value)
+    assert "(audio/train-01.flac, 0.00 to " in str(caught.value)
+    assert "; in test: audio/test-00.flac, 0.00 to " in str(caught.value)
     assert "an id of its own" in str(caught.value)
     Path("audio/train-01.flac").write_bytes(Path("audio/test-00.flac").read_bytes())
     run("--eval", "test")
     assert rejected() == [["train", "test-00", "held-out", "test"]]
+
+
+def test_an_id_of_two_evaluation_sets_is_compared_with_both(corpus):
+    """The first set has other audio of that id, the second one the audio of the training cut."""
+    path = Path("fbank/noise_cuts_train.jsonl.gz")
+    cuts = {cut["id"]: cut for cut in map(json.loads, read_lines(path, ""))}
+    for split, of in (("dev", "train-02"), ("test2", "train-01")):
+        with write_lines(f"fbank/noise_cuts_{split}.jsonl.gz") as file:
+            file.write(to_line({**cuts[of], "id": "train-01"}))
+    for order in (("dev", "test2"), ("test2", "dev")):
+        run("--eval", *order)
+        held_out = [row for row in rejected() if row[2] == "held-out"]
+        assert {row[1]: row[3] for row in held_out}["train-01"] == "test2"
+
+
+def test_an_id_of_two_parts_of_a_file_is_a_defect(corpus):
+    [tested, *_] = map(json.loads, read_lines("fbank/noise_cuts_test.jsonl.gz", ""))
+    for share, reason in ((0.1, "held-out"), (0.9, "id-taken")):
+        change(0, lambda _, share=share: {**tested, "start": share * tested["duration"]})
+        run("--eval", "test", "--allow-rejected", "0.1")
+        assert [row[2] for row in rejected() if row[1] == "test-00"] == [reason]
 
 
 def test_a_split_may_be_for_both_if_named_for_both(corpus, caplog):

@@ -395,6 +395,22 @@ def spoil_duplicate(folder: Path) -> str:
     return "en/dev.tsv, line 5: common_voice_en_dev1.mp3 is the clip of line 3 too: delete one of"
 
 
+def spoil_one_name(folder: Path) -> str:
+    """Two files whose id would be one."""
+    shutil.copy(folder / "clips" / "common_voice_en_dev0.mp3", folder / "clips" / "x.wav")
+    (folder / "clips" / "x.wav").rename(folder / "clips" / "common_voice_en_dev1.wav")
+    text = (folder / "dev.tsv").read_text()
+    (folder / "dev.tsv").write_text(text.replace("en_dev0.mp3", "en_dev1.wav"))
+    return "line 3: common_voice_en_dev1.mp3 and common_voice_en_dev1.wav of line 2 are two clips"
+
+
+def spoil_split_sentence(folder: Path) -> str:
+    """A field that spans lines, as other tools write it in quotes."""
+    text = (folder / "dev.tsv").read_text()
+    (folder / "dev.tsv").write_text(text.replace("One, two.", '"One,\ntwo."', 1))
+    return "en/dev.tsv, line 2: 4 fields, where the first line has 13"
+
+
 def spoil_no_speaker(folder: Path) -> str:
     text = (folder / "train.tsv").read_text()
     (folder / "train.tsv").write_text(text.replace("train-speaker", "", 1))
@@ -414,6 +430,15 @@ def spoil_no_clips(folder: Path) -> str:
 def spoil_missing_clip(folder: Path) -> str:
     (folder / "clips" / "common_voice_en_dev1.mp3").unlink()
     return "dev1.mp3); 1 of 3 clips are such (missing-clip: 1). Unpack the language again"
+
+
+def spoil_unicode_form(folder: Path) -> str:
+    """The clip's name is in NFC in the table, and in NFD on the disk."""
+    clip = folder / "clips" / "common_voice_en_dev1.mp3"
+    clip.rename(clip.with_name("e\u0301.mp3"))
+    text = (folder / "dev.tsv").read_text()
+    (folder / "dev.tsv").write_text(text.replace(clip.name, "\u00e9.mp3"))
+    return r"clips/e\u0301.mp3', the same letters in the Unicode form NFD: rename the file"
 
 
 def spoil_clip(folder: Path) -> str:
@@ -486,6 +511,33 @@ def manifests(commonvoice, split: str) -> tuple:
         load_manifest(folder / f"commonvoice_{kind}_{split}.jsonl.gz")
         for kind in ("recordings", "supervisions")
     )
+
+
+def test_quotes_are_characters(commonvoice, add_language):
+    """A lone one swallows no rows, wherever it is."""
+    folder = add_language("en", clips=6)
+    text = (folder / "test.tsv").read_text()
+    for new in ('"One', 'two"', '""three""', 'f"our', '"', '"six'):
+        text = text.replace(SENTENCES["en"], new + " x", 1)
+    (folder / "test.tsv").write_text(text)
+    run(commonvoice, "--langs", "en", "--stop-stage", "manifests")
+    _, supervisions = manifests(commonvoice, "test-en")
+    assert [s.text for s in supervisions] == ["ONE X", "TWO X", "THREE X", "F OUR X", "X", "SIX X"]
+
+
+def test_clips_in_folders_have_ids_of_their_own(commonvoice, add_language):
+    folder = add_language("en")
+    for name in ("a", "b"):
+        (folder / "clips" / name).mkdir()
+    text = (folder / "test.tsv").read_text()
+    for old, new in (("en_test0", "a/0001"), ("en_test1", "b/0001")):
+        old = f"common_voice_{old}.mp3"
+        shutil.move(folder / "clips" / old, folder / "clips" / f"{new}.mp3")
+        text = text.replace(old, f"{new}.mp3")
+    (folder / "test.tsv").write_text(text)
+    run(commonvoice, "--langs", "en", "--stop-stage", "manifests")
+    recordings, _ = manifests(commonvoice, "test-en")
+    assert [r.id for r in recordings] == ["en-a-0001", "en-b-0001", "en-common_voice_en_test2"]
 
 
 @pytest.mark.parametrize("columns", [COLUMNS, OLD_COLUMNS], ids=["new", "old"])

@@ -12,6 +12,7 @@ from lhotse.utils import compute_num_frames
 
 from asrprune.corpus.audio import FEATURES, FRAMES_OFF
 from asrprune.corpus.manifests import parse_line
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.paths import find_base
 from asrprune.corpus.ways_in.split import Entry, Options, write_entries
 from asrprune.corpus.ways_in.utterance import id_of
@@ -57,7 +58,7 @@ def read(path: Path) -> Iterator[tuple[str, Cut]]:
     :raises UserError: the file is missing or damaged, or a cut is of another kind; names the line.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{explain_missing(path)} does not exist")
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -163,4 +164,5 @@ def read_entries(path: Path, base: Path | None, with_features: bool) -> Iterator
         # of the recording, as supervisions of their own have it
         supervision["start"] = round(cut["start"] + supervision.get("start", 0.0), 8)
         supervision["channel"] = cut.get("channel", 0)
-        yield Entry(where, cut["id"], recording, supervision, cut if with_features else {})
+        kept = cut if with_features else {}
+        yield Entry(where, cut["id"], recording, supervision, kept, loose=True)

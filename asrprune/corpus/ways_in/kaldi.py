@@ -4,16 +4,21 @@ lhotse reads them too, but makes supervisions of segments alone, opens the audio
 leaves out in silence what it cannot read, and runs the commands of wav.scp.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.paths import command_refused, find_base
+from asrprune.corpus.ways_in.time_columns import END, START, TimeColumn, Times
 from asrprune.corpus.ways_in.utterance import EMPTY, Utterance, utterance_of
 from asrprune.errors import UserError
 
 CUT = "write a file segments (utterance, recording, start, end)"
-SAME = {name: name for name in ("path", "text", "id", "speaker", "language", "start", "duration")}
+SAME = {name: name for name in ("path", "text", "id", "speaker", "language", "channel")}
+TIMES = (TimeColumn("start of the segment", START), TimeColumn("end of the segment", END))
+MEND = "Segments are an utterance, a recording, its start and its end in seconds: write seconds"
 
 Lines = dict[str, tuple[int, str]]  # key -> number of its line, and what is behind the key
 
@@ -26,7 +31,7 @@ def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]
     :raises UserError: a file is missing, or a line is wrong; names it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder, such as Kaldi's data/train")
+        raise UserError(f"{explain_missing(folder)} is no folder, such as Kaldi's data/train")
     recordings = _read(folder / "wav.scp")
     for number, path in recordings.values():
         _refuse_commands(path, f"{folder / 'wav.scp'}, line {number}")
@@ -40,21 +45,19 @@ def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]
         where = f"{folder / 'text'}, line {number}"
         row = {"id": ident, "text": text, "speaker": speakers.get(ident, (0, ""))[1]}
         row["language"] = languages.get(ident, (0, ""))[1]
-        recording = ident
+        recording, times = ident, Times(where)
         if segments:
             if ident not in segments:
                 raise UserError(f"{where}: {ident} is not in {folder / 'segments'}")
             line, rest = segments[ident]
-            recording, row["start"], row["duration"] = _segment(
-                rest, f"{folder / 'segments'}, line {line}"
-            )
+            recording, row["channel"], times = _segment(rest, f"{folder / 'segments'}, line {line}")
         if recording not in recordings:
             raise UserError(
                 f"{where}: the recording {recording} is not in {folder / 'wav.scp'}"
                 + ("" if segments else ", and there is no file segments")
             )
         row["path"] = recordings[recording][1]
-        yield utterance_of(row, SAME, base, where)
+        yield utterance_of(row, SAME, base, where, times)
     # a text that was cut off must not pass in silence
     told, name = (segments, "segments") if segments else (recordings, "wav.scp")
     for ident, (number, _) in told.items():
@@ -81,8 +84,11 @@ def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
         if not words:
             continue
         if words[0] in lines:
+            line_before, before = lines[words[0]]
             raise UserError(
-                f"{path}, line {number}: {words[0]} is on line {lines[words[0]][0]} too"
+                f"{path}, line {number}: {words[0]} is on line {line_before} too: here "
+                f"{' '.join(words[1:])!r}, there {before!r}. Give each an id of its own, or remove "
+                "one of the lines"
             )
         if values and len(words) < 2:
             raise UserError(f"{path}, line {number}: nothing but {words[0]}")
@@ -103,17 +109,20 @@ def _refuse_commands(path: str, where: str) -> None:
         raise command_refused(path, where)
 
 
-def _segment(rest: str, where: str) -> tuple[str, float, float | None]:
-    """(recording, start, duration) of a line of segments, without its utterance."""
+def _segment(rest: str, where: str) -> tuple[str, str, Times]:
+    """(recording, channel, times) of a line of segments, without its utterance."""
     words = rest.split()
     try:
         recording, start, end = words[0], float(words[1]), float(words[2])
+        channel = words[3] if len(words) > 3 else ""
+        if not math.isfinite(start + end) or len(words) > 4:
+            raise ValueError
     except (IndexError, ValueError) as error:
         raise UserError(
-            f"{where}: expected an utterance, a recording, its start and its end in seconds"
+            f"{where}: expected an utterance, a recording, its start and its end in seconds, and "
+            f"perhaps a channel, not {rest!r}"
         ) from error
-    if start >= 0 and end == -1:  # Kaldi's word for the end of the recording
-        return recording, start, None
-    if not 0 <= start < end:
-        raise UserError(f"{where}: from {start:g} s to {end:g} s is nothing")
-    return recording, start, end - start
+    values = [(TIMES[0], start, "")]
+    if end != -1:  # Kaldi's word for the end of the recording
+        values.append((TIMES[1], end, ""))
+    return recording, channel, Times(where, tuple(values), mend=MEND)

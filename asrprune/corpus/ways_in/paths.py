@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from asrprune.corpus.names import file_in_other_form
 from asrprune.errors import UserError
 
 
@@ -21,10 +22,11 @@ def find_base(start: Path, example: str) -> Path:
     """
     if os.path.isabs(example):
         return Path()
-    above = (start, *Path(os.path.abspath(start)).parents)
-    for folder in (Path(), *above):
-        if (folder / example).exists():
-            return folder
+    folders = (Path(), start, *Path(os.path.abspath(start)).parents)
+    for there in (os.path.exists, file_in_other_form):  # of the second, its utterance will say so
+        for folder in folders:
+            if there(folder / example):
+                return folder
     raise UserError(
         f"{start} names {example}, which is neither here, nor there, nor in a folder above: say "
         "what relative paths are relative to with --audio-dir"

@@ -1,10 +1,12 @@
 """What ``lhotse prepare`` makes of a corpus: recordings and supervisions of each of its parts."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from asrprune.corpus.manifests import parse_line, read_lines
+from asrprune.corpus.sources import read_recordings
 from asrprune.corpus.ways_in.split import Entry
 from asrprune.corpus.ways_in.utterance import id_of
 from asrprune.errors import UserError, nearest
@@ -19,23 +21,22 @@ _NAME = re.compile(r"(?P<before>.*?)_?recordings_?(?P<after>.*)\.jsonl\.gz", re.
 def read_prepared(folder: Path, part: str) -> Iterator[Entry]:
     """The utterances of a part.
 
-    :raises UserError: there is no such part, or there are several; lists what is there.
+    :raises UserError: there is no such part, or there are several; lists what is there. Or two
+        recordings have one id and other audio.
     """
     of_recordings = choose(find_parts(folder), part, folder)
     of_supervisions = supervisions_of(of_recordings)
-    recordings = {}
-    for number, line in enumerate(read_lines(of_recordings, MADE_BY), 1):
-        recording = parse_line(line, of_recordings, number)
-        recordings[recording["id"]] = recording
+    recordings = read_recordings(of_recordings, MADE_BY)
     for number, line in enumerate(read_lines(of_supervisions, MADE_BY), 1):
         where = f"{of_supervisions}, line {number}"
         supervision = parse_line(line, of_supervisions, number)
-        recording = recordings.get(supervision.get("recording_id"))
-        if recording is None:
+        line_of_recording = recordings.get(str(supervision.get("recording_id")))
+        if line_of_recording is None:
             raise UserError(
                 f"{where}: the recording {supervision.get('recording_id')!r} of "
                 f"{supervision['id']} is not in {of_recordings}"
             )
+        recording = json.loads(line_of_recording)
         yield Entry(where, id_of(supervision["id"], where), recording, supervision)
 
 

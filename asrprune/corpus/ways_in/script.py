@@ -16,7 +16,7 @@ from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance
 from asrprune.corpus.ways_in.verb import add_common_arguments, options_of, paths_of
 from asrprune.errors import UserError, told
 
-CUT = "give it start and duration, a row for each utterance"
+CUT = "give it start and end (or duration), a row for each utterance"
 
 Row = dict[str, Any]
 Utterances = Callable[[Path, str], Iterable[Row]]  # (folder of the corpus, split)
@@ -26,9 +26,9 @@ def run(utterances: Utterances) -> None:
     """Write the manifests of splits as the command line says, and end the process.
 
     :param utterances: yields a row for each utterance of a split: ``path`` and ``text``, and where
-        they are known ``id``, ``speaker``, ``language``, ``start`` and ``duration`` (seconds) and
-        ``channel``. Relative paths are relative to the folder. A row with a reason, one word, in
-        ``left_out`` is counted and listed with it, and nothing else is made of it.
+        they are known ``id``, ``speaker``, ``language``, ``start`` and ``end`` or ``duration``
+        (seconds) and ``channel``. Relative paths are relative to the folder. A row with a reason,
+        one word, in ``left_out`` is counted and listed with it, and nothing else is made of it.
     """
     name = Path(sys.argv[0]).name
     parser = Parser(description=sys.modules["__main__"].__doc__)

@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from asrprune.corpus.header import NO_LENGTH, NoLength, read_header
-from asrprune.corpus.manifests import same_audio, source_of, to_line, write_lines
+from asrprune.corpus.manifests import to_line, write_lines
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.corpus.sources import AudioSpan, audio_span, digest_of
+from asrprune.corpus.ways_in.claims import Claims, Used
 from asrprune.corpus.ways_in.paths import command_refused
+from asrprune.corpus.ways_in.times import resolve
 from asrprune.corpus.ways_in.utterance import EMPTY, Utterance, clean, id_of
 from asrprune.errors import UserError
 from asrprune.files import write_text
@@ -33,14 +37,6 @@ BAD_AUDIO = {
 log = logging.getLogger(__name__)
 
 
-class Used(NamedTuple):
-    """Whose an id is."""
-
-    split: str
-    where: str
-    source: str  # of its audio
-
-
 @dataclass(frozen=True)
 class Options:
     """What every way in is told; see ``asrprune manifests --help``."""
@@ -52,7 +48,7 @@ class Options:
     longest: float = 300.0  # seconds
     audio_dir: Path | None = None
     jobs: int = 1
-    used: dict[str, Used] = field(default_factory=dict)  # id -> in the splits that were written
+    claims: Claims = field(default_factory=Claims)  # ids in the splits that were written
 
     def path(self, kind: str, split: str) -> Path:
         """A manifest's place; ``kind`` is recordings, supervisions or cuts."""
@@ -70,6 +66,7 @@ class Entry:
     cut: dict[str, Any] = field(default_factory=dict)  # where its features are to be taken as well
     reason: str = ""  # empty: good
     detail: str = ""
+    loose: bool = False  # its id may be changed where it is that of other audio
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def write_utterances(
     :param cut: how such a corpus tells where utterances begin and end, for a message.
     :raises UserError: see :func:`write_entries`.
     """
-    known = [_told_apart(utterance, options, split) for utterance in utterances]
+    known = list(utterances)
     paths = list(dict.fromkeys(u.path for u in known if not u.left_out))
     parts = [paths[start : start + PART] for start in range(0, len(paths), PART)]
     jobs = min(options.jobs, -(-len(parts) // 4))  # starting a process takes seconds
@@ -99,6 +96,7 @@ def write_utterances(
     with progress_bar(len(paths), f"audio of {split}", "file") as bar:
         for part, found in run_parts(probe_all, parts, jobs, bar):
             audio.update(zip(part, found, strict=True))
+    known = resolve(known, audio, split)
     several = sum(a.channels > 1 for a in audio.values())
     if several and any(u.channel is None for u in known if not u.left_out):
         log.warning(
@@ -108,18 +106,6 @@ def write_utterances(
             several,
         )
     write_entries(options, split, (entry(u, audio.get(u.path, Audio())) for u in known), cut)
-
-
-def _told_apart(utterance: Utterance, options: Options, split: str) -> Utterance:
-    """The split's name is put in front of an id made of a path that another split's file has.
-
-    ``train/metadata.csv`` and ``test/metadata.csv`` often have a ``0000.wav`` each. What is one
-    file in both keeps its id, by which stage 3 sees that it is not to be trained on.
-    """
-    used = options.used.get(utterance.id)
-    if utterance.named or used is None or same_audio(used.source, utterance.path):
-        return utterance
-    return replace(utterance, id=f"{split}-{utterance.id}")
 
 
 def probe_all(paths: list[str], advance: Callable[[int], None]) -> list[Audio]:
@@ -136,7 +122,7 @@ def probe(path: str) -> Audio:
     import soundfile
 
     if not os.path.isfile(path):
-        return Audio(reason="missing-audio", detail=path)
+        return Audio(reason="missing-audio", detail=explain_missing(path))
     try:
         found = read_header(path)
         rate, frames, channels = found.rate, found.frames, found.channels
@@ -167,7 +153,10 @@ def entry(utterance: Utterance, audio: Audio) -> Entry:
         return Entry(where, name, reason=audio.reason, detail=audio.detail)
     length = audio.frames / audio.rate
     if utterance.start >= length:
-        detail = f"{utterance.start:g} s, {utterance.path}: {length:.3f} s"
+        detail = (
+            f"{utterance.start:g} s, {utterance.path}: {length:.3f} s; if the times are no "
+            "seconds, say their unit in the columns' names, such as start_ms or start_samples"
+        )
         return Entry(where, name, reason="outside", detail=detail)
     if (utterance.channel or 0) >= audio.channels:
         detail = f"{utterance.channel}, {utterance.path}: {audio.channels}"
@@ -196,7 +185,7 @@ def entry(utterance: Utterance, audio: Audio) -> Entry:
     for key, value in (("language", utterance.language), ("speaker", utterance.speaker)):
         if value:
             supervision[key] = value
-    return Entry(where, name, recording, supervision)
+    return Entry(where, name, recording, supervision, loose=not utterance.named)
 
 
 def write_entries(
@@ -206,8 +195,8 @@ def write_entries(
 
     :param cut: how such a corpus tells where utterances begin and end, for a message.
     :param with_cuts: write ``<corpus>_cuts_<split>.jsonl.gz`` too, which stage 2 takes as it is.
-    :raises UserError: an id comes twice, an utterance is too long, audio is bad or a text is empty
-        and that is not to be skipped, or nothing is left.
+    :raises UserError: an id comes twice and must not be changed, an utterance is too long,
+        audio is bad or a text is empty and that is not to be skipped, or nothing is left.
     """
     options.path("cuts", split).unlink(missing_ok=True)  # of another way in
     counted = Counted(options, split, cut)
@@ -227,8 +216,24 @@ def write_entries(
                 out["cuts"].write(to_line(good.cut))
             seconds += good.supervision["duration"]
         counted.judge()
+    counted.say_renamed()
     counted.list_left_out()
     log.info("%s: %d utterances, %.2f h", split, counted.kept, seconds / 3600)
+
+
+class Renamed:
+    """Ids that were changed."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()  # the new ones
+        self.example: tuple[str, str, AudioSpan] = ("", "", AudioSpan())
+
+    def note(self, old: str, new: str, span: AudioSpan) -> None:
+        """Remember an id, if it was changed."""
+        if new != old:
+            if not self.ids:
+                self.example = (old, new, span)
+            self.ids.add(new)
 
 
 class Counted:
@@ -237,25 +242,25 @@ class Counted:
     def __init__(self, options: Options, split: str, cut: str):
         self.options, self.split, self.cut = options, split, cut
         self.left_out: list[Entry] = []
+        self.renamed = {"utterances": Renamed(), "recordings": Renamed()}
         self.kept = 0
 
     def good(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The entries to be written."""
-        places: dict[str, str] = {}
+        places: dict[str, str] = {}  # of what is left out
         for item in entries:
-            if item.id in places:
+            item = self._judged(item)
+            if item.reason:
+                places[item.id] = item.where
+                self.left_out.append(item)
+                continue
+            if item.id in places and not item.loose:
                 raise UserError(
                     f"{item.where}: the id {item.id!r} is that of {places[item.id]} too; every "
                     "utterance needs one of its own"
                 )
-            places[item.id] = item.where
-            item = self._judged(item)
-            if item.reason:
-                self.left_out.append(item)
-            else:
-                self._claim(item)
-                self.kept += 1
-                yield item
+            self.kept += 1
+            yield self._with_own_ids(item)
 
     def _judged(self, item: Entry) -> Entry:
         if item.reason:
@@ -280,17 +285,39 @@ class Counted:
             )
         return item
 
-    def _claim(self, item: Entry) -> None:
-        """An id is that of one recording in the whole corpus: by it stage 3 holds out test sets."""
-        source = source_of(item.recording)
-        used = self.options.used.setdefault(item.id, Used(self.split, item.where, source))
-        if source and used.source and not same_audio(used.source, source):
-            raise UserError(
-                f"{item.where}: the id {item.id!r} is that of another file in {used.split}: here "
-                f"{source}, there {used.source} ({used.where}). Give every utterance of the corpus "
-                "an id of its own, such as one with the split's name in front; tables without the "
-                "column 'id' get ids made of the paths"
-            )
+    def _with_own_ids(self, item: Entry) -> Entry:
+        """Return an entry whose ids, of the utterance and of the recording, no other audio has."""
+        claims, recording, supervision = self.options.claims, item.recording, item.supervision
+        span = audio_span({**supervision, "recording": recording, **item.cut})
+        claim = Used(self.split, item.where, span)
+        ident = claims.utterance(item.id, claim, item.loose)
+        self.renamed["utterances"].note(item.id, ident, span)
+        supervision["id"] = ident
+        if item.cut:
+            item.cut["id"] = ident
+        if recording:
+            own = claims.recordings.own(recording["id"], digest_of(recording))
+            self.renamed["recordings"].note(recording["id"], own, span)
+            recording["id"] = supervision["recording_id"] = own
+            if item.cut:
+                item.cut["features"]["recording_id"] = own
+        return replace(item, id=ident)
+
+    def say_renamed(self) -> None:
+        """Say which ids were changed, since they were those of other audio."""
+        for what, renamed in self.renamed.items():
+            if renamed.ids:
+                old, new, span = renamed.example
+                log.info(
+                    "%s: %d %s had the id of another one with other audio and got ids of their "
+                    "own: %r of %s is now %r, and so on. The audio stays what it was",
+                    self.split,
+                    len(renamed.ids),
+                    what,
+                    old,
+                    span.audio or span,
+                    new,
+                )
 
     def judge(self) -> None:
         """:raises UserError: something was left out that must not be, or nothing is left."""
@@ -320,7 +347,8 @@ class Counted:
             path.unlink(missing_ok=True)  # of an earlier run
             return
         rows = ["utterance\twhere\treason\tdetail"]
-        rows += [f"{i.id}\t{i.where}\t{i.reason}\t{i.detail}" for i in self.left_out]
+        fields = ((i.id, i.where, i.reason, i.detail) for i in self.left_out)
+        rows += ["\t".join(" ".join(field.split()) for field in row) for row in fields]
         write_text(path, "\n".join(rows) + "\n")
         total = self.kept + len(self.left_out)
         log.warning(

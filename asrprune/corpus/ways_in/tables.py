@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance_of
 from asrprune.errors import UserError
 
 KINDS = (".tsv", ".csv", ".jsonl", ".json")
-CUT = "give it the columns start and duration, a row for each utterance"
+CUT = "give it the columns start and end (or duration), a row for each utterance"
 
 Row = dict[str, Any]
 
@@ -45,7 +46,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row]]:
     if path.suffix not in KINDS:
         raise UserError(f"{path} is no table: its name should end in {', '.join(KINDS)}")
     if not path.is_file():
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{explain_missing(path)} does not exist")
     if _is_json(path):
         yield from _objects(path)
     else:
@@ -70,29 +71,61 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _separated(path: Path) -> Iterator[tuple[int, Row]]:
-    if path.suffix == ".tsv":  # quotes are as good as any other character
-        reader = csv.reader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(_lines(path), strict=True)
+    """Yield (line, row). Every line is read by itself: a quotation mark opens no second line."""
+    split = _tabs if path.suffix == ".tsv" else _commas
     names: list[str] = []
+    for number, line in enumerate(_lines(path), 1):
+        line = line.rstrip("\r\n")
+        where = f"{path}, line {number}"
+        if "\r" in line:
+            raise UserError(
+                f"{where}: there is a carriage return inside of the line. A field must not span "
+                "lines, and lines must end in a line feed: write the table anew with such line ends"
+            )
+        fields = split(line, where)
+        if not any(fields):
+            continue
+        if not names:
+            names = [name.strip() for name in fields]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise UserError(f"{path}: two columns are called {twice!r}")
+        elif len(fields) != len(names):
+            raise UserError(
+                f"{where}: {len(fields)} fields, where the header has {len(names)} "
+                f"({', '.join(names)})"
+            )
+        else:
+            yield number, dict(zip(names, fields, strict=True))
+
+
+def _tabs(line: str, _: str) -> list[str]:
+    """Return the fields of a line of a TSV file; quotation marks are characters like others."""
+    return line.split("\t")
+
+
+def _commas(line: str, where: str) -> list[str]:
+    """Return the fields of a line of a CSV file.
+
+    Raises:
+        UserError: A quotation mark opens a field that does not end in this line, or has something
+            else than a comma behind it.
+    """
     try:
-        for fields in reader:
-            if not any(fields):
-                continue
-            if not names:
-                names = [name.strip() for name in fields]
-                if len(set(names)) < len(names):
-                    twice = next(name for name in names if names.count(name) > 1)
-                    raise UserError(f"{path}: two columns are called {twice!r}")
-            elif len(fields) != len(names):
-                raise UserError(
-                    f"{path}, line {reader.line_num}: {len(fields)} fields, where the header has "
-                    f"{len(names)} ({', '.join(names)})"
-                )
-            else:
-                yield reader.line_num, dict(zip(names, fields, strict=True))
+        return next(csv.reader((line,), strict=True), [])
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}") from error
+        # Python's words for a field that goes on in the next line, and those for other mistakes
+        what = (
+            "a quotation mark opens a field that does not end in this line"
+            if "unexpected end" in str(error)
+            else f"a quotation mark in the wrong place ({error})"
+        )
+        raise UserError(
+            f"{where}: {what}. A field must not span lines, since a lone quotation mark would "
+            "swallow rows. Write a quotation mark in a text twice, in a field with quotation marks "
+            'around it ("say ""yes"""), or write the table as TSV, where quotation marks are '
+            "characters like others"
+        ) from error
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Row]]:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asrprune.corpus.ways_in.time_columns import Times, read_times
 from asrprune.errors import UserError, nearest
 
 # Column -> the names that it may have, ours first: others are those of NeMo's manifests, of
-# Hugging Face's audio folders and of tables that crowds have read.
+# Hugging Face's audio folders and of tables that crowds have read. Columns of time have a module of
+# their own, time_columns.
 COLUMNS = {
     "path": ("path", "audio", "audio_filepath", "file_name"),
     "text": ("text", "sentence", "transcription", "transcript"),
     "id": ("id",),
     "speaker": ("speaker", "speaker_id", "client_id"),
     "language": ("language", "lang", "locale"),
-    "start": ("start", "offset"),
-    "duration": ("duration",),
     "channel": ("channel",),
 }
 NEEDED = ("path", "text")
@@ -35,7 +35,8 @@ class Utterance:
     text: str
     speaker: str = ""
     language: str = ""
-    start: float = 0.0  # seconds
+    times: Times = Times()  # as the row says them
+    start: float = 0.0  # seconds; after times.resolve()
     duration: float | None = None  # seconds; None: to the end of the file
     channel: int | None = None  # None: the first
     named: bool = True  # the corpus gave the id; else it was made of the path
@@ -47,10 +48,12 @@ def find_columns(names: list[str], where: str) -> dict[str, str]:
 
     :raises UserError: there is none of the path, or of the text.
     """
+    small = {name.strip().lower(): name for name in reversed(names)}
+    small |= {name: name for name in names}  # what is written as it should be comes first
     found = {
-        column: next(name for name in known if name in names)
+        column: next(small[name] for name in known if name in small)
         for column, known in COLUMNS.items()
-        if not set(known).isdisjoint(names)
+        if not set(known).isdisjoint(small)
     }
     for column in NEEDED:
         if column not in found:
@@ -63,12 +66,17 @@ def find_columns(names: list[str], where: str) -> dict[str, str]:
 
 
 def utterance_of(
-    row: Mapping[str, Any], columns: Mapping[str, str], base: Path, where: str
+    row: Mapping[str, Any],
+    columns: Mapping[str, str],
+    base: Path,
+    where: str,
+    times: Times | None = None,
 ) -> Utterance:
-    """The :class:`Utterance` of a row.
+    """The :class:`Utterance` of a row, whose times are not resolved yet.
 
     :param columns: as :func:`find_columns` has them.
     :param base: what relative paths are relative to.
+    :param times: where it is in its file; None: the row says it.
     :raises UserError: a value is missing or none of its column.
     """
     values = {column: row.get(name) for column, name in columns.items()}
@@ -78,17 +86,11 @@ def utterance_of(
     path = _word(values["path"])
     if not path:
         raise UserError(f"{where}: there is no path in the column {columns['path']!r}")
-    start = _number(values.get("start"), "start", where) or 0.0
-    duration = _number(values.get("duration"), "duration", where)
-    if start < 0:
-        raise UserError(f"{where}: {start:g} s is no start of an utterance")
-    if duration is not None and duration <= 0:
-        raise UserError(f"{where}: {duration:g} s is no duration of an utterance")
     channel = _number(values.get("channel"), "channel", where)
     if channel is not None and (channel < 0 or channel != int(channel)):
         raise UserError(f"{where}: {channel:g} is no channel; the first is 0")
     given = _word(values.get("id"))
-    ident = given or _name(path, start)
+    ident = given or _name(path)
     if len(ident.split()) != 1:
         raise UserError(f"{where}: the id {ident!r} holds a space; ids are single words")
     return Utterance(
@@ -98,8 +100,7 @@ def utterance_of(
         text=clean(text),
         speaker=_word(values.get("speaker")),
         language=_word(values.get("language")),
-        start=start,
-        duration=duration,
+        times=read_times(row, where) if times is None else times,
         channel=None if channel is None else int(channel),
         named=bool(given),
     )
@@ -136,8 +137,7 @@ def _number(value: Any, column: str, where: str) -> float | None:
     return number
 
 
-def _name(path: str, start: float) -> str:
-    """An id for an utterance without: the path without its suffix; and where it starts."""
+def _name(path: str) -> str:
+    """An id for an utterance without: the path without its suffix. Its start comes behind it."""
     name = "-".join(part for part in Path(path).with_suffix("").parts if part not in ("/", "."))
-    name = "_".join(name.split())
-    return f"{name}-{round(1000 * start):08d}" if start else name
+    return "_".join(name.split())

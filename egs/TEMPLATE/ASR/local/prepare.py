@@ -17,9 +17,9 @@ def utterances(folder: Path, split: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each utterance of a split.
 
     Such as {"path": "wav/anna/1.wav", "text": "good morning", "speaker": "anna"}. Needed are path,
-    from the folder on, and text. Optional are id, speaker, language, start and duration in seconds
-    where a file holds many utterances, and channel, from 0. A row with a reason in left_out,
-    such as "noise", is counted and listed, and not used.
+    from the folder on, and text. Optional are id, speaker, language, start and end (or duration)
+    in seconds where a file holds many utterances, and channel, from 0. A row with a reason in
+    left_out, such as "noise", is counted and listed, and not used.
     """
     yield from read_rows(folder / f"{split}.tsv")
 

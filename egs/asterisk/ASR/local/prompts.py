@@ -20,6 +20,7 @@ import soundfile
 from texts import REASONS as TEXT_REASONS
 from texts import normalise, unreadable
 
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.tables import numbered_rows
 from asrprune.errors import UserError, nearest
 
@@ -113,7 +114,9 @@ def _of_row(where: str, folder: Path, row: dict[str, Any]) -> Prompt:
         raise UserError(f"{where}: the split {row['split']!r} is none of {', '.join(SETS)}")
     audio = folder / row["audio"]
     if not audio.is_file():
-        raise UserError(f"{where}: {audio} does not exist; get the recordings again")
+        raise UserError(
+            f"{where}: {explain_missing(audio)} does not exist; get the recordings again"
+        )
     return Prompt(row["id"], audio, row["lang"], row["speaker"].strip(), sentence, row["split"])
 
 

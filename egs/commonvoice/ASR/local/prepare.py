@@ -22,11 +22,12 @@ from pathlib import Path
 import soundfile
 from check_corpus import WAYS_OUT
 from normalise import PROBLEMS, normalise, problem
-from tables import Utterance, read_table
+from tables import Utterance, check_table, read_table
 
 from asrprune.arguments import Parser, share
 from asrprune.corpus.header import NO_LENGTH, Header, NoLength, read_header
 from asrprune.corpus.manifests import to_line, write_lines
+from asrprune.corpus.names import explain_missing
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError, told
@@ -104,7 +105,7 @@ def prepare(args: argparse.Namespace, name: str) -> None:
     """
     table = args.release / args.language / f"{name}.tsv"
     split = f"{name}-{args.language}"
-    count = sum(1 for _ in read_table(table))
+    count = check_table(table)
     paths = {
         kind: args.manifest_dir / f"{CORPUS}_{kind}_{split}.jsonl.gz"
         for kind in ("recordings", "supervisions")
@@ -156,7 +157,7 @@ def prepare_part(
             continue
         path = clips / utterance.clip
         if not path.is_file():
-            result.rejections.append(reject(utterance, "missing-clip", str(path)))
+            result.rejections.append(reject(utterance, "missing-clip", explain_missing(path)))
             continue
         try:
             audio = read_header(path)
@@ -170,7 +171,8 @@ def prepare_part(
         if not audio.frames:
             result.rejections.append(reject(utterance, "undecodable", f"{path}, no samples"))
             continue
-        name = f"{language}-{path.stem}"  # ids of one number may be of clips in two languages
+        # ids of one number may be of clips in two languages
+        name = f"{language}-{utterance.name}"
         duration = audio.frames / audio.rate
         result.seconds += duration
         result.recordings.append(to_line(recording(name, path, audio)))

@@ -5,7 +5,7 @@ Releases differ in their columns. Only three are needed here: ``client_id``, ``p
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from asrprune.errors import UserError
 
@@ -26,22 +26,34 @@ class Utterance:
     gender: str = ""
     details: dict[str, str] = field(default_factory=dict)  # of KEPT, what is not empty
 
+    @property
+    def name(self) -> str:
+        """The clip's name without its suffix: the id within the language."""
+        path = PurePath(self.clip)
+        return "-".join((*path.parent.parts, path.stem))
+
 
 def check_table(path: Path) -> int:
     """See that all lines of a table are as they should be; returns how many there are.
 
-    :raises UserError: as of `read_table`, with the number of such lines; or a clip is in two lines.
+    :raises UserError: as of `read_table`, with the number of such lines; or a clip is in two lines,
+        or two clips would get one id.
     """
     bad: list[str] = []
-    lines: dict[str, int] = {}
+    known: dict[str, tuple[int, str]] = {}  # name -> its first line, and the clip there
     count = 0
     for utterance in read_table(path, bad):
         count += 1
-        first = lines.setdefault(utterance.clip, utterance.line)
-        if first != utterance.line:
+        first, clip = known.setdefault(utterance.name, (utterance.line, utterance.clip))
+        if first == utterance.line:
+            continue
+        where = f"{path}, line {utterance.line}: {utterance.clip}"
+        if clip == utterance.clip:
+            bad.append(f"{where} is the clip of line {first} too: delete one of them")
+        else:
             bad.append(
-                f"{path}, line {utterance.line}: {utterance.clip} is the clip of line {first} too: "
-                "delete one of them"
+                f"{where} and {clip} of line {first} are two clips, whose id would be one: rename "
+                "one of them, here and in clips/"
             )
     if bad:
         more = f" ({len(bad)} lines of the table are not in order)" if len(bad) > 1 else ""
