@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance_of
+from asrprune.encodings import text_lines
 from asrprune.errors import UserError
 
 KINDS = (".tsv", ".csv", ".jsonl", ".json")
@@ -56,24 +57,11 @@ def _is_json(path: Path) -> bool:
     return path.suffix in (".jsonl", ".json")
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path}, line {number} is not UTF-8 ({line[error.start : error.end]!r}); "
-                    f"convert it first, such as by: iconv -f latin1 -t utf-8 {path}"
-                ) from error
-            yield text
-
-
 def _separated(path: Path) -> Iterator[tuple[int, Row]]:
     if path.suffix == ".tsv":  # quotes are as good as any other character
-        reader = csv.reader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+        reader = csv.reader(text_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(_lines(path), strict=True)
+        reader = csv.reader(text_lines(path), strict=True)
     names: list[str] = []
     try:
         for fields in reader:
@@ -96,7 +84,7 @@ def _separated(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(text_lines(path), 1):
         if not line.strip():
             continue
         try:
