@@ -403,7 +403,7 @@ def spoil_no_speaker(folder: Path) -> str:
 
 def spoil_encoding(folder: Path) -> str:
     (folder / "train.tsv").write_bytes((folder / "train.tsv").read_bytes() + b"\xff\n")
-    return "is damaged: b'\\xff' is no UTF-8, though the rest of the file is. Mend the line"
+    return "is not UTF-8. The file seems to be in the encoding CP1252"
 
 
 def spoil_no_clips(folder: Path) -> str:
