@@ -7,7 +7,8 @@ import sys
 import warnings
 
 from asrprune.arguments import Parser
-from asrprune.errors import UserError, nearest, told
+from asrprune.errors import UserError, nearest
+from asrprune.scripts import log_level, run_script
 
 # verb -> (module, one line of help); a module is imported only when its verb is called
 VERBS = {
@@ -37,21 +38,17 @@ def main(argv: list[str] | None = None) -> int:
     """Run a verb; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
-        lines = "\n".join(f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items())
-        sys.stdout.write(
-            f"usage: asrprune VERB [options]\n\n{lines}\n\n"
-            "asrprune VERB --help lists the options of a verb\n"
-        )
-        return 0
+        return run_script("asrprune", _help)
     verb, *rest = argv
     if verb not in VERBS:
         sys.stderr.write(
             f"asrprune: unknown verb {verb!r}{nearest(verb, VERBS)}; there are: {' '.join(VERBS)}\n"
         )
         return 2
-    level = os.environ.get("ASRPRUNE_LOG", "INFO").upper()
-    if not isinstance(logging.getLevelName(level), int):
-        sys.stderr.write(f"asrprune: ASRPRUNE_LOG={level} is no log level, such as WARNING\n")
+    try:
+        level = log_level()
+    except UserError as error:
+        sys.stderr.write(f"asrprune: {error}\n")
         return 2
     logging.basicConfig(
         level=level,
@@ -64,22 +61,24 @@ def main(argv: list[str] | None = None) -> int:
     # a cut longer than data.max_duration makes a batch of its own; lhotse warns of each
     warnings.filterwarnings("ignore", "The first cut drawn in batch collection violates")
     warnings.filterwarnings("ignore", "We have exceeded the max_duration constraint")
+    return run_script(f"asrprune {verb}", lambda: _run(verb, rest))
+
+
+def _help() -> None:
+    """List the verbs."""
+    lines = "\n".join(f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items())
+    sys.stdout.write(
+        f"usage: asrprune VERB [options]\n\n{lines}\n\n"
+        "asrprune VERB --help lists the options of a verb\n"
+    )
+
+
+def _run(verb: str, words: list[str]) -> int | None:
+    """Read the options of a verb and do its work."""
     module = importlib.import_module(VERBS[verb][0])
     parser = Parser(prog=f"asrprune {verb}", description=module.__doc__)
     module.add_arguments(parser)
-    try:
-        return module.main(parser.parse_args(rest)) or 0
-    except (UserError, OSError) as error:
-        if not (message := told(error)):
-            raise
-        if isinstance(error, OSError):  # which may be a mistake of ours
-            logging.getLogger(__name__).debug("where it came from", exc_info=True)
-            message += " (ASRPRUNE_LOG=DEBUG shows where)"
-        sys.stderr.write(f"asrprune {verb}: error: {message}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(f"asrprune {verb}: interrupted; the same command goes on from here\n")
-        return 130
+    return module.main(parser.parse_args(words))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from asrprune.corpus.options import DataOptions
 from asrprune.data_pruning.options import DataPruningOptions, preset
 from asrprune.decoding.options import DecodingOptions
+from asrprune.encodings import text_lines
 from asrprune.errors import UserError, nearest
 from asrprune.options import IDENTITY, check, flatten, option
 from asrprune.training.options import TrainingOptions
@@ -76,7 +77,9 @@ def read_yaml(path: str | Path, what: str) -> DictConfig:
     if not path.is_file():
         raise UserError(f"{what} {path} does not exist")
     try:
-        content = OmegaConf.load(StringIO(_PAIR_LINE.sub(r'\1"\2"\3', path.read_text("utf-8"))))
+        content = OmegaConf.load(StringIO(_PAIR_LINE.sub(r'\1"\2"\3', "".join(text_lines(path)))))
+    except UserError:  # of another encoding
+        raise
     except Exception as error:  # the YAML library's errors have no common base that it exports
         raise UserError(f"{what} {path} is not valid YAML: {error}") from error
     if not OmegaConf.is_dict(content):
@@ -152,6 +155,8 @@ def _parse(word: str) -> Any:
         raise UserError(f"{word!r} is not of the form key=value, such as training.epochs=3")
     try:
         return OmegaConf.from_dotlist([_PAIR_WORD.sub(r'\1"\2"', word)])
+    except UserError:  # of another encoding
+        raise
     except Exception as error:  # the YAML library's, as in `load_config`
         raise UserError(f"the value in {word!r} is not valid YAML") from error
 

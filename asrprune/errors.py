@@ -2,26 +2,90 @@
 
 import difflib
 import errno
+import os
+import sys
 from collections.abc import Iterable
 
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+# what to do about errors of the system that name no file
+ADVICE = {
+    **dict.fromkeys(NO_ROOM, "Free some space and run the same command again"),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        "Raise the limit (ulimit -n 4096), or use fewer processes (--jobs, data.num_workers)",
+    ),
+    **dict.fromkeys(
+        (errno.ENOMEM, errno.EAGAIN),
+        "Use fewer processes (--jobs, data.num_workers), or a machine with more memory",
+    ),
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO),
+        "A disk or a network file system failed. Once it works, run the same command again",
+    ),
+    errno.EROFS: "This file system can only be read. Choose another folder to write to",
+    errno.EPIPE: "The program that read this output has ended",
+}
+PACKAGES = {
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+}  # where pip's name differs
 
 
 class UserError(Exception):
     """Bad input or a bad environment. The command line prints the message without a traceback."""
 
 
-def told(error: UserError | OSError) -> str:
-    """The message for the user; empty: it is none for them, such as a pipe that was closed.
+def told(error: BaseException) -> str:
+    """Return the message of an error for the user.
 
-    Of the system's errors those of a file are, and a full disk, which often names none.
+    Args:
+        error: Any error.
+
+    Returns:
+        The message; empty for errors that only a mistake in the program can raise.
     """
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, OSError):
+        return _of_the_system(error)
+    if isinstance(error, MemoryError):
+        return f"memory ran out. {ADVICE[errno.ENOMEM]}"
+    if isinstance(error, ImportError):
+        return missing_package(error)
+    return ""
+
+
+def _of_the_system(error: OSError) -> str:
+    if error.errno is None:  # such as one that a data loader's process passed on, traceback and all
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return lines[-1].removeprefix("OSError: ")
+    reason = error.strerror or os.strerror(error.errno)
     if error.filename is not None:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        return f"{' -> '.join(names)}: {error.strerror}"
-    return f"cannot write: {error.strerror}" if error.errno in NO_ROOM else ""
+        return f"{' -> '.join(names)}: {reason}"
+    what = f"cannot write: {reason}" if error.errno in NO_ROOM else reason
+    return f"{what}. {advice}" if (advice := ADVICE.get(error.errno)) else what
+
+
+def missing_package(error: ImportError) -> str:
+    """Return what to install, for a package that is missing or cannot be loaded.
+
+    Returns:
+        The message; empty where the package is this one, or Python's own.
+    """
+    name = (error.name or "").partition(".")[0]
+    if name == "asrprune" or name in sys.stdlib_module_names:
+        return ""
+    if not name:  # lhotse's own words, which name the package
+        return str(error).strip()
+    package = PACKAGES.get(name, name.replace("_", "-"))
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python package {package} is missing. Install it: pip install {package}"
+    return (
+        f"the Python package {package} cannot be loaded ({error}). Install it anew: "
+        f"pip install --force-reinstall {package}"
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

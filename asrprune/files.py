@@ -1,18 +1,19 @@
-"""Files that are either whole or absent: written beside, flushed, renamed. And locked ones."""
+"""Files that are either whole or absent: written beside, flushed, renamed."""
 
-import fcntl
+import errno
 import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from asrprune.errors import NO_ROOM, UserError
+from asrprune.errors import ADVICE, NO_ROOM, UserError
 
 # in the names of temporary files: a shared folder holds those of other machines too
 _HOST = "".join(filter(str.isalnum, socket.gethostname())) or "host"
+_NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -23,14 +24,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     work. On any exception the temporary file is removed and ``path`` is left as it was. What killed
     processes of this machine left in the folder is removed.
 
-    :raises UserError: the disk is full.
+    :raises UserError: the disk is full, or fails.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent)
     temporary = path.with_name(f".tmp-{_HOST}-{os.getpid()}-{path.name}")
     try:
-        with explain_full_disk(path):
+        with explain_failed_write(path):
             yield temporary
             flush_to_disk(temporary)
             os.replace(temporary, path)
@@ -58,46 +59,36 @@ def _is_alive(process: int) -> bool:
 
 
 @contextmanager
-def explain_full_disk(path: str | Path) -> Iterator[None]:
-    """Turn "no space left" into a :class:`UserError` that names ``path``."""
+def explain_failed_write(path: str | Path) -> Iterator[None]:
+    """Turn errors of the system that name no file into a :class:`UserError` that names ``path``.
+
+    A full disk is one, so is a network file system that went away.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno is None or (error.filename is not None and error.errno not in NO_ROOM):
             raise
+        advice = ADVICE.get(error.errno, "Once the cause is removed, run the same command again")
         raise UserError(
-            f"cannot write {path}: {os.strerror(error.errno)}. Nothing half-written was left; "
-            "free some space and run the same command again."
+            f"cannot write {path}: {os.strerror(error.errno)}. Nothing half-written was left. "
+            f"{advice}."
         ) from error
 
 
 def flush_to_disk(path: str | Path) -> None:
-    """fsync a file or a folder, so that a rename survives a power cut."""
+    """fsync a file or a folder, so that a rename survives a power cut.
+
+    Some network file systems cannot do this, of folders above all; nothing is lost by that.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
     finally:
         os.close(descriptor)
-
-
-def open_locked(path: str | Path, in_use: str) -> BinaryIO:
-    """Open a file for reading and appending, without a buffer, and hold its lock.
-
-    The lock ends when the file is closed, or with the process.
-
-    :raises UserError: another process holds the lock; says ``in_use``.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open as long as it is locked)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if not isinstance(error, BlockingIOError):
-            raise
-        raise UserError(in_use) from error
-    return file
 
 
 def write_text(path: str | Path, text: str) -> None:

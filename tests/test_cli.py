@@ -2,6 +2,8 @@
 
 import argparse
 import errno
+import os
+import subprocess
 import sys
 
 import pytest
@@ -88,7 +90,35 @@ def test_errors_of_files_have_no_traceback(verb, tmp_path, capsys):
     [
         (PermissionError(errno.EACCES, "Permission denied", "a.tsv"), "a.tsv: Permission denied"),
         (OSError(errno.EXDEV, "Cross-device link", "a", None, "b"), "a -> b: Cross-device link"),
-        (OSError(errno.ENOSPC, "No space left on device"), "cannot write: No space left on device"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "cannot write: No space left on device. Free some space and run the same command again",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error. A disk or a network file "),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system. This file system"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files. Raise the limit (ul"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory. Use fewer proc"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe. The program that read this"),
+        (OSError(errno.ENOSYS, "Function not implemented"), "Function not implemented"),
+        (OSError("odd"), "odd"),
+        # as torch has it of a data loader's process
+        (
+            FileNotFoundError("Caught FileNotFoundError in DataLoader\n  File x\n[Errno 2] a"),
+            "[Errno 2] a",
+        ),
+        (MemoryError(), "memory ran out. Use fewer processes"),
+        (
+            ModuleNotFoundError("No module named 'h5py'", name="h5py"),
+            "the Python package h5py is missing. Install it: pip install h5py",
+        ),
+        (
+            ModuleNotFoundError("No module named 'kaldi_native_io'", name="kaldi_native_io.x"),
+            "the Python package kaldi-native-io is missing. Install it: pip install kaldi-native",
+        ),
+        (
+            ImportError("libcudart.so.12: cannot open", name="torchaudio._torchaudio"),
+            "the Python package torchaudio cannot be loaded (libcudart.so.12: cannot open).",
+        ),
     ],
 )
 def test_errors_of_the_system_are_one_message(error, message, verb, capsys, caplog):
@@ -99,16 +129,46 @@ def test_errors_of_the_system_are_one_message(error, message, verb, capsys, capl
     caplog.set_level("DEBUG")
     assert cli.main(["doctor"]) == 1
     assert caplog.records[-1].exc_info[1] is error
-    assert capsys.readouterr().err == f"asrprune doctor: error: {message} ({WHERE})\n"
+    told = capsys.readouterr().err
+    assert told.startswith(f"asrprune doctor: error: {message}") and told.endswith(f" ({WHERE})\n")
+    assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("odd")])
-def test_errors_of_no_file_are_not_hidden(error, verb):
+@pytest.mark.parametrize("words", [["doctor"], ["--help"]])
+@pytest.mark.parametrize("output", ["full", "closed"])
+def test_output_that_cannot_be_written_is_one_message(output, words):
+    if output == "full" and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    read, write = os.pipe()
+    os.close(read)
+    with open("/dev/full" if output == "full" else write, "w") as file:
+        if output == "full":
+            os.close(write)
+        done = subprocess.run(
+            [sys.executable, "-m", "asrprune.cli", *words],
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    reason = "No space left on device" if output == "full" else "Broken pipe"
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if "WARNING" not in line][1:] == []
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'asrprune.misspelt'", name="asrprune.misspelt"),
+        ImportError("cannot import name 'x' from 'asrprune.files'", name="asrprune.files"),
+    ],
+)
+def test_our_own_wrong_imports_are_bugs(error, verb):
     def fail(args):
         raise error
 
     verb(fail)
-    with pytest.raises(type(error)):
+    with pytest.raises(ImportError):
         cli.main(["doctor"])
 
 

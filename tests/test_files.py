@@ -11,8 +11,7 @@ import pytest
 from asrprune.errors import UserError
 from asrprune.files import (
     atomic_path,
-    explain_full_disk,
-    open_locked,
+    explain_failed_write,
     read_json,
     write_json,
     write_text,
@@ -69,9 +68,30 @@ def test_a_full_disk_is_explained(number, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_other_errors_of_the_system_pass():
-    with pytest.raises(PermissionError), explain_full_disk("file"):
-        raise PermissionError(errno.EACCES, "no")
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOSYS])
+def test_other_failures_name_the_file(number, tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(UserError) as caught, atomic_path(path):
+        raise OSError(number, "no")
+    assert f"cannot write {path}: {os.strerror(number)}. " in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_other_files_pass():
+    with pytest.raises(PermissionError), explain_failed_write("file"):
+        raise PermissionError(errno.EACCES, "no", "other")
+    with pytest.raises(gzip.BadGzipFile), explain_failed_write("file"):
+        raise gzip.BadGzipFile("not a gzipped file")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_flush_is_none_the_worse(number, tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    write_text(tmp_path / "file", "x")
+    assert (tmp_path / "file").read_text() == "x"
 
 
 def test_json(tmp_path):
@@ -102,19 +122,3 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
         write_text(tmp_path / "two.txt", "2")
         assert first.exists()  # this process is alive
     assert {path.name for path in tmp_path.iterdir()} == {"one.txt", "two.txt", elsewhere.name}
-
-
-def test_a_lock_is_held_until_the_file_is_closed_or_its_process_ends(tmp_path):
-    path = tmp_path / "deep" / "log"
-    with open_locked(path, "mine") as file:
-        file.write(b"kept")
-        with pytest.raises(UserError, match="^somebody has it$"):
-            open_locked(path, "somebody has it")
-    holding = (
-        "import os, sys; from asrprune.files import open_locked; "
-        "file = open_locked(sys.argv[1], ''); os.kill(os.getpid(), 9)"
-    )
-    assert subprocess.run([sys.executable, "-c", holding, str(path)]).returncode == -9
-    with open_locked(path, "mine") as file:
-        file.seek(0)
-        assert file.read() == b"kept"

@@ -13,7 +13,8 @@ PACKAGE = ROOT / "asrprune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in FILES}
 
-FOUNDATIONS = {"errors", "factory", "files", "options", "randomness", "arguments", "environment"}
+FOUNDATIONS = {"errors", "factory", "files", "locks", "options", "randomness", "arguments"}
+FOUNDATIONS |= {"environment", "encodings", "scripts"}
 # room -> what it may import of asrprune, besides itself
 MAY_IMPORT = {
     "transducer": {"errors", "factory", "randomness", "options"},
@@ -21,7 +22,7 @@ MAY_IMPORT = {
     # works alone, with torch, numpy and lhotse
     "data_pruning": {"errors", "factory", "files", "options", "randomness"},
     # works alone, with torch and numpy
-    "weight_pruning": {"errors", "factory", "files", "options", "randomness"},
+    "weight_pruning": {"errors", "factory", "files", "locks", "options", "randomness"},
     # of data pruning: what drops time inside of a cut
     "corpus": FOUNDATIONS | {"data_pruning"},
     "training": FOUNDATIONS

@@ -138,29 +138,24 @@ trap '[[ -z $current_stage ]] || say "$current_stage failed; its error is above.
 
 # --- locks ----------------------------------------------------------------------------------------
 
-# take_lock DESCRIPTOR exclusive|shared try|wait. Locks belong to the open file, so a process that
-# inherits it (a training whose run.sh was killed) holds them until it ends.
-take_lock() {
-  if command -v flock >/dev/null; then
-    local -a words=("--$2")
-    [[ $3 == wait ]] || words+=(--nonblock)
-    supervise flock "${words[@]}" "$1"
-  else # a Mac
-    supervise python3 -c 'import fcntl, sys
-mode = fcntl.LOCK_EX if sys.argv[2] == "exclusive" else fcntl.LOCK_SH
-try:
-    fcntl.flock(int(sys.argv[1]), mode | (fcntl.LOCK_NB if sys.argv[3] == "try" else 0))
-except BlockingIOError:
-    sys.exit(1)' "$@"
-  fi
-}
-
-lock() { # lock DESCRIPTOR exclusive|shared FOLDER: the descriptor is open on the folder's lock file
-  take_lock "$1" "$2" try || {
+# lock DESCRIPTOR exclusive|shared FOLDER: the descriptor is open on the folder's lock file. Locks belong
+# to the open file, so a process that inherits it (a training whose run.sh was killed) holds them until
+# it ends. A file system without locks is warned of once, and the run goes on.
+lock_warning=warn
+lock() {
+  local status=0
+  supervise python3 -m asrprune.locks "$@" try "$lock_warning" || status=$?
+  if [[ $status -eq 75 ]]; then
     say "another run is at work in $3, or something that it left running; waiting for it to end" \
       "(Ctrl-C to leave). Another folder for this run: --data-dir, or --tag"
-    take_lock "$1" "$2" wait
-  }
+    status=0
+    supervise python3 -m asrprune.locks "$@" wait "$lock_warning" || status=$?
+  fi
+  case $status in
+    0) ;;
+    69) lock_warning=quiet ;;
+    *) fail "the lock of $3 could not be asked for; the error is above" ;;
+  esac
 }
 
 # --- sentinels ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from asrprune.files import explain_full_disk, flush_to_disk, write_text
+from asrprune.files import explain_failed_write, flush_to_disk, write_text
 
 UTTERANCES_PER_CHAPTER = 8
 NUM_SPEAKERS = {"train": 251, "dev": 40, "test": 40}  # as in the real corpus
@@ -79,7 +79,7 @@ def write_chapter(
     folder = corpus / chapter.folder
     temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
     name = f"{chapter.speaker_id}-{chapter.id}"
-    with explain_full_disk(folder):
+    with explain_failed_write(folder):
         temporary.mkdir(parents=True)
     try:
         lines = []
@@ -101,7 +101,7 @@ def write_chapter(
 
 
 def _write(temporary: Path, folder: Path, name: str, content: bytes) -> None:
-    with explain_full_disk(folder / name):
+    with explain_failed_write(folder / name):
         (temporary / name).write_bytes(content)
         flush_to_disk(temporary / name)
 

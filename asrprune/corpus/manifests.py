@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from asrprune.encodings import not_utf8
 from asrprune.errors import UserError
 from asrprune.files import atomic_path
 
@@ -43,8 +44,12 @@ def parse_line(line: bytes, path: str | Path, number: int) -> dict[str, Any]:
     :raises UserError: it is none; the message names the file and the line.
     """
     try:
+        if b"\0" in line:  # json.loads would take two bytes a character
+            raise not_utf8(Path(path), number, line)
         entry = json.loads(line)
         entry["id"]
+    except UnicodeDecodeError as error:
+        raise not_utf8(Path(path), number, line) from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}, line {number}: no manifest entry ({error!r})") from error
     return entry

@@ -18,6 +18,7 @@ from asrprune.arguments import share
 from asrprune.corpus.manifests import parse_line, read_lines
 from asrprune.corpus.spelling import balanced, check_spelling
 from asrprune.data_pruning.index import utterance_id
+from asrprune.encodings import text_lines
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, write_text
 
@@ -287,8 +288,8 @@ def _write_symbols(out_dir: Path, symbols: list[str]) -> None:
 
 def _read_symbols(path: Path) -> list[str]:
     symbols = []
-    # not splitlines(): some characters that it splits at could be symbols
-    for index, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n")):
+    for index, ended in enumerate(text_lines(path)):
+        line = ended.rstrip("\n")
         symbol, _, number = line.rpartition(" ")
         if not symbol or number != str(index):
             raise UserError(f"{path}, line {index + 1}: expected 'symbol {index}', found {line!r}")

@@ -42,7 +42,7 @@ from asrprune.corpus.statistics import CutStatistics, duration_bins, table
 from asrprune.data_pruning.index import utterance_id
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError
-from asrprune.files import explain_full_disk, write_json, write_text
+from asrprune.files import explain_failed_write, write_json, write_text
 from asrprune.randomness import key_to_seed
 
 PART = 500  # cuts whose features one worker reads at a time
@@ -155,7 +155,7 @@ def main(args: argparse.Namespace) -> None:
             "the split (stage 1)"
         )
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    with explain_full_disk(args.out_dir), contextlib.ExitStack() as files:
+    with explain_failed_write(args.out_dir), contextlib.ExitStack() as files:
 
         def empty_set(name: str) -> CheckedSet:
             file = files.enter_context(tempfile.TemporaryFile(dir=args.out_dir))

@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from asrprune.files import explain_full_disk, write_text
+from asrprune.files import explain_failed_write, write_text
 from asrprune.training.distributed import Ranks
 
 EPOCH_START = "pruning"  # the kind of lines that an epoch's start writes, before its first step
@@ -27,7 +27,7 @@ class Metrics:
         self.path = folder / "log" / "metrics.jsonl"
         self._take_back(step)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        with explain_full_disk(folder / "tensorboard"):
+        with explain_failed_write(folder / "tensorboard"):
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, kind: str, step: int, **numbers: float) -> None:
@@ -35,10 +35,10 @@ class Metrics:
 
         :raises UserError: the disk is full.
         """
-        with explain_full_disk(self.path):
+        with explain_failed_write(self.path):
             self.file.write(json.dumps({"kind": kind, "step": step, **numbers}) + "\n")
             self.file.flush()
-        with explain_full_disk(self.board.log_dir):
+        with explain_failed_write(self.board.log_dir):
             for name, value in numbers.items():
                 self.board.add_scalar(f"{kind}/{name}", value, step)
 
@@ -48,10 +48,10 @@ class Metrics:
         :raises UserError: the disk is full.
         """
         try:
-            with explain_full_disk(self.path):  # what a failed write left is tried again here
+            with explain_failed_write(self.path):  # what a failed write left is tried again here
                 self.file.close()
         finally:
-            with explain_full_disk(self.board.log_dir):
+            with explain_failed_write(self.board.log_dir):
                 self.board.close()
 
     def _take_back(self, step: int) -> None:

@@ -112,7 +112,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
 
     from asrprune.data_pruning.record import write_index
     from asrprune.environment import git_state, machine, versions
-    from asrprune.files import open_locked
+    from asrprune.locks import open_locked
     from asrprune.training.distributed import start_ranks
     from asrprune.training.metrics import log_to_file
     from asrprune.training.resume import resume

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from asrprune.errors import UserError
-from asrprune.files import explain_full_disk, flush_to_disk, open_locked
+from asrprune.files import explain_failed_write, flush_to_disk
+from asrprune.locks import open_locked
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class EvaluationLog:
     def _append(self, line: bytes) -> None:
         """Write a line to the disk, or none of it."""
         end = os.fstat(self._file.fileno()).st_size
-        with explain_full_disk(self._path):
+        with explain_failed_write(self._path):
             try:
                 written = 0
                 while written < len(line):

@@ -273,7 +273,10 @@ MISTAKES = {
         "line 5: the id 'a' is that of .*line 2 too",
     ),
     "space": (HEAD + "a b\twav/a.wav\tx\ty\tz\n", "line 2: the id 'a b' holds a space"),
-    "latin": (HEAD.encode() + b"a\twav/a.wav\tcaf\xe9\t\t\n", r"line 2 is not UTF-8 .*iconv"),
+    "latin": (
+        HEAD.encode() + b"a\twav/a.wav\tcaf\xe9\t\t\n",
+        r"line 2 is not UTF-8\. .*iconv -f CP1252 ",
+    ),
     "column": ("path\ttext\tpath\n", "two columns are called 'path'"),
     "start": ("path\ttext\tstart\nwav/a.wav\tx\tzero\n", "line 2: 'zero' in the column 'start' is"),
     "minus": ("path\ttext\tstart\nwav/a.wav\tx\t-1\n", "line 2: -1 s is no start"),

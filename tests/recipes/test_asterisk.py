@@ -371,7 +371,7 @@ def download(texts, monkeypatch, capsys, caplog):
         (spoil_line(7, id="es-0"), "line 7: the id 'es-0' is that of"),
         (spoil_end(b"{"), "line 87: no JSON"),
         (spoil_end(b"[]"), "line 87: no JSON object"),
-        (spoil_end(b"\xff"), "line 87 is not UTF-8"),
+        (spoil_end(b"\xff"), "line 87 is damaged: b'\\xff' is no UTF-8"),
     ],
 )
 def test_a_bad_manifest_is_one_message(spoil, message, download, tmp_path):
@@ -428,9 +428,11 @@ def test_packages_that_are_not_whole(download, tmp_path):
     whole = script.read_bytes()
     script.write_bytes(gzip.compress(b"a: b\nno sentence\n"))
     assert "line 2: no 'name: sentence'" in download(root, "es")
-    for damaged in (whole[:-20], b"text", gzip.compress(b"a: \xff")):
+    for damaged in (whole[:-20], b"text"):
         script.write_bytes(damaged)
         assert "core-sounds-es.txt.gz is damaged" in download(root, "es")
+    script.write_bytes(gzip.compress("a: año".encode("latin1")))
+    assert "seems to be in the encoding CP1252" in download(root, "es")
     script.unlink()
     script.with_suffix("").write_bytes(gzip.decompress(whole))  # unpacked by somebody
     download(root, "es", code=0)

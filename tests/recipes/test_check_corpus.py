@@ -32,7 +32,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def check(corpus: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-S", SCRIPT, *words, corpus, *SPLITS], capture_output=True, text=True
+        [sys.executable, SCRIPT, *words, corpus, *SPLITS], capture_output=True, text=True
     )
 
 
@@ -112,8 +112,8 @@ def spoil_empty_table(chapter: Path) -> str:
 
 
 def spoil_encoding(chapter: Path) -> str:
-    (chapter / "1-10.trans.txt").write_bytes(b"1-10-0000 \xff\xfe\n")
-    return "1-10.trans.txt is no UTF-8 text"
+    (chapter / "1-10.trans.txt").write_bytes("1-10-0000 CAFÉ\n".encode("cp1252"))
+    return "1-10.trans.txt, line 1 is not UTF-8. The file seems to be in the encoding CP1252"
 
 
 SPOILERS = [value for name, value in sorted(globals().items()) if name.startswith("spoil_")]
@@ -131,7 +131,7 @@ def test_a_defect_is_one_error_that_names_the_file(corpus, spoil):
 def test_further_defects_are_counted_and_listed(corpus):
     for chapter in corpus.glob("*/*/10"):
         next(chapter.glob("*-0002.flac")).unlink()
-    assert "There are 3 more problems: python3 local/check_corpus.py --all" in check(corpus).stderr
+    assert "there are 3 more problems: python3 local/check_corpus.py --all" in check(corpus).stderr
     assert len(check(corpus, "--all").stdout.splitlines()) == 4
 
 

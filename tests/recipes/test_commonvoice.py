@@ -419,7 +419,7 @@ def spoil_no_speaker(folder: Path) -> str:
 
 def spoil_encoding(folder: Path) -> str:
     (folder / "train.tsv").write_bytes((folder / "train.tsv").read_bytes() + b"\xff\n")
-    return "en/train.tsv is no UTF-8 text"
+    return "is not UTF-8. The file seems to be in the encoding CP1252"
 
 
 def spoil_no_clips(folder: Path) -> str:

@@ -1,8 +1,8 @@
 """Laws of ``tools/stages.sh``, on a recipe of four stages."""
 
+import errno
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -216,12 +216,10 @@ def test_a_changed_option_and_a_kill_leave_nothing_that_looks_done(recipe):
     assert commands(recipe) == ["make_file data/a.feats"]  # with the options of before
 
 
-@pytest.mark.parametrize("has_flock", [True, False])
-def test_two_runs_wait_for_each_other(recipe, has_flock, tmp_path):
-    environment = {} if has_flock else {"PATH": path_without("flock", tmp_path / "bin")}
-    first = recipe.start(FAKE_HANG="data/b", **environment)
+def test_two_runs_wait_for_each_other(recipe):
+    first = recipe.start(FAKE_HANG="data/b")
     hanging = recipe.wait_for_hang()
-    second = recipe.start(**environment)
+    second = recipe.start()
     wait_until_it_waits(second, "another run is at work in data")
     os.kill(hanging, signal.SIGKILL)
     _, errors = first.communicate(timeout=30)
@@ -231,15 +229,36 @@ def test_two_runs_wait_for_each_other(recipe, has_flock, tmp_path):
     assert commands(recipe) == ALL[:3] + ALL[2:]
 
 
-def path_without(name, folder):
-    """A PATH that has every program of this one's but ``name``, as on a Mac."""
+def flock_that_fails(folder, *numbers):
+    """An environment whose Python gets these errors, in turn, for each lock that it asks for."""
     folder.mkdir()
-    for place in reversed(os.environ["PATH"].split(os.pathsep)):
-        for program in Path(place).iterdir() if Path(place).is_dir() else ():
-            (folder / program.name).unlink(missing_ok=True)
-            (folder / program.name).symlink_to(program)
-    (folder / name).unlink()
-    return str(folder)
+    (folder / "sitecustomize.py").write_text(
+        "import fcntl\n"
+        f"numbers = {list(numbers)}\n"
+        "def flock(*_):\n"
+        "    number = numbers.pop(0) if len(numbers) > 1 else numbers[0]\n"
+        "    raise OSError(number, 'no')\n"
+        "fcntl.flock = flock\n"
+    )
+    return {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES])
+def test_where_there_are_no_locks_a_run_warns_once_and_goes_on(recipe, number, tmp_path):
+    result = recipe.run(**flock_that_fails(tmp_path / "site", number))
+    assert commands(recipe) == ALL
+    assert "another run" not in result.stderr
+    assert result.stderr.count("cannot be locked") == 1
+    warning = f"warning: files in data cannot be locked ({os.strerror(number)})"
+    assert warning in result.stderr and "no second run works in the same folder" in result.stderr
+
+
+def test_a_lock_that_cannot_be_asked_for_stops_the_run(recipe, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import sys; sys.modules['fcntl'] = None")
+    result = recipe.run(code=2, PYTHONPATH=str(tmp_path / "site"))
+    assert "another run" not in result.stderr
+    assert "the lock of data could not be asked for" in result.stderr
 
 
 def wait_until_it_waits(process, message):

@@ -13,6 +13,7 @@ from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.paths import command_refused, find_base
 from asrprune.corpus.ways_in.time_columns import END, START, TimeColumn, Times
 from asrprune.corpus.ways_in.utterance import EMPTY, Utterance, utterance_of
+from asrprune.encodings import text_lines
 from asrprune.errors import UserError
 
 CUT = "write a file segments (utterance, recording, start, end)"
@@ -76,11 +77,8 @@ def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
             raise UserError(f"{path} does not exist; a data directory of Kaldi's has wav.scp, text")
         return {}
     lines: Lines = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        try:
-            words = line.decode("utf-8-sig" if number == 1 else "utf-8").strip().split(maxsplit=1)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {number} is not UTF-8; convert it first") from error
+    for number, line in enumerate(text_lines(path), 1):
+        words = line.strip().split(maxsplit=1)
         if not words:
             continue
         if words[0] in lines:

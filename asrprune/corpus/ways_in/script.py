@@ -3,7 +3,7 @@
 ``local/prepare.py`` of a recipe is that function and :func:`run`.
 """
 
-import logging
+import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -14,7 +14,8 @@ from asrprune.arguments import Parser
 from asrprune.corpus.ways_in.split import write_utterances
 from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance_of
 from asrprune.corpus.ways_in.verb import add_common_arguments, options_of, paths_of
-from asrprune.errors import UserError, told
+from asrprune.errors import UserError
+from asrprune.scripts import run_script
 
 CUT = "give it start and end (or duration), a row for each utterance"
 
@@ -33,21 +34,17 @@ def run(utterances: Utterances) -> None:
     name = Path(sys.argv[0]).name
     parser = Parser(description=sys.modules["__main__"].__doc__)
     add_common_arguments(parser)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    args = parser.parse_args()
-    try:
-        options = options_of(args)
-        for split, folder in paths_of(args.splits).items():
-            if not folder.is_dir():
-                raise UserError(f"{folder} does not exist; it should hold the corpus, or be a link")
-            rows = utterances(folder, split)
-            base = folder if options.audio_dir is None else options.audio_dir
-            write_utterances(options, split, numbered(rows, base, f"{name}: {split}"), CUT)
-    except (UserError, OSError) as error:
-        if not (message := told(error)):
-            raise
-        sys.stderr.write(f"{name}: error: {message}\n")
-        sys.exit(1)
+    sys.exit(run_script(name, lambda: _write(utterances, parser.parse_args(), name)))
+
+
+def _write(utterances: Utterances, args: argparse.Namespace, name: str) -> None:
+    options = options_of(args)
+    for split, folder in paths_of(args.splits).items():
+        if not folder.is_dir():
+            raise UserError(f"{folder} does not exist; it should hold the corpus, or be a link")
+        rows = utterances(folder, split)
+        base = folder if options.audio_dir is None else options.audio_dir
+        write_utterances(options, split, numbered(rows, base, f"{name}: {split}"), CUT)
 
 
 def numbered(rows: Iterable[Row], base: Path, where: str) -> Iterator[Utterance]:

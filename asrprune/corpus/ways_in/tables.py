@@ -8,6 +8,7 @@ from typing import Any
 
 from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.utterance import Utterance, find_columns, utterance_of
+from asrprune.encodings import text_lines
 from asrprune.errors import UserError
 
 KINDS = (".tsv", ".csv", ".jsonl", ".json")
@@ -57,24 +58,11 @@ def _is_json(path: Path) -> bool:
     return path.suffix in (".jsonl", ".json")
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path}, line {number} is not UTF-8 ({line[error.start : error.end]!r}); "
-                    f"convert it first, such as by: iconv -f latin1 -t utf-8 {path}"
-                ) from error
-            yield text
-
-
 def _separated(path: Path) -> Iterator[tuple[int, Row]]:
     """Yield (line, row). Every line is read by itself: a quotation mark opens no second line."""
     split = _tabs if path.suffix == ".tsv" else _commas
     names: list[str] = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(text_lines(path), 1):
         line = line.rstrip("\r\n")
         where = f"{path}, line {number}"
         if "\r" in line:
@@ -129,7 +117,7 @@ def _commas(line: str, where: str) -> list[str]:
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(text_lines(path), 1):
         if not line.strip():
             continue
         try:

@@ -28,7 +28,8 @@ from prompts import (
 
 from asrprune.arguments import Parser
 from asrprune.errors import UserError
-from asrprune.files import open_locked
+from asrprune.locks import open_locked
+from asrprune.scripts import run_script
 
 TOOLS = ("apt-get", "dpkg-deb")
 
@@ -40,13 +41,7 @@ def main() -> int:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="of the packages, or of a manifest")
     parser.add_argument("languages", nargs="+", help="such as en fr")
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        get_packages(parser.parse_args())
-    except UserError as error:
-        sys.stderr.write(f"get_packages: error: {error}\n")
-        return 1
-    return 0
+    return run_script("get_packages", lambda: get_packages(parser.parse_args()))
 
 
 def get_packages(args: argparse.Namespace) -> None:

@@ -7,9 +7,7 @@ script of each language in ``usr/share/doc``, a line a prompt, and the recording
 ``raw_text`` or ``text``.
 """
 
-import gzip
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from texts import normalise, unreadable
 
 from asrprune.corpus.names import explain_missing
 from asrprune.corpus.ways_in.tables import numbered_rows
+from asrprune.encodings import text_lines
 from asrprune.errors import UserError, nearest
 
 MANIFEST = "manifest.jsonl"
@@ -215,18 +214,13 @@ def packages(language: str) -> list[str]:
 
 def _lines(script: Path) -> Iterator[tuple[str, str]]:
     """The names and sentences of a script."""
-    opened = gzip.open if script.suffix == ".gz" else open
-    try:
-        with opened(script, "rt", encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip() or line.startswith(";"):
-                    continue
-                found = re.fullmatch(r"([^\s:]+)\s*:\s*(.*)", line.strip())
-                if not found:
-                    raise UserError(f"{script}, line {number}: no 'name: sentence'; mend it")
-                yield found[1], found[2]
-    except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{script} is damaged ({error}): unpack its package again") from error
+    for number, line in enumerate(text_lines(script), 1):
+        if not line.strip() or line.startswith(";"):
+            continue
+        found = re.fullmatch(r"([^\s:]+)\s*:\s*(.*)", line.strip())
+        if not found:
+            raise UserError(f"{script}, line {number}: no 'name: sentence'; mend it")
+        yield found[1], found[2]
 
 
 def _unlikely(prompt: Prompt) -> str:

@@ -15,6 +15,7 @@ from tables import check_table
 
 from asrprune.arguments import Parser
 from asrprune.errors import UserError
+from asrprune.scripts import run_script
 
 PAGE = "https://commonvoice.mozilla.org/datasets (releases since 23.0: Mozilla Data Collective)"
 WAYS_OUT = (
@@ -29,12 +30,7 @@ def main() -> int:
     parser.add_argument("release", type=Path, help="the folder of the languages")
     parser.add_argument("language", help="its code, such as fr or sv-SE")
     parser.add_argument("tables", nargs="+", help="train, dev, test, or any other")
-    try:
-        check(parser.parse_args())
-    except UserError as error:
-        sys.stderr.write(f"check_corpus: error: {error}\n")
-        return 1
-    return 0
+    return run_script("check_corpus", lambda: check(parser.parse_args()))
 
 
 def check(args: argparse.Namespace) -> None:

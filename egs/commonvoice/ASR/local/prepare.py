@@ -30,8 +30,9 @@ from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.names import explain_missing
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.environment import usable_cores
-from asrprune.errors import UserError, told
+from asrprune.errors import UserError
 from asrprune.files import write_text
+from asrprune.scripts import run_script
 
 CORPUS = "commonvoice"  # the first word of the manifests' names
 PART = 500  # utterances that one worker deals with at a time
@@ -85,17 +86,14 @@ def main() -> int:
         help=f"share of a split, 0 to 1, that may be left out for its text; {FILTERED:g} always",
     )
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     args = parser.parse_args()
-    try:
-        for name in args.tables:
-            prepare(args, name)
-    except (UserError, OSError) as error:
-        if not (message := told(error)):
-            raise
-        sys.stderr.write(f"prepare: error: {message}\n")
-        return 1
-    return 0
+    return run_script("prepare", lambda: prepare_all(args))
+
+
+def prepare_all(args: argparse.Namespace) -> None:
+    """Write the manifests of all tables."""
+    for name in args.tables:
+        prepare(args, name)
 
 
 def prepare(args: argparse.Namespace, name: str) -> None:

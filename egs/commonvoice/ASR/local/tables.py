@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from asrprune.encodings import text_lines
 from asrprune.errors import UserError
 
 NEEDED = ("client_id", "path", "sentence")
@@ -69,28 +70,25 @@ def read_table(path: Path, bad: list[str] | None = None) -> Iterator[Utterance]:
         fields than the head, or no clip or speaker.
     """
     try:
-        # lines end where a line feed is, and nowhere else: sentences hold what splitlines() knows
-        with open(path, encoding="utf-8-sig", newline="\n") as file:
-            columns = _fields(file.readline())
-            _check_columns(path, columns)
-            for number, line in enumerate(file, 2):
-                if not line.strip():
-                    continue
-                try:
-                    utterance = _utterance(path, number, columns, _fields(line))
-                except UserError as error:
-                    if bad is None:
-                        raise
-                    bad.append(str(error))
-                    continue
-                yield utterance
+        lines = text_lines(path)
+        columns = _fields(next(lines, ""))
+        _check_columns(path, columns)
+        for number, line in enumerate(lines, 2):
+            if not line.strip():
+                continue
+            try:
+                utterance = _utterance(path, number, columns, _fields(line))
+            except UserError as error:
+                if bad is None:
+                    raise
+                bad.append(str(error))
+                continue
+            yield utterance
     except FileNotFoundError as error:
         raise UserError(
             f"{path} does not exist: unpack the language again, or choose other tables with "
             "--train-splits, --dev-splits and --test-splits"
         ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no UTF-8 text ({error.reason}): unpack it again") from error
 
 
 def _fields(line: str) -> list[str]:

@@ -31,6 +31,7 @@ from asrprune.corpus.parallel import one_torch_thread, progress_bar
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, read_json, write_json
 from asrprune.randomness import keyed_random
+from asrprune.scripts import run_script
 
 VERSION = 1  # of what is joined and how: raise it when equal options would give other files
 LEAST, MOST = 3, 8  # digits of an utterance
@@ -64,12 +65,7 @@ def main() -> int:
     parser.add_argument("--train-hours", type=float, default=1.0, help="hours to train on, about")
     parser.add_argument("--test-uses", type=int, default=10, help="how often to use each test take")
     parser.add_argument("--seed", type=int, default=0, help="of sequences and pauses")
-    try:
-        connect(parser.parse_args())
-    except UserError as error:
-        sys.stderr.write(f"connect: error: {error}\n")
-        return 1
-    return 0
+    return run_script("connect", lambda: connect(parser.parse_args()))
 
 
 def connect(args: argparse.Namespace) -> None:

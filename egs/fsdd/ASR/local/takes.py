@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 
 from asrprune.errors import UserError
+from asrprune.scripts import run_script
 
 REPOSITORY = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 WORDS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
@@ -49,16 +50,16 @@ class Take:
 
 def main() -> int:
     """Say what is there, or what is wrong."""
-    try:
-        takes = find_takes(Path(sys.argv[1]))
-    except UserError as error:
-        sys.stderr.write(f"takes: error: {error}\n")
-        return 1
+    return run_script("takes", lambda: count(Path(sys.argv[1])))
+
+
+def count(folder: Path) -> None:
+    """Say how many takes are in a folder."""
+    takes = find_takes(folder)
     speakers = len({take.speaker for take in takes})
     counts = Counter(take.split for take in takes)
     parts = ", ".join(f"{counts[name]} for {name}" for name in SPLITS)
     sys.stderr.write(f"takes: {len(takes)} of {speakers} speakers: {parts}\n")
-    return 0
 
 
 def find_takes(folder: Path) -> list[Take]:

@@ -4,7 +4,7 @@
 
 lhotse leaves recordings without a transcript, and transcripts without a recording, out in silence,
 and stops with a traceback at an empty transcript. Here every such case is an error with a name.
-Standard library only: 280 000 files take seconds.
+Nothing large is imported: 280 000 files take seconds.
 """
 
 import argparse
@@ -13,6 +13,10 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from asrprune.encodings import text_lines
+from asrprune.errors import UserError
+from asrprune.scripts import run_script
 
 THREADS = 16  # the time goes into waiting for the disk
 
@@ -24,6 +28,11 @@ def main() -> int:
     parser.add_argument("splits", nargs="+", help="such as train-clean-100")
     parser.add_argument("--all", action="store_true", help="print every problem, one a line")
     args = parser.parse_args()
+    return run_script("check_corpus", lambda: check(args))
+
+
+def check(args: argparse.Namespace) -> int:
+    """Look at all chapters; returns the exit status."""
     missing = [split for split in args.splits if not (args.corpus / split).is_dir()]
     if missing:
         sys.stderr.write(f"check_corpus: error: {describe_missing(args.corpus, missing)}\n")
@@ -42,8 +51,8 @@ def main() -> int:
         sys.stdout.write("".join(f"{problem}\n" for problem in problems))
     else:
         command = f"python3 local/check_corpus.py --all {args.corpus} {' '.join(args.splits)}"
-        more = f" There are {len(problems) - 1} more problems: {command}" if problems[1:] else ""
-        sys.stderr.write(f"check_corpus: error: {problems[0]}.{more}\n")
+        more = f" (there are {len(problems) - 1} more problems: {command})" if problems[1:] else ""
+        sys.stderr.write(f"check_corpus: error: {problems[0]}{more}\n")
     return 1
 
 
@@ -84,9 +93,9 @@ def check_chapter(folder: Path) -> list[str]:
         return [f"{table} does not exist: unpack the chapter again, or remove its folder"]
     problems, seen = [], set()
     try:
-        lines = table.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        return [f"{table} is no UTF-8 text ({error.reason}): unpack it again"]
+        lines = list(text_lines(table))
+    except UserError as error:
+        return [str(error)]
     if not lines:
         problems.append(f"{table} is empty: unpack it again, or remove the folder {folder}")
     for number, line in enumerate(lines, 1):

@@ -11,11 +11,16 @@ import sys
 from pathlib import Path
 
 from asrprune.files import atomic_path
+from asrprune.scripts import run_script
 
 
-def main() -> None:
+def main() -> int:
     """Write ``musan_supervisions_<kind>.jsonl.gz`` beside the recordings."""
-    folder = Path(sys.argv[1])
+    return run_script("supervise_noise", lambda: supervise(Path(sys.argv[1])))
+
+
+def supervise(folder: Path) -> None:
+    """Write the supervisions of a folder of manifests."""
     for kind in ("speech", "noise"):
         with gzip.open(folder / f"musan_recordings_{kind}.jsonl.gz", "rt") as file:
             lines = [supervision(json.loads(line)) for line in file]
@@ -37,4 +42,4 @@ def supervision(recording: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
