@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from lhotse import Features
-from lhotse.utils import compute_num_frames
 
-from asrprune.corpus.audio import FRAMES_OFF
+from asrprune.corpus.features import read_span
+from asrprune.corpus.spans import Span, misplaced, span_of
 from asrprune.errors import UserError
 
 # reason -> what it says; the order is that of the checks
@@ -33,7 +33,7 @@ DEFECTS = {
     "empty-text": "an empty transcript",
     "supervision-outside": "the supervision reaches beyond the recording",
     "no-features": "no features",
-    "frames": "the number of feature frames disagrees with the duration",
+    "frames": "the features do not cover the cut",
     "too-few-frames": "fewer encoder frames than words",
     "unreadable-features": "features that cannot be read",
     "not-finite": "features that are no finite numbers",
@@ -58,6 +58,7 @@ class Checked:
     speaker: str = ""
     language: str = ""
     features: dict[str, Any] | None = None
+    span: Span | None = None  # the frames of them that training reads
     archives: str = ""  # the folder of those that stage 2 makes of the split
     reason: str = ""  # empty: valid
     detail: str = ""
@@ -110,14 +111,12 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
     features = checked.features = cut.get("features")
     if not features:
         return checked.reject("no-features", "none in the manifest")
-    found = features["num_frames"]
-    expected = compute_num_frames(duration, features["frame_shift"], features["sampling_rate"])
-    if abs(found - expected) > FRAMES_OFF:
-        archive = features["storage_path"]
-        return checked.reject("frames", f"{archive}: {found} frames, not {expected}")
+    if problem := misplaced(cut):
+        return checked.reject("frames", f"{features['storage_path']}: {problem}")
+    checked.span = span_of(cut)
     words = len(checked.text.split())
     # encoders round up
-    if limits.subsampling and (frames := -(-found // limits.subsampling)) < words:
+    if limits.subsampling and (frames := -(-checked.span.count // limits.subsampling)) < words:
         return checked.reject("too-few-frames", f"{frames} encoder frames, {words} words")
     if duration < limits.min_duration:
         return checked.reject("too-short", f"{duration:.3f} s")
@@ -170,7 +169,7 @@ def check_features(part: list[Checked], advance: Callable[[int], None]) -> Featu
     result = FeatureVerdicts()
     for index, checked in enumerate(part):
         advance(1)
-        if checked.reason or checked.features is None:
+        if checked.reason or checked.features is None or checked.span is None:
             continue
         reference = Features.from_dict(checked.features)
         if not Path(reference.storage_path).exists():
@@ -185,14 +184,14 @@ def check_features(part: list[Checked], advance: Callable[[int], None]) -> Featu
                 f"not exist (paths are relative to the folder that stage 2 ran in). {mend}"
             )
         try:
-            matrix = reference.load().astype(np.float64)
+            matrix = read_span(reference, checked.span).astype(np.float64)
         except MemoryError:
             raise
         except Exception as error:  # lilcom, numpy and the file system have no common class
             detail = f"{reference.storage_path}: {error!r}"
             result.verdicts.append((index, "unreadable-features", detail))
             continue
-        if matrix.shape != (reference.num_frames, reference.num_features):
+        if matrix.shape != (checked.span.count, reference.num_features):
             detail = f"{reference.storage_path}: shape {matrix.shape}"
             result.verdicts.append((index, "unreadable-features", detail))
         elif not np.isfinite(matrix).all():

@@ -187,6 +187,18 @@ def test_each_defect_stops_the_run_and_is_left_out_when_allowed(corpus, reason):
     assert ids("train").count(name) == (reason == "duplicate-id")
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("seconds", [0.3, -0.3, 4.0])
+def test_features_are_where_their_cuts_are(corpus, split, seconds):
+    """Sets of evaluation are no exception: they would stop the decoding after the training."""
+    edit = {"start": seconds}
+    name = change(1, lambda cut: cut["features"].update(edit), split)
+    with pytest.raises(UserError, match=rf"of {split} is defective \(frames: 1\).* {name}: .*end"):
+        run("--eval", "test")
+    change(1, lambda cut: cut["features"].update(start=0.004), split)
+    assert run("--eval", "test")["rejected"] == 0
+
+
 def test_as_many_words_as_encoder_frames_are_enough(corpus):
     """Encoders round up: 133 frames are 34 of 4 frames each."""
     cuts = list(CutSet.from_file("fbank/noise_cuts_train.jsonl.gz"))
