@@ -15,6 +15,7 @@ import numpy as np
 from lhotse import Features
 
 from asrprune.corpus.features import read_span
+from asrprune.corpus.lengths import encoder_frames, least_tokens
 from asrprune.corpus.spans import Span, misplaced, span_of
 from asrprune.errors import UserError
 
@@ -31,13 +32,16 @@ DEFECTS = {
     "supervisions": "not exactly one supervision",
     "duration": "no positive duration",
     "empty-text": "an empty transcript",
-    "supervision-outside": "the supervision reaches beyond the recording",
+    "cut-outside": "the cut reaches beyond its recording",
+    "supervision-outside": "the supervision reaches beyond its cut or the recording",
     "no-features": "no features",
     "frames": "the features do not cover the cut",
-    "too-few-frames": "fewer encoder frames than words",
+    "too-few-frames": "fewer encoder frames than tokens",
     "unreadable-features": "features that cannot be read",
     "not-finite": "features that are no finite numbers",
 }
+# seconds that a cut may reach beyond its recording, and a supervision beyond its cut
+TOLERANCE = 0.025
 # defects that lie in the feature archives: computing these again mends them
 OF_FEATURES = ("frames", "unreadable-features", "not-finite")
 COMPUTE_ANEW = (
@@ -62,6 +66,7 @@ class Checked:
     archives: str = ""  # the folder of those that stage 2 makes of the split
     reason: str = ""  # empty: valid
     detail: str = ""
+    doubt: str = ""  # what is strange about a cut that is kept
 
     def reject(self, reason: str, detail: str) -> "Checked":
         """Give the verdict; the first one counts."""
@@ -78,13 +83,12 @@ class Checked:
 
 @dataclass
 class Limits:
-    """What training cuts must keep. By default there is none, as for evaluation cuts."""
+    """What lengths a cut may have."""
 
     min_duration: float = 0.0  # seconds
     max_duration: float = math.inf
-    subsampling: int = 0  # feature frames per encoder frame; 0: texts may be longer than the audio
-    whole_supervision: bool = False  # the recording must hold all of the supervision
-    tolerance: float = 0.025  # seconds that a supervision may reach beyond its recording
+    subsampling: int = 4  # feature frames per encoder frame
+    long_texts: bool = False  # whether a cut may have more tokens than encoder frames
 
 
 def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Checked:
@@ -97,32 +101,41 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
     checked.speaker = str(supervision.get("speaker") or "")
     checked.language = str(supervision.get("language") or "")
     duration = cut.get("duration")
-    if not isinstance(duration, int | float) or not 0 < duration < math.inf:
-        return checked.reject("duration", f"{duration} s")
+    for name, seconds in (("cut", duration), ("supervision", supervision.get("duration"))):
+        if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+            return checked.reject("duration", f"the {name} has {seconds} s")
     checked.duration = float(duration)
     if not checked.text:
         return checked.reject("empty-text", "no word")
-    start, end = supervision["start"], supervision["start"] + supervision["duration"]
-    outside = start < -limits.tolerance or end > duration + limits.tolerance
-    if limits.whole_supervision and outside:
-        return checked.reject(
-            "supervision-outside", f"{start:.3f} to {end:.3f} of {duration:.3f} s"
-        )
+    if beyond := _beyond(cut["start"], duration, (cut.get("recording") or {}).get("duration")):
+        return checked.reject("cut-outside", beyond)
+    if beyond := _beyond(supervision["start"], supervision["duration"], duration):
+        return checked.reject("supervision-outside", beyond)
     features = checked.features = cut.get("features")
     if not features:
         return checked.reject("no-features", "none in the manifest")
     if problem := misplaced(cut):
         return checked.reject("frames", f"{features['storage_path']}: {problem}")
     checked.span = span_of(cut)
-    words = len(checked.text.split())
-    # encoders round up
-    if limits.subsampling and (frames := -(-checked.span.count // limits.subsampling)) < words:
-        return checked.reject("too-few-frames", f"{frames} encoder frames, {words} words")
+    frames = encoder_frames(checked.span.count, limits.subsampling)
+    if (tokens := least_tokens(checked.text)) > frames:
+        detail = f"{frames} encoder frames, {tokens} tokens or more"
+        if not limits.long_texts:
+            return checked.reject("too-few-frames", detail)
+        checked.doubt = detail
     if duration < limits.min_duration:
         return checked.reject("too-short", f"{duration:.3f} s")
     if duration > limits.max_duration:
         return checked.reject("too-long", f"{duration:.3f} s")
     return checked
+
+
+def _beyond(start: float, duration: float, whole: float | None) -> str:
+    """Say where a part is that its whole does not hold; empty: it does, or nobody knows."""
+    end = start + duration
+    if whole is None or (start >= -TOLERANCE and end <= whole + TOLERANCE):
+        return ""
+    return f"{start:.3f} to {end:.3f} of {whole:.3f} s"
 
 
 @dataclass

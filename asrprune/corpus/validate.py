@@ -2,11 +2,13 @@
 
 Training cuts of all splits are merged and put in an order that depends on the seed and their ids
 only. Those that are in another split, of evaluation, as well are left out, with their copies of
-changed speed. Rejecting an evaluation cut changes error rates, so durations are no reason there.
+changed speed.
 
-A *defect* (an empty transcript, a duplicate id, damaged features, ...) stops the run unless
---allow-rejected admits the share. What the duration limits leave out is a wanted selection: it is
-listed, and an error only when it is more than a tenth (or the admitted share).
+A *defect* (an empty transcript, a duplicate id, damaged features, ...) of any set stops the run
+unless --allow-rejected admits the share. Leaving out an evaluation cut changes error rates, so its
+length is no reason: a text that is too long for its audio is kept, and a warning names it. What the
+duration limits leave out of the training set is a wanted selection: it is listed, and an error only
+when it is more than a tenth (or the admitted share).
 """
 
 import argparse
@@ -102,6 +104,7 @@ class CheckedSet:
         self.name = name
         self.valid = CutFile(file)
         self.rejections: list[Rejection] = []
+        self.doubts: list[str] = []  # what is strange about cuts that are kept
         self.languages: Counter[str] = Counter()  # of all cuts that came in
         self.left: set[str] = set()  # the languages of the valid ones
         self.statistics = CutStatistics()
@@ -121,6 +124,8 @@ class CheckedSet:
                 Rejection(checked.split, checked.id, checked.reason, checked.detail, given)
             )
         else:
+            if checked.doubt:
+                self.doubts.append(f"{checked.id} ({checked.doubt})")
             self.left.add(checked.language)
             self.valid.add(checked.id, checked.line)
             self.statistics.add(checked.id, checked.duration, checked.text, checked.speaker)
@@ -145,7 +150,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-rejected",
         type=share,
         default=0.0,
-        help="share of the cuts of a set, 0 to 1, that may be defective and left out",
+        help="share of the cuts of each set, for training and for evaluation, 0 to 1, that may be "
+        "defective and left out",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the training cuts")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
@@ -166,7 +172,12 @@ def main(args: argparse.Namespace) -> None:
             return CheckedSet(name, file)
 
         evaluation = [
-            check_set(args, empty_set(split), [split], Limits())
+            check_set(
+                args,
+                empty_set(split),
+                [split],
+                Limits(subsampling=args.subsampling, long_texts=True),
+            )
             for split in dict.fromkeys(args.eval)
         ]
         held_out: HeldOut = {}
@@ -195,7 +206,6 @@ def training_limits(args: argparse.Namespace) -> Limits:
         min_duration=args.min_duration,
         max_duration=args.max_duration,
         subsampling=args.subsampling,
-        whole_supervision=True,
     )
 
 
@@ -290,7 +300,8 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
         raise UserError(
             f"{_how_many(defects, checked)} defective ({_reasons(defects)}). The first is "
             f"{first.id}: {DEFECTS[first.reason]} ({first.detail}); {listed} lists all. "
-            f"{_mend(first)}, or go on without these cuts: "
+            f"{_mend(first)}, or go on without these cuts"
+            f"{'' if checked.name == 'train' else ', which changes error rates'}: "
             f"--allow-rejected {_round_up(len(defects) / checked.total)}"
         )
     if not checked.valid.ids:
@@ -310,6 +321,15 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
             f"{_how_many(filtered, checked)} left out ({_reasons(filtered)}); {listed} lists them. "
             f"Most are {FILTERS[most]}: change that, or admit it with "
             f"--allow-rejected {_round_up(len(filtered) / checked.total)}"
+        )
+    if checked.doubts:
+        log.warning(
+            "%d of %d cuts of %s have more tokens than encoder frames, such as %s. They are kept; "
+            "check that their texts belong to their audio",
+            len(checked.doubts),
+            checked.total,
+            checked.name,
+            checked.doubts[0],
         )
     if held_out:
         log.warning(
