@@ -23,6 +23,7 @@ from asrprune.errors import UserError
 FILTERS = {
     "too-short": "shorter than --min-duration (run.sh: --min-seconds)",
     "too-long": "longer than --max-duration (run.sh: --max-seconds)",
+    "dropped-text": "transcripts of nothing but --drop-words",
     "unreadable-audio": "left out by stage 2 (--bad-audio skip)",
 }
 HELD_OUT = {"held-out": "a cut of an evaluation set too"}
@@ -64,6 +65,7 @@ class Checked:
     features: dict[str, Any] | None = None
     span: Span | None = None  # the frames of them that training reads
     archives: str = ""  # the folder of those that stage 2 makes of the split
+    dropped: bool = False  # whether --drop-words has left words out of the text
     reason: str = ""  # empty: valid
     detail: str = ""
     doubt: str = ""  # what is strange about a cut that is kept
@@ -106,7 +108,8 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
             return checked.reject("duration", f"the {name} has {seconds} s")
     checked.duration = float(duration)
     if not checked.text:
-        return checked.reject("empty-text", "no word")
+        reason = "dropped-text" if checked.dropped else "empty-text"
+        return checked.reject(reason, "no word")
     if beyond := _beyond(cut["start"], duration, (cut.get("recording") or {}).get("duration")):
         return checked.reject("cut-outside", beyond)
     if beyond := _beyond(supervision["start"], supervision["duration"], duration):

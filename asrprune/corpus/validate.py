@@ -19,11 +19,11 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from asrprune.arguments import share
+from asrprune.corpus.checked_set import CheckedSet, Rejection
 from asrprune.corpus.checks import (
     COMPUTE_ANEW,
     DEFECTS,
@@ -31,26 +31,26 @@ from asrprune.corpus.checks import (
     HELD_OUT,
     OF_FEATURES,
     Checked,
-    FeatureSums,
     Limits,
     check_features,
     check_manifest,
 )
+from asrprune.corpus.drop_words import WordDropper
 from asrprune.corpus.fbank import archives_path, cuts_path, unreadable_path
 from asrprune.corpus.manifests import (
     parse_line,
     read_lines,
     same_audio,
     source_of,
+    to_line,
     write_lines,
 )
 from asrprune.corpus.parallel import progress_bar, run_parts
-from asrprune.corpus.statistics import CutStatistics, duration_bins, table
+from asrprune.corpus.statistics import duration_bins, table
 from asrprune.data_pruning.index import utterance_id
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError
 from asrprune.files import explain_full_disk, write_json, write_text
-from asrprune.randomness import key_to_seed
 
 PART = 500  # cuts whose features one worker reads at a time
 MADE_BY = "stage 2 (features)"
@@ -59,76 +59,6 @@ FILTERED = 0.1  # share of training cuts that filters may leave out without bein
 HeldOut = Mapping[str, tuple[str, str]]  # id of an utterance -> set that it is for, its audio
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A line of ``<corpus>_rejected.tsv``."""
-
-    split: str
-    id: str
-    reason: str
-    detail: str
-    given: bool = False  # its features came with the cuts: they are not ours to delete
-
-
-class CutFile:
-    """Lines of valid cuts, in a nameless file until the whole corpus is judged."""
-
-    def __init__(self, file: IO[bytes]):
-        self.ids: list[str] = []
-        self._ends = [0]
-        self._file = file
-
-    def add(self, cut_id: str, line: bytes) -> None:
-        """Append a cut."""
-        self.ids.append(cut_id)
-        self._ends.append(self._ends[-1] + self._file.write(line))
-
-    def lines(self, order: list[int] | None = None) -> Iterator[bytes]:
-        """All lines, in the given order or as they came."""
-        for index in range(len(self.ids)) if order is None else order:
-            self._file.seek(self._ends[index])
-            yield self._file.read(self._ends[index + 1] - self._ends[index])
-
-    def shuffled_order(self, seed: int) -> list[int]:
-        """An order of the lines that depends on the seed and the ids, not on how they came."""
-        keys = [(key_to_seed(seed, "cut order", cut_id), cut_id) for cut_id in self.ids]
-        return sorted(range(len(keys)), key=keys.__getitem__)
-
-
-class CheckedSet:
-    """One cut set after its checks: the valid cuts, what was rejected, statistics, feature sums."""
-
-    def __init__(self, name: str, file: IO[bytes]):
-        self.name = name
-        self.valid = CutFile(file)
-        self.rejections: list[Rejection] = []
-        self.doubts: list[str] = []  # what is strange about cuts that are kept
-        self.languages: Counter[str] = Counter()  # of all cuts that came in
-        self.left: set[str] = set()  # the languages of the valid ones
-        self.statistics = CutStatistics()
-        self.sums = FeatureSums()
-
-    @property
-    def total(self) -> int:
-        """Cuts that came in."""
-        return len(self.valid.ids) + len(self.rejections)
-
-    def take(self, checked: Checked) -> None:
-        """Sort a checked cut where it belongs."""
-        self.languages[checked.language] += 1
-        if checked.reason:
-            given = checked.reason in OF_FEATURES and checked.given
-            self.rejections.append(
-                Rejection(checked.split, checked.id, checked.reason, checked.detail, given)
-            )
-        else:
-            if checked.doubt:
-                self.doubts.append(f"{checked.id} ({checked.doubt})")
-            self.left.add(checked.language)
-            self.valid.add(checked.id, checked.line)
-            self.statistics.add(checked.id, checked.duration, checked.text, checked.speaker)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the cuts of each set, for training and for evaluation, 0 to 1, that may be "
         "defective and left out",
     )
+    parser.add_argument(
+        "--drop-words",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="words to leave out of the texts of all sets, such as '<unk>' '[noise]'",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the training cuts")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
 
@@ -164,6 +101,7 @@ def main(args: argparse.Namespace) -> None:
             "--eval train: this name is that of the merged training cuts; rename the manifests of "
             "the split (stage 1)"
         )
+    drop = WordDropper(args.drop_words)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     with explain_full_disk(args.out_dir), contextlib.ExitStack() as files:
 
@@ -177,6 +115,7 @@ def main(args: argparse.Namespace) -> None:
                 empty_set(split),
                 [split],
                 Limits(subsampling=args.subsampling, long_texts=True),
+                drop,
             )
             for split in dict.fromkeys(args.eval)
         ]
@@ -192,7 +131,10 @@ def main(args: argparse.Namespace) -> None:
                     utterance_id(cut["id"]): (checked.name, source_of(cut.get("recording")))
                     for cut in cuts
                 }
-        train = check_set(args, empty_set("train"), args.train, training_limits(args), held_out)
+        train = check_set(
+            args, empty_set("train"), args.train, training_limits(args), drop, held_out
+        )
+        drop.report()
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
         write_rejections(listed, [train, *evaluation])
         for checked in (train, *evaluation):
@@ -214,10 +156,12 @@ def check_set(
     result: CheckedSet,
     splits: list[str],
     limits: Limits,
+    drop: WordDropper,
     held_out: HeldOut | None = None,
 ) -> CheckedSet:
     """Check the cuts of some splits as one set; returns ``result``, filled.
 
+    :param drop: leaves words out of their texts.
     :param held_out: the utterances that must not be in it, nor copies of them.
     :raises UserError: a manifest or an archive is missing or damaged.
     """
@@ -228,7 +172,7 @@ def check_set(
     jobs = min(args.jobs, -(-count // (10 * PART)))  # starting a process takes seconds
     with progress_bar(count, f"checking {result.name}") as bar:
         for part, found in run_parts(
-            check_features, _parts(args.corpus, paths, limits, held_out or {}), jobs, bar
+            check_features, _parts(args.corpus, paths, limits, drop, held_out or {}), jobs, bar
         ):
             for index, reason, detail in found.verdicts:
                 part[index].reject(reason, detail)
@@ -248,7 +192,7 @@ def _unreadable(args: argparse.Namespace, split: str) -> Iterator[Rejection]:
 
 
 def _parts(
-    corpus: str, paths: dict[str, Path], limits: Limits, held_out: HeldOut
+    corpus: str, paths: dict[str, Path], limits: Limits, drop: WordDropper, held_out: HeldOut
 ) -> Iterator[list[Checked]]:
     """The cuts in fixed parts, with what their manifest lines tell checked."""
     seen: set[str] = set()
@@ -257,7 +201,10 @@ def _parts(
         archives = str(archives_path(path.parent, corpus, split))
         for number, line in enumerate(read_lines(path, MADE_BY), 1):
             cut = parse_line(line, path, number)
-            checked = Checked(split, line, cut["id"], archives=archives)
+            dropped = drop.change(cut)
+            if dropped:
+                line = to_line(cut)
+            checked = Checked(split, line, cut["id"], archives=archives, dropped=dropped)
             if checked.id in seen:
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)

@@ -188,6 +188,21 @@ def test_each_defect_stops_the_run_and_is_left_out_when_allowed(corpus, reason):
     assert ids("train").count(name) == (reason == "duplicate-id")
 
 
+def test_words_are_left_out_of_all_sets(corpus, caplog):
+    """A text of nothing else is no defect of training sets, up to a tenth of them."""
+    for split, index in (("train", 2), ("train", 3), ("test", 1)):
+        change(index, set_text("<unk> ONE [noise]"), split)
+    nothing = change(5, set_text("<unk>"))
+    found = run("--eval", "test", "--drop-words", "<unk>", "[noise]")
+    for split in ("train", "test"):
+        texts = [
+            c.supervisions[0].text for c in CutSet.from_file(f"valid/noise_cuts_{split}.jsonl.gz")
+        ]
+        assert not {"<unk>", "[noise]"} & set(" ".join(texts).split()) and "ONE" in texts
+    assert rejected() == [["train", nothing, "dropped-text", "no word"]]
+    assert found["train"]["vocabulary"] == len(set(" ".join(TEXTS).split()))
+
+
 def set_supervision(**values) -> Callable[[dict], None]:
     return lambda cut: cut["supervisions"][0].update(values)
 
