@@ -23,7 +23,7 @@ SHOWN = 40  # characters in a message: some scripts have thousands
 SHOWN_WORDS = 8
 TRIED = 1000  # whole texts of each language of a set that are spelt, beside all words
 EVALUATED = 0.02  # share of an evaluation set's characters that may always be unknown
-MARK = re.compile(r"<[^<>\s]+>|^#\d+$")  # how symbols that are no words are written
+MARK = re.compile(r"<[^<>\s]+>|\[[^][\s]+\]|^#0$")  # how symbols that are no words are written
 
 Labelled = Sequence[tuple[str, str]]  # (language, text); "" where a cut does not say
 
@@ -165,8 +165,8 @@ def check_spelling(
             found = speller.spell([text for other, text in texts if other == language])
             if found.learnt:
                 log.warning(
-                    "the texts%s hold %s, which a model learns to write letter by letter. "
-                    "--drop-words leaves them out",
+                    "the texts%s hold the symbols %s, which a model learns to write letter by "
+                    "letter. --drop-words leaves them out",
                     f" of {name}" if name else "",
                     _times(found.learnt),
                 )
