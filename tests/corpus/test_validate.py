@@ -190,6 +190,7 @@ def test_each_defect_stops_the_run_and_is_left_out_when_allowed(corpus, reason):
 
 def test_words_are_left_out_of_all_sets(corpus, caplog):
     """A text of nothing else is no defect of training sets, up to a tenth of them."""
+    caplog.set_level("INFO")
     for split, index in (("train", 2), ("train", 3), ("test", 1)):
         change(index, set_text("<unk> ONE [noise]"), split)
     nothing = change(5, set_text("<unk>"))
@@ -200,6 +201,7 @@ def test_words_are_left_out_of_all_sets(corpus, caplog):
         ]
         assert not {"<unk>", "[noise]"} & set(" ".join(texts).split()) and "ONE" in texts
     assert rejected() == [["train", nothing, "dropped-text", "no word"]]
+    assert "--drop-words: <unk> was left out 4 times" in caplog.text
     assert found["train"]["vocabulary"] == len(set(" ".join(TEXTS).split()))
 
 
