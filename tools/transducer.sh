@@ -12,8 +12,8 @@
 #                  gets the words weight_pruning.*, and decoding.language* when it is decoded
 #   second_dir     what stages 5 to 10 of the second training make
 #
-# Recipes of several languages have the options bpe_balance and max_unknown as well, and those with a
-# second training pathways_epochs.
+# Recipes of several languages have the option bpe_balance as well, and those with a second training
+# pathways_epochs.
 
 [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
 # nproc answers with OMP_NUM_THREADS where that is set
@@ -22,6 +22,7 @@
 read -ra train <<<"$train_splits"
 read -ra dev <<<"$dev_splits"
 read -ra test <<<"$test_splits"
+read -ra dropped <<<"$drop_words"
 splits=() evaluation=() manifests=() cut_manifests=()
 valid=("$data_dir/valid/${corpus}_cuts_train.jsonl.gz")
 for split in "${dev[@]}" "${test[@]}"; do
@@ -127,19 +128,20 @@ features() { # features SPLIT; the speed of development and test sets is never c
 
 data_stages() { # stages 3 and 4
   stage validate "$data_dir" --options train_splits dev_splits test_splits allow_rejected \
-    min_seconds max_seconds --needs "${cut_manifests[@]}" \
+    min_seconds max_seconds drop_words --needs "${cut_manifests[@]}" \
     --makes "${valid[@]}" "$data_dir/valid/${corpus}_statistics.json" -- \
     run asrprune validate --corpus "$corpus" --manifest-dir "$data_dir/fbank" \
     --out-dir "$data_dir/valid" --train "${train[@]}" --eval "${evaluation[@]}" \
     --allow-rejected "$allow_rejected" ${min_seconds:+--min-duration "$min_seconds"} \
-    ${max_seconds:+--max-duration "$max_seconds"} --jobs "$jobs"
+    ${max_seconds:+--max-duration "$max_seconds"} \
+    ${dropped[0]+--drop-words "${dropped[@]}"} --jobs "$jobs"
 
   stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model bpe_balance max_unknown \
-    --needs "${valid[0]}" --makes "$lang_dir/tokens.txt" -- \
+    --needs "${valid[@]}" --makes "$lang_dir/tokens.txt" -- \
     run asrprune tokenizer --manifest "${valid[0]}" --type "$token_type" \
     --vocab-size "$vocab_size" ${bpe_model:+--bpe-model "$bpe_model"} \
-    ${bpe_balance:+--balance "$bpe_balance"} \
-    ${max_unknown:+--max-unknown "$max_unknown" --others "${valid[@]:1}"} --out-dir "$lang_dir"
+    ${bpe_balance:+--balance "$bpe_balance"} --max-unknown "$max_unknown" \
+    --allow-rejected "$allow_rejected" --others "${valid[@]:1}" --out-dir "$lang_dir"
 }
 
 search_networks() { # stage 7; what decodes the whole model does not depend on it

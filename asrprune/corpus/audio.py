@@ -36,7 +36,6 @@ FEATURES: dict[str, Any] = {
     "dither": 0.0,
     "snip_edges": False,
 }
-FRAMES_OFF = 2  # that stored features may be off their duration; Kaldi's snip_edges=true are
 WINDOW = 400  # samples that the first frame is made of
 LOSSLESS = (".flac", ".wav")  # here the header knows the number of samples exactly
 

@@ -19,9 +19,10 @@ from torch.utils.data import Dataset, Sampler
 
 from asrprune.corpus.augment import KeyedNoise, KeyedSpecAugment
 from asrprune.corpus.features import compute_features, load_features
+from asrprune.corpus.lengths import exceeds
 from asrprune.corpus.loader import load_batches
 from asrprune.corpus.options import DataOptions
-from asrprune.corpus.tokenizer import Tokenizer
+from asrprune.corpus.tokenizer import Tokenizer, normalise
 from asrprune.data_pruning.descriptions import transcript
 from asrprune.data_pruning.time_dropping import TimeDropping, share_left
 from asrprune.errors import UserError
@@ -51,16 +52,26 @@ def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = Fa
 def alignable(
     cuts: CutSet, tokenizer: Tokenizer, output_lengths: Callable[[torch.Tensor], torch.Tensor]
 ) -> CutSet:
-    """The cuts with at least as many encoder frames as tokens, each of which takes one.
+    """Leave out the cuts that have more tokens than encoder frames.
 
-    What the topology ``modified`` asks for. Those left out are logged, unless ``cuts`` are lazy;
-    ``output_lengths`` is the encoder's.
+    Args:
+        cuts: Cuts with features. If they are lazy, nothing is logged.
+        tokenizer: Makes the tokens.
+        output_lengths: The encoder's; feature frames (B,) to encoder frames (B,).
+
+    Returns:
+        The other cuts, in their order.
+
+    Raises:
+        UserError: There are cuts, and none is left.
     """
     left_out: list[str] = []
+    lengths: dict[int, int] = {}  # feature frames -> encoder frames
 
     def fits(cut: Cut) -> bool:
-        frames = int(output_lengths(torch.tensor([cut.num_frames])))
-        if frames < len(tokenizer.encode(transcript(cut))):
+        if (frames := cut.num_frames) not in lengths:
+            lengths[frames] = int(output_lengths(torch.tensor([frames])))
+        if exceeds(tokenizer, normalise(transcript(cut)), lengths[frames]):
             left_out.append(cut.id)
             return False
         return True
@@ -69,10 +80,15 @@ def alignable(
     if cuts.is_lazy:
         return kept
     kept = kept.to_eager()
+    if left_out and not len(kept):
+        raise UserError(
+            f"all {len(cuts)} cuts have more tokens than encoder frames, such as {left_out[0]}. "
+            "Check that the texts belong to the audio, or take a tokenizer of longer pieces "
+            "(--vocab-size)"
+        )
     if left_out:
         log.warning(
-            "left out %d of %d cuts, with more tokens than encoder frames "
-            "(loss.topology=modified): %s%s",
+            "left out %d of %d cuts, with more tokens than encoder frames: %s%s",
             len(left_out),
             len(cuts),
             ", ".join(left_out[:8]),

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 from lhotse import Features
-from lhotse.utils import compute_num_frames
 
-from asrprune.corpus.audio import FRAMES_OFF
+from asrprune.corpus.features import read_span
+from asrprune.corpus.lengths import encoder_frames, least_tokens
+from asrprune.corpus.spans import Span, misplaced, span_of
 from asrprune.errors import UserError
 
 # reason -> what it says; the order is that of the checks
 FILTERS = {
     "too-short": "shorter than --min-duration (run.sh: --min-seconds)",
     "too-long": "longer than --max-duration (run.sh: --max-seconds)",
+    "dropped-text": "transcripts of nothing but --drop-words",
     "unreadable-audio": "left out by stage 2 (--bad-audio skip)",
 }
 HELD_OUT = {"held-out": "a cut of an evaluation set too"}
@@ -31,13 +33,16 @@ DEFECTS = {
     "supervisions": "not exactly one supervision",
     "duration": "no positive duration",
     "empty-text": "an empty transcript",
-    "supervision-outside": "the supervision reaches beyond the recording",
+    "cut-outside": "the cut reaches beyond its recording",
+    "supervision-outside": "the supervision reaches beyond its cut or the recording",
     "no-features": "no features",
-    "frames": "the number of feature frames disagrees with the duration",
-    "too-few-frames": "fewer encoder frames than words",
+    "frames": "the features do not cover the cut",
+    "too-few-frames": "fewer encoder frames than tokens",
     "unreadable-features": "features that cannot be read",
     "not-finite": "features that are no finite numbers",
 }
+# seconds that a cut may reach beyond its recording, and a supervision beyond its cut
+TOLERANCE = 0.025
 # defects that lie in the feature archives: computing these again mends them
 OF_FEATURES = ("frames", "unreadable-features", "not-finite")
 COMPUTE_ANEW = (
@@ -58,9 +63,12 @@ class Checked:
     speaker: str = ""
     language: str = ""
     features: dict[str, Any] | None = None
+    span: Span | None = None  # the frames of them that training reads
     archives: str = ""  # the folder of those that stage 2 makes of the split
+    dropped: bool = False  # whether --drop-words has left words out of the text
     reason: str = ""  # empty: valid
     detail: str = ""
+    doubt: str = ""  # what is strange about a cut that is kept
 
     def reject(self, reason: str, detail: str) -> "Checked":
         """Give the verdict; the first one counts."""
@@ -77,13 +85,12 @@ class Checked:
 
 @dataclass
 class Limits:
-    """What training cuts must keep. By default there is none, as for evaluation cuts."""
+    """What lengths a cut may have."""
 
     min_duration: float = 0.0  # seconds
     max_duration: float = math.inf
-    subsampling: int = 0  # feature frames per encoder frame; 0: texts may be longer than the audio
-    whole_supervision: bool = False  # the recording must hold all of the supervision
-    tolerance: float = 0.025  # seconds that a supervision may reach beyond its recording
+    subsampling: int = 4  # feature frames per encoder frame
+    long_texts: bool = False  # whether a cut may have more tokens than encoder frames
 
 
 def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Checked:
@@ -96,34 +103,42 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
     checked.speaker = str(supervision.get("speaker") or "")
     checked.language = str(supervision.get("language") or "")
     duration = cut.get("duration")
-    if not isinstance(duration, int | float) or not 0 < duration < math.inf:
-        return checked.reject("duration", f"{duration} s")
+    for name, seconds in (("cut", duration), ("supervision", supervision.get("duration"))):
+        if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+            return checked.reject("duration", f"the {name} has {seconds} s")
     checked.duration = float(duration)
     if not checked.text:
-        return checked.reject("empty-text", "no word")
-    start, end = supervision["start"], supervision["start"] + supervision["duration"]
-    outside = start < -limits.tolerance or end > duration + limits.tolerance
-    if limits.whole_supervision and outside:
-        return checked.reject(
-            "supervision-outside", f"{start:.3f} to {end:.3f} of {duration:.3f} s"
-        )
+        reason = "dropped-text" if checked.dropped else "empty-text"
+        return checked.reject(reason, "no word")
+    if beyond := _beyond(cut["start"], duration, (cut.get("recording") or {}).get("duration")):
+        return checked.reject("cut-outside", beyond)
+    if beyond := _beyond(supervision["start"], supervision["duration"], duration):
+        return checked.reject("supervision-outside", beyond)
     features = checked.features = cut.get("features")
     if not features:
         return checked.reject("no-features", "none in the manifest")
-    found = features["num_frames"]
-    expected = compute_num_frames(duration, features["frame_shift"], features["sampling_rate"])
-    if abs(found - expected) > FRAMES_OFF:
-        archive = features["storage_path"]
-        return checked.reject("frames", f"{archive}: {found} frames, not {expected}")
-    words = len(checked.text.split())
-    # encoders round up
-    if limits.subsampling and (frames := -(-found // limits.subsampling)) < words:
-        return checked.reject("too-few-frames", f"{frames} encoder frames, {words} words")
+    if problem := misplaced(cut):
+        return checked.reject("frames", f"{features['storage_path']}: {problem}")
+    checked.span = span_of(cut)
+    frames = encoder_frames(checked.span.count, limits.subsampling)
+    if (tokens := least_tokens(checked.text)) > frames:
+        detail = f"{frames} encoder frames, {tokens} tokens or more"
+        if not limits.long_texts:
+            return checked.reject("too-few-frames", detail)
+        checked.doubt = detail
     if duration < limits.min_duration:
         return checked.reject("too-short", f"{duration:.3f} s")
     if duration > limits.max_duration:
         return checked.reject("too-long", f"{duration:.3f} s")
     return checked
+
+
+def _beyond(start: float, duration: float, whole: float | None) -> str:
+    """Say where a part is that its whole does not hold; empty: it does, or nobody knows."""
+    end = start + duration
+    if whole is None or (start >= -TOLERANCE and end <= whole + TOLERANCE):
+        return ""
+    return f"{start:.3f} to {end:.3f} of {whole:.3f} s"
 
 
 @dataclass
@@ -170,7 +185,7 @@ def check_features(part: list[Checked], advance: Callable[[int], None]) -> Featu
     result = FeatureVerdicts()
     for index, checked in enumerate(part):
         advance(1)
-        if checked.reason or checked.features is None:
+        if checked.reason or checked.features is None or checked.span is None:
             continue
         reference = Features.from_dict(checked.features)
         if not Path(reference.storage_path).exists():
@@ -185,14 +200,14 @@ def check_features(part: list[Checked], advance: Callable[[int], None]) -> Featu
                 f"not exist (paths are relative to the folder that stage 2 ran in). {mend}"
             )
         try:
-            matrix = reference.load().astype(np.float64)
+            matrix = read_span(reference, checked.span).astype(np.float64)
         except MemoryError:
             raise
         except Exception as error:  # lilcom, numpy and the file system have no common class
             detail = f"{reference.storage_path}: {error!r}"
             result.verdicts.append((index, "unreadable-features", detail))
             continue
-        if matrix.shape != (reference.num_frames, reference.num_features):
+        if matrix.shape != (checked.span.count, reference.num_features):
             detail = f"{reference.storage_path}: shape {matrix.shape}"
             result.verdicts.append((index, "unreadable-features", detail))
         elif not np.isfinite(matrix).all():

@@ -1,16 +1,20 @@
 """Features of a cut, stored or of its audio, or one clear message why there are none."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from lhotse import Fbank, FbankConfig
+from lhotse import Fbank, FbankConfig, Features
 from lhotse.cut import Cut, MixedCut, MonoCut
 from lhotse.features.io import get_memory_writer
-from lhotse.utils import compute_num_frames, fastcopy
+from lhotse.utils import fastcopy
 
-from asrprune.corpus.audio import FEATURES, FRAMES_OFF
+from asrprune.corpus.audio import FEATURES
+from asrprune.corpus.spans import Span, misplaced, span_of
 from asrprune.errors import UserError
+
+LATE = 1e-4  # seconds; lhotse reads features that begin up to 1e-3 after their cut
 
 
 def load_features(cut: Cut) -> torch.Tensor:
@@ -22,7 +26,10 @@ def load_features(cut: Cut) -> torch.Tensor:
     if not cut.has_features:
         raise UserError(f"cut {cut.id} has no features; the features stage (2) adds them")
     try:
-        return torch.from_numpy(_whole(cut).load_features()).float()
+        matrix = _whole(cut).load_features()
+        if isinstance(cut, MonoCut) and len(matrix) != cut.num_frames:
+            raise ValueError(f"{len(matrix)} frames, not {cut.num_frames}")
+        return torch.from_numpy(matrix).float()
     except MemoryError:
         raise
     except Exception as error:  # each storage type has errors of its own
@@ -40,30 +47,58 @@ def load_features(cut: Cut) -> torch.Tensor:
 
 
 def _whole(cut: Cut) -> Cut:
-    """The cut with as many frames as its duration has, the last of them repeated.
+    """Return the cut with as many frames as its duration has, those at its ends repeated.
 
-    Kaldi's features (snip_edges=true) are two short of it, and lhotse itself mends but one.
+    Kaldi's features (snip_edges=true) end two frames early, and lhotse itself mends one. Features
+    that begin a few milliseconds after their cut are an error to lhotse.
     """
     if isinstance(cut, MixedCut):
         tracks = [fastcopy(track, cut=_whole(track.cut)) for track in cut.tracks]
         return fastcopy(cut, tracks=tracks)
     if not isinstance(cut, MonoCut) or not cut.has_features:
         return cut
-    features = cut.features
-    frames = compute_num_frames(features.duration, features.frame_shift, features.sampling_rate)
-    missing = frames - features.num_frames
-    if not 1 < missing <= FRAMES_OFF:
+    features, entry = cut.features, _entry(cut)
+    span = span_of(entry)
+    late = features.start > cut.start + LATE
+    if span.fits and not late and span.after <= 1:
         return cut
-    matrix = np.pad(features.load(), ((0, missing), (0, 0)), mode="edge")
+    if problem := misplaced(entry):
+        raise ValueError(problem)
     writer = get_memory_writer("memory_raw")()
     features = fastcopy(
         features,
-        num_frames=frames,
+        start=cut.start,
+        duration=cut.duration,
+        num_frames=span.count,
         storage_type=writer.name,
         storage_path="",
-        storage_key=writer.write("", matrix),
+        storage_key=writer.write("", read_span(features, span)),
     )
     return fastcopy(cut, features=features)
+
+
+def _entry(cut: MonoCut) -> dict[str, Any]:
+    """Return what :func:`span_of` asks of a manifest entry."""
+    return {"start": cut.start, "duration": cut.duration, "features": vars(cut.features)}
+
+
+def read_span(features: Features, span: Span) -> np.ndarray:
+    """Read the features of a cut and repeat the frames at its ends where some are missing.
+
+    Args:
+        features: The stored features.
+        span: The frames that the cut reads; it has to fit.
+
+    Returns:
+        A matrix (span.count, features), if the archive holds what the manifest says.
+    """
+    if span.whole:
+        matrix = features.load()
+    else:
+        shift = features.frame_shift
+        start = features.start + max(span.first, 0) * shift
+        matrix = features.load(start=start, duration=span.present * shift)
+    return np.pad(matrix, ((span.before, span.after), (0, 0)), mode="edge")
 
 
 def compute_features(

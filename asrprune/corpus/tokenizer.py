@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from asrprune.arguments import share
+from asrprune.corpus.lengths import TOO_LONG, Spoken, check_lengths, frames_of
 from asrprune.corpus.manifests import parse_line, read_lines
-from asrprune.corpus.spelling import balanced, check_spelling
+from asrprune.corpus.spelling import EVALUATED, balanced, check_spelling
 from asrprune.data_pruning.index import utterance_id
 from asrprune.encodings import text_lines
 from asrprune.errors import UserError
@@ -24,6 +25,7 @@ from asrprune.files import atomic_path, write_text
 
 BLANK, BOUNDARY, UNKNOWN = "<blk>", "<sos/eos>", "<unk>"
 SPECIAL = (BLANK, BOUNDARY, UNKNOWN)
+SILENT = (SPECIAL.index(BLANK), SPECIAL.index(BOUNDARY))
 UNKNOWN_ID = SPECIAL.index(UNKNOWN)
 WORD_START = "▁"
 MADE_BY = "stage 4 (tokenizer)"
@@ -48,10 +50,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-unknown",
         type=share,
-        help="share of each language's characters that may be unknown; without it, all may",
+        default=EVALUATED,
+        help="share of the characters, 0 to 1, that the tokenizer may not be able to spell, in a "
+        f"set and language; {EVALUATED} at least of evaluation sets",
     )
     parser.add_argument(
-        "--others", type=Path, nargs="*", default=[], help="more cuts whose characters are checked"
+        "--others",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="cuts of evaluation sets, whose texts are checked",
+    )
+    parser.add_argument(
+        "--subsampling", type=int, default=4, help="feature frames per encoder frame"
+    )
+    parser.add_argument(
+        "--allow-rejected",
+        type=share,
+        default=0.0,
+        help="share of the training utterances, 0 to 1, that may have more tokens than encoder "
+        f"frames; the training leaves them out. {TOO_LONG:g} always may",
     )
     parser.add_argument("--out-dir", type=Path, required=True, help="such as data/lang_bpe_500")
 
@@ -60,7 +78,8 @@ def main(args: argparse.Namespace) -> None:
     """Train a tokenizer on the texts of a cut set, each utterance counted once; or take one."""
     if args.bpe_model and args.type != "bpe":
         raise UserError(f"--bpe-model is of word pieces, and --type asks for {args.type}")
-    labelled = labelled_texts(args.manifest)
+    utterances = read_utterances(args.manifest)
+    labelled = [(utterance.language, utterance.text) for utterance in utterances]
     texts = [text for _, text in labelled]
     if args.bpe_model:
         adopt_bpe(args.bpe_model, args.out_dir)
@@ -70,15 +89,19 @@ def main(args: argparse.Namespace) -> None:
         train_characters(texts, args.out_dir)
     tokenizer = load_tokenizer(args.out_dir)
     log.info("%s: %d symbols, digest %s", args.out_dir, tokenizer.vocab_size, tokenizer.digest)
-    if args.max_unknown is not None:
-        others = [entry for manifest in args.others for entry in labelled_texts(manifest)]
-        try:
-            check_spelling(tokenizer, labelled, others, args.max_unknown, args.out_dir)
-        except UserError:
-            (args.out_dir / "tokens.txt").unlink()  # nothing may train with it
-            raise
-    elif args.bpe_model and (strange := _unknown_characters(tokenizer, texts)):
-        log.warning("%s cannot spell %s", args.bpe_model, " ".join(strange))
+    others = {
+        split_of(path): [
+            (utterance.language, utterance.text) for utterance in read_utterances(path)
+        ]
+        for path in args.others
+    }
+    given = bool(args.bpe_model)
+    try:
+        check_spelling(tokenizer, labelled, others, args.max_unknown, args.out_dir, given)
+        check_lengths(tokenizer, utterances, args.subsampling, args.allow_rejected)
+    except UserError:
+        (args.out_dir / "tokens.txt").unlink()  # nothing may train with it
+        raise
 
 
 def normalise(text: str) -> str:
@@ -109,8 +132,7 @@ class Tokenizer(ABC):
 
         ``decode(encode(text)) == normalise(text)`` for texts of known characters.
         """
-        silent = (0, 1)
-        text = "".join(self.symbols[index] for index in ids if index not in silent)
+        text = "".join(self.symbols[index] for index in ids if index not in SILENT)
         return text.replace(WORD_START, " ").strip()
 
 
@@ -130,9 +152,14 @@ class BpeTokenizer(Tokenizer):
 
         super().__init__(symbols, digest)
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        # models of icefall find <blk> in texts, which must never be a label
+        self._finds_silent = not all(map(self._processor.is_control, SILENT))
 
     def encode(self, text: str) -> list[int]:
-        return self._processor.encode(normalise(text))
+        ids = self._processor.encode(normalise(text))
+        if self._finds_silent:
+            return [UNKNOWN_ID if index in SILENT else index for index in ids]
+        return ids
 
 
 def load_tokenizer(lang_dir: str | Path) -> Tokenizer:
@@ -161,26 +188,39 @@ def load_tokenizer(lang_dir: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def labelled_texts(manifest: Path) -> list[tuple[str, str]]:
-    """(language, normalised text) of a cut set; copies at other speeds count once.
+def split_of(manifest: Path) -> str:
+    """Return the name of the set whose cuts a manifest holds."""
+    return manifest.name.partition("_cuts_")[2].partition(".")[0] or manifest.name
 
-    :raises UserError: the manifest is missing, damaged, or holds no text.
+
+def read_utterances(manifest: Path) -> list[Spoken]:
+    """Read the texts of a cut set; copies at other speeds count once.
+
+    Args:
+        manifest: The cuts.
+
+    Returns:
+        The utterances that have a text, in the order of their first cuts.
+
+    Raises:
+        UserError: The manifest is missing, damaged, or holds no text.
     """
-    seen: set[str] = set()
-    texts = []
+    found: dict[str, Spoken] = {}
     for number, line in enumerate(read_lines(manifest, "stage 3 (validate)"), 1):
         cut = parse_line(line, manifest, number)
         name = utterance_id(cut["id"])
-        if name not in seen:
-            seen.add(name)
-            texts += [
-                (part.get("language") or "", normalise(part.get("text") or ""))
-                for part in cut.get("supervisions", [])
-            ]
-    texts = [(language, text) for language, text in texts if text]
-    if not texts:
+        frames = frames_of(cut)
+        if name in found:
+            found[name] = found[name].shorter(frames)
+            continue
+        parts = cut.get("supervisions", [])
+        text = normalise(" ".join(part.get("text") or "" for part in parts))
+        language = (parts[0].get("language") or "") if parts else ""
+        found[name] = Spoken(name, language, text, frames)
+    utterances = [utterance for utterance in found.values() if utterance.text]
+    if not utterances:
         raise UserError(f"{manifest} holds no text to train a tokenizer on")
-    return texts
+    return utterances
 
 
 def train_characters(texts: Iterable[str], out_dir: Path) -> None:
@@ -224,12 +264,6 @@ def _write_bpe(model: bytes, out_dir: Path) -> None:
     with atomic_path(out_dir / "bpe.model") as temporary:
         temporary.write_bytes(model)
     _write_symbols(out_dir, _pieces(model))
-
-
-def _unknown_characters(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
-    """The characters of the texts that the tokenizer does not know, in Unicode's order."""
-    characters = set().union(*texts) - {" "}
-    return sorted(c for c in characters if not tokenizer.knows(c))
 
 
 def _bpe_model(texts: Iterable[str], vocab_size: int) -> bytes:

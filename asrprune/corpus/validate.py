@@ -2,11 +2,13 @@
 
 Training cuts of all splits are merged and put in an order that depends on the seed and their ids
 only. Those that are in another split, of evaluation, as well are left out, with their copies of
-changed speed. Rejecting an evaluation cut changes error rates, so durations are no reason there.
+changed speed.
 
-A *defect* (an empty transcript, a duplicate id, damaged features, ...) stops the run unless
---allow-rejected admits the share. What the duration limits leave out is a wanted selection: it is
-listed, and an error only when it is more than a tenth (or the admitted share).
+A *defect* (an empty transcript, a duplicate id, damaged features, ...) of any set stops the run
+unless --allow-rejected admits the share. Leaving out an evaluation cut changes error rates, so its
+length is no reason: a text that is too long for its audio is kept, and a warning names it. What the
+duration limits leave out of the training set is a wanted selection: it is listed, and an error only
+when it is more than a tenth (or the admitted share).
 """
 
 import argparse
@@ -17,11 +19,11 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from asrprune.arguments import share
+from asrprune.corpus.checked_set import CheckedSet, Rejection
 from asrprune.corpus.checks import (
     COMPUTE_ANEW,
     DEFECTS,
@@ -29,21 +31,20 @@ from asrprune.corpus.checks import (
     HELD_OUT,
     OF_FEATURES,
     Checked,
-    FeatureSums,
     Limits,
     check_features,
     check_manifest,
 )
+from asrprune.corpus.drop_words import WordDropper
 from asrprune.corpus.fbank import archives_path, cuts_path, unreadable_path
-from asrprune.corpus.manifests import parse_line, read_lines, write_lines
+from asrprune.corpus.manifests import parse_line, read_lines, to_line, write_lines
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.sources import AudioSpan, audio_span
-from asrprune.corpus.statistics import CutStatistics, duration_bins, table
+from asrprune.corpus.statistics import duration_bins, table
 from asrprune.data_pruning.index import utterance_id
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError
 from asrprune.files import explain_failed_write, write_json, write_text
-from asrprune.randomness import key_to_seed
 
 PART = 500  # cuts whose features one worker reads at a time
 MADE_BY = "stage 2 (features)"
@@ -53,73 +54,6 @@ FILTERED = 0.1  # share of training cuts that filters may leave out without bein
 HeldOut = Mapping[str, list[tuple[str, AudioSpan]]]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A line of ``<corpus>_rejected.tsv``."""
-
-    split: str
-    id: str
-    reason: str
-    detail: str
-    given: bool = False  # its features came with the cuts: they are not ours to delete
-
-
-class CutFile:
-    """Lines of valid cuts, in a nameless file until the whole corpus is judged."""
-
-    def __init__(self, file: IO[bytes]):
-        self.ids: list[str] = []
-        self._ends = [0]
-        self._file = file
-
-    def add(self, cut_id: str, line: bytes) -> None:
-        """Append a cut."""
-        self.ids.append(cut_id)
-        self._ends.append(self._ends[-1] + self._file.write(line))
-
-    def lines(self, order: list[int] | None = None) -> Iterator[bytes]:
-        """All lines, in the given order or as they came."""
-        for index in range(len(self.ids)) if order is None else order:
-            self._file.seek(self._ends[index])
-            yield self._file.read(self._ends[index + 1] - self._ends[index])
-
-    def shuffled_order(self, seed: int) -> list[int]:
-        """An order of the lines that depends on the seed and the ids, not on how they came."""
-        keys = [(key_to_seed(seed, "cut order", cut_id), cut_id) for cut_id in self.ids]
-        return sorted(range(len(keys)), key=keys.__getitem__)
-
-
-class CheckedSet:
-    """One cut set after its checks: the valid cuts, what was rejected, statistics, feature sums."""
-
-    def __init__(self, name: str, file: IO[bytes]):
-        self.name = name
-        self.valid = CutFile(file)
-        self.rejections: list[Rejection] = []
-        self.languages: Counter[str] = Counter()  # of all cuts that came in
-        self.left: set[str] = set()  # the languages of the valid ones
-        self.statistics = CutStatistics()
-        self.sums = FeatureSums()
-
-    @property
-    def total(self) -> int:
-        """Cuts that came in."""
-        return len(self.valid.ids) + len(self.rejections)
-
-    def take(self, checked: Checked) -> None:
-        """Sort a checked cut where it belongs."""
-        self.languages[checked.language] += 1
-        if checked.reason:
-            given = checked.reason in OF_FEATURES and checked.given
-            self.rejections.append(
-                Rejection(checked.split, checked.id, checked.reason, checked.detail, given)
-            )
-        else:
-            self.left.add(checked.language)
-            self.valid.add(checked.id, checked.line)
-            self.statistics.add(checked.id, checked.duration, checked.text, checked.speaker)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +75,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-rejected",
         type=share,
         default=0.0,
-        help="share of the cuts of a set, 0 to 1, that may be defective and left out",
+        help="share of the cuts of each set, for training and for evaluation, 0 to 1, that may be "
+        "defective and left out",
+    )
+    parser.add_argument(
+        "--drop-words",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="words to leave out of the texts of all sets, such as '<unk>' '[noise]'",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the training cuts")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
@@ -154,6 +96,7 @@ def main(args: argparse.Namespace) -> None:
             "--eval train: this name is that of the merged training cuts; rename the manifests of "
             "the split (stage 1)"
         )
+    drop = WordDropper(args.drop_words)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     with explain_failed_write(args.out_dir), contextlib.ExitStack() as files:
 
@@ -162,7 +105,13 @@ def main(args: argparse.Namespace) -> None:
             return CheckedSet(name, file)
 
         evaluation = [
-            check_set(args, empty_set(split), [split], Limits())
+            check_set(
+                args,
+                empty_set(split),
+                [split],
+                Limits(subsampling=args.subsampling, long_texts=True),
+                drop,
+            )
             for split in dict.fromkeys(args.eval)
         ]
         held_out: dict[str, list[tuple[str, AudioSpan]]] = {}
@@ -175,7 +124,10 @@ def main(args: argparse.Namespace) -> None:
                 for cut in map(json.loads, checked.valid.lines()):
                     entry = (checked.name, audio_span(cut))
                     held_out.setdefault(utterance_id(cut["id"]), []).append(entry)
-        train = check_set(args, empty_set("train"), args.train, training_limits(args), held_out)
+        train = check_set(
+            args, empty_set("train"), args.train, training_limits(args), drop, held_out
+        )
+        drop.report()
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
         write_rejections(listed, [train, *evaluation])
         for checked in (train, *evaluation):
@@ -189,7 +141,6 @@ def training_limits(args: argparse.Namespace) -> Limits:
         min_duration=args.min_duration,
         max_duration=args.max_duration,
         subsampling=args.subsampling,
-        whole_supervision=True,
     )
 
 
@@ -198,10 +149,12 @@ def check_set(
     result: CheckedSet,
     splits: list[str],
     limits: Limits,
+    drop: WordDropper,
     held_out: HeldOut | None = None,
 ) -> CheckedSet:
     """Check the cuts of some splits as one set; returns ``result``, filled.
 
+    :param drop: leaves words out of their texts.
     :param held_out: the utterances that must not be in it, nor copies of them.
     :raises UserError: a manifest or an archive is missing or damaged.
     """
@@ -212,7 +165,7 @@ def check_set(
     jobs = min(args.jobs, -(-count // (10 * PART)))  # starting a process takes seconds
     with progress_bar(count, f"checking {result.name}") as bar:
         for part, found in run_parts(
-            check_features, _parts(args.corpus, paths, limits, held_out or {}), jobs, bar
+            check_features, _parts(args.corpus, paths, limits, drop, held_out or {}), jobs, bar
         ):
             for index, reason, detail in found.verdicts:
                 part[index].reject(reason, detail)
@@ -232,7 +185,7 @@ def _unreadable(args: argparse.Namespace, split: str) -> Iterator[Rejection]:
 
 
 def _parts(
-    corpus: str, paths: dict[str, Path], limits: Limits, held_out: HeldOut
+    corpus: str, paths: dict[str, Path], limits: Limits, drop: WordDropper, held_out: HeldOut
 ) -> Iterator[list[Checked]]:
     """The cuts in fixed parts, with what their manifest lines tell checked."""
     seen: set[str] = set()
@@ -241,7 +194,10 @@ def _parts(
         archives = str(archives_path(path.parent, corpus, split))
         for number, line in enumerate(read_lines(path, MADE_BY), 1):
             cut = parse_line(line, path, number)
-            checked = Checked(split, line, cut["id"], archives=archives)
+            dropped = drop.change(cut)
+            if dropped:
+                line = to_line(cut)
+            checked = Checked(split, line, cut["id"], archives=archives, dropped=dropped)
             if checked.id in seen:
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)
@@ -290,7 +246,8 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
         raise UserError(
             f"{_how_many(defects, checked)} defective ({_reasons(defects)}). The first is "
             f"{first.id}: {DEFECTS[first.reason]} ({first.detail}); {listed} lists all. "
-            f"{_mend(first)}, or go on without these cuts: "
+            f"{_mend(first)}, or go on without these cuts"
+            f"{'' if checked.name == 'train' else ', which changes error rates'}: "
             f"--allow-rejected {_round_up(len(defects) / checked.total)}"
         )
     if not checked.valid.ids:
@@ -310,6 +267,15 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
             f"{_how_many(filtered, checked)} left out ({_reasons(filtered)}); {listed} lists them. "
             f"Most are {FILTERS[most]}: change that, or admit it with "
             f"--allow-rejected {_round_up(len(filtered) / checked.total)}"
+        )
+    if checked.doubts:
+        log.warning(
+            "%d of %d cuts of %s have more tokens than encoder frames, such as %s. They are kept; "
+            "check that their texts belong to their audio",
+            len(checked.doubts),
+            checked.total,
+            checked.name,
+            checked.doubts[0],
         )
     if held_out:
         log.warning(

@@ -70,14 +70,13 @@ def load_dev_set(
 ) -> DevSet:
     """Read the features of a set, or of a part of it that is the same each time.
 
-    Where the model's loss has the topology ``modified``, cuts without a path in it are left out.
+    Cuts with more tokens than encoder frames are left out, as in the training.
 
     :param max_seconds: of speech; None: all of it.
     :raises UserError: no such set, or nothing of it is left; features cannot be read.
     """
     cuts = open_cuts(manifest_dir, config.data.corpus, name)
-    if config.loss.topology == "modified":
-        cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
+    cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
     cuts = part_of(cuts, max_seconds)
     if not len(cuts):
         raise UserError(f"nothing of the set {name} is left to measure the loss on")

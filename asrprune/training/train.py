@@ -202,8 +202,13 @@ def build_trainer(
         getattr(model, name).copy_(torch.tensor(about[name]))
     model.to(ranks.device)
     ranks.broadcast(model.state_dict().values())
-    if config.loss.topology == "modified":
-        cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
+    cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
+    dev = {
+        name: alignable(
+            open_cuts(manifest_dir, data.corpus, name), tokenizer, model.encoder.output_lengths
+        )
+        for name in data.dev
+    }
     dropping = None
     if config.data_pruning.time.kind != "none":
         encoder = model.encoder
@@ -221,7 +226,7 @@ def build_trainer(
         about["train"]["seconds"]
         if len(sampler.index) == about["train"]["cuts"] and not data.languages
         else float(sampler.index.duration.sum(dtype=float)),
-        {name: open_cuts(manifest_dir, data.corpus, name) for name in data.dev},
+        dev,
     )
     trainer = Trainer(config, model, training_data, ranks, folder)
     trainer.identity = {

@@ -56,6 +56,26 @@ def test_the_cut_at_fault_is_named(speech, noise):
             load_features(mixed)
 
 
+@pytest.mark.parametrize("seconds", [0.5, -0.5, 3.0, -3.0])
+def test_features_of_another_part_are_no_shorter_cut(speech, noise, seconds):
+    """Of the utterance, and of noise that is mixed in."""
+
+    def moved(cut):
+        features = dataclasses.replace(cut.features, start=cut.features.start + seconds)
+        return dataclasses.replace(cut, features=features)
+
+    with pytest.raises(UserError, match=f"^cut {speech.id}: .* frames missing at the start"):
+        load_features(moved(speech))
+    with pytest.raises(UserError, match=f"^cut {noise.id}: .* frames missing at the start"):
+        load_features(speech.mix(moved(noise), snr=10.0))
+
+
+def test_an_archive_of_fewer_frames_is_no_shorter_cut(speech):
+    lost = with_matrix(speech, np.zeros((speech.num_frames - 9, 80)))
+    with pytest.raises(UserError, match=f"^cut {speech.id}: .*{speech.num_frames - 9} frames, not"):
+        load_features(lost)
+
+
 def as_it_is(samples: torch.Tensor, hop: int) -> torch.Tensor:
     assert samples.dtype == torch.float32 and samples.ndim == 1 and hop == 160
     return samples

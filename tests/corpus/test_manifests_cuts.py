@@ -107,8 +107,6 @@ UNFIT = {
     "has 0.0125 s from frame to frame, not 0.01": {"frame_shift": 0.0125},
     "has 8000 Hz, not 16000": {"sampling_rate": 8000},
     "has features of the kind mfcc, not kaldi-fbank": {"type": "mfcc"},
-    "has 197 frames of features for 2 s": {"num_frames": 197},
-    "has 500 frames of features for 2 s": {"num_frames": 500},
 }
 
 
@@ -118,6 +116,68 @@ def test_features_that_do_not_fit_are_computed_anew(problem, cuts, way_in, caplo
     way_in("cuts", cuts(lambda cut: cut["features"].update(UNFIT[problem]), first=1))
     assert f"in stage 2 from the recordings: train-01 {problem}" in caplog.text
     assert all(cut.num_features == 80 for cut in taken())
+
+
+def shifted(seconds: float) -> Callable[[dict], None]:
+    return lambda cut: cut["features"].update(start=cut["features"]["start"] + seconds)
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.0009, -0.004, 0.012, -0.012, -0.02])
+def test_features_that_begin_a_few_milliseconds_off_are_read(seconds, cuts, way_in):
+    """In all stages, and with all frames of the cut."""
+    way_in("cuts", cuts(shifted(seconds)))
+    found = taken()
+    validated()
+    assert len(CutSet.from_file("valid/c_cuts_train.jsonl.gz")) == len(TEXTS)
+    for cut in found:
+        stored, frames = cut.features.load(), load_features(cut).numpy()
+        assert len(frames) == cut.num_frames == len(stored)
+        late = round(100 * seconds)  # frames
+        np.testing.assert_array_equal(
+            frames, stored[np.clip(np.arange(len(stored)) - late, 0, len(stored) - 1)]
+        )
+
+
+ELSEWHERE = {
+    "late": (shifted(0.5), r"0.500 to 2.500 s \(50 frames missing at the start and 0 at the end"),
+    "early": (shifted(-0.5), "0 frames missing at the start and 50 at the end, of 200"),
+    "after": (shifted(7), "200 frames missing at the start"),
+    "before": (shifted(-7), "200 at the end"),
+    "two frames late": (shifted(0.02), "2 frames missing at the start"),
+    "three frames early": (shifted(-0.03), "3 at the end"),
+    "short": (lambda c: c["features"].update(num_frames=197), "have 197 frames for 2 s, not 200"),
+    "long": (lambda c: c["features"].update(num_frames=500), "have 500 frames for 2 s, not 200"),
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_features_of_another_part_are_refused_in_stage_1(case, split, cuts, way_in):
+    edit, message = ELSEWHERE[case]
+    with pytest.raises(UserError, match=f"line 2: the features of train-01 do not.*{message}.*tru"):
+        way_in("cuts", cuts(edit, first=1), split=split)
+    way_in("cuts", cuts(edit, first=1), "--ignore-features", "true", split=split)
+    bare = cuts(lambda cut: (edit(cut), cut.pop("recording")), first=1)
+    with pytest.raises(UserError, match=f"{message}.*or give cuts with recordings$"):
+        way_in("cuts", bare, split=split)
+
+
+def test_a_part_of_features_is_read_as_that_part(cuts, way_in):
+    """As those of a whole recording, of which the cut is a segment."""
+    whole = {cut.id: cut.features.load() for cut in CutSet.from_file(CUTS)}
+
+    def part(cut):
+        cut.update(start=0.25, duration=0.75)
+        cut["supervisions"][0].update(start=0.0, duration=0.75)
+
+    way_in("cuts", cuts(part))
+    found = taken()
+    validated()
+    for cut in found:
+        np.testing.assert_array_equal(load_features(cut), whole[cut.id][25:100])
+    about = json.loads(Path("valid/c_statistics.json").read_text())
+    read = np.concatenate([matrix[25:100] for matrix in whole.values()]).astype(np.float64)
+    np.testing.assert_allclose(about["feature_mean"], read.mean(axis=0))
 
 
 def test_features_two_frames_short_go_all_the_way(cuts, way_in):

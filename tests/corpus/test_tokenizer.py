@@ -133,10 +133,15 @@ def test_the_verb_takes_a_model_that_is_there(folders, tmp_path, monkeypatch, ca
         file.write(to_line({"id": "a", "supervisions": [{"text": "ABÆØ"}]}))
     words = ("--manifest", "cuts.jsonl.gz", "--out-dir", "lang", "--bpe-model")
     given_model = folders["bpe"] / "bpe.model"
-    run_verb(*words, str(given_model))
+    with pytest.raises(
+        UserError, match=r"lang cannot spell the texts: Æ Ø \(2 of 4 .*-unknown 0.5"
+    ):
+        run_verb(*words, str(given_model))
+    assert not Path("lang/tokens.txt").exists()
+    run_verb(*words, str(given_model), "--max-unknown", "0.5")
     assert Path("lang/bpe.model").read_bytes() == given_model.read_bytes()
     assert load_tokenizer("lang").digest == load_tokenizer(folders["bpe"]).digest
-    assert f"{given_model} cannot spell Æ Ø" in caplog.text
+    assert "lang cannot spell the texts: Æ Ø" in caplog.text
     other = io.BytesIO()  # with sentencepiece's own special pieces
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS), model_writer=other, vocab_size=40, model_type="bpe",

@@ -160,6 +160,7 @@ DEFECTIVE = {
     "id-taken": None,  # of a cut of another set: see below
     "supervisions": lambda cut: cut.update(supervisions=[]),
     "duration": lambda cut: cut.update(duration=-1.0),
+    "cut-outside": lambda cut: cut.update(start=0.9),
     "supervision-outside": lambda cut: cut["supervisions"][0].update(duration=9.5),
     "no-features": lambda cut: cut.pop("features") and None,
     "frames": lambda cut: cut["features"].update(num_frames=70),
@@ -187,6 +188,84 @@ def test_each_defect_stops_the_run_and_is_left_out_when_allowed(corpus, reason):
     assert ids("train").count(name) == (reason == "duplicate-id")
 
 
+def test_words_are_left_out_of_all_sets(corpus, caplog):
+    """A text of nothing else is no defect of training sets, up to a tenth of them."""
+    caplog.set_level("INFO")
+    for split, index in (("train", 2), ("train", 3), ("test", 1)):
+        change(index, set_text("<unk> ONE [noise]"), split)
+    nothing = change(5, set_text("<unk>"))
+    found = run("--eval", "test", "--drop-words", "<unk>", "[noise]")
+    for split in ("train", "test"):
+        texts = [
+            c.supervisions[0].text for c in CutSet.from_file(f"valid/noise_cuts_{split}.jsonl.gz")
+        ]
+        assert not {"<unk>", "[noise]"} & set(" ".join(texts).split()) and "ONE" in texts
+    assert rejected() == [["train", nothing, "dropped-text", "no word"]]
+    assert "--drop-words: <unk> was left out 4 times" in caplog.text
+    assert found["train"]["vocabulary"] == len(set(" ".join(TEXTS).split()))
+
+
+def set_supervision(**values) -> Callable[[dict], None]:
+    return lambda cut: cut["supervisions"][0].update(values)
+
+
+OF_A_SEGMENT = {
+    "20 s beyond": (set_supervision(duration=22.0), "supervision-outside"),
+    "0.5 s beyond": (set_supervision(duration=2.5), "supervision-outside"),
+    "before": (set_supervision(start=-0.2), "supervision-outside"),
+    "after the end": (set_supervision(start=4.0, duration=0.5), "supervision-outside"),
+    "no number": (set_supervision(start=math.nan), "supervision-outside"),
+    "negative": (set_supervision(duration=-1.0), "duration"),
+    "endless": (set_supervision(duration=math.inf), "duration"),
+    "none": (set_supervision(duration=None), "duration"),
+    "cut beyond": (lambda cut: cut.update(duration=9.0), "cut-outside"),
+    "recording": (lambda cut: cut["recording"].update(duration=1.0), "cut-outside"),
+    "no text": (set_text(""), "empty-text"),
+    "no supervision": (lambda cut: cut.update(supervisions=[]), "supervisions"),
+    "no features": (lambda cut: cut.update(features=None), "no-features"),
+}
+
+
+@pytest.mark.parametrize("case", OF_A_SEGMENT)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_defects_of_any_set_are_listed_and_stop_the_stage(corpus, case, split):
+    edit, reason = OF_A_SEGMENT[case]
+    name = change(1, edit, split)
+    with pytest.raises(UserError, match=rf"of {split} is defective \({reason}: 1\)") as caught:
+        run("--eval", "test")
+    assert ("which changes error rates" in str(caught.value)) == (split == "test")
+    assert [row[:3] for row in rejected()] == [[split, name, reason]]
+    found = run("--eval", "test", "--allow-rejected", "0.34")
+    assert found["rejected"] == 1 and name not in ids(split)
+
+
+def test_a_few_milliseconds_beyond_are_no_defect(corpus):
+    change(1, set_supervision(duration=2.02), "test")
+    change(1, set_supervision(start=-0.02))
+    assert run("--eval", "test")["rejected"] == 0
+
+
+@pytest.mark.parametrize("text", ["你好世界" * 13, "ヌ" * 51, "กขคง" * 13, "あ A " * 26])
+def test_a_text_without_spaces_is_as_long_as_its_characters(corpus, text):
+    name = change(3, set_text(text))  # 2 s
+    with pytest.raises(UserError, match=f"too-few-frames: 1.*{name}: .*tokens"):
+        run()
+    change(3, set_text(text[:30]))
+    assert run()["rejected"] == 0
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("seconds", [0.3, -0.3, 4.0])
+def test_features_are_where_their_cuts_are(corpus, split, seconds):
+    """Sets of evaluation are no exception: they would stop the decoding after the training."""
+    edit = {"start": seconds}
+    name = change(1, lambda cut: cut["features"].update(edit), split)
+    with pytest.raises(UserError, match=rf"of {split} is defective \(frames: 1\).* {name}: .*end"):
+        run("--eval", "test")
+    change(1, lambda cut: cut["features"].update(start=0.004), split)
+    assert run("--eval", "test")["rejected"] == 0
+
+
 def test_as_many_words_as_encoder_frames_are_enough(corpus):
     """Encoders round up: 133 frames are 34 of 4 frames each."""
     cuts = list(CutSet.from_file("fbank/noise_cuts_train.jsonl.gz"))
@@ -197,7 +276,7 @@ def test_as_many_words_as_encoder_frames_are_enough(corpus):
     change(index, set_text("A " * (most + 1)))
     with pytest.raises(UserError, match="too-few-frames: 1"):
         run()
-    assert rejected()[0][3] == f"{most} encoder frames, {most + 1} words"
+    assert rejected()[0][3] == f"{most} encoder frames, {most + 1} tokens or more"
 
 
 def test_every_defect_is_known_to_these_tests():
@@ -230,9 +309,12 @@ def test_features_that_are_no_numbers_or_of_another_shape(corpus, monkeypatch):
 def test_a_defect_of_the_evaluation_counts_but_not_its_lengths(corpus, caplog):
     assert run("--eval", "test", "--max-duration", "1.4", "--allow-rejected", "0.9")
     assert len(ids("test")) == 3
-    change(1, set_text("A " * 60), "test")  # hard to recognise, but not impossible
+    name = change(1, set_text("A " * 60), "test")  # hard to recognise, but not impossible
+    caplog.clear()
     run("--eval", "test")
     assert len(ids("test")) == 3
+    what = f"1 of 3 cuts of test have more tokens than encoder frames, such as {name} (50 encoder f"
+    assert what in caplog.text
     name = change(1, set_text(""), "test")
     with pytest.raises(UserError, match=f"1 of 3 cuts of test is defective .* {name}: an empty tr"):
         run("--eval", "test")

@@ -92,7 +92,8 @@ def test_each_language_has_its_sets_and_a_rerun_runs_nothing(commonvoice, add_la
     log = commonvoice.log.read_text()
     assert splits(commonvoice) == [f"{name}-{lang}" for name in TABLES for lang in ("en", "fr")]
     assert "--train train-en train-fr --eval dev-en dev-fr test-en test-fr" in log
-    assert "--balance 0.5 --max-unknown 0 --others data/valid/commonvoice_cuts_dev-en.jsonl" in log
+    checked = "--max-unknown 0 --allow-rejected 0 --others data/valid/commonvoice_cuts_dev-en.jsonl"
+    assert f"--balance 0.5 {checked}" in log
     assert "data.dev=[dev-en,dev-fr]" in log
     assert "--test-sets test-en test-fr --decoding-method greedy_search --streaming true" in log
     assert [line.split()[-2] for line in out.splitlines()] == 2 * ["test-en", "test-fr"]

@@ -333,17 +333,20 @@ def test_a_dead_worker_is_one_message(make_trainer):
         trainer.run()
 
 
-def test_an_epoch_is_as_long_as_what_is_trained_on(make_trainer, monkeypatch):
+@pytest.mark.parametrize("topology", ["regular", "modified"])
+def test_an_epoch_is_as_long_as_what_is_trained_on(make_trainer, monkeypatch, topology):
     """Without the cuts that have more symbols than frames, else its progress would never be 1."""
-    whole = make_trainer(loss__topology="modified").data
+    whole = make_trainer(loss__topology=topology).data
     first = batches.alignable
     monkeypatch.setattr(
         batches, "alignable", lambda cuts, *words: CutSet.from_cuts(list(first(cuts, *words))[3:])
     )
-    trainer = make_trainer(loss__topology="modified", training__epochs=1)
+    trainer = make_trainer(loss__topology=topology, training__epochs=1)
     seconds = sum(cut.duration for cuts in iter_epoch(trainer) for cut in cuts)
     assert seconds < whole.epoch_seconds - 1
     assert trainer.data.epoch_seconds == pytest.approx(seconds, abs=0.01)
+    for name, cuts in trainer.data.dev.items():
+        assert len(cuts) == len(whole.dev[name]) - 3
 
 
 def test_a_scan_of_memory_changes_nothing(make_trainer, tiny_corpus, monkeypatch):

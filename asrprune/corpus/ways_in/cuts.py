@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lhotse.utils import compute_num_frames
-
-from asrprune.corpus.audio import FEATURES, FRAMES_OFF
+from asrprune.corpus.audio import FEATURES
 from asrprune.corpus.manifests import parse_line
 from asrprune.corpus.names import explain_missing
+from asrprune.corpus.spans import misplaced
 from asrprune.corpus.ways_in.paths import find_base
 from asrprune.corpus.ways_in.split import Entry, Options, write_entries
 from asrprune.corpus.ways_in.utterance import id_of
@@ -30,14 +29,11 @@ def write_cuts(options: Options, split: str, path: Path, ignore_features: bool) 
     """Write the manifests of a split; with its cuts, if the features of all of them fit.
 
     :param ignore_features: stage 2 is to compute them anew.
-    :raises UserError: cuts without exactly one supervision, or with neither recordings nor features
-        that fit; or see :func:`~asrprune.corpus.ways_in.split.write_entries`.
+    :raises UserError: cuts without exactly one supervision, with neither recordings nor features
+        that fit, or with features of another part of the recording; or see
+        :func:`~asrprune.corpus.ways_in.split.write_entries`.
     """
-    problem = (
-        "they are to be computed anew"
-        if ignore_features
-        else next((f"{cut['id']} {found}" for _, cut in read(path) if (found := misfit(cut))), "")
-    )
+    problem = "they are to be computed anew" if ignore_features else problem_of(path)
     if problem:
         silent = next((cut["id"] for _, cut in read(path) if not cut.get("recording")), None)
         if silent is not None:
@@ -50,6 +46,38 @@ def write_cuts(options: Options, split: str, path: Path, ignore_features: bool) 
         log.info("%s: the features of %s fit and are taken as they are", split, path)
     entries = read_entries(path, options.audio_dir, with_features=not problem)
     write_entries(options, split, entries, CUT, with_cuts=not problem)
+
+
+def problem_of(path: Path) -> str:
+    """Say why the features of a manifest cannot be taken as they are.
+
+    Args:
+        path: The manifest.
+
+    Returns:
+        The first cut whose features are missing or of another kind, and what they are. Empty: all
+        features can be taken.
+
+    Raises:
+        UserError: All features are of the right kind, and those of a cut do not cover it.
+    """
+    elsewhere = ""
+    for where, cut in read(path):
+        if found := misfit(cut):
+            return f"{cut['id']} {found}"
+        if not elsewhere and (found := misplaced(cut)):
+            anew = (
+                "have all features computed from the recordings: --ignore-features true"
+                if cut.get("recording")
+                else "give cuts with recordings"
+            )
+            elsewhere = (
+                f"{where}: the features of {cut['id']} do not cover the cut: {found}. Correct the "
+                f"manifest, or {anew}"
+            )
+    if elsewhere:
+        raise UserError(elsewhere)
+    return ""
 
 
 def read(path: Path) -> Iterator[tuple[str, Cut]]:
@@ -92,7 +120,7 @@ def _check(cut: Cut, where: str) -> None:
 
 
 def misfit(cut: Cut) -> str:
-    """Why a cut's features cannot be taken as they are; empty: they can."""
+    """Why a cut's features are of another kind than those of recipes; empty: they are not."""
     features = cut.get("features")
     if not features:
         return "has none"
@@ -105,9 +133,6 @@ def misfit(cut: Cut) -> str:
             return f"has {found} {what}, not {right}"
     if features["type"] not in KINDS:
         return f"has features of the kind {features['type']}, not {KINDS[0]}"
-    expected = compute_num_frames(cut["duration"], 0.01, FEATURES["sampling_rate"])
-    if abs(features["num_frames"] - expected) > FRAMES_OFF:
-        return f"has {features['num_frames']} frames of features for {cut['duration']:g} s"
     return ""
 
 

@@ -37,12 +37,14 @@ allow_rejected=0      # (number) share of a set, 0 to 1, that may be defective a
                       # may always be for its text
 min_seconds=          # (number) shorter utterances are not trained on; empty: 0.5
 max_seconds=          # (number) nor are longer ones; empty: 30
+drop_words=           # words to leave out of the texts of all sets: "<unk> [noise]"; empty: none
 token_type=bpe        # (bpe|char) what the model predicts
 vocab_size=1000       # symbols of the bpe tokenizer, which all languages share
 bpe_model=            # take this sentencepiece model instead of training one
 bpe_balance=0.5       # (number) how the tokenizer weighs languages by their text: 1 as they are, 0
                       # all alike; else it has long pieces for large languages and letters for others
-max_unknown=0         # (number) share of a language's letters that the tokenizer may not know
+max_unknown=0         # (number) share of a language's letters that the tokenizer may not know; of
+                      # evaluation sets at least 0.02
 world_size=1          # training processes on each machine, one a GPU
 nodes=1               # machines, of a Slurm job (tools/slurm.sh)
 max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
