@@ -247,7 +247,7 @@ def test_a_failed_run_leaves_no_manifest(way_in):
 
 def test_a_long_recording_must_say_where_its_utterances_are(way_in):
     row = {"path": "wav/long.wav", "text": "one"}
-    message = r"line 1: wav-long is one utterance of 5 s, and 4 s are the most .*start and duration"
+    message = r"line 1: wav-long is one utterance of 5 s, and 4 s are the most .*start and end"
     with pytest.raises(UserError, match=message + ".*--longest"):
         way_in("tables", objects(row), "--longest", "4")
     assert way_in("tables", objects(row), "--longest", "5")

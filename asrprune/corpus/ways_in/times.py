@@ -126,7 +126,8 @@ def _choose(
     beyond = [index for index in judged if parts[index].beyond]
     far = [i for i in beyond if max(parts[i].start, parts[i].end) > FAR * parts[i].length]
     disagree = any(parts[index].disagreement for index in judged)
-    if not (far and 2 * len(beyond) >= len(judged)) and not disagree:
+    no_seconds = bool(far) and 2 * len(beyond) >= len(judged)
+    if not no_seconds and not disagree:
         return UNITS[0], parts
     fitting = {}
     for units in UNITS[1:]:
@@ -139,7 +140,7 @@ def _choose(
     found = whole if len(whole) == 1 else list(fitting)
     if len(found) == 1:
         return found[0], fitting[found[0]][0]
-    if far and 2 * len(beyond) >= len(judged):
+    if no_seconds:
         raise _unknown_unit(utterances[far[0]], parts[far[0]], found)
     return UNITS[0], parts
 
