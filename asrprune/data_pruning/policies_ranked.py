@@ -120,9 +120,13 @@ def forgetting(context: Context, magnitude: bool = True) -> Ranking:
 
 
 def _window(context: Context, place: float) -> Ranking:
-    """Ascending scores from rank ``place (1-k) N`` on; those below come last."""
+    """Ascending scores from rank ``place (1-k) N`` on; then those below, the highest one first.
+
+    So the cuts that are kept have neighbouring ranks, also where the last ones do not use up the
+    budget.
+    """
     score = context.score
     if not place:
         return Ranking(score)
     below = context.first(score, place * (1 - context.keep))
-    return Ranking(score, below.view(np.uint8))
+    return Ranking(np.where(below, -score, score), below.view(np.uint8))

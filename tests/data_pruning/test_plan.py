@@ -82,6 +82,40 @@ def test_rules_of_length_know_no_strata(policy):
     assert kept(plans[1]) == first_by(sign * index.duration, 60)
 
 
+# In which direction a policy ranks, and which share of what is dropped comes before its window.
+WINDOWS = [
+    ("easy", {}, 0.0),
+    ("static_easy", {}, 0.0),
+    ("hard", {}, 1.0),
+    ("static_hard", {}, 1.0),
+    ("middle", {}, 0.5),
+    ("static_middle", {}, 0.5),
+    *(("easy2hard", {"mode": "window"}, progress) for progress in (0.0, 0.3, 1.0)),
+]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from(WINDOWS), SEEDS, SHARES, UNITS, st.sampled_from([0, 4, 10]))
+def test_a_window_is_inside_of_each_stratum(window, seed, keep, unit, strata):
+    """The cuts that are kept of a stratum are neighbours in rank, and begin where they should."""
+    policy, options, share = window
+    index, scores = long_is_hard(seed)
+    plan = plan_of(
+        index, scores, seed, 1 + round(10 * share), 12, policy=policy, keep=keep, unit=unit,
+        strata=strata, policy_options=options,
+    )  # fmt: skip
+    cost = cost_of(index, unit)
+    for part in strata_of(index, strata):
+        order = sorted(part, key=lambda cut: (float(scores.last[cut]), cut))
+        places = np.flatnonzero(plan.keep[order])
+        assert len(places) and len(places) == places[-1] - places[0] + 1
+        below = float(cost[order[: places[0]]].sum())
+        due = share * (1 - keep) * float(cost[part].sum())
+        assert abs(below - due) <= float(cost[part].max())
+        if share in (0, 1):
+            assert plan.keep[order[-int(share)]]  # the easiest, or the hardest
+
+
 @law
 @given(st.sampled_from(DYNAMIC_POLICIES + STATIC_POLICIES), SEEDS)
 def test_plans_are_pure(policy, seed):

@@ -77,11 +77,11 @@ def test_easy2hard(seed, count, keep, turn):
 
 
 def _window(score, below: int, number: int) -> set[int]:
-    """Ranks from ``below`` on; where they end, the first ones below."""
+    """Ranks from ``below`` on; where they end, the last ones below."""
     lower = first_by(score, below)
     upper = first_by(score, number, set(range(len(score))) - lower)
     missing = number - len(upper)
-    return upper | first_by(score, missing, lower)
+    return upper | first_by(-score, missing, lower)
 
 
 @law
