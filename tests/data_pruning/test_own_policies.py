@@ -37,6 +37,9 @@ def tiered(context, seed: int, tiers: int):
     tier = np.random.default_rng(seed).permutation(len(context)) % tiers
     return Ranking(context.score, tier.astype(np.uint8 if tiers <= 256 else np.uint16))
 
+def last_tier(context, tier: int, kind: str = "uint16"):
+    return Ranking(context.score, np.array(30 * [tier]).astype(kind))
+
 def short(context):
     return np.zeros(3)
 
@@ -68,6 +71,14 @@ def test_own_policies(own):
         index, scores, policy="own_policies:loudest", keep=0.5, policy_options={"needed": 2}
     )
     assert kept(plan) == first_by(-scores.last, 15)
+    options = {"tier": 65533}
+    plan = plan_of(index, scores, policy="own_policies:last_tier", keep=0.5, policy_options=options)
+    assert kept(plan) == first_by(scores.last, 15)
+    for options in ({"tier": 65534}, {"tier": 1, "kind": "int64"}, {"tier": 1, "kind": "float32"}):
+        with pytest.raises(UserError, match="uint8 or uint16 tiers up to 65533"):
+            plan_of(
+                index, scores, policy="own_policies:last_tier", keep=0.5, policy_options=options
+            )
     for name, message in (
         ("short", "must return a number for each of 30 cuts"),
         ("nan", "returned NaN for cuts with known scores"),
@@ -82,7 +93,7 @@ def test_own_policies(own):
 )
 @given(SEEDS, st.integers(300, 600), st.sampled_from([0.1, 0.3, 0.5, 0.9, 0.99]),
        st.booleans(), st.booleans(), st.sampled_from([0.0, 0.3, 0.8]),
-       st.sampled_from([256]))  # fmt: skip
+       st.sampled_from([256, 256, 300]))  # fmt: skip
 def test_all_tiers_keep_their_order(own, seed, count, keep, aged, some_unknown, floor, tiers):
     """Whatever comes before them: ages, floors, and cuts of unknown score."""
     rng = np.random.default_rng(seed)

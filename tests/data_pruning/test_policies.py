@@ -262,6 +262,23 @@ def test_random_without_replacement_balances_visits(seed, count, keep):
         assert history.visits.max() - history.visits.min() <= 1
 
 
+@law
+@given(SEEDS, COUNTS, SHARES)
+def test_the_least_visited_come_first(seed, count, keep):
+    """However far apart the visits are, as after a training with another policy."""
+    index, scores = random_case(seed, count)
+    history = History(count)
+    numbers = [3, 4, 250, 258, 259, 300, 301, 5000, 65535]
+    history.visits[:] = np.random.default_rng(seed).choice(numbers, count)
+    plan = plan_of(
+        index, scores, seed=seed, history=history, policy="random", keep=keep,
+        policy_options={"replacement": False},
+    )  # fmt: skip
+    draws = policy_draws(count, seed, 1)
+    order = sorted(range(count), key=lambda i: (history.visits[i], float(draws[i])))
+    assert kept(plan) == set(order[: rounded(keep * count)])
+
+
 @pytest.mark.parametrize(
     "policy, options",
     [
