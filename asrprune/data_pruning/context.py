@@ -11,6 +11,8 @@ from asrprune.data_pruning.scores import ScoreTable
 from asrprune.data_pruning.selection import select
 from asrprune.errors import UserError
 
+MAX_TIER = 65533  # what a plan puts before the tiers of a policy has two tiers of its own
+
 
 class Ranking(NamedTuple):
     """The answer of a policy with a fixed budget: what comes first is kept, up to the budget.
@@ -19,7 +21,7 @@ class Ranking(NamedTuple):
     """
 
     priority: np.ndarray  # (N,) float32
-    tier: np.ndarray | None = None  # (N,) uint8
+    tier: np.ndarray | None = None  # (N,) uint8 or uint16, up to MAX_TIER
 
 
 class Selection(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from asrprune.data_pruning.context import Context, NoScoresYet, Ranking, Selection
+from asrprune.data_pruning.context import MAX_TIER, Context, NoScoresYet, Ranking, Selection
 from asrprune.data_pruning.floors import (
     Groups,
     below_floor,
@@ -289,7 +289,7 @@ class _Planner:
         if tier is None:
             tier = np.full(len(priority), _POLICY, np.uint16)
         else:
-            tier = tier.astype(np.uint16) + np.uint16(_POLICY)  # up to 257
+            tier = tier.astype(np.uint16) + np.uint16(_POLICY)
         if unknown is not None:
             priority = np.where(unknown, self.rng.random(len(priority), np.float32), priority)
             tier[unknown] = _UNKNOWN
@@ -375,11 +375,12 @@ def _checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking
     priority, tier = np.asarray(ranking.priority), ranking.tier
     fits = priority.shape == (len(context),) and priority.dtype.kind in "fiu"
     if fits and tier is not None:
-        fits = tier.shape == priority.shape and tier.dtype == np.uint8
+        fits = tier.shape == priority.shape and tier.dtype in (np.uint8, np.uint16)
+        fits = fits and (tier.dtype == np.uint8 or tier.max() <= MAX_TIER)
     if not fits:
         raise UserError(
             f"data_pruning.policy={policy} must return a number for each of {len(context)} cuts "
-            "(and uint8 tiers), or a Selection"
+            f"(and uint8 or uint16 tiers up to {MAX_TIER}), or a Selection"
         )
     wrong = np.isnan(priority)
     if wrong.any() and (not context.used_scores or (wrong & context.known).any()):

@@ -7,7 +7,8 @@ Notation: N cuts, k the share to keep, s the score (its last value, or the runni
 
 import numpy as np
 
-from asrprune.data_pruning.context import Context, Ranking, check_choice, check_range
+from asrprune.data_pruning.context import MAX_TIER, Context, Ranking, check_choice, check_range
+from asrprune.data_pruning.index import chunks
 
 
 def random(context: Context, replacement: bool = True) -> Ranking:
@@ -19,8 +20,7 @@ def random(context: Context, replacement: bool = True) -> Ranking:
     """
     if replacement:
         return Ranking(context.uniform())
-    ahead = context.visits - context.visits.min()
-    return Ranking(context.uniform(), np.minimum(ahead, 255).astype(np.uint8))
+    return Ranking(context.uniform(), _ranks(context.visits))
 
 
 def easy(context: Context) -> Ranking:
@@ -119,10 +119,26 @@ def forgetting(context: Context, magnitude: bool = True) -> Ranking:
     return Ranking(-(context.worse_sum if magnitude else context.worse_times))
 
 
+def _ranks(numbers: np.ndarray) -> np.ndarray:
+    """Return the rank (N,) uint16 of each uint16 number among the distinct ones, as a tier."""
+    there = np.zeros(1 << 16, bool)
+    for part in chunks(len(numbers)):
+        there[numbers[part]] = True
+    rank_of = np.minimum(np.cumsum(there) - 1, MAX_TIER).astype(np.uint16)
+    ranks = np.empty_like(numbers)
+    for part in chunks(len(numbers)):
+        ranks[part] = rank_of[numbers[part]]
+    return ranks
+
+
 def _window(context: Context, place: float) -> Ranking:
-    """Ascending scores from rank ``place (1-k) N`` on; those below come last."""
+    """Ascending scores from rank ``place (1-k) N`` on; then those below, the highest one first.
+
+    So the cuts that are kept have neighbouring ranks, also where the last ones do not use up the
+    budget.
+    """
     score = context.score
     if not place:
         return Ranking(score)
     below = context.first(score, place * (1 - context.keep))
-    return Ranking(score, below.view(np.uint8))
+    return Ranking(np.where(below, -score, score), below.view(np.uint8))

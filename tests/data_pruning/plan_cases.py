@@ -1,13 +1,30 @@
 """Small corpora with scores, and a plan by sorted lists in float64."""
 
 import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
-from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.options import (
+    DYNAMIC_POLICIES,
+    STATIC_POLICIES,
+    DataPruningOptions,
+)
 from asrprune.data_pruning.plan import Plan, make_plan
 from asrprune.data_pruning.scores import ScoreTable
 from asrprune.randomness import key_to_seed
+
+# Written down here, and not read from the policies, so that a wrong mark of a policy shows.
+EMERGENT = ("infobatch", "seta", "cowerage")
+DYNAMIC = [name for name in DYNAMIC_POLICIES if name != "full"]
+STATIC = list(STATIC_POLICIES)
+FIXED = [name for name in DYNAMIC + STATIC if name not in EMERGENT]
+STRATIFIED = [name for name in FIXED if name not in ("longest", "shortest")]
+
+SEEDS, SHARES = st.integers(0, 10**6), st.sampled_from([0.2, 0.35, 0.5, 0.7, 0.9])
+UNITS, STRATA = st.sampled_from(["seconds", "utterances"]), st.sampled_from([0, 4, 10])
+law = settings(deadline=None, max_examples=60)
 
 
 def make_index(durations, **groups) -> CutIndex:
@@ -48,6 +65,34 @@ def policy_draws(count: int, seed: int, cycle: int) -> np.ndarray:
     """The uniform numbers that a policy draws first."""
     rng = np.random.default_rng(key_to_seed("data_pruning", "policy", seed, cycle))
     return rng.random(count, dtype=np.float32)
+
+
+def plan_draws(count: int, seed: int, cycle: int) -> np.ndarray:
+    """The uniform numbers that order the cuts of unknown score."""
+    rng = np.random.default_rng(key_to_seed("data_pruning", "plan", seed, cycle))
+    return rng.random(count, dtype=np.float32)
+
+
+def cost_of(index: CutIndex, unit: str) -> np.ndarray:
+    """What each cut costs of the budget."""
+    return index.duration if unit == "seconds" else np.ones(len(index), np.float32)
+
+
+def strata_of(index: CutIndex, strata: int) -> list[np.ndarray]:
+    """The cuts of each duration stratum; all cuts together where there are no strata."""
+    codes = index.strata(strata) if strata > 1 else np.zeros(len(index), int)
+    return [np.flatnonzero(codes == code) for code in range(max(strata, 1)) if code in codes]
+
+
+def covering(order, cost, budget: float) -> set[int]:
+    """The first cuts of ``order`` that cost ``budget`` or, by less than a cut, more."""
+    chosen, spent = set(), 0.0
+    for cut in order:
+        if spent >= budget:
+            break
+        chosen.add(int(cut))
+        spent += float(cost[cut])
+    return chosen
 
 
 def rounded(number: float) -> int:

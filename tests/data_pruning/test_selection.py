@@ -20,7 +20,10 @@ def cases(draw):
     priority = column(PRIORITIES).astype(np.float32)
     cost = (column(st.integers(1, 9)) / 8).astype(np.float32)
     codes = column(st.integers(0, strata - 1)).astype(np.uint8) if strata > 1 else None
-    tier = column(st.integers(0, 2)).astype(np.uint8) if draw(st.booleans()) else None
+    tier = None
+    if draw(st.booleans()):
+        tiers, kind = draw(st.sampled_from([((0, 1, 255), np.uint8), ((0, 255, 257), np.uint16)]))
+        tier = column(st.sampled_from(tiers)).astype(kind)
     candidates = column(st.booleans()) if draw(st.booleans()) else None
     whole = totals(cost, codes, strata, candidates)
     budgets = np.array([draw(st.floats(-0.1, 1)) for _ in whole]) * whole
