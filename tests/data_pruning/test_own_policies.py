@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asrprune.data_pruning.history import History
@@ -94,6 +94,9 @@ def test_own_policies(own):
 @given(SEEDS, st.integers(300, 600), st.sampled_from([0.1, 0.3, 0.5, 0.9, 0.99]),
        st.booleans(), st.booleans(), st.sampled_from([0.0, 0.3, 0.8]),
        st.sampled_from([256, 256, 300]))  # fmt: skip
+@example(1, 400, 0.12, True, True, 0.0, 256)  # not all unknown ones fit beside the old ones
+@example(2, 400, 0.3, True, True, 0.5, 256)
+@example(3, 300, 0.99, False, True, 0.0, 256)
 def test_all_tiers_keep_their_order(own, seed, count, keep, aged, some_unknown, floor, tiers):
     """Whatever comes before them: ages, floors, and cuts of unknown score."""
     rng = np.random.default_rng(seed)

@@ -71,7 +71,7 @@ def test_ages_take_what_they_need_and_no_more(policy, seed, count, keep, unit, s
     assert bool(plan.report["notes"]) == (off + max(asked, needed) - asked > longest)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.sampled_from(DYNAMIC), SEEDS, st.integers(25, 60), SHARES, UNITS, STRATA,
        st.integers(1, 6), st.booleans())  # fmt: skip
 def test_every_cut_is_visited(policy, seed, count, keep, unit, strata, limit, moving):

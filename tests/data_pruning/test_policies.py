@@ -1,10 +1,11 @@
 """Each policy against its formula over sorted lists."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asrprune.data_pruning.history import History
@@ -150,6 +151,12 @@ def test_infobatch(seed, count, keep, some_unknown, aged):
     assert math.isclose(weights.sum(), count)
 
 
+def test_infobatch_of_equal_scores_keeps_all():
+    """No score is below the mean, so none is drawn from."""
+    plan = plan_of(make_index(np.ones(30)), scored(np.full(30, 0.7)), policy="infobatch", keep=0.5)
+    assert plan.keep.all() and (plan.weights is None or (plan.weights == 1).all())
+
+
 def test_infobatch_beyond_what_half_precision_can_count():
     """Public code gathers indices in the dtype of the loss: fp16 ends at 2,048."""
     rng = np.random.default_rng(0)
@@ -166,19 +173,24 @@ def test_infobatch_beyond_what_half_precision_can_count():
 @law
 @given(SEEDS, COUNTS, st.sampled_from([0.5, 0.8, 0.99]), st.sampled_from([*range(1, 7), 40, 500]),
        st.sampled_from([0.0, 0.3, 0.5, 1.0]), st.integers(0, 20))  # fmt: skip
+@example(3, 40, 0.99, 3, 0.5, 0)  # a window of 1.5 groups is one of 2
+@example(3, 40, 0.99, 5, 0.3, 0)
+@example(3, 60, 0.99, 40, 0.5, 3)
+@example(3, 60, 0.99, 500, 0.5, 20)
 def test_seta(seed, count, keep, groups, alpha, turn):
     index, scores = random_case(seed, count)
     cycle, score = 1 + turn, scores.last.astype(np.float64)
-    plan = plan_of(
-        index, scores, seed=seed, cycle=cycle, policy="seta", keep=keep,
-        policy_options={"groups": groups, "alpha": alpha},
-    )  # fmt: skip
     pool = sorted(first_by(policy_draws(count, seed, cycle), rounded(keep * count)))
     edges = _lloyd(sorted(score[pool]), groups)
     width = max(1, math.floor(alpha * groups + 0.5))
     start = turn % (groups - width + 1)
     chosen = {i for i in pool if start <= sum(score[i] >= edges) < start + width}
-    assert kept(plan) == chosen
+    with nullcontext() if chosen else pytest.raises(UserError, match="keeps none of the"):
+        plan = plan_of(
+            index, scores, seed=seed, cycle=cycle, policy="seta", keep=keep,
+            policy_options={"groups": groups, "alpha": alpha},
+        )  # fmt: skip
+        assert kept(plan) == chosen
 
 
 def _lloyd(values: list[float], groups: int) -> np.ndarray:
