@@ -44,6 +44,26 @@ def test_averaged_then_masked_is_extracted(method, sparsity, models, tmp_path, t
     assert packed_bytes(packed) == bank.sizes(sparsity).float32_bytes
 
 
+@pytest.mark.parametrize("method", ["none", "supernet"])
+def test_a_sparser_sub_network_is_a_smaller_file(method, models, tmp_path):
+    """On the disk: of what its weights take, the file has but its names and places more."""
+    sizes = []
+    for sparsity in (0.0, 0.5, 0.8):
+        output = tmp_path / f"{sparsity}.pt"
+        assert extract("--model", models[method], "--sparsity", sparsity, "--output", output) == 0
+        path = output.with_suffix(".packed")
+        tensors = packed_bytes(read_packed(path))
+        about = read_json(output.with_suffix(".json"))
+        assert about["bytes"] == tensors < path.stat().st_size
+        sizes.append((tensors, path.stat().st_size))
+    source = open_source(models[method], [])
+    weights = 4 * sum(layer.rows * layer.columns for layer in source.bank.layers)
+    for (less, smaller), density in zip(sizes[1:], (0.5, 0.2), strict=True):
+        saved = (1 - density) * weights
+        assert 0.9 * saved < sizes[0][0] - less < saved  # but for the index of what is kept
+        assert smaller < sizes[0][1] - 0.5 * saved
+
+
 def test_masks_of_the_training_are_not_those_of_the_average(models):
     """They were frozen before its end, so a new ranking would give others."""
     model, config = load_model(models["supernet"], "cpu")
