@@ -24,6 +24,8 @@ from lhotse.audio.recording import assert_and_maybe_fix_num_samples
 from lhotse.augmentation import AudioTransform
 from lhotse.utils import fastcopy
 
+from asrprune.corpus.diagnosis import UNUSABLE, Unusable
+from asrprune.corpus.header import read_header
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.names import file_in_other_form
 from asrprune.errors import UserError
@@ -37,19 +39,22 @@ FEATURES: dict[str, Any] = {
     "snip_edges": False,
 }
 WINDOW = 400  # samples that the first frame is made of
+CHANGED = (
+    "If the file was changed, run stage 1 (manifests) again; else copy or download the file again"
+)
 LOSSLESS = (".flac", ".wav")  # here the header knows the number of samples exactly
 
 
 class BadAudio(Exception):
-    """This utterance's audio cannot be used; the message says why.
+    """The audio of an utterance cannot be used; the message says why.
 
     Args:
-        reason: Why it cannot be used.
-        mend: What to do about that.
+        what: What was found.
+        mend: A sentence without its full stop: what the user can do.
     """
 
-    def __init__(self, reason: str, mend: str = "Fetch the file again"):
-        super().__init__(reason)
+    def __init__(self, what: str, mend: str):
+        super().__init__(what)
         self.mend = mend
 
 
@@ -102,7 +107,7 @@ def extract_part(
                 if not skip_bad_audio:
                     raise UserError(
                         f"cannot use the audio of cut {cut.id}: {audio_file(cut)}: {error}. "
-                        f"{error.mend}, or leave such cuts out with --bad-audio skip"
+                        f"{error.mend}; or leave such cuts out with --bad-audio skip"
                     ) from error
                 row = (cut.id, audio_file(cut), str(error))
                 bad.append("\t".join(" ".join(field.split()) for field in row))
@@ -153,18 +158,21 @@ def load_copies(cut: MonoCut, speeds: Iterable[float]) -> list[tuple[MonoCut, np
     :raises BadAudio: the file is missing, cannot be decoded, or holds less than its manifest says.
     """
     if cut.duration <= 0:
-        raise BadAudio("the supervision has no part of the recording")
+        raise BadAudio(
+            "the supervision has no part of the recording",
+            "Correct its start, and run stage 1 again",
+        )
     try:
         _check_source(cut.recording)
         samples = cut.load_audio()
-    except (MemoryError, BadAudio):
+    except (MemoryError, ImportError, BadAudio):
         raise
     except Exception as error:  # the decoders' errors have no common class
-        raise BadAudio(_reason(error)) from error
+        raise _explain(cut.recording, error) from error
     if samples.size == 0:
-        raise BadAudio("no samples")
+        raise BadAudio("no samples", "Delete the utterance, and run stage 1 again")
     if not np.isfinite(samples).all():
-        raise BadAudio("samples that are no finite numbers")
+        raise BadAudio("samples that are no finite numbers", "Write the file anew")
     rate = FEATURES["sampling_rate"]
     plain = cut if cut.sampling_rate == rate else cut.resample(rate)
     done = len(cut.recording.transforms or [])
@@ -179,7 +187,10 @@ def load_copies(cut: MonoCut, speeds: Iterable[float]) -> list[tuple[MonoCut, np
             changed, offset=copy.start, duration=copy.duration, recording=copy.recording
         )
         if changed.shape[1] < WINDOW:
-            raise BadAudio(f"{changed.shape[1]} samples, less than a window of 25 ms")
+            raise BadAudio(
+                f"{changed.shape[1]} samples, less than a window of 25 ms",
+                "Delete the utterance, and run stage 1 again",
+            )
         copies.append((copy, changed))
     return copies
 
@@ -188,7 +199,7 @@ def extract(cut: MonoCut, samples: np.ndarray, extractor: Fbank) -> np.ndarray:
     """Log-mel energies (T, 80), T = duration / 10 ms rounded half up."""
     features = extractor.extract(samples, cut.sampling_rate)
     if not np.isfinite(features).all():
-        raise BadAudio("features that are no finite numbers")
+        raise BadAudio("features that are no finite numbers", "Write the file anew")
     return features
 
 
@@ -229,13 +240,26 @@ def _check_source(recording: Recording) -> None:
             if other := file_in_other_form(source.source):
                 reason = f"no such file, but one of the same letters in another form: {other!a}"
                 raise BadAudio(reason, mend="Rename the file, or write its name so in the manifest")
-            raise BadAudio("no such file")
+            raise BadAudio("no such file", "Put it there")
         if str(source.source).lower().endswith(LOSSLESS) and not recording.transforms:
             found = soundfile.info(source.source)
             if found.samplerate != recording.sampling_rate:
-                raise BadAudio(f"{found.samplerate} Hz, not {recording.sampling_rate} Hz")
+                raise BadAudio(f"{found.samplerate} Hz, not {recording.sampling_rate} Hz", CHANGED)
             if found.frames != recording.num_samples:
-                raise BadAudio(f"{found.frames} samples, not {recording.num_samples}")
+                raise BadAudio(f"{found.frames} samples, not {recording.num_samples}", CHANGED)
+
+
+def _explain(recording: Recording, error: Exception) -> BadAudio:
+    """What is wrong with a file, as stage 1 says it; else what the decoder says."""
+    for source in recording.sources:
+        if source.type == "file":
+            try:
+                read_header(source.source)
+            except Unusable as found:
+                return BadAudio(f"{UNUSABLE[found.reason]} ({found})", found.mend)
+            except OSError:  # the decoder's error says more
+                break
+    return BadAudio(_reason(error), CHANGED)
 
 
 def _reason(error: Exception) -> str:

@@ -229,7 +229,7 @@ def test_bad_audio_is_an_error_or_left_out(way_in):
         way_in("tables", path)
     assert list(way_in("tables", path, "--bad-audio", "skip")) == ["a", "b"]
     listed = Path("out/c_left_out_train.tsv").read_text().splitlines()[1:]
-    assert [row.split("\t")[2] for row in listed] == ["missing-audio", "undecodable", "undecodable"]
+    assert [row.split("\t")[2] for row in listed] == ["missing-audio", "not-audio", "empty-file"]
 
 
 def test_nothing_is_left(way_in):

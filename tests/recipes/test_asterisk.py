@@ -441,9 +441,9 @@ def test_packages_that_are_not_whole(download, tmp_path):
 def test_audio_that_cannot_be_read(prepared, asterisk, tmp_path):
     root = write_packages(tmp_path / "unpacked")
     (root / SOUNDS / VOICES["ru"] / "vm-3.wav").write_bytes(b"no audio")
-    assert "the file cannot be decoded (" in prepared(root, code=1)
+    assert "the file is no audio (" in prepared(root, code=1)
     prepared(root, "--bad-audio", "skip")
-    assert left_out(asterisk, "ru") == {"unsaid": "no-script", "vm-3": "undecodable"}
+    assert left_out(asterisk, "ru") == {"unsaid": "no-script", "vm-3": "not-audio"}
 
 
 @pytest.mark.parametrize(

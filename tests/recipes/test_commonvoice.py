@@ -444,7 +444,7 @@ def spoil_unicode_form(folder: Path) -> str:
 
 def spoil_clip(folder: Path) -> str:
     (folder / "clips" / "common_voice_en_dev1.mp3").write_bytes(b"<html>no such page</html>" * 99)
-    return "en/dev.tsv, line 3: the clip cannot be decoded"
+    return "en/dev.tsv, line 3: the file is no audio"
 
 
 def spoil_length(folder: Path) -> str:
@@ -493,7 +493,7 @@ def test_what_may_be_left_out_is_counted_and_listed(commonvoice, add_language):
     assert [row[:3] for row in rows[1:]] == [
         ["common_voice_en_dev0.mp3", "2", "letters"],
         ["common_voice_en_dev1.mp3", "3", "missing-clip"],
-        ["common_voice_en_dev2.mp3", "4", "undecodable"],
+        ["common_voice_en_dev2.mp3", "4", "empty-file"],
     ]
     again = run(commonvoice, "--langs", "en", "--stop-stage", "manifests", code=1).stderr
     assert "runs again: --bad-audio was 'skip', is 'error'" in again

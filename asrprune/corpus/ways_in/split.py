@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from asrprune.corpus.header import NO_LENGTH, NoLength, read_header
+from asrprune.corpus.diagnosis import AGAIN, UNUSABLE, Unusable
+from asrprune.corpus.header import read_header
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.names import explain_missing
 from asrprune.corpus.parallel import progress_bar, run_parts
@@ -28,11 +29,13 @@ from asrprune.files import write_text
 PART = 500  # files whose headers one worker reads at a time
 BAD_AUDIO = {
     "missing-audio": "the file does not exist",
-    "undecodable": "the file cannot be decoded",
-    "no-length": NO_LENGTH,
+    **UNUSABLE,
     "outside": "the utterance starts after the end of the file",
     "no-channel": "the file has no such channel",
+    "too-short": "the utterance is shorter than the window of a feature frame, 25 ms",
 }
+SHORTEST = 0.025  # seconds
+NO_SAMPLES = f"{AGAIN}, or delete its line"
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Entry:
     reason: str = ""  # empty: good
     detail: str = ""
     loose: bool = False  # its id may be changed where it is that of other audio
+    mend: str = ""  # what to do about it
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Audio:
     channels: int = 0
     reason: str = ""
     detail: str = ""
+    mend: str = ""
 
 
 def write_utterances(
@@ -119,28 +124,28 @@ def probe_all(paths: list[str], advance: Callable[[int], None]) -> list[Audio]:
 
 def probe(path: str) -> Audio:
     """What a file's header says."""
-    import soundfile
-
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         return Audio(reason="missing-audio", detail=explain_missing(path))
     try:
         found = read_header(path)
         rate, frames, channels = found.rate, found.frames, found.channels
-    except NoLength as error:
-        return Audio(reason="no-length", detail=f"{path}: {error}")
-    except soundfile.LibsndfileError:
-        import lhotse.audio
+    except Unusable as error:
+        problem = Audio(reason=error.reason, detail=str(error), mend=error.mend)
+        if error.reason not in ("other-format", "undecodable"):
+            return problem
+        import lhotse
 
-        try:  # formats that other decoders know, such as m4a
-            other = lhotse.audio.info(path)
-            rate, frames, channels = other.samplerate, other.frames, other.channels
+        try:  # formats that other decoders know, such as m4a where there is ffmpeg
+            other = lhotse.Recording.from_file(path)
+            middle = other.duration / 2  # which stage 2 may begin at as well
+            other.load_audio(offset=middle, duration=min(0.1, middle))
+            rate, frames, channels = other.sampling_rate, other.num_samples, other.num_channels
         except MemoryError:
             raise
         except Exception:  # the decoders' errors have no common class, and are long
-            size = f"{path}, {os.path.getsize(path)} bytes"
-            return Audio(reason="undecodable", detail=size)
+            return problem
     if frames <= 0:
-        return Audio(reason="undecodable", detail=f"{path}, no samples")
+        return Audio(reason="undecodable", detail=f"{path}, no samples", mend=NO_SAMPLES)
     return Audio(rate, frames, channels)
 
 
@@ -150,7 +155,7 @@ def entry(utterance: Utterance, audio: Audio) -> Entry:
     if utterance.left_out:
         return Entry(where, name, reason=utterance.left_out, detail=utterance.text)
     if audio.reason:
-        return Entry(where, name, reason=audio.reason, detail=audio.detail)
+        return Entry(where, name, reason=audio.reason, detail=audio.detail, mend=audio.mend)
     length = audio.frames / audio.rate
     if utterance.start >= length:
         detail = (
@@ -162,6 +167,9 @@ def entry(utterance: Utterance, audio: Audio) -> Entry:
         detail = f"{utterance.channel}, {utterance.path}: {audio.channels}"
         return Entry(where, name, reason="no-channel", detail=detail)
     duration = length - utterance.start if utterance.duration is None else utterance.duration
+    if duration < SHORTEST:
+        detail = f"{duration:g} s, {utterance.path}"
+        return Entry(where, name, reason="too-short", detail=detail, mend="Delete its line")
     # what was rounded is the whole file all the same
     if not utterance.start and abs(duration - length) < 0.01:
         duration = length
@@ -328,8 +336,8 @@ class Counted:
             first = bad[0]
             raise UserError(
                 f"{first.where}: {BAD_AUDIO[first.reason]} ({first.detail}); so it is with "
-                f"{len(bad)} of {total} utterances of {self.split} ({reasons(bad)}). Mend them, or "
-                "leave them out with --bad-audio skip"
+                f"{len(bad)} of {total} utterances of {self.split} ({reasons(bad)}). "
+                f"{first.mend or 'Mend them'}; or leave them out with --bad-audio skip"
             )
         if empty and self.options.empty_text == "error":
             raise UserError(

@@ -14,18 +14,18 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import soundfile
 from check_corpus import WAYS_OUT
 from normalise import PROBLEMS, normalise, problem
 from tables import Utterance, check_table, read_table
 
 from asrprune.arguments import Parser, share
-from asrprune.corpus.header import NO_LENGTH, Header, NoLength, read_header
+from asrprune.corpus.diagnosis import UNUSABLE, Unusable
+from asrprune.corpus.header import Header, read_header
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.names import explain_missing
 from asrprune.corpus.parallel import progress_bar, run_parts
@@ -39,8 +39,7 @@ PART = 500  # utterances that one worker deals with at a time
 FILTERED = 0.1  # share of a split that may be left out for its text without being asked
 BAD_AUDIO = {
     "missing-clip": "the clip does not exist",
-    "undecodable": "the clip cannot be decoded",
-    "no-length": NO_LENGTH,
+    **UNUSABLE,
 }
 
 log = logging.getLogger("prepare")
@@ -54,6 +53,7 @@ class Rejection:
     line: int
     reason: str
     detail: str
+    mend: str = "Unpack the language again"  # what to do about it
 
 
 @dataclass
@@ -154,17 +154,14 @@ def prepare_part(
             result.rejections.append(reject(utterance, *found))
             continue
         path = clips / utterance.clip
-        if not path.is_file():
+        if not path.exists():
             result.rejections.append(reject(utterance, "missing-clip", explain_missing(path)))
             continue
         try:
             audio = read_header(path)
-        except NoLength as error:
-            result.rejections.append(reject(utterance, "no-length", f"{path}: {error}"))
-            continue
-        except soundfile.LibsndfileError:  # whose reason is often that the file does not exist
-            size = f"{path}, {path.stat().st_size} bytes"
-            result.rejections.append(reject(utterance, "undecodable", size))
+        except Unusable as error:
+            rejection = reject(utterance, error.reason, str(error))
+            result.rejections.append(replace(rejection, mend=error.mend))
             continue
         if not audio.frames:
             result.rejections.append(reject(utterance, "undecodable", f"{path}, no samples"))
@@ -224,8 +221,8 @@ def judge(args: argparse.Namespace, table: Path, count: int, rejections: list[Re
     if bad and args.bad_audio == "error":
         raise UserError(
             f"{table}, line {bad[0].line}: {BAD_AUDIO[bad[0].reason]} ({bad[0].detail}); "
-            f"{len(bad)} of {count} clips are such ({reasons(bad)}). Unpack the language again, or "
-            "leave such clips out with --bad-audio skip"
+            f"{len(bad)} of {count} clips are such ({reasons(bad)}). "
+            f"{bad[0].mend}; or leave such clips out with --bad-audio skip"
         )
     if len(texts) > max(FILTERED, args.allow_rejected) * count:
         first = texts[0]
