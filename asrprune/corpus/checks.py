@@ -16,6 +16,7 @@ from lhotse import Features
 from lhotse.utils import compute_num_frames
 
 from asrprune.corpus.audio import FRAMES_OFF
+from asrprune.corpus.invisible import is_empty
 from asrprune.errors import UserError
 
 # reason -> what it says; the order is that of the checks
@@ -99,7 +100,7 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
     if not isinstance(duration, int | float) or not 0 < duration < math.inf:
         return checked.reject("duration", f"{duration} s")
     checked.duration = float(duration)
-    if not checked.text:
+    if is_empty(checked.text):
         return checked.reject("empty-text", "no word")
     start, end = supervision["start"], supervision["start"] + supervision["duration"]
     outside = start < -limits.tolerance or end > duration + limits.tolerance
@@ -186,7 +187,7 @@ def check_features(part: list[Checked], advance: Callable[[int], None]) -> Featu
             )
         try:
             matrix = reference.load().astype(np.float64)
-        except MemoryError:
+        except (MemoryError, ImportError):  # of a package that reads such features
             raise
         except Exception as error:  # lilcom, numpy and the file system have no common class
             detail = f"{reference.storage_path}: {error!r}"

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from asrprune.arguments import share
+from asrprune.corpus.invisible import Tally, is_empty
 from asrprune.corpus.manifests import parse_line, read_lines
 from asrprune.corpus.spelling import balanced, check_spelling
 from asrprune.data_pruning.index import utterance_id
@@ -168,18 +169,26 @@ def labelled_texts(manifest: Path) -> list[tuple[str, str]]:
     """
     seen: set[str] = set()
     texts = []
+    invisible = Tally()
     for number, line in enumerate(read_lines(manifest, "stage 3 (validate)"), 1):
         cut = parse_line(line, manifest, number)
         name = utterance_id(cut["id"])
         if name not in seen:
             seen.add(name)
-            texts += [
-                (part.get("language") or "", normalise(part.get("text") or ""))
-                for part in cut.get("supervisions", [])
-            ]
-    texts = [(language, text) for language, text in texts if text]
+            for part in cut.get("supervisions", []):
+                text = normalise(part.get("text") or "")
+                invisible.add(text, name)
+                texts.append((part.get("language") or "", text))
+    texts = [(language, text) for language, text in texts if not is_empty(text)]
     if not texts:
         raise UserError(f"{manifest} holds no text to train a tokenizer on")
+    if found := invisible.described():
+        log.warning(
+            "%s: the tokenizer takes characters that nobody sees for letters: %s. Stage 1 takes "
+            "them out (--invisible-characters), where its texts come in",
+            manifest,
+            found,
+        )
     return texts
 
 

@@ -32,7 +32,7 @@ class Utterance:
     where: str  # it is told of, for messages: "train.tsv, line 7"
     id: str
     path: str  # of the audio
-    text: str
+    text: str  # as it came in
     speaker: str = ""
     language: str = ""
     start: float = 0.0  # seconds
@@ -95,7 +95,7 @@ def utterance_of(
         where=where,
         id=ident,
         path=str(base / path),
-        text=clean(text),
+        text=text,
         speaker=_word(values.get("speaker")),
         language=_word(values.get("language")),
         start=start,
@@ -116,7 +116,10 @@ def id_of(value: Any, where: str) -> str:
 
 
 def clean(text: str) -> str:
-    """A text in Unicode's NFC, words apart by one space. Its letters stay as they are."""
+    """A text in Unicode's NFC, words apart by one space. Its letters stay as they are.
+
+    No-break and ideographic spaces, and what ends lines, are spaces like others.
+    """
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
