@@ -111,14 +111,15 @@ manifests_stage() { # a table that was edited is read again
     esac
   done
   stage manifests "$data_dir" --options download_dir tables kaldi cuts lhotse audio_dir \
-    ignore_features bad_audio empty_text longest splits --texts "${texts[@]}" \
+    ignore_features bad_audio empty_text longest invisible_characters splits --texts "${texts[@]}" \
     --needs "${sources[@]}" --makes "${manifests[@]}" -- prepare
 }
 
 prepare() {
   local split
   local -a words=(--corpus "$corpus" --out-dir "$data_dir/manifests" --bad-audio "$bad_audio"
-    --empty-text "$empty_text" --longest "$longest" --jobs "$jobs")
+    --empty-text "$empty_text" --longest "$longest"
+    --invisible-characters "$invisible_characters" --jobs "$jobs")
   [[ -z $audio_dir ]] || words+=(--audio-dir "$audio_dir")
   case $way in
     '') run python3 local/prepare.py "${words[@]}" "${splits[@]/%/=$download_dir}" ;;

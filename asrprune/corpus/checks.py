@@ -15,6 +15,7 @@ import numpy as np
 from lhotse import Features
 
 from asrprune.corpus.features import read_span
+from asrprune.corpus.invisible import is_empty
 from asrprune.corpus.lengths import encoder_frames, least_tokens
 from asrprune.corpus.spans import Span, misplaced, span_of
 from asrprune.errors import UserError
@@ -107,7 +108,7 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
         if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
             return checked.reject("duration", f"the {name} has {seconds} s")
     checked.duration = float(duration)
-    if not checked.text:
+    if is_empty(checked.text):
         reason = "dropped-text" if checked.dropped else "empty-text"
         return checked.reject(reason, "no word")
     if beyond := _beyond(cut["start"], duration, (cut.get("recording") or {}).get("duration")):
@@ -201,7 +202,7 @@ def check_features(part: list[Checked], advance: Callable[[int], None]) -> Featu
             )
         try:
             matrix = read_span(reference, checked.span).astype(np.float64)
-        except MemoryError:
+        except (MemoryError, ImportError):  # of a package that reads such features
             raise
         except Exception as error:  # lilcom, numpy and the file system have no common class
             detail = f"{reference.storage_path}: {error!r}"

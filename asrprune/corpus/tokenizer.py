@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from asrprune.arguments import share
+from asrprune.corpus.invisible import Tally, is_empty
 from asrprune.corpus.lengths import TOO_LONG, Spoken, check_lengths, frames_of
 from asrprune.corpus.manifests import parse_line, read_lines
 from asrprune.corpus.spelling import EVALUATED, balanced, check_spelling
@@ -206,6 +207,7 @@ def read_utterances(manifest: Path) -> list[Spoken]:
         UserError: The manifest is missing, damaged, or holds no text.
     """
     found: dict[str, Spoken] = {}
+    invisible = Tally()
     for number, line in enumerate(read_lines(manifest, "stage 3 (validate)"), 1):
         cut = parse_line(line, manifest, number)
         name = utterance_id(cut["id"])
@@ -216,10 +218,18 @@ def read_utterances(manifest: Path) -> list[Spoken]:
         parts = cut.get("supervisions", [])
         text = normalise(" ".join(part.get("text") or "" for part in parts))
         language = (parts[0].get("language") or "") if parts else ""
+        invisible.add(text, name)
         found[name] = Spoken(name, language, text, frames)
-    utterances = [utterance for utterance in found.values() if utterance.text]
+    utterances = [utterance for utterance in found.values() if not is_empty(utterance.text)]
     if not utterances:
         raise UserError(f"{manifest} holds no text to train a tokenizer on")
+    if described := invisible.described():
+        log.warning(
+            "%s: the tokenizer takes characters that nobody sees for letters: %s. Stage 1 takes "
+            "them out (--invisible-characters), where its texts come in",
+            manifest,
+            described,
+        )
     return utterances
 
 

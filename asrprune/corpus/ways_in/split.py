@@ -15,6 +15,7 @@ from typing import Any
 
 from asrprune.corpus.diagnosis import AGAIN, UNUSABLE, Unusable
 from asrprune.corpus.header import read_header
+from asrprune.corpus.invisible import Tally, invisible_in, is_empty, names_of, strip
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.names import explain_missing
 from asrprune.corpus.parallel import progress_bar, run_parts
@@ -49,6 +50,7 @@ class Options:
     bad_audio: str = "error"
     empty_text: str = "skip"
     longest: float = 300.0  # seconds
+    invisible: str = "strip"  # a choice of invisible.CHOICES
     audio_dir: Path | None = None
     jobs: int = 1
     claims: Claims = field(default_factory=Claims)  # ids in the splits that were written
@@ -153,7 +155,7 @@ def entry(utterance: Utterance, audio: Audio) -> Entry:
     """What the manifests say of an utterance."""
     where, name = utterance.where, utterance.id
     if utterance.left_out:
-        return Entry(where, name, reason=utterance.left_out, detail=utterance.text)
+        return Entry(where, name, reason=utterance.left_out, detail=clean(utterance.text))
     if audio.reason:
         return Entry(where, name, reason=audio.reason, detail=audio.detail, mend=audio.mend)
     length = audio.frames / audio.rate
@@ -225,6 +227,7 @@ def write_entries(
             seconds += good.supervision["duration"]
         counted.judge()
     counted.say_renamed()
+    counted.invisible.warn(log, split)
     counted.list_left_out()
     log.info("%s: %d utterances, %.2f h", split, counted.kept, seconds / 3600)
 
@@ -252,6 +255,7 @@ class Counted:
         self.left_out: list[Entry] = []
         self.renamed = {"utterances": Renamed(), "recordings": Renamed()}
         self.kept = 0
+        self.invisible = Tally(options.invisible)
 
     def good(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The entries to be written."""
@@ -282,9 +286,13 @@ class Counted:
             item.recording["id"] = item.supervision["recording_id"] = ident
         if not isinstance(item.supervision.get("duration"), int | float):
             raise UserError(f"{item.where}: the supervision of {item.id} has no duration")
-        item.supervision["text"] = clean(item.supervision.get("text") or "")
-        if not item.supervision["text"]:
-            return Entry(item.where, item.id, reason=EMPTY, detail="no word")
+        raw = item.supervision.get("text") or ""
+        self.invisible.add(raw, f"{item.id} ({item.where})")
+        if is_empty(raw):
+            names = names_of(invisible_in(raw))
+            detail = f"nothing but {names}" if names else "no word"
+            return Entry(item.where, item.id, reason=EMPTY, detail=detail)
+        item.supervision["text"] = clean(strip(raw, self.options.invisible))
         if (seconds := item.supervision["duration"]) > self.options.longest:
             raise UserError(
                 f"{item.where}: {item.id} is one utterance of {seconds:.0f} s, and "

@@ -32,7 +32,7 @@ class Utterance:
     where: str  # it is told of, for messages: "train.tsv, line 7"
     id: str
     path: str  # of the audio
-    text: str
+    text: str  # as it came in
     speaker: str = ""
     language: str = ""
     times: Times = Times()  # as the row says them
@@ -97,7 +97,7 @@ def utterance_of(
         where=where,
         id=ident,
         path=str(base / path),
-        text=clean(text),
+        text=text,
         speaker=_word(values.get("speaker")),
         language=_word(values.get("language")),
         times=read_times(row, where) if times is None else times,
@@ -117,7 +117,10 @@ def id_of(value: Any, where: str) -> str:
 
 
 def clean(text: str) -> str:
-    """A text in Unicode's NFC, words apart by one space. Its letters stay as they are."""
+    """A text in Unicode's NFC, words apart by one space. Its letters stay as they are.
+
+    No-break and ideographic spaces, and what ends lines, are spaces like others.
+    """
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 

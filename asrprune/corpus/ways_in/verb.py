@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asrprune.arguments import true_or_false
+from asrprune.corpus.invisible import CHOICES
 from asrprune.corpus.ways_in import kaldi, prepared, tables
 from asrprune.corpus.ways_in.split import Options, write_entries, write_utterances
 from asrprune.environment import usable_cores
@@ -59,6 +60,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--longest", type=float, default=300.0, help="seconds that an utterance may have"
     )
+    parser.add_argument(
+        "--invisible-characters",
+        choices=CHOICES,
+        default="strip",
+        help="zero-width spaces, marks and controls in texts: take them out, but for those that "
+        "change how letters are read (U+200C, U+200D and their kind); take these out as well; or "
+        "keep all. They are counted and named in any case",
+    )
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
 
 
@@ -81,6 +90,7 @@ def options_of(args: argparse.Namespace) -> Options:
         bad_audio=args.bad_audio,
         empty_text=args.empty_text,
         longest=args.longest,
+        invisible=args.invisible_characters,
         audio_dir=args.audio_dir,
         jobs=args.jobs,
     )

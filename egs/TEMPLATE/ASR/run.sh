@@ -38,6 +38,8 @@ speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
 bad_audio=error       # (error|skip) stop at audio that is missing or cannot be read, or leave it out
                       # and list it
 empty_text=skip       # (error|skip) the same for utterances without a text
+invisible_characters='strip' # (strip|strip-all|keep) zero-width spaces, marks and controls in texts:
+                      # take out those that change no reading, all, or none; they are named anyway
 allow_rejected=0      # (number) share of a set's cuts, 0 to 1, that may be defective and left out
 min_seconds=0.5       # (number) shorter utterances are not trained on
 max_seconds=30        # (number) nor are longer ones

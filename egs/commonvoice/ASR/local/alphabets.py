@@ -70,6 +70,9 @@ MIDDLE_DOT = {"ca": "l"}
 # Languages whose i keeps its dot as a capital, and whose ı has none.
 DOTTED = ("tr", "az", "crh", "gag")
 
+# Languages whose letters join, or stay apart, by U+200C and U+200D, which nobody sees.
+JOINING = "as bn ckb dv fa gu hi kn ml mr my ne ne-NP or pa pa-IN ps sa sat sd si skr ta te ug ur"
+
 # Look-alikes that tables mix up with a language's own letters.
 REPLACED = {
     "ro": {"ş": "ș", "ţ": "ț"},

@@ -17,6 +17,7 @@ from alphabets import (
     DOTTED,
     ENDINGS,
     GENITIVES,
+    JOINING,
     LETTERS,
     MIDDLE_DOT,
     REPLACED,
@@ -28,6 +29,8 @@ HYPHENS = dict.fromkeys("‐‑﹣－", "-")
 LIGATURES = {"ĳ": "ij", "Ĳ": "IJ", "ŉ": "'n", "ŀ": "l·", "Ŀ": "L·"}
 SAME = str.maketrans({**APOSTROPHES, **HYPHENS, **LIGATURES})
 SPOKEN = "%&@#§*/\\‰"  # punctuation to Unicode, and words to a reader
+ZERO_WIDTH_JOINER = "\u200d"
+JOINERS = "\u200c" + ZERO_WIDTH_JOINER
 DOTS = "·.•‧∙⋅"
 PROBLEMS = {
     "digits": "digits, whose reading the text does not tell",
@@ -39,7 +42,7 @@ PROBLEMS = {
 
 def normalise(text: str, language: str) -> str:
     """The words of a text in capitals, one space between them; a second time changes nothing."""
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf").translate(SAME)
+    text = _without_invisible(text, language).translate(SAME)
     text = capitals(unicodedata.normalize("NFC", text), language).translate(SAME)
     if language in CYRILLIC:
         text = re.sub(r"\w+", lambda word: _unmixed(word[0], language), text)
@@ -85,6 +88,8 @@ def problem(text: str, language: str) -> tuple[str, str] | None:
 
 def is_allowed(character: str, language: str) -> bool:
     """Whether a character may be in a word of a language."""
+    if character in JOINERS and language in JOINING.split():
+        return True
     if language in LETTERS:
         return character in _alphabet(language)
     return character in "'-" or _kind(character) == "letters"
@@ -99,6 +104,29 @@ def _alphabet(language: str) -> frozenset[str]:
 def _kind(character: str) -> str:
     group = unicodedata.category(character)[0]
     return {"N": "digits", "L": "letters", "M": "letters"}.get(group, "symbols")
+
+
+def _without_invisible(text: str, language: str) -> str:
+    """A text without what nobody sees, save joiners where the language has them.
+
+    A joiner is between letters, or ends a word behind a mark, as the half letters of India.
+    """
+    joining = language in JOINING.split()
+    result = []
+    for index, character in enumerate(text):
+        if joining and character in JOINERS:
+            before, behind = (_group(text[at : at + 1]) for at in (max(index, 1) - 1, index + 1))
+            half = before == "M" and character == ZERO_WIDTH_JOINER
+            if half or (before in ("L", "M") and behind in ("L", "M")):
+                result.append(character)
+        elif unicodedata.category(character) != "Cf":
+            result.append(character)
+    return "".join(result)
+
+
+def _group(character: str) -> str:
+    """The first letter of a character's category; empty: there is none."""
+    return unicodedata.category(character)[0] if character else ""
 
 
 def _unmixed(word: str, language: str) -> str:

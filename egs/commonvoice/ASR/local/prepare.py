@@ -26,6 +26,7 @@ from tables import Utterance, check_table, read_table
 from asrprune.arguments import Parser, share
 from asrprune.corpus.diagnosis import UNUSABLE, Unusable
 from asrprune.corpus.header import Header, read_header
+from asrprune.corpus.invisible import Tally
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.names import explain_missing
 from asrprune.corpus.parallel import progress_bar, run_parts
@@ -63,6 +64,7 @@ class Prepared:
     recordings: list[bytes] = field(default_factory=list)
     supervisions: list[bytes] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    invisible: Tally = field(default_factory=Tally)  # in its sentences
     seconds: float = 0.0
 
 
@@ -111,6 +113,7 @@ def prepare(args: argparse.Namespace, name: str) -> None:
     work = partial(prepare_part, args.release / args.language / "clips", args.language)
     jobs = min(args.jobs, -(-count // (4 * PART)))  # starting a process takes seconds
     rejections: list[Rejection] = []
+    invisible = Tally()
     kept, seconds = 0, 0.0
     with (
         write_lines(paths["recordings"]) as recordings,
@@ -121,6 +124,7 @@ def prepare(args: argparse.Namespace, name: str) -> None:
             recordings.writelines(part.recordings)
             supervisions.writelines(part.supervisions)
             rejections += part.rejections
+            invisible.merge(part.invisible)
             kept += len(part.supervisions)
             seconds += part.seconds
         judge(args, table, count, rejections)
@@ -129,6 +133,9 @@ def prepare(args: argparse.Namespace, name: str) -> None:
     rows += [f"{r.clip}\t{r.line}\t{r.reason}\t{r.detail}" for r in rejections]
     write_text(listed, "\n".join(rows) + "\n")
     log.info("%s: %d utterances, %.2f h", split, kept, seconds / 3600)
+    if found := invisible.described():
+        fate = "taken out, save U+200C and U+200D where the language has them"
+        log.warning("%s: sentences hold characters that nobody sees (%s): %s", split, fate, found)
     if rejections:
         level = logging.INFO if name == "train" else logging.WARNING
         consequence = "" if name == "train" else ", which changes its error rates"
@@ -150,6 +157,7 @@ def prepare_part(
     for utterance in utterances:
         advance(1)
         text = normalise(utterance.sentence, language)
+        result.invisible.add(utterance.sentence, f"{utterance.clip} (line {utterance.line})")
         if found := problem(text, language):
             result.rejections.append(reject(utterance, *found))
             continue
