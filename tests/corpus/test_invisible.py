@@ -1,4 +1,4 @@
-"""Characters that nobody sees are named, counted and taken out, save where they change a reading."""
+"""Characters that nobody sees are named, counted and taken out, save where they mean something."""
 
 import json
 import logging
