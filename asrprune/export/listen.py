@@ -17,6 +17,8 @@ import numpy as np
 import soundfile
 
 from asrprune.arguments import true_or_false
+from asrprune.corpus.diagnosis import UNUSABLE, Unusable
+from asrprune.corpus.header import read_header
 from asrprune.errors import UserError
 from asrprune.export.sherpa import RATE, Recogniser
 
@@ -53,6 +55,13 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
+        try:
+            read_header(path)
+        except Unusable as found:
+            what = f"{UNUSABLE[found.reason]} ({found}). {found.mend}"
+            raise UserError(f"{path} cannot be read as audio: {what}") from error
+        except OSError as found:
+            raise UserError(f"{path} cannot be read as audio: {found.strerror}") from error
         raise UserError(f"{path} cannot be read as audio: {error}") from error
     return samples[:, 0], rate
 

@@ -1,5 +1,6 @@
 """CommonVoice's ``run.sh`` and its scripts: releases, tables, clips, and what may be wrong."""
 
+import gzip
 import importlib
 import os
 import shutil
@@ -497,6 +498,25 @@ def test_what_may_be_left_out_is_counted_and_listed(commonvoice, add_language):
     ]
     again = run(commonvoice, "--langs", "en", "--stop-stage", "manifests", code=1).stderr
     assert "runs again: --bad-audio was 'skip', is 'error'" in again
+
+
+def test_what_nobody_sees_is_counted_and_taken_out(commonvoice, add_language):
+    folder = add_language("en")
+    text = (folder / "train.tsv").read_text(encoding="utf-8")
+    head, first, second, *rest = text.split("\n")
+    sentence = head.split("\t").index("sentence")
+    for number, (row, ending) in enumerate(((first, "\u200b"), (second, "\u200e\ufeff"))):
+        fields = row.split("\t")
+        fields[sentence] += ending
+        rest.insert(number, "\t".join(fields))
+    (folder / "train.tsv").write_text("\n".join([head, *rest]), encoding="utf-8")
+    result = run(commonvoice, "--langs", "en", "--stop-stage", "manifests")
+    assert "WARNING prepare: train-en: sentences hold characters that nobody sees" in result.stderr
+    for name in ("U+200B ZERO WIDTH SPACE", "U+200E LEFT-TO-RIGHT MARK", "U+FEFF ZERO WIDTH NO-"):
+        assert name in result.stderr
+    assert result.stderr.count("nobody sees") == 1  # the other sets have none
+    made = commonvoice.folder / "data" / "manifests" / "commonvoice_supervisions_train-en.jsonl.gz"
+    assert not set("\u200b\u200e\ufeff") & set(gzip.decompress(made.read_bytes()).decode())
 
 
 def test_more_texts_may_be_left_out_where_that_is_admitted(commonvoice, add_language):

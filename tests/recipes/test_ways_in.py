@@ -65,6 +65,15 @@ def test_a_way_in_begins_with_the_manifests(way, suffix, template, corpus):
     assert template.commands() == []
 
 
+def test_what_nobody_sees_is_an_option(template, corpus):
+    given = ("--tables", words(corpus))
+    template.run(*given)
+    assert "--invisible-characters strip " in logged(template, "asrprune manifests")[-1]
+    again = template.run(*given, "--invisible-characters", "strip-all")
+    assert "--invisible-characters was 'strip', is 'strip-all'" in again.stderr
+    assert "--invisible-characters strip-all " in logged(template, "asrprune manifests")[-1]
+
+
 @pytest.mark.parametrize(
     "way, suffix, edited",
     [
