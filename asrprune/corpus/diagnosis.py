@@ -1,4 +1,4 @@
-"""Why a file cannot be read as audio, and what mends it: what its first bytes say that it is."""
+"""Find out from the first bytes of a file why the file is no audio, and what to do about that."""
 
 import os
 import shlex

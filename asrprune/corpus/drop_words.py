@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 class WordDropper:
     """Leaves words out of the text of cuts, and counts them.
 
-    A word that begins and ends with a sign, as in ``<unk>`` or ``[noise]``, is found anywhere. Any
-    other is left out where it stands between spaces.
+    A word that begins and ends with a sign, as in ``<unk>`` or ``[noise]``, is found anywhere.
+    Other words are left out where they stand between spaces.
 
     Args:
         words: The words to leave out.

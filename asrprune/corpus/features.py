@@ -47,7 +47,7 @@ def load_features(cut: Cut) -> torch.Tensor:
 
 
 def _whole(cut: Cut) -> Cut:
-    """Return the cut with as many frames as its duration has, those at its ends repeated.
+    """Return the cut with as many frames as its duration has: the frames at its ends are repeated.
 
     Kaldi's features (snip_edges=true) end two frames early, and lhotse itself mends one. Features
     that begin a few milliseconds after their cut are an error to lhotse.

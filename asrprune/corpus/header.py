@@ -89,7 +89,7 @@ def _anew(path: str | Path) -> str:
 
 
 def _check_promise(path: str | Path, file: "soundfile.SoundFile") -> None:
-    """See that a file is as long as its header says, which libsndfile corrects in silence.
+    """Refuse a file shorter than its header says; libsndfile corrects such lengths in silence.
 
     Raises:
         Unusable: More than a tenth of a second is missing.
