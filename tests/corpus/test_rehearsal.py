@@ -249,7 +249,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(UserError, match=r"1001-10010000-0000\.flac.*free some space"):
+        with pytest.raises(UserError, match=r"1001-10010000-0000\.flac.*Free some space"):
             librispeech.write_chapter(tmp_path, chapter, [("ONE", noise)], 16000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -373,7 +373,7 @@ def test_full_disk(train_command, whole_run):
     step += 2 - step % 2  # the first one due in the second epoch
     path = train_command.exp / f"checkpoint-{step}.pt"
     assert f"error: cannot write {path}: File too large" in done.stderr
-    assert "free some space and run the same command again" in done.stderr
+    assert "Free some space and run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
     assert [entry for entry in visible(train_command.exp) if entry[0].endswith(".pt")] == before
     assert train_command() == 0

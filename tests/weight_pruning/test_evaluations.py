@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
 
     with EvaluationLog(path, LAYERS, lambda _: 1.0, IDENTITY) as evaluations:
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(UserError, match="free some space"):
+        with pytest.raises(UserError, match="Free some space"):
             evaluations.evaluate((0.7, 0.7))
         monkeypatch.undo()
         assert path.read_bytes() == content
