@@ -225,8 +225,8 @@ def read_utterances(manifest: Path) -> list[Spoken]:
         raise UserError(f"{manifest} holds no text to train a tokenizer on")
     if described := invisible.described():
         log.warning(
-            "%s: the tokenizer takes characters that nobody sees for letters: %s. Stage 1 takes "
-            "them out (--invisible-characters), where its texts come in",
+            "%s: the texts hold invisible characters, and the tokenizer learns them as letters: "
+            "%s. Stage 1 removes such characters: --invisible-characters strip, or strip-all",
             manifest,
             described,
         )

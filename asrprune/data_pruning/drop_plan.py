@@ -81,23 +81,6 @@ def plan_drop(
     return Drop(keep.repeat_interleave(size)[:length], clamped)
 
 
-def length_left(
-    length: int,
-    rho: float,
-    key: Sequence[int | str],
-    *,
-    kind: str = "chunk",
-    chunk: int = 20,
-    least: int = 1,
-) -> int:
-    """Return how many frames `plan_drop` leaves for the same arguments.
-
-    Raises:
-        UserError: as `plan_drop`.
-    """
-    return _draw(length, rho, key, kind, chunk, least)[1].left.item()
-
-
 def lengths_left(
     lengths: np.ndarray,
     rho: float,

@@ -6,12 +6,14 @@ import sys
 from collections import Counter
 from math import ceil
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asrprune.data_pruning.drop_plan import KINDS, count_pieces, length_left, plan_drop
+from asrprune.data_pruning.drop_plan import KINDS, count_pieces, lengths_left, plan_drop
+from asrprune.data_pruning.index import hash_id
 from asrprune.errors import UserError
 
 laws = settings(deadline=None, derandomize=True)
@@ -43,7 +45,11 @@ def test_lengths_are_foretold_and_feasible(length, rho, key, kind, chunk, least)
     plan = plan_drop(length, rho, key, kind=kind, chunk=chunk, least=least)
     kept = int(plan.keep.sum())
     assert plan.keep.shape == (length,) and plan.keep.dtype == torch.bool
-    assert kept == length_left(length, rho, key, kind=kind, chunk=chunk, least=least)
+    hashes = np.array([hash_id(key[-1])], np.uint64)
+    foretold = lengths_left(
+        np.array([length]), rho, key[:-1], hashes, kind=kind, chunk=chunk, least=least
+    )
+    assert kept == foretold.item()
     assert kept >= min(length, max(1, least))
     free = plan_drop(length, rho, key, kind=kind, chunk=chunk)
     size = chunk if kind == "chunk" else 1
@@ -102,8 +108,9 @@ def test_expected_share_is_rho_exactly(length, size, twentieths):
 @pytest.mark.parametrize("kind, length", [("chunk", 190), ("point", 190), ("span", 190)])
 def test_what_is_drawn_has_that_expectation(kind, length):
     """Within 4.5 standard errors, of the deviation that was drawn."""
-    left = [length_left(length, 0.33, (0, index, "a"), kind=kind) for index in range(4000)]
-    gone = length - torch.tensor(left, dtype=torch.float64)
+    hashes = np.array([hash_id(f"cut-{number}") for number in range(4000)], np.uint64)
+    left = lengths_left(np.full(4000, length), 0.33, (0, 1), hashes, kind=kind)
+    gone = length - torch.from_numpy(left).double()
     assert abs(gone.mean() - 0.33 * length) < 4.5 * gone.std() / len(gone) ** 0.5 + 1e-9
 
 

@@ -21,8 +21,8 @@ _NAME = re.compile(r"(?P<before>.*?)_?recordings_?(?P<after>.*)\.jsonl\.gz", re.
 def read_prepared(folder: Path, part: str) -> Iterator[Entry]:
     """The utterances of a part.
 
-    :raises UserError: there is no such part, or there are several; lists what is there. Or two
-        recordings have one id and other audio.
+    :raises UserError: the part is missing, or several parts fit (the message lists all parts);
+        two recordings of different audio share an id.
     """
     of_recordings = choose(find_parts(folder), part, folder)
     of_supervisions = supervisions_of(of_recordings)

@@ -71,7 +71,7 @@ class Entry:
     cut: dict[str, Any] = field(default_factory=dict)  # where its features are to be taken as well
     reason: str = ""  # empty: good
     detail: str = ""
-    loose: bool = False  # its id may be changed where it is that of other audio
+    loose: bool = False  # the id may be changed, if different audio has the same id
     mend: str = ""  # what to do about it
 
 
@@ -137,9 +137,9 @@ def probe(path: str) -> Audio:
             return problem
         import lhotse
 
-        try:  # formats that other decoders know, such as m4a where there is ffmpeg
+        try:  # lhotse may decode more formats: m4a, for example, if ffmpeg is installed
             other = lhotse.Recording.from_file(path)
-            middle = other.duration / 2  # which stage 2 may begin at as well
+            middle = other.duration / 2  # stage 2 may begin to read in the middle, too
             other.load_audio(offset=middle, duration=min(0.1, middle))
             rate, frames, channels = other.sampling_rate, other.num_samples, other.num_channels
         except MemoryError:
