@@ -8,6 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# The same cases in each run, so that a change is judged by itself. To look for new ones:
+# tools/test.sh --hypothesis-profile default
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 LETTERS = "abcdefgh"
 RATE = 16000

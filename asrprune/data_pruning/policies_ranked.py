@@ -140,5 +140,7 @@ def _window(context: Context, place: float) -> Ranking:
     score = context.score
     if not place:
         return Ranking(score)
+    if place == 1:  # the last ones, also where those below and those kept both came out short
+        return Ranking(-score)
     below = context.first(score, place * (1 - context.keep))
     return Ranking(np.where(below, -score, score), below.view(np.uint8))

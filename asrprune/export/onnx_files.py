@@ -219,7 +219,9 @@ def quantised(proto: "onnx.ModelProto", metadata: Mapping[str, Any]) -> "onnx.Mo
     """The same with matrices in int8; activations are quantised as they come (dynamically).
 
     Each column of a matrix has its own scale, which costs no room to speak of: on a streaming
-    Emformer of 1.4 M parameters 99.2 % of the texts stayed as they were, with one scale 97.5 %.
+    Emformer of 1.4 M parameters 99.2 % of the texts stayed as they were, with one scale 97.5 %
+    (weights of eight bits). A weight uses seven of its eight bits: x86 processors without VNNI
+    add two products in 16 bits and cut off what is too large, which took a WER of 11 % to 79 %.
     """
     import tempfile
 
@@ -234,6 +236,7 @@ def quantised(proto: "onnx.ModelProto", metadata: Mapping[str, Any]) -> "onnx.Mo
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
+            reduce_range=True,
         )
         return _described(onnx.load(path), metadata)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asrprune.data_pruning.history import History
@@ -96,6 +96,7 @@ WINDOWS = [
 
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(WINDOWS), SEEDS, SHARES, UNITS, st.sampled_from([0, 4, 10]))
+@example(("easy2hard", {"mode": "window"}, 1.0), 127, 0.7, "seconds", 4)
 def test_a_window_is_inside_of_each_stratum(window, seed, keep, unit, strata):
     """The cuts that are kept of a stratum are neighbours in rank, and begin where they should."""
     policy, options, share = window

@@ -69,7 +69,8 @@ def test_easy2hard(seed, count, keep, turn):
         )  # fmt: skip
 
     below = rounded(progress * (1 - keep) * count)
-    assert chosen() == chosen(mode="window") == _window(score, below, number)
+    window = _window(score, below, number) if progress < 1 else first_by(-score, number)
+    assert chosen() == chosen(mode="window") == window
     easiest = first_by(score, rounded((1 - progress) * keep * count))
     rest = set(range(count)) - easiest
     assert chosen(mode="quota") == easiest | first_by(-score, number - len(easiest), rest)
@@ -231,7 +232,7 @@ def test_cowerage_draws_a_share_of_each_stratum(seed, count, keep):
         mine = kept(plan) & set(stratum.tolist())
         assert abs(len(mine) - keep * len(stratum)) < 1
         assert mine == first_by(draws, len(mine), stratum.tolist())
-    assert len(kept(plan)) == rounded(keep * count)
+    assert abs(len(kept(plan)) - keep * count) <= 0.5 + 1e-9
 
 
 @law
