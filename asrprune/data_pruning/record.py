@@ -40,11 +40,11 @@ class Record:
     """All that a run has written."""
 
     manifest: str
+    cut_hash: np.ndarray  # (N,) uint64, of the cuts' ids
     utterance: np.ndarray  # (N,) int32
     duration: np.ndarray  # (N,) float32, seconds
     groups: dict[str, tuple[np.ndarray, list[str]]]
     cycles: list[Cycle]  # the last one may be the end of the training, which planned nothing
-    cut_hash: np.ndarray | None = None  # (N,) uint64, of cuts' ids; not written down at first
 
     @property
     def planned(self) -> list[Cycle]:
@@ -118,11 +118,11 @@ def read_record(folder: Path) -> Record:
         )
     return Record(
         str(index["manifest"]),
+        index["cut_hash"],
         index["utterance"],
         index["duration"],
         groups,
         cycles,
-        index.get("cut_hash"),
     )
 
 

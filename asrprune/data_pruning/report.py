@@ -216,11 +216,6 @@ def _entries(record: Record, cuts: list[int]) -> dict[int, dict[str, Any]]:
     :raises UserError: the manifest is not there, or lacks one of the cuts.
     """
     manifest = record.manifest
-    if record.cut_hash is None:
-        raise UserError(
-            f"the record of what was trained on lacks the ids of the cuts in {manifest}: the "
-            "command of the training, given once more, writes them, though the training is done"
-        )
     if not Path(manifest).is_file():
         raise UserError(
             f"{manifest}, which the training read, does not exist from here: run the report in the "

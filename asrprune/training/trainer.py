@@ -135,7 +135,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.data.sampler.load_state_dict(state["pruning"])
         self.data.sampler.allow_iter_to_reset_state()  # batches are skipped by the loader
-        self.sources = state.get("sources", {})  # not written down at first
+        self.sources = state["sources"]
         self.start_epoch = state["start_epoch"]
         self.position = Position(**state["position"])
         self.seen = Seen(**state["seen"])

@@ -146,11 +146,6 @@ def test_what_is_missing_is_named(run, tmp_path, capsys):
     assert "another one than the training read: it lacks 19 of the 20" in capsys.readouterr().err
     assert cli.main(["report", str(folder), "--hardest", "0", "--plots", "0"]) == 0
     capsys.readouterr()
-    path = folder / "pruning" / "index.npz"
-    with np.load(path) as content:
-        np.savez(path, **{name: content[name] for name in content if name != "cut_hash"})
-    assert cli.main(["report", str(folder)]) == 1
-    assert "lacks the ids of the cuts" in capsys.readouterr().err
     path = folder / "pruning" / "cycle-002.npz"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="cycle-002.npz is damaged"):

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,16 @@ def command(models, tiny_corpus):
 
 
 @pytest.fixture(scope="module")
-def searched(command, tmp_path_factory):
-    """The folder of an undisturbed search."""
-    folder = tmp_path_factory.mktemp("searched")
+def first_search(command, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first")
     assert command(folder, "--sample-wer", 4) == 0
     return folder
+
+
+@pytest.fixture
+def searched(first_search, tmp_path_factory):
+    """The folder of an undisturbed search, of this test's own: a log grows with each search."""
+    return shutil.copytree(first_search, tmp_path_factory.mktemp("searched"), dirs_exist_ok=True)
 
 
 def record(folder):
@@ -139,7 +145,7 @@ def test_an_interrupted_search_ends_as_if_it_were_not(
 
 def test_what_is_known_serves_other_searches(searched, command, monkeypatch, tmp_path, caplog):
     """Of another seed, method or budget; random draws cost as much as was asked for."""
-    [known] = [path for path in (searched / "search").iterdir() if ".wer" not in path.name]
+    known = log_of(searched)
     calls, loss = [], DevSet.loss
     monkeypatch.setattr(DevSet, "loss", lambda *words: calls.append(0) or loss(*words))
     same = ("--log", known, "--output", tmp_path / "pareto.json")
@@ -201,9 +207,8 @@ def test_the_sample_orders_loss_and_error_rate(
         ]
         near.sort()
         fitness = [network["fitness"] for network in one["sample"]]
-        # the best is in the sample; the log may hold more networks than this search looked at
-        assert fitness == sorted(fitness) and {*fitness} <= {*near}
-        assert fitness[0] == near[0]
+        last = len(near) - 1
+        assert fitness == [near[round(last * third / 3)] for third in range(4)][: len(near)]
         for network in one["sample"]:  # each was decoded with its own masks
             assert network["wer"] == pytest.approx(0.5 + 0.01 * sign * network["fitness"])
             assert 0.95 * budget["bytes"] <= network["bytes"] <= budget["bytes"]
@@ -212,7 +217,7 @@ def test_the_sample_orders_loss_and_error_rate(
 
 def test_error_rates_of_what_is_in_the_table(searched, command, tmp_path, models, tiny_corpus):
     """Each network is decoded once, in whatever order it is asked for."""
-    [known] = [path for path in (searched / "search").iterdir() if ".wer" not in path.name]
+    known = log_of(searched)
     same = ("--log", known, "--output", tmp_path / "pareto.json", "--sample-wer", 4)
     assert command(tmp_path, *same, "--wer", "true") == 0
     found = record(tmp_path)
@@ -234,7 +239,7 @@ def test_error_rates_of_what_is_in_the_table(searched, command, tmp_path, models
 
 def test_budgets_of_multiply_adds(searched, command, tmp_path, models):
     """They share the evaluations of a search by bytes; extract takes what was found."""
-    [known] = [path for path in (searched / "search").iterdir() if ".wer" not in path.name]
+    known = log_of(searched)
     source = open_source(models["supernet"], [])
     measure = Measure(source.model, source.bank, MULTIPLY_ADDS)
     budget = f"{measure.of(0.6) / 1e6:.6f}MMAC"
@@ -316,7 +321,7 @@ def test_bad_words(budgets, words, message, command, tmp_path, capsys):
 
 
 def test_a_log_of_another_model_or_set_is_refused(searched, command, tmp_path, capsys):
-    [known] = [path for path in (searched / "search").iterdir() if ".wer" not in path.name]
+    known = log_of(searched)
     before = known.read_bytes()
     assert command(tmp_path, "--log", known, model="none") == 1
     assert f"{known} holds evaluations of model=" in capsys.readouterr().err

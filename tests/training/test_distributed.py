@@ -70,8 +70,14 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     check_sums(ranks)
     trainer = build_trainer(without_chance(corpus), ranks, root, corpus.manifests, corpus.lang)
     shake(trainer.model)
+    trainer.model.encoder.strength = 1.5 + rank  # a number that each rank has of its own
     assert trainer.run() == 0
     torch.save(dict(trainer.model.state_dict()), root / f"rank{rank}.pt")
+    saved = trainer.state_dict()
+    assert saved["module_values"] == [{"encoder": {"strength": 1.5 + n}} for n in (0, 1)]
+    trainer.model.encoder.strength = 0.0
+    trainer.load_state_dict(saved)
+    assert trainer.model.encoder.strength == 1.5 + rank
     ranks.leave()
 
 
