@@ -11,5 +11,7 @@ export PATH=$PWD/.venv/bin:$PATH
 ruff check .
 ruff format --check .
 shellcheck .ci/run tools/*.sh egs/*/ASR/*.sh egs/*/ASR/local/*.sh tests/recipes/fakes/*
-export OMP_WAIT_POLICY=PASSIVE # as asrprune sets it for its verbs
+# As many processes as cores, each with one thread; what a process compiles serves the next ones.
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+unset PYTHONDONTWRITEBYTECODE
 exec pytest -n "${TEST_JOBS:-2}" --dist loadfile "$@" # a file's tests share what they made
