@@ -7,6 +7,8 @@ An unknown key is an error that names the nearest one.
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
     content = read_yaml(path, "config")
-    config = OmegaConf.structured(Config)
+    config = deepcopy(_defaults())
     _take_preset(config, content)
     config = _fill(config, content, f"config {path}")
     return _finished(_apply(config, overrides))
@@ -97,7 +99,7 @@ def override(config: Config, words: Sequence[str]) -> Config:
 
 def config_from_dict(values: dict[str, Any]) -> Config:
     """The inverse of ``dataclasses.asdict``, checked like a file."""
-    return _finished(_fill(OmegaConf.structured(Config), OmegaConf.create(values), "saved config"))
+    return _finished(_fill(deepcopy(_defaults()), OmegaConf.create(values), "saved config"))
 
 
 def save_config(config: Config, path: Path) -> str:
@@ -114,6 +116,11 @@ def changes(old: Config, new: Config) -> Iterator[tuple[str, Any, Any, str]]:
     for (key, before, field), (_, after, _) in zip(flatten(old), flatten(new), strict=True):
         if before != after:
             yield key, before, after, field.metadata.get("change", IDENTITY)
+
+
+@cache
+def _defaults() -> Any:
+    return OmegaConf.structured(Config)
 
 
 def _apply(config: Any, words: Sequence[str]) -> Any:
@@ -164,7 +171,7 @@ def _parse(word: str) -> Any:
 def _fill(config: Any, values: Any, source: str) -> Any:
     _check_kinds(Config(), OmegaConf.to_container(values), source)
     try:
-        return OmegaConf.merge(config, values)
+        return OmegaConf.unsafe_merge(config, values)  # both are of this call
     except ConfigKeyError as error:
         key = error.full_key or str(error.key)
         parent, _, name = key.rpartition(".")

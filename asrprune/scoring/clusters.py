@@ -12,6 +12,7 @@ was estimated from three: it is stretched from the normal to Student's quantile,
 freedom that belong to the shares of seeds and speakers in the variance (Satterthwaite 1946).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -82,12 +83,19 @@ def _resampled(errors: np.ndarray, words: np.ndarray, resamples: int) -> np.ndar
     if seeds > 1:
         mean = errors.mean(axis=0)
         errors = mean + np.sqrt(seeds / (seeds - 1)) * (errors - mean)
-    generator = np.random.default_rng(0)
-    times_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
-    times_speaker = generator.multinomial(speakers, np.full(speakers, 1 / speakers), resamples)
+    times_seed, times_speaker = _draws(seeds, speakers, resamples)
     drawn_errors = ((times_seed @ errors) * times_speaker).sum(axis=1)
     drawn_words = seeds * (times_speaker @ words)
     return drawn_errors[drawn_words > 0] / drawn_words[drawn_words > 0]
+
+
+@lru_cache(maxsize=8)
+def _draws(seeds: int, speakers: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed and each speaker is drawn: (resamples, seeds), (resamples, speakers)."""
+    generator = np.random.default_rng(0)
+    times_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
+    times_speaker = generator.multinomial(speakers, np.full(speakers, 1 / speakers), resamples)
+    return times_seed.astype(np.float64), times_speaker.astype(np.float64)
 
 
 def _degrees_of_freedom(errors: np.ndarray, words: np.ndarray, variance: float) -> float:
