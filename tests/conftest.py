@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.exhaustive import EXHAUSTIVE
+
 # The same cases in each run, so that a change is judged by itself. To look for new ones:
 # tools/test.sh --hypothesis-profile default
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -17,6 +19,21 @@ settings.load_profile("same")
 
 LETTERS = "abcdefgh"
 RATE = 16000
+HEAVY = ("tests/training/", "tests/studies/", "tests/export/", "tests/recipes/")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--exhaustive", action="store_true", help="run tests/exhaustive.py's as well")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skip what takes long, and put first the files whose tests take longest."""
+    if not config.getoption("exhaustive"):
+        skip = pytest.mark.skip(reason="runs with --exhaustive alone")
+        for item in items:
+            if item.nodeid in EXHAUSTIVE:
+                item.add_marker(skip)
+    items.sort(key=lambda item: not item.nodeid.startswith(HEAVY))
 
 
 @pytest.fixture(autouse=True, scope="session")

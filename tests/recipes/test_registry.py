@@ -1,11 +1,14 @@
 """egs/registry.yaml lists what there is, and every recipe dry-runs with every configuration."""
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+
+from asrprune import cli
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = yaml.safe_load((ROOT / "egs" / "registry.yaml").read_text())
@@ -52,16 +55,42 @@ def test_all_of_a_recipe_is_listed(name):
     assert all(config in readme for config in configs), "README.md tells of every configuration"
 
 
-def dry_run(name, *words):
-    folder = ROOT / "egs" / name / "ASR"
-    command = ["./run.sh", "--dry-run", "true", "--stop-stage", "export", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+# stands in for the command: writes its words down, a line for each call
+CALLED = """#!/usr/bin/env bash
+printf '%q ' "$@" >>"$CALLS"
+echo >>"$CALLS"
+"""
+
+
+@pytest.fixture
+def dry_run(tmp_path, monkeypatch, capsys):
+    """``dry_run(name, *words)``: what run.sh prints; its checks run here, where torch is."""
+    (tmp_path / "tools").symlink_to(ROOT / "tools")
+    command = tmp_path / ".venv" / "bin" / "asrprune"
+    command.parent.mkdir(parents=True)
+    command.write_text(CALLED)
+    command.chmod(0o755)
+
+    def run(name, *words):
+        folder, calls = ROOT / "egs" / name / "ASR", tmp_path / "calls"
+        command = ["./run.sh", "--dry-run", "true", "--stop-stage", "export", *words]
+        env = {**os.environ, "CALLS": str(calls), "ASRPRUNE_ROOT": str(tmp_path)}
+        done = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        monkeypatch.chdir(folder)
+        checks = [shlex.split(line) for line in calls.read_text().splitlines()]
+        assert checks and all("--dry-run" in check for check in checks)
+        for check in checks:
+            assert cli.main(check) == 0, capsys.readouterr().err
+        return done.stdout + capsys.readouterr().out
+
+    return run
 
 
 @pytest.mark.parametrize("name, config, words", TRAININGS, ids=lambda value: value or "-")
-def test_a_dry_run(name, config, words):
+def test_a_dry_run(name, config, words, dry_run):
     alone = ["--pathways-config", ""] if "second" in REGISTRY[name] else []
     out = dry_run(name, "--config", config, *shlex.split(words), *alone)
     assert f"asrprune train --config {config} " in out
@@ -70,7 +99,7 @@ def test_a_dry_run(name, config, words):
 
 
 @pytest.mark.parametrize("name, config, first", SECOND, ids=lambda value: value)
-def test_a_dry_run_that_goes_on(name, config, first):
+def test_a_dry_run_that_goes_on(name, config, first, dry_run):
     words = shlex.split(REGISTRY[name]["trainings"][first] or "")
     out = dry_run(name, "--config", first, "--pathways-config", config, *words)
     assert f"asrprune train --config {config} " in out

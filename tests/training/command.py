@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.multiprocessing as mp
 
 from asrprune import cli
 from asrprune.config import save_config
@@ -114,6 +117,12 @@ def make_command(folder: Path, corpus: SimpleNamespace, **options: Any) -> Train
     path = folder / "tiny.yaml"
     save_config(tiny_config(corpus, **options), path)
     return TrainCommand(path, folder / "exp", corpus)
+
+
+def on_ranks(main: Callable[..., None], words: tuple[Any, ...], count: int) -> None:
+    """Run ``main(rank, *words)`` in a process for each rank, forked where torch is loaded."""
+    forkserver.set_forkserver_preload(["asrprune.corpus.batches", "asrprune.training.train"])
+    mp.start_processes(main, words, nprocs=count, start_method="forkserver")
 
 
 def shake(model: torch.nn.Module) -> torch.nn.Module:

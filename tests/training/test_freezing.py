@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from asrprune import cli
 from asrprune.errors import UserError
@@ -14,7 +13,7 @@ from asrprune.training.distributed import start_ranks
 from asrprune.training.freezing import freeze
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
-from tests.training.command import assert_same
+from tests.training.command import assert_same, on_ranks
 from tests.training.masked_cases import ALONE, METHODS, masked_config, trainer_of
 
 FROZEN = ["encoder.layers.0.ffn1", "*.norm*", "predictor.embedding"]
@@ -112,7 +111,7 @@ def test_two_ranks(tiny_corpus, tmp_path, make_masked_trainer):
         for value in start.model.parameters():
             value += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(7))
     path = start.save_checkpoint()
-    mp.spawn(rank_main, (tiny_corpus, tmp_path, str(path)), nprocs=2)
+    on_ranks(rank_main, (tiny_corpus, tmp_path, str(path)), 2)
     assert_same(*(torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)))
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
@@ -17,7 +16,7 @@ from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.packing import pack, unpack
-from tests.training.command import assert_same, train_to_next
+from tests.training.command import assert_same, on_ranks, train_to_next
 from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
 
 
@@ -243,7 +242,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
 
 
 def test_ranks_with_other_sub_networks_hold_equal_bits(tiny_corpus, tmp_path):
-    mp.spawn(rank_main, (tiny_corpus, tmp_path), nprocs=2)
+    on_ranks(rank_main, (tiny_corpus, tmp_path), 2)
     for method in ("distilled", "sandwich"):
         states = [torch.load(tmp_path / f"{method}-{r}.pt", weights_only=True) for r in (0, 1)]
         assert_same(*states)

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from asrprune import cli
 from asrprune.errors import UserError
@@ -18,7 +17,7 @@ from asrprune.training.metrics import Meter
 from asrprune.training.pruning import TrainingData
 from asrprune.training.resume import resume
 from tests.languages import LANGUAGES, in_languages, write_lines
-from tests.training.command import assert_same, shake
+from tests.training.command import assert_same, on_ranks, shake
 from tests.training.masked_cases import ALONE, masked_config, trainer_of
 
 ALIKE = "magnitudes are of all weights, so masks that are renewed at one time are one mask for all"
@@ -597,7 +596,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
 
 
 def test_two_ranks_agree_on_language_and_masks(corpus, tmp_path):
-    mp.spawn(rank_main, (corpus, tmp_path), nprocs=2)
+    on_ranks(rank_main, (corpus, tmp_path), 2)
     assert_same(*(torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)))
     one, other = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
     assert one == other and "'cy'" in one

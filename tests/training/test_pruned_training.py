@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from asrprune.corpus.batches import open_cuts, transcript
 from asrprune.corpus.tokenizer import load_tokenizer
@@ -22,7 +21,7 @@ from asrprune.training.resume import resume
 from asrprune.training.train import build_trainer, scan_memory
 from asrprune.training.trainer import Trainer
 from tests.conftest import tiny_config
-from tests.training.command import assert_same, train_to_next
+from tests.training.command import assert_same, on_ranks, train_to_next
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 EPOCHS = 4  # one of warm-up, two pruned, one on everything
@@ -126,7 +125,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
 
 
 def test_resume_after_every_batch_on_two_ranks(tiny_corpus, tmp_path):
-    mp.spawn(rank_main, (tiny_corpus, tmp_path), nprocs=2)
+    on_ranks(rank_main, (tiny_corpus, tmp_path), 2)
 
 
 def without_numbers(state: dict) -> dict:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks
 from asrprune.training.resume import resume
 from asrprune.training.train import build_trainer
 from tests.conftest import tiny_config
-from tests.training.command import assert_same
+from tests.training.command import assert_same, on_ranks
 
 
 def train(config, ranks, folder: Path, corpus) -> list[list[str]]:
@@ -68,4 +67,4 @@ def rank_main(rank: int, world: int, corpus, root: Path, workers: tuple[int, ...
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_resume_after_every_batch(world, tiny_corpus, tmp_path):
-    mp.spawn(rank_main, (world, tiny_corpus, tmp_path, (0, 2)), nprocs=world)
+    on_ranks(rank_main, (world, tiny_corpus, tmp_path, (0, 2)), world)

@@ -1,0 +1,44 @@
+"""Tests that run with ``tools/test.sh --exhaustive`` alone.
+
+Each takes long, and a quicker test of its file says nearly as much: of fewer ranks, of another
+method, or of one kind of interruption. Before a release all of them run.
+"""
+
+EXHAUSTIVE = frozenset(
+    f"tests/{name}"
+    for name in (
+        "corpus/test_rehearsal_commonvoice.py"
+        "::test_killed_and_resumed_by_one_process_gives_the_same_bytes",
+        "export/test_onnx_files.py::test_each_language_by_itself",
+        "export/test_onnx_files.py::test_streams_of_any_age_in_one_batch[emformer-options1]",
+        "export/test_onnx_files.py::test_streams_of_any_age_in_one_batch[emformer-options2]",
+        "export/test_onnx_files.py::test_what_a_file_holds[streaming_conformer]",
+        "export/test_onnx_files.py::test_what_was_pruned_gradually_is_sparse[averaged.pt]",
+        "export/test_sherpa.py::test_a_whole_utterance",
+        "studies/pathways/test_compare.py::test_a_seed_is_done_before_the_next",
+        "studies/pathways/test_compare.py::test_another_beginning_is_refused",
+        "studies/pathways/test_compare.py::test_records_are_trusted_where_nobody_needs_the_files",
+        "studies/pathways/test_compare.py::test_what_another_one_needs_later",
+        "studies/test_compare.py::test_steps_that_were_done_before_their_words_were_written_down",
+        "studies/test_compare.py::test_stopped_it_goes_on_from_there[15]",
+        "studies/test_compare.py::test_stopped_it_goes_on_from_there[9]",
+        "studies/test_compare.py::test_what_comes_after_a_training_is_done_again",
+        "studies/weight_pruning/test_compare.py"
+        "::test_a_new_sparsity_takes_no_new_training_of_what_has_them_all",
+        "studies/weight_pruning/test_compare.py::test_another_search_takes_no_new_training",
+        "studies/weight_pruning/test_compare.py"
+        "::test_what_was_done_when_the_sample_was_part_of_the_search",
+        "training/test_distributed.py::test_a_rank_that_is_killed",
+        "training/test_distributed.py::test_ranks_leave_together[0]",
+        "training/test_distributed.py::test_ranks_that_are_told_to_end_have_time_to_save[1-False]",
+        "training/test_distributed.py::test_the_machines_of_a_slurm_job",
+        "training/test_freezing.py::test_two_ranks",
+        "training/test_masked_training.py::test_resume_after_every_step[distilled]",
+        "training/test_masked_training.py::test_resume_after_every_step[sandwich]",
+        "training/test_pathways.py::test_resume_after_any_step[all]",
+        "training/test_pathways.py::test_resume_after_any_step[capped]",
+        "training/test_pathways.py::test_resume_after_any_step[fixed]",
+        "training/test_pruned_training.py::test_resume_after_every_batch[0]",
+        "training/test_resume.py::test_resume_after_every_batch[3]",
+    )
+)
