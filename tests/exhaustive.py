@@ -9,22 +9,30 @@ EXHAUSTIVE = frozenset(
     for name in (
         "corpus/test_rehearsal_commonvoice.py"
         "::test_killed_and_resumed_by_one_process_gives_the_same_bytes",
+        "corpus/test_rehearsal_commonvoice.py::test_a_clip_that_is_missing_is_made_again",
         "export/test_onnx_files.py::test_each_language_by_itself",
         "export/test_onnx_files.py::test_streams_of_any_age_in_one_batch[emformer-options1]",
         "export/test_onnx_files.py::test_streams_of_any_age_in_one_batch[emformer-options2]",
         "export/test_onnx_files.py::test_what_a_file_holds[streaming_conformer]",
         "export/test_onnx_files.py::test_what_was_pruned_gradually_is_sparse[averaged.pt]",
         "export/test_sherpa.py::test_a_whole_utterance",
+        "recipes/test_commonvoice.py::test_a_dry_run_of_a_rehearsal_shows_every_command",
+        "recipes/test_going_on.py::test_fine_tuning_at_tiny_size",
+        "recipes/test_new_recipe.py::test_the_guide_in_earnest",
         "studies/pathways/test_compare.py::test_a_seed_is_done_before_the_next",
         "studies/pathways/test_compare.py::test_another_beginning_is_refused",
         "studies/pathways/test_compare.py::test_records_are_trusted_where_nobody_needs_the_files",
         "studies/pathways/test_compare.py::test_what_another_one_needs_later",
+        "studies/test_compare.py::test_records_count_without_their_folders_where_they_are_trusted",
         "studies/test_compare.py::test_steps_that_were_done_before_their_words_were_written_down",
         "studies/test_compare.py::test_stopped_it_goes_on_from_there[15]",
         "studies/test_compare.py::test_stopped_it_goes_on_from_there[9]",
         "studies/test_compare.py::test_what_comes_after_a_training_is_done_again",
         "studies/weight_pruning/test_compare.py"
         "::test_a_new_sparsity_takes_no_new_training_of_what_has_them_all",
+        "studies/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
+        "[egs/commonvoice/ASR/conf/compare_pathways_large.yaml]",
+        "studies/weight_pruning/test_compare.py::test_a_failed_network",
         "studies/weight_pruning/test_compare.py::test_another_search_takes_no_new_training",
         "studies/weight_pruning/test_compare.py"
         "::test_what_was_done_when_the_sample_was_part_of_the_search",
@@ -35,10 +43,14 @@ EXHAUSTIVE = frozenset(
         "training/test_freezing.py::test_two_ranks",
         "training/test_masked_training.py::test_resume_after_every_step[distilled]",
         "training/test_masked_training.py::test_resume_after_every_step[sandwich]",
+        "training/test_masked_training.py::test_resume_after_every_step[supernet]",
         "training/test_pathways.py::test_resume_after_any_step[all]",
         "training/test_pathways.py::test_resume_after_any_step[capped]",
+        "training/test_pathways.py::test_resume_after_any_step[felt]",
         "training/test_pathways.py::test_resume_after_any_step[fixed]",
         "training/test_pruned_training.py::test_resume_after_every_batch[0]",
+        "training/test_pruned_training.py::test_resume_after_every_batch_on_two_ranks",
         "training/test_resume.py::test_resume_after_every_batch[3]",
+        "training/test_train_verb.py::test_interrupted_by_a_signal_to_the_process_group[15-143]",
     )
 )

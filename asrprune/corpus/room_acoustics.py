@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
-from scipy.signal import fftconvolve, resample_poly
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ def record(
     :param rng: draws the conditions and the noise.
     :return: int16 at ``to_rate``, as long as the input to within a sample.
     """
+    from scipy.signal import resample_poly  # slow to import
+
     divisor = gcd(from_rate, to_rate)
     speech = resample_poly(clean.astype(np.float64), to_rate // divisor, from_rate // divisor)
     if rng.random() < acoustics.reverberant_share:
@@ -86,4 +87,6 @@ def reverberate(
     time = np.arange(1, int(t60 * sampling_rate)) / sampling_rate
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / t60)
     tail *= 10 ** (-direct_to_reverberant_db / 20) / np.sqrt(np.sum(tail**2))
+    from scipy.signal import fftconvolve
+
     return fftconvolve(speech, np.concatenate(([1.0], tail)))[: len(speech)]

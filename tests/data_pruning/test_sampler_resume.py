@@ -64,7 +64,7 @@ def _resume_of_a_rank(rank: int, root: Path) -> None:
     for policy, values in POLICIES.items():
 
         def make(policy: str = policy, values: dict = values) -> PruningSampler:
-            return make_sampler(make_cuts(40, speeds=(0.9,)), make_options(policy, **values))
+            return make_sampler(make_cuts(24, speeds=(0.9,)), make_options(policy, **values))
 
         assert (make().rank, make().world_size) == (rank, 2)
         batches, states = train_with_states(make())
@@ -96,7 +96,7 @@ def test_resume_after_every_batch_on_two_ranks(tmp_path, caplog):
 
 def _check_one_rank_goes_on(state: dict, options: DataPruningOptions, caplog) -> None:
     """From a state of two ranks in epoch 2: the epoch starts again, nothing is forgotten."""
-    alone = make_sampler(make_cuts(40, speeds=(0.9,)), options)
+    alone = make_sampler(make_cuts(24, speeds=(0.9,)), options)
     before = copy.deepcopy(state)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -111,7 +111,7 @@ def _check_one_rank_goes_on(state: dict, options: DataPruningOptions, caplog) ->
         assert_same(now[part], before[part])
     for name in ("sum", "visits"):
         assert_same(now["pending"][name], before["pending"][name])
-    ids = [cut.id for cut in make_cuts(40, speeds=(0.9,))]
+    ids = [cut.id for cut in make_cuts(24, speeds=(0.9,))]
     expected = {ids[line] for line in np.flatnonzero(alone.plan.keep)}
     assert {name for _, names, *_ in train(alone, last=3) for name in names} == expected
 
