@@ -32,6 +32,7 @@ EXHAUSTIVE = frozenset(
         "studies/pathways/test_compare.py::test_another_beginning_is_refused",
         "studies/pathways/test_compare.py::test_records_are_trusted_where_nobody_needs_the_files",
         "studies/pathways/test_compare.py::test_what_another_one_needs_later",
+        "studies/test_compare.py::test_a_half_done_cell_goes_on_with_the_same_training_only",
         "studies/test_compare.py::test_records_count_without_their_folders_where_they_are_trusted",
         "studies/test_compare.py::test_steps_that_were_done_before_their_words_were_written_down",
         "studies/test_compare.py::test_stopped_it_goes_on_from_there[15]",
@@ -63,6 +64,7 @@ EXHAUSTIVE = frozenset(
         "training/test_pruned_training.py::test_resume_after_every_batch[0]",
         "training/test_pruned_training.py::test_resume_after_every_batch_on_two_ranks",
         "training/test_resume.py::test_resume_after_every_batch[3]",
+        "training/test_train_verb.py::test_run_sh_needs_no_environment",
         "training/test_train_verb.py::test_interrupted_by_a_signal_to_the_process_group[15-143]",
     )
 )
