@@ -40,11 +40,14 @@ for stage in "${stages[@]}"; do
 done
 
 echo "$work/killed: killed $kills times"
-# once in each stage, and then as the stages share the time
+# once in each stage, the longest ones first, and then as the stages share the time
+mapfile -t longest < <(for index in "${!stages[@]}"; do
+  echo "${took[${stages[index]}]} $index"
+done | sort -rn | cut -d ' ' -f 2)
 declare -A times=()
 for ((n = 0; n < kills; n++)); do
   if [[ $n -lt ${#stages[@]} ]]; then
-    times[$n]=1
+    times[${longest[n]}]=1
     continue
   fi
   moment=$((total * (2 * (n - ${#stages[@]}) + 1) / (2 * (kills - ${#stages[@]})))) index=0
