@@ -229,9 +229,9 @@ def test_limits_hold_for_every_number(value):
 def test_a_preset_of_data_pruning(where, load):
     text = "data_pruning: recommended" if where == "file" else "data_pruning: {keep: 0.9}"
     words = ["data_pruning=recommended"] if where == "word" else []
-    config = load(text, "data_pruning.time.rho=0.2", *words).data_pruning
+    config = load(text, "data_pruning.time.drop_ratio=0.2", *words).data_pruning
     assert dataclasses.asdict(config) == {
-        **preset("recommended"), "time": {**preset("recommended")["time"], "rho": 0.2},
+        **preset("recommended"), "time": {**preset("recommended")["time"], "drop_ratio": 0.2},
     }  # fmt: skip
     other = load(text, *words, "data_pruning.policy=hard").data_pruning
     assert (other.policy, other.policy_options, other.keep) == ("hard", {}, 0.7)

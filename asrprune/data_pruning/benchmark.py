@@ -127,12 +127,12 @@ def time_lengths(count: int, rounds: int) -> None:
         rng.gamma(4.0, 3.0, count),
         num_tokens=rng.integers(0, 80, count),
     )
-    for kind, place in (("chunk", "frames"), ("chunk", "encoder"), ("point", "samples")):
-        dropping = TimeDropping(TimeDroppingOptions(kind, place=place), 0, subsampling=4)
+    for variant, level in (("chunk", "frames"), ("chunk", "encoder"), ("point", "samples")):
+        dropping = TimeDropping(TimeDroppingOptions(variant, level=level), 0, subsampling=4)
         dropping.active = True
         seconds = _fastest(lambda dropping=dropping: dropping.seconds_left(index), rounds)
         sys.stdout.write(
-            f"lengths of {count:.0e} cuts, kind={kind} place={place}: "
+            f"lengths of {count:.0e} cuts, variant={variant} level={level}: "
             f"{1e6 * seconds / count:.3f} CPU us a cut\n"
         )
     seconds = _fastest(lambda: index.duration_bins(30), rounds)

@@ -18,11 +18,11 @@ from asrprune.data_pruning.index import hash_id
 from asrprune.errors import UserError, nearest
 from asrprune.randomness import keyed_generator, keyed_uniforms
 
-KINDS = ("chunk", "span", "point")
+VARIANTS = ("chunk", "span", "point")
 
 
 class Drop(NamedTuple):
-    """What stays of a sequence: ``keep`` (length,) bool, and whether ``least`` lowered rho."""
+    """What stays of a sequence: ``keep`` (length,) bool, and whether ``least`` limited the drop."""
 
     keep: Tensor
     clamped: bool
@@ -41,36 +41,36 @@ class Counts(NamedTuple):
 
 def plan_drop(
     length: int,
-    rho: float,
+    drop_ratio: float,
     key: Sequence[int | str],
     *,
-    kind: str = "chunk",
+    variant: str = "chunk",
     chunk: int = 20,
     least: int = 1,
 ) -> Drop:
     """Draw which frames of a sequence stay; a pure function of its arguments.
 
-    The sequence is cut into M pieces, of ``chunk`` frames for the kind ``chunk`` (the last may be
-    partial) and of one frame otherwise. ``rho * M`` of them go, the fraction rounded up with its
-    own probability, so that ``rho`` is the expected share where nothing is clamped. They are drawn
-    without replacement; the kind ``span`` takes them in one stretch.
+    The sequence is cut into M pieces, of ``chunk`` frames for the variant ``chunk`` (the last may
+    be partial) and of one frame otherwise. ``drop_ratio * M`` pieces go, the fraction rounded up
+    with its own probability. ``drop_ratio`` is thus the expected share where nothing is clamped.
+    The pieces are drawn without replacement. The variant ``span`` takes them in one stretch.
 
     Args:
         length: frames of the sequence.
-        rho: share of frames that goes, 0 <= rho < 1.
+        drop_ratio: share of frames that goes, 0 <= drop_ratio < 1.
         key: what the draw belongs to, such as ``(seed, cycle, cut id)``; the cut id comes last.
-        kind: ``chunk``, ``span`` or ``point``.
-        chunk: frames of a piece, for the kind ``chunk``.
+        variant: ``chunk``, ``span`` or ``point``.
+        chunk: frames of a piece, for the variant ``chunk``.
         least: frames that must stay, such as one encoder frame for each token; at least 1. Fewer
             pieces go if as many whole ones would leave less.
 
     Raises:
-        UserError: ``rho``, ``kind``, ``chunk`` or ``length`` is out of its limits.
+        UserError: ``drop_ratio``, ``variant``, ``chunk`` or ``length`` is out of its limits.
     """
-    position, counts = _draw(length, rho, key, kind, chunk, least)
+    position, counts = _draw(length, drop_ratio, key, variant, chunk, least)
     size, units, dropped, tail, _, clamped = (values.item() for values in counts)
     keep = torch.ones(units, dtype=torch.bool)
-    if kind == "span":
+    if variant == "span":
         start = int(position * (units - dropped + 1))
         keep[start : start + dropped] = False
     elif dropped:
@@ -83,11 +83,11 @@ def plan_drop(
 
 def lengths_left(
     lengths: np.ndarray,
-    rho: float,
+    drop_ratio: float,
     key: Sequence[int | str],
     cut_hash: np.ndarray,
     *,
-    kind: str = "chunk",
+    variant: str = "chunk",
     chunk: int = 20,
     least: np.ndarray | int = 1,
 ) -> np.ndarray:
@@ -95,24 +95,24 @@ def lengths_left(
 
     Args:
         lengths: (N,) frames of the sequences.
-        rho: as of `plan_drop`.
+        drop_ratio: as of `plan_drop`.
         key: the key without the cut id, such as ``(seed, cycle)``.
         cut_hash: (N,) uint64, the `hash_id` of each cut id.
-        kind: as of `plan_drop`; so is ``chunk``.
+        variant: as of `plan_drop`; so is ``chunk``.
         least: (N,) frames that must stay, or one number for all.
 
     Raises:
         UserError: as `plan_drop`.
     """
-    _check(rho, kind, chunk)
+    _check(drop_ratio, variant, chunk)
     draws = keyed_uniforms(cut_hash, "time-dropping", *key)
-    return count_pieces(np.asarray(lengths), rho, kind, chunk, least, *draws).left
+    return count_pieces(np.asarray(lengths), drop_ratio, variant, chunk, least, *draws).left
 
 
 def count_pieces(
     lengths: np.ndarray,
-    rho: float,
-    kind: str,
+    drop_ratio: float,
+    variant: str,
     chunk: int,
     least: np.ndarray | int,
     coin: np.ndarray | float,
@@ -124,9 +124,11 @@ def count_pieces(
     probability that a draw without replacement gives it. The last piece may be partial.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
-    size = np.minimum(chunk, np.maximum(lengths, 1)) if kind == "chunk" else np.ones_like(lengths)
+    size = (
+        np.minimum(chunk, np.maximum(lengths, 1)) if variant == "chunk" else np.ones_like(lengths)
+    )
     units = -(-lengths // size)
-    asked = rho * units
+    asked = drop_ratio * units
     dropped = asked.astype(np.int64)
     dropped = dropped + (coin < asked - dropped)
     maximum = np.maximum(lengths - np.maximum(least, 1), 0) // size
@@ -138,39 +140,43 @@ def count_pieces(
 
 
 def _draw(
-    length: int, rho: float, key: Sequence[int | str], kind: str, chunk: int, least: int
+    length: int, drop_ratio: float, key: Sequence[int | str], variant: str, chunk: int, least: int
 ) -> tuple[float, Counts]:
     """Return the second uniform draw of a cut, and the counts of its sequence.
 
     Raises:
         UserError: an argument is out of its limits.
     """
-    _check(rho, kind, chunk)
+    _check(drop_ratio, variant, chunk)
     if length < 0:
         raise UserError(f"length={length}: must not be negative")
     *shared, cut_id = key
     coin, position = keyed_uniforms(hash_id(str(cut_id)), "time-dropping", *shared)
-    return position, count_pieces(np.array(length), rho, kind, chunk, least, coin, position)
+    return position, count_pieces(
+        np.array(length), drop_ratio, variant, chunk, least, coin, position
+    )
 
 
-def _check(rho: float, kind: str, chunk: int) -> None:
+def _check(drop_ratio: float, variant: str, chunk: int) -> None:
     """Check what does not depend on the sequence.
 
     Raises:
         UserError: an argument is out of its limits.
     """
-    if kind not in KINDS:
-        raise UserError(f"kind={kind}: choose one of {', '.join(KINDS)}{nearest(kind, KINDS)}")
-    check_share(rho)
+    if variant not in VARIANTS:
+        raise UserError(
+            f"variant={variant}: choose one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
+        )
+    check_share(drop_ratio)
     if chunk < 1:
         raise UserError(f"chunk={chunk}: must be at least 1 frame")
 
 
-def check_share(rho: float) -> None:
-    """Check that ``rho`` is a share, and not all.
+def check_share(drop_ratio: float) -> None:
+    """Check that ``drop_ratio`` is a share, and not all.
 
     Raises:
         UserError: it is not.
     """
-    if not 0 <= rho < 1:
-        raise UserError(f"rho={rho}: must be at least 0 and below 1")
+    if not 0 <= drop_ratio < 1:
+        raise UserError(f"drop_ratio={drop_ratio}: must be at least 0 and below 1")

@@ -232,21 +232,21 @@ class CutIndex:
     def _readings(self) -> Sequence[Callable[[str], str]]:
         return [*_READINGS, *[_copied_once] * self.share_copies]
 
-    def strata(self, count: int, within: str = "") -> np.ndarray:
+    def strata(self, count: int, stratify_by: str = "") -> np.ndarray:
         """Duration strata (N,): ``count`` classes of about equally many cuts, 0 shortest.
 
         Cuts of equal duration are in one stratum. Of the smallest unsigned type, uint8 mostly.
 
-        :param within: a name of `groups`, each of which then has ``count`` strata of its own, one
-            after the other; "": they are of all cuts.
+        :param stratify_by: a name of `groups`, each of which then has ``count`` strata of its own,
+            one after the other; "": they are of all cuts.
         """
-        key = count, within
+        key = count, stratify_by
         if key in self._strata:
             return self._strata[key]
-        if not within:
+        if not stratify_by:
             self._strata[key] = _classes(self.duration, count)
             return self._strata[key]
-        groups, names = self.groups[within]
+        groups, names = self.groups[stratify_by]
         strata = np.empty(len(self), np.min_scalar_type(max(count * len(names) - 1, 1)))
         for number in range(len(names)):
             mine = groups == number
@@ -254,23 +254,23 @@ class CutIndex:
         self._strata[key] = strata
         return strata
 
-    def stratum_seconds(self, count: int, within: str = "") -> np.ndarray:
+    def stratum_seconds(self, count: int, stratify_by: str = "") -> np.ndarray:
         """The seconds (strata,) float64 of each stratum; of all, for one of them or none."""
-        key = count, within
+        key = count, stratify_by
         if key not in self._seconds:
-            seconds = np.zeros(self.num_strata(count, within))
+            seconds = np.zeros(self.num_strata(count, stratify_by))
             for part in chunks(len(self)):
                 codes = np.zeros(1, np.uint8)
                 if len(seconds) > 1:
-                    codes = self.strata(max(count, 1), within)[part]
+                    codes = self.strata(max(count, 1), stratify_by)[part]
                 codes = np.broadcast_to(codes, part.stop - part.start)
                 seconds += np.bincount(codes, self.duration[part], len(seconds))
             self._seconds[key] = seconds
         return self._seconds[key]
 
-    def num_strata(self, count: int, within: str = "") -> int:
+    def num_strata(self, count: int, stratify_by: str = "") -> int:
         """How many `strata` there are."""
-        return max(count, 1) * (len(self.groups[within][1]) if within else 1)
+        return max(count, 1) * (len(self.groups[stratify_by][1]) if stratify_by else 1)
 
     def duration_bins(self, count: int) -> list[float]:
         """Return the edges of buckets that hold about equally many seconds of audio.

@@ -24,20 +24,20 @@ UNSCORED_POLICIES = ("full", "random", "static_random", "longest", "shortest")
 class TimeDroppingOptions:
     """Which parts inside of an utterance are removed, so that its sequence gets shorter.
 
-    Two kinds are rivals to compare with: ``mask`` overwrites the chunks with the mean and saves
+    Two variants are rivals to compare with: ``mask`` overwrites the chunks with the mean and saves
     nothing, ``speed`` plays all of the audio faster and saves as much.
     """
 
-    kind: str = option("none", choices=("none", "chunk", "span", "point", "mask", "speed"))
-    rho: float = option(0.3, minimum=0, maximum=0.95)  # share that is removed
+    variant: str = option("none", choices=("none", "chunk", "span", "point", "mask", "speed"))
+    drop_ratio: float = option(0.3, minimum=0, maximum=0.95)  # share that is removed
     chunk: int = option(20, minimum=1)  # frames of a chunk, 10 ms each
-    place: str = option("frames", choices=("samples", "frames", "encoder"))
+    level: str = option("frames", choices=("samples", "frames", "encoder"))
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: a kind at a place where it cannot be."""
-        needed = {"mask": "frames", "speed": "samples"}.get(self.kind, self.place)
-        if self.place != needed:
-            raise UserError(f"{prefix}kind={self.kind} works at {prefix}place={needed} alone")
+        """:raises UserError: a variant at a level where it cannot be."""
+        needed = {"mask": "frames", "speed": "samples"}.get(self.variant, self.level)
+        if self.level != needed:
+            raise UserError(f"{prefix}variant={self.variant} works at {prefix}level={needed} only")
 
 
 @dataclass
@@ -50,7 +50,7 @@ class DataPruningOptions:
     unit: str = option("seconds", choices=("seconds", "utterances"))  # of `keep` and the floors
     strata: int = option(10, minimum=0, maximum=100)  # rank inside duration strata; 0, 1: none
     # rank inside of each of them, and keep as large a share of each; empty: of all together
-    within: str = option("", choices=("", "language", "corpus"))
+    stratify_by: str = option("", choices=("", "language", "corpus"))
     cycle: int = option(1, minimum=1)  # epochs between two choices
     warmup_cycles: int = option(1, minimum=0)  # first cycles, on everything
     anneal: float = option(0.125, minimum=0, maximum=1)  # share of last cycles, on everything
@@ -124,7 +124,7 @@ PRESETS = {
         max_age=0,
         score="loss_sum",
         detrend=False,
-        time=TimeDroppingOptions(kind="chunk", rho=0.3, place="samples"),
+        time=TimeDroppingOptions(variant="chunk", drop_ratio=0.3, level="samples"),
     ),
     "recommended": DataPruningOptions(
         policy="easy2hard",

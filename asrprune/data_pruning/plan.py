@@ -86,19 +86,20 @@ def check_plan(index: CutIndex, options: DataPruningOptions) -> None:
     check(options, "data_pruning.")
     policy = load_policy(options.policy, options.policy_options)
     check_floors(index, options.floors)
-    if options.within:
+    if options.stratify_by:
         if policy.emergent:
             raise UserError(
-                f"data_pruning.within={options.within}: policy {options.policy} keeps what its "
-                "rule keeps, of all cuts together"
+                f"data_pruning.stratify_by={options.stratify_by}: policy {options.policy} keeps "
+                "what its rule keeps, of all cuts together"
             )
-        if options.within not in index.groups:
+        if options.stratify_by not in index.groups:
             raise UserError(
-                f"data_pruning.within={options.within}: the training manifest does not say the "
-                f"{options.within} of its cuts; there are: {', '.join(index.groups) or 'none'}"
+                f"data_pruning.stratify_by={options.stratify_by}: the training manifest does not "
+                f"say the {options.stratify_by} of its cuts; there are: "
+                f"{', '.join(index.groups) or 'none'}"
             )
     if ":" not in options.policy and options.keep < 1:  # its own checks, on a few cuts
-        groups = {name: (np.zeros(64, np.uint8), ["one"]) for name in [options.within] if name}
+        groups = {name: (np.zeros(64, np.uint8), ["one"]) for name in [options.stratify_by] if name}
         tiny = CutIndex(np.arange(64, dtype=np.uint64), np.linspace(1, 9, 64), groups=groups)
         scores = ScoreTable(64, detrend=False)
         for turn in (1, 2):
@@ -350,7 +351,7 @@ def _strata(
 
 def _classes(options: DataPruningOptions, policy: Policy) -> tuple[int, str]:
     """How many classes of durations there are, and within what."""
-    return (max(options.strata, 1) if policy.stratified else 1), options.within
+    return (max(options.strata, 1) if policy.stratified else 1), options.stratify_by
 
 
 def _inverse_share(

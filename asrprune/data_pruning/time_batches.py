@@ -53,7 +53,7 @@ def drop_from_batch(
     Args:
         batch: as the dataset makes it with ``return_cuts=True``, of features, with one supervision
             for each cut.
-        dropping: with the place ``frames``. With the place ``encoder`` the batch stays as it is:
+        dropping: with the level ``frames``. With the level ``encoder`` the batch stays as it is:
             the encoder drops, by `TimeDropping.frame_transform`.
         count_tokens: texts -> the number of tokens of each, so that as many frames stay as these
             need. None: transcripts do not matter.
@@ -67,7 +67,7 @@ def drop_from_batch(
         UserError: the batch is of audio, has no cuts, or several supervisions for a cut; or the
             options drop samples.
     """
-    if dropping.options.kind == "none" or dropping.options.place == "encoder":
+    if dropping.options.variant == "none" or dropping.options.level == "encoder":
         return batch
     _check_batch(batch, dropping)
     if not dropping.acts_on("frames"):
@@ -82,7 +82,7 @@ def drop_from_batch(
         length = max(0, min(count, inputs.size(1) - start))
         keep = dropping.plan(length, cut.id, least).keep
         keeps.append(torch.cat((torch.ones(start, dtype=torch.bool), keep)))
-    if dropping.options.kind == "mask":
+    if dropping.options.variant == "mask":
         inputs = inputs.clone()
         for row, start, keep in zip(inputs, starts, keeps, strict=True):
             row[start : len(keep)] = mask_frames(
@@ -112,10 +112,10 @@ def _check_batch(batch: dict[str, Any], dropping: TimeDropping) -> None:
         UserError: it cannot.
     """
     about = batch["supervisions"]
-    if dropping.options.place != "frames":
+    if dropping.options.level != "frames":
         raise UserError(
-            f"data_pruning.time.place={dropping.options.place}: a batch of "
-            "K2SpeechRecognitionDataset cannot lose samples any more. Take place=frames, or call "
+            f"data_pruning.time.level={dropping.options.level}: a batch of "
+            "K2SpeechRecognitionDataset cannot lose samples any more. Take level=frames, or call "
             "TimeDropping.samples where your dataset reads audio."
         )
     if "num_frames" not in about or batch["inputs"].dim() != 3:

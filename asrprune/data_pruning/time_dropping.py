@@ -96,8 +96,8 @@ class TimeDropping:
     workers get them with the pickled object, so they are set before an epoch's workers start.
 
     Of the adapters `samples`, `frames`, `frame_transform` and `drop_from_batch` only that of the
-    options' ``place`` does anything. Frames are those of the features that the model sees, or
-    encoder frames for the place ``encoder``. Where the tokens of a cut are given, as many frames
+    options' ``level`` does anything. Frames are those of the features that the model sees, or
+    encoder frames for the level ``encoder``. Where the tokens of a cut are given, as many frames
     stay as the encoder needs to give a frame to each token (one frame of it, for no tokens).
     """
 
@@ -126,34 +126,34 @@ class TimeDropping:
         self.active = False
         self.cycle = 0
         # the option counts feature frames wherever the frames are dropped
-        shrink = subsampling if options.place == "encoder" else 1
+        shrink = subsampling if options.level == "encoder" else 1
         self.chunk = max(1, round(options.chunk / shrink))
         self.encoder = EncoderFrames(output_lengths or (lambda x: -(-x // subsampling)))
 
-    def acts_on(self, place: str) -> bool:
-        """Return whether frames are dropped now, and at this place."""
-        return self._on() and self.options.place == place
+    def acts_on(self, level: str) -> bool:
+        """Return whether frames are dropped now, and at this level."""
+        return self._on() and self.options.level == level
 
     @property
     def mean_share_left(self) -> float:
         """The share of the audio that is left while this is active, as the options ask for it."""
-        saves = self.options.kind not in ("none", "mask")
-        return 1 - self.options.rho if saves else 1.0
+        saves = self.options.variant not in ("none", "mask")
+        return 1 - self.options.drop_ratio if saves else 1.0
 
     def least(self, num_tokens: np.ndarray | int) -> np.ndarray:
         """Return how many frames must stay of cuts of so many tokens, (N,) int64.
 
-        They are encoder frames for the place ``encoder``, and feature frames elsewhere.
+        They are encoder frames for the level ``encoder``, and feature frames elsewhere.
         """
         encoder_frames = np.maximum(num_tokens, 1)
-        if self.options.place == "encoder":
+        if self.options.level == "encoder":
             return encoder_frames
         return self.encoder.needed(encoder_frames)
 
     def plan(self, length: int, cut_id: str, num_tokens: int = 0) -> Drop:
         """Return the plan of this cut in this cycle; it keeps all while inactive.
 
-        For the kind ``mask`` it says what is not overwritten; ``speed`` has none.
+        For the variant ``mask`` it says what is not overwritten; ``speed`` has none.
         """
         if not self._on():
             return Drop(torch.ones(length, dtype=torch.bool), False)
@@ -163,7 +163,7 @@ class TimeDropping:
     def length_left(self, length: int, cut_id: str, num_tokens: int = 0) -> int:
         """Return the length that the adapters leave of this cut; ``length`` while inactive.
 
-        Lengths are feature frames, or encoder frames for the place ``encoder``.
+        Lengths are feature frames, or encoder frames for the level ``encoder``.
         """
         [left] = self.lengths_left([length], np.array([hash_id(cut_id)], np.uint64), num_tokens)
         return int(left)
@@ -177,16 +177,16 @@ class TimeDropping:
         """Return the lengths that the adapters leave of N cuts in this cycle, (N,) int64.
 
         Args:
-            lengths: (N,) feature frames, or encoder frames for the place ``encoder``.
+            lengths: (N,) feature frames, or encoder frames for the level ``encoder``.
             cut_hash: (N,) uint64, the `hash_id` of each cut id.
             num_tokens: (N,) tokens of the transcripts, or one number for all.
         """
         lengths = np.asarray(lengths, dtype=np.int64)
-        if not self._on() or self.options.kind == "mask":
+        if not self._on() or self.options.variant == "mask":
             return lengths
         least = self.least(np.asarray(num_tokens))
-        if self.options.kind == "speed":
-            return speed_left(self.options.rho, lengths, least)
+        if self.options.variant == "speed":
+            return speed_left(self.options.drop_ratio, lengths, least)
         key = (self.seed, self.cycle)
         return lengths_left(lengths, key=key, cut_hash=cut_hash, least=least, **self._how)
 
@@ -203,7 +203,7 @@ class TimeDropping:
             return seconds
         for part in chunks(len(index)):
             frames = index.num_frames[part]
-            if self.options.place == "encoder":
+            if self.options.level == "encoder":
                 frames = self.encoder.of(frames)
             tokens = 0 if index.num_tokens is None else index.num_tokens[part]
             left = self.lengths_left(frames, index.cut_hash[part], tokens)
@@ -227,10 +227,12 @@ class TimeDropping:
         if not self.acts_on("samples"):
             return samples, False
         frames = frames_of(samples.size(-1), hop)
-        if self.options.kind == "speed":
-            rho, least = self.options.rho, int(self.least(num_tokens))
-            clamped = speed_hundredths(rho, frames, least) > speed_hundredths(rho, frames)
-            faster = speed_up(samples, rho, hop, least)
+        if self.options.variant == "speed":
+            drop_ratio, least = self.options.drop_ratio, int(self.least(num_tokens))
+            clamped = speed_hundredths(drop_ratio, frames, least) > speed_hundredths(
+                drop_ratio, frames
+            )
+            faster = speed_up(samples, drop_ratio, hop, least)
             left = self.length_left(frames, cut_id, num_tokens)
             return fit_to_frames(faster, left, hop), bool(clamped)
         keep, clamped = self.plan(frames, cut_id, num_tokens)
@@ -252,7 +254,7 @@ class TimeDropping:
         if not self.acts_on("frames"):
             return features, False
         keep, clamped = self.plan(len(features), cut_id, num_tokens)
-        if self.options.kind == "mask":
+        if self.options.variant == "mask":
             return mask_frames(features, keep), clamped
         return drop_frames(features, keep), clamped
 
@@ -268,12 +270,12 @@ class TimeDropping:
         return DropFrames(self, cut_ids, num_tokens) if self.acts_on("encoder") else None
 
     def _on(self) -> bool:
-        return self.active and self.options.kind != "none"
+        return self.active and self.options.variant != "none"
 
     @property
     def _how(self) -> dict[str, Any]:
-        kind = "chunk" if self.options.kind == "mask" else self.options.kind
-        return {"rho": self.options.rho, "kind": kind, "chunk": self.chunk}
+        variant = "chunk" if self.options.variant == "mask" else self.options.variant
+        return {"drop_ratio": self.options.drop_ratio, "variant": variant, "chunk": self.chunk}
 
 
 class DropFrames:

@@ -23,17 +23,17 @@ def mask_frames(features: Tensor, keep: Tensor) -> Tensor:
     return torch.where(keep.unsqueeze(1), features, features.mean(dim=0))
 
 
-def equal_speed(rho: float) -> float:
-    """Return the factor of a speed perturbation that saves as much as dropping the share ``rho``.
+def equal_speed(drop_ratio: float) -> float:
+    """Return the factor of a speed perturbation that saves as much as dropping ``drop_ratio``.
 
     Raises:
-        UserError: ``rho`` is no share.
+        UserError: ``drop_ratio`` is no share.
     """
-    check_share(rho)
-    return 1 / (1 - rho)
+    check_share(drop_ratio)
+    return 1 / (1 - drop_ratio)
 
 
-def speed_up(samples: Tensor, rho: float, hop: int = 160, least: int = 1) -> Tensor:
+def speed_up(samples: Tensor, drop_ratio: float, hop: int = 160, least: int = 1) -> Tensor:
     """Play all of the audio faster by `equal_speed`; the pitch rises too.
 
     The result is the same at every visit. The share that stays is rounded up to a hundredth, which
@@ -41,15 +41,15 @@ def speed_up(samples: Tensor, rho: float, hop: int = 160, least: int = 1) -> Ten
 
     Args:
         samples: (..., T) raw audio, float.
-        rho: share of the duration that goes, 0 <= rho < 1.
+        drop_ratio: share of the duration that goes, 0 <= drop_ratio < 1.
         hop: samples of a frame shift.
         least: feature frames that must stay.
 
     Raises:
-        UserError: ``rho`` is no share.
+        UserError: ``drop_ratio`` is no share.
     """
     frames = (samples.size(-1) + hop // 2) // hop
-    ratio = Fraction(int(speed_hundredths(rho, frames, least)), 100)
+    ratio = Fraction(int(speed_hundredths(drop_ratio, frames, least)), 100)
     if ratio == 1:
         return samples
     from torchaudio.functional import resample  # a broken torchaudio must not break the rest
@@ -58,21 +58,23 @@ def speed_up(samples: Tensor, rho: float, hop: int = 160, least: int = 1) -> Ten
 
 
 def speed_hundredths(
-    rho: float, lengths: np.ndarray | int, least: np.ndarray | int = 1
+    drop_ratio: float, lengths: np.ndarray | int, least: np.ndarray | int = 1
 ) -> np.ndarray:
     """Return the share of N sequences that `speed_up` leaves, in hundredths; (N,) int64, 1 to 100.
 
     Raises:
-        UserError: ``rho`` is no share.
+        UserError: ``drop_ratio`` is no share.
     """
-    share = np.maximum(1 / equal_speed(rho), least / np.maximum(lengths, 1e-9))
+    share = np.maximum(1 / equal_speed(drop_ratio), least / np.maximum(lengths, 1e-9))
     hundredths = np.ceil(100 * share - 1e-9)  # of 0.07, which is a little more in floats: 7
     return np.minimum(hundredths, 100).astype(np.int64)
 
 
-def speed_left(rho: float, lengths: np.ndarray | int, least: np.ndarray | int = 1) -> np.ndarray:
+def speed_left(
+    drop_ratio: float, lengths: np.ndarray | int, least: np.ndarray | int = 1
+) -> np.ndarray:
     """Return how many frames are left of each of N faster sequences, (N,) int64; 1 at least."""
-    hundredths = speed_hundredths(rho, lengths, least)
+    hundredths = speed_hundredths(drop_ratio, lengths, least)
     return np.maximum(-(-np.asarray(lengths) * hundredths // 100), 1)
 
 

@@ -200,12 +200,12 @@ def _index_of(
 
 def check_can_drop(encoder: nn.Module, name: str, options: TimeDroppingOptions) -> None:
     """:raises UserError: encoder frames are to be dropped, and the encoder has no place for it."""
-    if options.place != "encoder":
+    if options.level != "encoder":
         return
     if "frame_transform" not in inspect.signature(encoder.forward).parameters:
         raise UserError(
-            f"data_pruning.time.place=encoder: {name} cannot drop frames after its subsampling; "
-            "take place=frames"
+            f"data_pruning.time.level=encoder: {name} cannot drop frames after its subsampling; "
+            "take level=frames"
         )
 
 

@@ -105,7 +105,7 @@ def measure(config: Config, ranks: Ranks, steps: int) -> Cost:
         times = _steps(trainer, batches)
     memory = torch.cuda.max_memory_allocated(ranks.device) if cuda else None
     step, dropping = statistics.median(times), None
-    if config.data_pruning.time.kind not in ("none", "mask"):
+    if config.data_pruning.time.variant not in ("none", "mask"):
         dropping = (
             statistics.median(_steps(trainer, _dropped(config, model.encoder, batches))) / step
         )
@@ -179,9 +179,9 @@ def _loss(trainer: Trainer, batch: Batch, backend: str) -> Callable[[], None]:
 
 def _dropped(config: Config, encoder: torch.nn.Module, batches: list[Batch]) -> list[Batch]:
     """The batches with less in them: of noise, samples that are dropped are frames that are."""
-    options = dataclasses.replace(config.data_pruning.time, place="frames")
-    if options.kind == "speed":
-        options = dataclasses.replace(options, kind="chunk")  # removes as much
+    options = dataclasses.replace(config.data_pruning.time, level="frames")
+    if options.variant == "speed":
+        options = dataclasses.replace(options, variant="chunk")  # removes as much
     dropping = TimeDropping(options, config.seed, encoder.subsampling, encoder.output_lengths)
     dropping.active = True
     shorter = []

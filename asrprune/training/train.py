@@ -210,7 +210,7 @@ def build_trainer(
         for name in data.dev
     }
     dropping = None
-    if config.data_pruning.time.kind != "none":
+    if config.data_pruning.time.variant != "none":
         encoder = model.encoder
         dropping = TimeDropping(
             config.data_pruning.time, seed, encoder.subsampling, encoder.output_lengths

@@ -400,9 +400,9 @@ def test_ranks_share_a_dev_set(tiny_corpus, workers):
 
 
 @pytest.mark.parametrize("noise", [NO_NOISE["noise"], {"probability": 1.0}])
-@pytest.mark.parametrize("kind", ["chunk", "span", "point"])
-@pytest.mark.parametrize("place", ["frames", "samples", "encoder"])
-def test_the_length_left_is_foretold(place, kind, noise, tiny_corpus):
+@pytest.mark.parametrize("variant", ["chunk", "span", "point"])
+@pytest.mark.parametrize("level", ["frames", "samples", "encoder"])
+def test_the_length_left_is_foretold(level, variant, noise, tiny_corpus):
     """What a sampler fills its batches by is what the dataset, or the model, makes of a cut."""
     noise = {"cuts": str(tiny_corpus.noise), **noise}
     draw = Draw(tiny_corpus, noise=noise, spec_augment={"probability": 0.0})
@@ -410,7 +410,7 @@ def test_the_length_left_is_foretold(place, kind, noise, tiny_corpus):
     cuts = list(draw.cuts.values())[:12]
     whole = dataset[CutSet.from_cuts(cuts)]
     assert whole["feature_lens"].tolist() == [cut.num_frames for cut in cuts]
-    options = TimeDroppingOptions(kind, rho=0.5, chunk=10, place=place)
+    options = TimeDroppingOptions(variant, drop_ratio=0.5, chunk=10, level=level)
     dropping = dataset.dropping = TimeDropping(options, 7, 4, lambda x: (x + 1) // 4)
     index = CutIndex.from_cuts(cuts, count_tokens=dataset.count_tokens)
     assert index.num_frames.tolist() == [cut.num_frames for cut in cuts]
@@ -420,7 +420,7 @@ def test_the_length_left_is_foretold(place, kind, noise, tiny_corpus):
         seconds = dropping.seconds_left(index)
         lengths = batch["feature_lens"]
         whole_lengths = whole["feature_lens"]
-        if place == "encoder":
+        if level == "encoder":
             assert torch.equal(batch["features"], whole["features"])
             if active:
                 h = torch.zeros(len(cuts), int(lengths.max() + 1) // 4, 1)

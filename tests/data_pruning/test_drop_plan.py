@@ -12,13 +12,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asrprune.data_pruning.drop_plan import KINDS, count_pieces, lengths_left, plan_drop
+from asrprune.data_pruning.drop_plan import VARIANTS, count_pieces, lengths_left, plan_drop
 from asrprune.data_pruning.index import hash_id
 from asrprune.errors import UserError
 
 laws = settings(deadline=None, derandomize=True)
-kinds = st.sampled_from(KINDS)
-rhos = st.floats(0, 1, exclude_max=True)
+variants = st.sampled_from(VARIANTS)
+drop_ratios = st.floats(0, 1, exclude_max=True)
 keys = st.tuples(st.integers(0, 5), st.integers(0, 50), st.text(max_size=8))
 
 
@@ -38,35 +38,37 @@ def runs_of_dropped(keep: torch.Tensor) -> list[tuple[int, int]]:
 
 
 @laws
-@given(st.integers(0, 400), rhos, keys, kinds, st.integers(1, 90), st.integers(-2, 450))
+@given(st.integers(0, 400), drop_ratios, keys, variants, st.integers(1, 90), st.integers(-2, 450))
 @example(20, 0.999, (0, 0, ""), "chunk", 20, 1)
 @example(41, 0.999, (0, 0, ""), "chunk", 20, 1)
-def test_lengths_are_foretold_and_feasible(length, rho, key, kind, chunk, least):
-    plan = plan_drop(length, rho, key, kind=kind, chunk=chunk, least=least)
+def test_lengths_are_foretold_and_feasible(length, drop_ratio, key, variant, chunk, least):
+    plan = plan_drop(length, drop_ratio, key, variant=variant, chunk=chunk, least=least)
     kept = int(plan.keep.sum())
     assert plan.keep.shape == (length,) and plan.keep.dtype == torch.bool
     hashes = np.array([hash_id(key[-1])], np.uint64)
     foretold = lengths_left(
-        np.array([length]), rho, key[:-1], hashes, kind=kind, chunk=chunk, least=least
+        np.array([length]), drop_ratio, key[:-1], hashes, variant=variant, chunk=chunk, least=least
     )
     assert kept == foretold.item()
     assert kept >= min(length, max(1, least))
-    free = plan_drop(length, rho, key, kind=kind, chunk=chunk)
-    size = chunk if kind == "chunk" else 1
+    free = plan_drop(length, drop_ratio, key, variant=variant, chunk=chunk)
+    size = chunk if variant == "chunk" else 1
     most = max(0, length - max(1, least)) // size  # that may always go, whichever they are
     if plan.clamped:
-        assert sum(not kept for kept in plan.keep[::size]) == most < rho * ceil(length / size)
+        assert (
+            sum(not kept for kept in plan.keep[::size]) == most < drop_ratio * ceil(length / size)
+        )
     elif not free.clamped:
         assert torch.equal(plan.keep, free.keep)
 
 
 @laws
-@given(st.integers(1, 400), rhos, keys, st.integers(1, 90))
-def test_whole_chunks_go_as_many_as_asked(length, rho, key, chunk):
-    keep, clamped = plan_drop(length, rho, key, kind="chunk", chunk=chunk)
+@given(st.integers(1, 400), drop_ratios, keys, st.integers(1, 90))
+def test_whole_chunks_go_as_many_as_asked(length, drop_ratio, key, chunk):
+    keep, clamped = plan_drop(length, drop_ratio, key, variant="chunk", chunk=chunk)
     gone = [not piece[0] for piece in keep.split(chunk)]
     assert all((piece == piece[0]).all() for piece in keep.split(chunk))
-    asked, most = rho * len(gone), (length - 1) // min(chunk, length)
+    asked, most = drop_ratio * len(gone), (length - 1) // min(chunk, length)
     if clamped:  # a frame must stay: all whole chunks that may go are gone
         assert sum(gone) == most < asked + 1
     else:
@@ -74,16 +76,21 @@ def test_whole_chunks_go_as_many_as_asked(length, rho, key, chunk):
 
 
 @laws
-@given(st.integers(1, 400), rhos, keys)
-def test_points_and_spans_go_as_many_as_asked(length, rho, key):
-    for kind in ("point", "span"):
-        keep, clamped = plan_drop(length, rho, key, kind=kind)
+@given(st.integers(1, 400), drop_ratios, keys)
+def test_points_and_spans_go_as_many_as_asked(length, drop_ratio, key):
+    for variant in ("point", "span"):
+        keep, clamped = plan_drop(length, drop_ratio, key, variant=variant)
         gone = int((~keep).sum())
-        assert (gone == length - 1 < rho * length + 1) if clamped else abs(gone - rho * length) < 1
-        assert kind == "point" or len(runs_of_dropped(keep)) <= 1
+        assert (
+            (gone == length - 1 < drop_ratio * length + 1)
+            if clamped
+            else abs(gone - drop_ratio * length) < 1
+        )
+        assert variant == "point" or len(runs_of_dropped(keep)) <= 1
     # a piece of one frame is a point
     assert torch.equal(
-        plan_drop(length, rho, key, kind="point").keep, plan_drop(length, rho, key, chunk=1).keep
+        plan_drop(length, drop_ratio, key, variant="point").keep,
+        plan_drop(length, drop_ratio, key, chunk=1).keep,
     )
 
 
@@ -91,25 +98,27 @@ def test_points_and_spans_go_as_many_as_asked(length, rho, key):
 @pytest.mark.parametrize("length, size", [(100, 20), (111, 20), (59, 1), (95, 7), (23, 22)])
 def test_expected_share_is_rho_exactly(length, size, twentieths):
     """The mean over both uniform numbers, on a grid finer than every step of the outcome."""
-    rho, units = twentieths / 20, ceil(length / size)
+    drop_ratio, units = twentieths / 20, ceil(length / size)
     outcomes = [
-        count_pieces(length, rho, "chunk", size, 1, (coin + 0.5) / 20, (position + 0.5) / units)
+        count_pieces(
+            length, drop_ratio, "chunk", size, 1, (coin + 0.5) / 20, (position + 0.5) / units
+        )
         for coin in range(20)
         for position in range(units)
     ]
     share = sum(length - int(outcome.left) for outcome in outcomes) / len(outcomes) / length
-    if ceil(round(rho * units, 9)) * size < length:
-        assert share == pytest.approx(rho, abs=1e-12)
+    if ceil(round(drop_ratio * units, 9)) * size < length:
+        assert share == pytest.approx(drop_ratio, abs=1e-12)
         assert not any(outcome.clamped for outcome in outcomes)
     else:
-        assert share < rho and any(outcome.clamped for outcome in outcomes)
+        assert share < drop_ratio and any(outcome.clamped for outcome in outcomes)
 
 
-@pytest.mark.parametrize("kind, length", [("chunk", 190), ("point", 190), ("span", 190)])
-def test_what_is_drawn_has_that_expectation(kind, length):
+@pytest.mark.parametrize("variant, length", [("chunk", 190), ("point", 190), ("span", 190)])
+def test_what_is_drawn_has_that_expectation(variant, length):
     """Within 4.5 standard errors, of the deviation that was drawn."""
     hashes = np.array([hash_id(f"cut-{number}") for number in range(4000)], np.uint64)
-    left = lengths_left(np.full(4000, length), 0.33, (0, 1), hashes, kind=kind)
+    left = lengths_left(np.full(4000, length), 0.33, (0, 1), hashes, variant=variant)
     gone = length - torch.from_numpy(left).double()
     assert abs(gone.mean() - 0.33 * length) < 4.5 * gone.std() / len(gone) ** 0.5 + 1e-9
 
@@ -132,7 +141,7 @@ def test_every_set_of_chunks_is_equally_likely():
 
 
 def test_every_place_of_a_span_is_equally_likely():
-    plans = [plan_drop(12, 0.25, (0, i, "a"), kind="span").keep for i in range(3000)]
+    plans = [plan_drop(12, 0.25, (0, i, "a"), variant="span").keep for i in range(3000)]
     assert {run[1] for keep in plans for run in runs_of_dropped(keep)} == {3}
     assert_equally_likely([runs_of_dropped(keep)[0][0] for keep in plans], 10)
 
@@ -141,7 +150,7 @@ def test_clamped_is_said():
     asked = [plan_drop(100, 0.5, (0, i, "a"), chunk=20, least=61) for i in range(50)]
     assert all(plan.clamped and int(plan.keep.sum()) == 80 for plan in asked)
     assert not any(plan_drop(100, 0.4, (0, i, "a"), chunk=20, least=60).clamped for i in range(50))
-    keep, clamped = plan_drop(10, 0.5, (0, 0, "a"), kind="point", least=11)
+    keep, clamped = plan_drop(10, 0.5, (0, 0, "a"), variant="point", least=11)
     assert clamped and keep.all()
     assert not plan_drop(10, 0.0, (0, 0, "a"), least=11).clamped  # nothing was asked for
     assert plan_drop(50, 0.999, (0, 0, "a"), chunk=10**12).clamped  # one chunk is all there is
@@ -164,9 +173,9 @@ def test_the_key_alone_decides():
 PROCESS = """
 import sys
 from asrprune.data_pruning.drop_plan import plan_drop
-for kind in ("chunk", "span", "point"):
+for variant in ("chunk", "span", "point"):
     for cut in ("a", "b_sp1.1"):
-        keep = plan_drop(333, 0.3, (1, 2, cut), kind=kind).keep
+        keep = plan_drop(333, 0.3, (1, 2, cut), variant=variant).keep
         sys.stdout.write("".join("01"[kept] for kept in keep.tolist()) + "\\n")
 sys.stdout.write(str("torchaudio" in sys.modules))
 """
@@ -181,8 +190,10 @@ def test_another_process_draws_the_same_and_needs_no_torchaudio():
         check=True,
     )
     here = [
-        "".join("01"[kept] for kept in plan_drop(333, 0.3, (1, 2, cut), kind=kind).keep.tolist())
-        for kind in ("chunk", "span", "point")
+        "".join(
+            "01"[kept] for kept in plan_drop(333, 0.3, (1, 2, cut), variant=variant).keep.tolist()
+        )
+        for variant in ("chunk", "span", "point")
         for cut in ("a", "b_sp1.1")
     ]
     assert done.stdout.split() == [*here, "False"]
@@ -194,13 +205,13 @@ def test_another_process_draws_the_same_and_needs_no_torchaudio():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"rho": 1.0}, "rho=1.0: "),
-        ({"rho": -0.1}, "rho=-0.1: "),
-        ({"rho": float("nan")}, "rho=nan: "),
+        ({"drop_ratio": 1.0}, "drop_ratio=1.0: "),
+        ({"drop_ratio": -0.1}, "drop_ratio=-0.1: "),
+        ({"drop_ratio": float("nan")}, "drop_ratio=nan: "),
         ({"chunk": 0}, "chunk=0: "),
-        ({"kind": "chunks"}, "kind=chunks: .*did you mean 'chunk'"),
+        ({"variant": "chunks"}, "variant=chunks: .*did you mean 'chunk'"),
     ],
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(UserError, match=f"^{message}"):
-        plan_drop(100, options.pop("rho", 0.3), (0, 0, "a"), **options)
+        plan_drop(100, options.pop("drop_ratio", 0.3), (0, 0, "a"), **options)

@@ -57,7 +57,9 @@ def test_the_table_says_what_the_encoder_says(name):
 def test_what_no_utterance_gives_needs_more_than_any():
     table = EncoderFrames(lambda x_lens: x_lens.clamp(max=5))
     assert table.needed([5, 6]).tolist() == [5, LONGEST + 1]
-    dropping = TimeDropping(TimeDroppingOptions("point", rho=0.9), 0, 1, lambda x: x.clamp(max=5))
+    dropping = TimeDropping(
+        TimeDroppingOptions("point", drop_ratio=0.9), 0, 1, lambda x: x.clamp(max=5)
+    )
     dropping.active = True
     assert dropping.length_left(300, "a", 5) < dropping.length_left(300, "a", 6) == 300
 
@@ -68,26 +70,26 @@ def test_no_number_for_each_utterance_is_refused(wrong):
         EncoderFrames(wrong)
 
 
-@pytest.mark.parametrize("place", ["frames", "samples", "encoder"])
+@pytest.mark.parametrize("level", ["frames", "samples", "encoder"])
 @pytest.mark.parametrize("name", OUTPUT_LENGTHS)
-def test_each_token_keeps_an_encoder_frame(name, place):
+def test_each_token_keeps_an_encoder_frame(name, level):
     """However much is to go; and where it is too much, no more stays than is needed."""
     output_lengths = OUTPUT_LENGTHS[name]()
-    options = TimeDroppingOptions("point", rho=0.95, place=place)
+    options = TimeDroppingOptions("point", drop_ratio=0.95, level=level)
     dropping = TimeDropping(options, 1, 4, output_lengths)
     dropping.active = True
     table, clamped = dropping.encoder, 0
     for tokens in range(0, 30, 3):
         for frames in range(0, 150, 7):
             whole = length = int(table.of(frames))
-            if place == "encoder":
+            if level == "encoder":
                 lengths = torch.tensor([whole])
                 transform = dropping.frame_transform(["a"], [tokens])
                 left = int(transform(torch.zeros(1, whole, 1), lengths)[1]) if whole else 0
                 found = left
             else:
                 length = frames
-                if place == "frames":
+                if level == "frames":
                     found = len(dropping.frames(torch.zeros(frames, 1), "a", tokens)[0])
                 else:
                     audio = dropping.samples(torch.zeros(frames * 160), 160, "a", tokens)[0]
@@ -96,7 +98,7 @@ def test_each_token_keeps_an_encoder_frame(name, place):
             assert left >= min(whole, max(tokens, 1))
             if dropping.plan(length, "a", tokens).clamped:
                 clamped += 1
-                least = max(tokens, 1) if place == "encoder" else int(table.needed(max(tokens, 1)))
+                least = max(tokens, 1) if level == "encoder" else int(table.needed(max(tokens, 1)))
                 assert found == min(length, least)
             else:
                 assert 0 <= found - 0.05 * length + 1 < 2

@@ -13,9 +13,9 @@ from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_dropping import TimeDropping, frames_of
 
 laws = settings(deadline=None, derandomize=True, max_examples=40)
-PLACES = {
-    **{(kind, place): None for kind in ("chunk", "span", "point")
-       for place in ("frames", "samples", "encoder")},
+LEVELS = {
+    **{(variant, level): None for variant in ("chunk", "span", "point")
+       for level in ("frames", "samples", "encoder")},
     ("mask", "frames"): None,
     ("speed", "samples"): None,
 }  # fmt: skip
@@ -23,9 +23,9 @@ ENCODERS = [lambda x: -(-x // 4), lambda x: (x - 7) // 2, lambda x: ((x - 3) // 
 
 
 def really_left(dropping: TimeDropping, samples: int, name: str, tokens: int) -> int:
-    """Frames of the place that an adapter leaves of one cut."""
+    """Frames of the level that an adapter leaves of one cut."""
     frames = frames_of(samples, 160)
-    match dropping.options.place:
+    match dropping.options.level:
         case "samples":
             audio, _ = dropping.samples(torch.zeros(samples), 160, name, tokens)
             return frames_of(len(audio), 160)
@@ -38,7 +38,7 @@ def really_left(dropping: TimeDropping, samples: int, name: str, tokens: int) ->
     return int(transform(torch.zeros(1, whole, 1), torch.tensor([whole]))[1])
 
 
-@pytest.mark.parametrize("kind, place", PLACES)
+@pytest.mark.parametrize("variant, level", LEVELS)
 @laws
 @given(
     st.lists(st.tuples(st.integers(200, 90_000), st.integers(0, 40)), min_size=1, max_size=6),
@@ -50,9 +50,9 @@ def really_left(dropping: TimeDropping, samples: int, name: str, tokens: int) ->
     st.booleans(),
 )
 def test_the_vector_is_what_each_cut_keeps(
-    kind, place, cuts, rho, chunk, cycle, seed, encoder, active
+    variant, level, cuts, drop_ratio, chunk, cycle, seed, encoder, active
 ):
-    options = TimeDroppingOptions(kind, rho=rho, chunk=chunk, place=place)
+    options = TimeDroppingOptions(variant, drop_ratio=drop_ratio, chunk=chunk, level=level)
     dropping = TimeDropping(options, seed, 4, encoder)
     dropping.active, dropping.cycle = active, cycle
     names = [f"cut-{number}_sp0.9" for number in range(len(cuts))]
@@ -68,7 +68,7 @@ def test_the_vector_is_what_each_cut_keeps(
         really_left(dropping, *cut)
         for cut in zip(samples.tolist(), names, tokens.tolist(), strict=True)
     ]
-    whole = dropping.encoder.of(frames) if place == "encoder" else frames
+    whole = dropping.encoder.of(frames) if level == "encoder" else frames
     if active:
         vector = dropping.lengths_left(whole, index.cut_hash, tokens)
         assert vector.tolist() == left
@@ -106,9 +106,11 @@ def test_seconds_come_in_parts_and_leave_the_index_as_it_was(monkeypatch):
     assert dropping.seconds_left(untold).sum() < dropping.seconds_left(index).sum()
 
 
-@pytest.mark.parametrize("kind, share", [("chunk", 0.6), ("speed", 0.6), ("mask", 1), ("none", 1)])
-def test_the_mean_share_is_what_is_left(kind, share):
-    options = TimeDroppingOptions(kind, 0.4, 10, "samples" if kind == "speed" else "frames")
+@pytest.mark.parametrize(
+    "variant, share", [("chunk", 0.6), ("speed", 0.6), ("mask", 1), ("none", 1)]
+)
+def test_the_mean_share_is_what_is_left(variant, share):
+    options = TimeDroppingOptions(variant, 0.4, 10, "samples" if variant == "speed" else "frames")
     dropping = TimeDropping(options, 0)
     dropping.active = True
     rng = np.random.default_rng(0)

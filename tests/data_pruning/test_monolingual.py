@@ -137,7 +137,7 @@ def test_what_comes_again_is_drawn_anew_and_scored():
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_resume_after_every_batch(accumulate):
     def begin() -> PruningSampler:
-        return make(make_options("easy2hard", within="language"), accumulate=accumulate)
+        return make(make_options("easy2hard", stratify_by="language"), accumulate=accumulate)
 
     batches, states = train_with_states(begin())
     assert len(states) > 40
@@ -176,9 +176,9 @@ def test_another_number_of_micro_batches_starts_the_epoch_again(caplog):
 
 @pytest.mark.parametrize("strata", [0, 4])
 @pytest.mark.parametrize("unit", ["utterances", "seconds"])
-def test_within_a_language_as_much_is_kept_as_of_all(strata, unit):
+def test_stratify_by_a_language_as_much_is_kept_as_of_all(strata, unit):
     """Though one language is much harder than the others."""
-    options = make_options("easy", within="language", strata=strata, unit=unit, max_age=0)
+    options = make_options("easy", stratify_by="language", strata=strata, unit=unit, max_age=0)
     sampler = make(options)
     codes, names = sampler.index.groups["language"]
     hard = np.where(np.array(names)[codes] == "cy", 100.0, 1.0)
@@ -216,10 +216,14 @@ def test_what_cannot_be_is_said():
     with pytest.raises(UserError, match="some cuts do not say in which language"):
         make(cuts=some)
     index = CutIndex.from_cuts(no_language)
-    with pytest.raises(UserError, match=r"within=language: the training manifest does not say"):
-        check_plan(index, make_options("easy", within="language"))
-    with pytest.raises(UserError, match=r"within=language: policy infobatch keeps what its rule"):
-        check_plan(CutIndex.from_cuts(spoken()), make_options("infobatch", within="language"))
+    with pytest.raises(
+        UserError, match=r"stratify_by=language: the training manifest does not say"
+    ):
+        check_plan(index, make_options("easy", stratify_by="language"))
+    with pytest.raises(
+        UserError, match=r"stratify_by=language: policy infobatch keeps what its rule"
+    ):
+        check_plan(CutIndex.from_cuts(spoken()), make_options("infobatch", stratify_by="language"))
 
 
 def test_a_language_of_which_nothing_is_kept():

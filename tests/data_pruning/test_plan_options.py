@@ -46,7 +46,7 @@ def test_presets():
     for name, options in PRESETS.items():
         check(options)
         assert preset(name)["policy"] == options.policy
-        preset(name)["time"]["rho"] = 0.5
-        assert preset(name)["time"]["rho"] == 0.3
+        preset(name)["time"]["drop_ratio"] = 0.5
+        assert preset(name)["time"]["drop_ratio"] == 0.3
     with pytest.raises(UserError, match="data_pruning=recomended: .* .did you mean 'recommended'"):
         preset("recomended")

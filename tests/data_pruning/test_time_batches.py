@@ -54,8 +54,10 @@ def dataset(which: str = "stored", **options) -> K2SpeechRecognitionDataset:
     )
 
 
-def dropping(kind: str = "chunk", active: bool = True, cycle: int = 1, **options) -> TimeDropping:
-    made = TimeDropping(TimeDroppingOptions(kind, **options), 7, 4, lambda x: (x - 7) // 4)
+def dropping(
+    variant: str = "chunk", active: bool = True, cycle: int = 1, **options
+) -> TimeDropping:
+    made = TimeDropping(TimeDroppingOptions(variant, **options), 7, 4, lambda x: (x - 7) // 4)
     made.active, made.cycle = active, cycle
     return made
 
@@ -75,12 +77,12 @@ def same(one: dict, other: dict) -> bool:
 
 
 @pytest.mark.parametrize("count_tokens", [None, count_words])
-@pytest.mark.parametrize("kind", ["chunk", "span", "point"])
+@pytest.mark.parametrize("variant", ["chunk", "span", "point"])
 @pytest.mark.parametrize("which", ["stored", "on the fly"])
-def test_each_cut_loses_what_its_plan_says(which, kind, count_tokens, cuts):
+def test_each_cut_loses_what_its_plan_says(which, variant, count_tokens, cuts):
     whole = dataset(which)[cuts]
     before = dict(whole["supervisions"])
-    made = dropping(kind, rho=0.6, chunk=9)
+    made = dropping(variant, drop_ratio=0.6, chunk=9)
     batch = drop_from_batch(whole, made, count_tokens)
     assert whole["supervisions"] == before and whole["inputs"].size(1) == 251  # left as it was
     about = batch["supervisions"]
@@ -104,11 +106,11 @@ def test_each_cut_loses_what_its_plan_says(which, kind, count_tokens, cuts):
 
 def test_each_epoch_draws_anew_and_the_id_alone_decides(cuts):
     whole = dataset()[cuts]
-    first, again = (drop_from_batch(whole, dropping(rho=0.5, chunk=3)) for _ in range(2))
+    first, again = (drop_from_batch(whole, dropping(drop_ratio=0.5, chunk=3)) for _ in range(2))
     assert same(first, again)
-    assert not same(first, drop_from_batch(whole, dropping(rho=0.5, chunk=3, cycle=2)))
+    assert not same(first, drop_from_batch(whole, dropping(drop_ratio=0.5, chunk=3, cycle=2)))
     few = drop_from_batch(
-        dataset()[CutSet.from_cuts([cuts[0], cuts[2]])], dropping(rho=0.5, chunk=3)
+        dataset()[CutSet.from_cuts([cuts[0], cuts[2]])], dropping(drop_ratio=0.5, chunk=3)
     )
     alone = {cut.id: row for row, cut in enumerate(few["supervisions"]["cut"])}
     for row, cut in enumerate(first["supervisions"]["cut"]):
@@ -124,7 +126,7 @@ def test_each_epoch_draws_anew_and_the_id_alone_decides(cuts):
     [
         lambda: dropping(active=False),
         lambda: dropping("none"),
-        lambda: dropping(place="encoder"),
+        lambda: dropping(level="encoder"),
     ],
 )
 def test_nothing_changes_where_nothing_is_dropped(which, off, cuts):
@@ -134,8 +136,8 @@ def test_nothing_changes_where_nothing_is_dropped(which, off, cuts):
 
 def test_masks_keep_the_length(cuts):
     whole = dataset()[cuts]
-    batch = drop_from_batch(whole, dropping("mask", rho=0.5, chunk=5))
-    made = dropping("chunk", rho=0.5, chunk=5)
+    batch = drop_from_batch(whole, dropping("mask", drop_ratio=0.5, chunk=5))
+    made = dropping("chunk", drop_ratio=0.5, chunk=5)
     about = whole["supervisions"]
     assert torch.equal(batch["supervisions"]["num_frames"], about["num_frames"])
     for row, (cut, frames) in enumerate(
@@ -156,9 +158,9 @@ def test_a_supervision_inside_of_its_cut(cuts):
         "word": [AlignmentItem("A", 0.5, 0.3), AlignmentItem("B", 1.0, 0.65)]
     }
     whole = dataset("on the fly")[CutSet.from_cuts([cut])]
-    batch = drop_from_batch(whole, dropping("point", rho=0.5))
+    batch = drop_from_batch(whole, dropping("point", drop_ratio=0.5))
     about = batch["supervisions"]
-    keep = dropping("point", rho=0.5).plan(120, cut.id).keep
+    keep = dropping("point", drop_ratio=0.5).plan(120, cut.id).keep
     left = int(keep.sum())
     assert about["start_frame"].tolist() == [50] and about["num_frames"].tolist() == [left]
     assert batch["inputs"].shape == (1, 50 + left, 8)
@@ -192,8 +194,8 @@ def test_what_cannot_be_done_is_refused(cuts):
     refused(dataset("audio")[cuts], dropping(), "holds audio, inputs of shape .*OnTheFlyFeatures")
     refused(dataset(return_cuts=False)[cuts], dropping(), "Make the dataset with return_cuts=True")
     features = dataset()[cuts]
-    refused(features, dropping(place="samples"), "place=samples: .*Take place=frames")
-    refused(features, dropping("speed", place="samples"), "place=samples: ")
+    refused(features, dropping(level="samples"), "level=samples: .*Take level=frames")
+    refused(features, dropping("speed", level="samples"), "level=samples: ")
     twice = cuts[2].drop_features()
     twice.supervisions = [spoken("s", 0.0, 1.0, "A"), spoken("t", 1.0, 1.0, "B")]
     silent = cuts[1].drop_features()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from asrprune.data_pruning.drop_plan import KINDS, plan_drop
+from asrprune.data_pruning.drop_plan import VARIANTS, plan_drop
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_dropping import (
     TimeDropping,
@@ -21,13 +21,13 @@ from asrprune.errors import UserError
 from asrprune.transducer.subsampling import ConvSubsampling
 
 laws = settings(deadline=None, derandomize=True)
-kinds = st.sampled_from(KINDS)
-rhos = st.floats(0, 1, exclude_max=True)
+variants = st.sampled_from(VARIANTS)
+drop_ratios = st.floats(0, 1, exclude_max=True)
 keys = st.tuples(st.integers(0, 5), st.integers(0, 50), st.text(max_size=8))
 
 
-def dropping(place="frames", active=True, cycle=1, kind="chunk", **options) -> TimeDropping:
-    options = TimeDroppingOptions(kind=kind, place=place, **options)
+def dropping(level="frames", active=True, cycle=1, variant="chunk", **options) -> TimeDropping:
+    options = TimeDroppingOptions(variant=variant, level=level, **options)
     made = TimeDropping(options, seed=7, subsampling=4)
     made.active, made.cycle = active, cycle
     return made
@@ -71,11 +71,11 @@ def test_workers_and_pickles_draw_the_same():
 
 
 @laws
-@given(st.integers(0, 5000), st.integers(1, 161), rhos, keys, kinds)
-def test_samples_of_dropped_frames_go(count, hop, rho, key, kind):
+@given(st.integers(0, 5000), st.integers(1, 161), drop_ratios, keys, variants)
+def test_samples_of_dropped_frames_go(count, hop, drop_ratio, key, variant):
     samples = torch.arange(count, dtype=torch.float32)
     frames = frames_of(count, hop)
-    keep = plan_drop(frames, rho, key, kind=kind, chunk=4).keep
+    keep = plan_drop(frames, drop_ratio, key, variant=variant, chunk=4).keep
     found = drop_samples(samples, keep, hop)
     bounds = [index * hop for index in range(frames)] + [count]
     oracle = [
@@ -96,10 +96,10 @@ def test_frames_of_is_lhotses():
 
 
 @laws
-@given(st.integers(1, 300), rhos, keys, kinds)
-def test_feature_frames_keep_their_order(length, rho, key, kind):
+@given(st.integers(1, 300), drop_ratios, keys, variants)
+def test_feature_frames_keep_their_order(length, drop_ratio, key, variant):
     features = torch.arange(length * 3.0).view(length, 3)
-    keep = plan_drop(length, rho, key, kind=kind).keep
+    keep = plan_drop(length, drop_ratio, key, variant=variant).keep
     oracle = [row for row, kept in zip(features.tolist(), keep.tolist(), strict=True) if kept]
     assert drop_frames(features, keep).tolist() == oracle
 
@@ -118,11 +118,11 @@ def test_samples_and_features_lose_the_same_times():
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=5),
     st.floats(0, 0.9),
-    kinds,
+    variants,
     st.integers(0, 3),
 )
-def test_encoder_frames_are_those_of_each_utterance_alone(lengths, rho, kind, extra):
-    made = dropping("encoder", kind=kind, rho=rho)
+def test_encoder_frames_are_those_of_each_utterance_alone(lengths, drop_ratio, variant, extra):
+    made = dropping("encoder", variant=variant, drop_ratio=drop_ratio)
     h = normal(len(lengths), max(lengths) + extra, 4)
     h_lens = torch.tensor(lengths)
     for row, length in zip(h, lengths, strict=True):
@@ -147,7 +147,7 @@ def test_encoder_frames_are_those_of_each_utterance_alone(lengths, rho, kind, ex
 def test_gradients_flow_to_kept_frames_only(dtype):
     h = normal(3, 50, 4).to(dtype).requires_grad_()
     h_lens = torch.tensor([50, 13, 31])
-    transform = dropping("encoder", rho=0.5).frame_transform(["a", "b", "c"], [1, 9, 1])
+    transform = dropping("encoder", drop_ratio=0.5).frame_transform(["a", "b", "c"], [1, 9, 1])
     out, left = transform(h, h_lens)
     weights = normal(*out.shape).to(dtype)
     (out * weights).sum().backward()
@@ -194,9 +194,9 @@ def test_the_chunk_option_counts_feature_frames_everywhere():
 
 def test_inactive_drops_nothing_anywhere():
     features, audio = normal(300, 5), normal(48_000)
-    for place in ("samples", "frames", "encoder"):
-        off = [dropping(place, active=False), dropping(place, kind="none")]
-        off.append(TimeDropping(TimeDroppingOptions(kind="chunk", place=place), 0))  # as made
+    for level in ("samples", "frames", "encoder"):
+        off = [dropping(level, active=False), dropping(level, variant="none")]
+        off.append(TimeDropping(TimeDroppingOptions(variant="chunk", level=level), 0))  # as made
         for made in off:
             assert made.frames(features, "a") == (features, False)
             assert made.samples(audio, 160, "a") == (audio, False)
@@ -204,23 +204,23 @@ def test_inactive_drops_nothing_anywhere():
             assert made.length_left(300, "a", 9) == 300 and made.plan(300, "a").keep.all()
 
 
-@pytest.mark.parametrize("place", ["samples", "frames", "encoder"])
-def test_only_the_chosen_place_acts(place):
-    made = dropping(place)
+@pytest.mark.parametrize("level", ["samples", "frames", "encoder"])
+def test_only_the_chosen_place_acts(level):
+    made = dropping(level)
     features, audio = normal(300, 5), normal(48_000)
-    assert (len(made.frames(features, "a")[0]) < 300) == (place == "frames")
-    assert (len(made.samples(audio, 160, "a")[0]) < 48_000) == (place == "samples")
-    assert (made.frame_transform(["a"], [1]) is not None) == (place == "encoder")
+    assert (len(made.frames(features, "a")[0]) < 300) == (level == "frames")
+    assert (len(made.samples(audio, 160, "a")[0]) < 48_000) == (level == "samples")
+    assert (made.frame_transform(["a"], [1]) is not None) == (level == "encoder")
 
 
 @laws
-@given(st.integers(1, 400), st.integers(1, 200), kinds, st.integers(0, 9))
-def test_batching_knows_the_length_of_every_adapter(length, least, kind, cycle):
-    made = dropping(kind=kind, cycle=cycle)
+@given(st.integers(1, 400), st.integers(1, 200), variants, st.integers(0, 9))
+def test_batching_knows_the_length_of_every_adapter(length, least, variant, cycle):
+    made = dropping(variant=variant, cycle=cycle)
     found, clamped = made.frames(torch.zeros(length, 2), "a", least)
     assert len(found) == made.length_left(length, "a", least) >= min(length, least)
     assert clamped == made.plan(length, "a", least).clamped
-    sampled = dropping("samples", kind=kind, cycle=cycle)
+    sampled = dropping("samples", variant=variant, cycle=cycle)
     audio, _ = sampled.samples(torch.zeros(length * 160), 160, "a", least)
     assert frames_of(len(audio), 160) == len(found)
 
@@ -231,15 +231,15 @@ def test_batching_knows_the_length_of_every_adapter(length, least, kind, cycle):
 @pytest.mark.parametrize(
     "options",
     [
-        {"rho": 1.0},
-        {"rho": -0.1},
-        {"rho": float("nan")},
+        {"drop_ratio": 1.0},
+        {"drop_ratio": -0.1},
+        {"drop_ratio": float("nan")},
         {"chunk": 0},
-        {"kind": "x"},
-        {"place": "x"},
+        {"variant": "x"},
+        {"level": "x"},
     ],
 )
 def test_bad_config_is_named(options):
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=f"data_pruning.time.{name}={value}"):
-        TimeDropping(TimeDroppingOptions(**{"kind": "chunk", **options}), 0)
+        TimeDropping(TimeDroppingOptions(**{"variant": "chunk", **options}), 0)

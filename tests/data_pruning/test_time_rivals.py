@@ -25,16 +25,16 @@ def test_masks_cover_what_a_drop_removes():
     assert (masked[~keep] == features.mean(dim=0)).all() and int((~keep).sum()) == 120
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.07, 0.3, 0.5])
-def test_faster_speech_saves_the_same(rho):
+@pytest.mark.parametrize("drop_ratio", [0.0, 0.07, 0.3, 0.5])
+def test_faster_speech_saves_the_same(drop_ratio):
     times = torch.arange(16_000) / 16_000
     tone = torch.sin(2 * torch.pi * 1000 * times)
-    fast = speed_up(tone, rho)
-    assert len(fast) == ceil(round(16_000 * (1 - rho), 6))
-    assert len(fast) * equal_speed(rho) == pytest.approx(16_000)
+    fast = speed_up(tone, drop_ratio)
+    assert len(fast) == ceil(round(16_000 * (1 - drop_ratio), 6))
+    assert len(fast) * equal_speed(drop_ratio) == pytest.approx(16_000)
     pitch = torch.fft.rfft(fast).abs().argmax() * 16_000 / len(fast)
-    assert pitch == pytest.approx(1000 * equal_speed(rho), rel=1e-3)
-    assert torch.allclose(speed_up(tone.expand(2, -1), rho)[1], fast, atol=1e-5)
+    assert pitch == pytest.approx(1000 * equal_speed(drop_ratio), rel=1e-3)
+    assert torch.allclose(speed_up(tone.expand(2, -1), drop_ratio)[1], fast, atol=1e-5)
 
 
 def test_faster_speech_leaves_what_is_needed():
@@ -42,13 +42,13 @@ def test_faster_speech_leaves_what_is_needed():
     for least in range(1, 130, 8):
         assert frames_of(len(speed_up(audio, 0.3, 160, least)), 160) >= min(100, least)
     assert speed_up(audio, 0.3, 160, 100) is audio
-    with pytest.raises(UserError, match="rho=1"):
+    with pytest.raises(UserError, match="drop_ratio=1"):
         speed_up(audio, 1)
 
 
 def test_masking_is_a_kind_that_saves_nothing():
-    masking = TimeDropping(TimeDroppingOptions(kind="mask", rho=0.4), 3)
-    dropping = TimeDropping(TimeDroppingOptions(kind="chunk", rho=0.4), 3)
+    masking = TimeDropping(TimeDroppingOptions(variant="mask", drop_ratio=0.4), 3)
+    dropping = TimeDropping(TimeDroppingOptions(variant="chunk", drop_ratio=0.4), 3)
     masking.active = dropping.active = True
     features = torch.randn(200, 4)
     masked, _ = masking.frames(features, "cut")
@@ -61,7 +61,9 @@ def test_masking_is_a_kind_that_saves_nothing():
 @pytest.mark.parametrize("seconds", [0.5, 3.0, 7.77])
 @pytest.mark.parametrize("least", [1, 45])
 def test_speed_is_a_kind_that_saves_alike(seconds, least):
-    speeding = TimeDropping(TimeDroppingOptions(kind="speed", rho=0.3, place="samples"), 3)
+    speeding = TimeDropping(
+        TimeDroppingOptions(variant="speed", drop_ratio=0.3, level="samples"), 3
+    )
     speeding.active = True
     samples = torch.randn(round(16000 * seconds))
     length = frames_of(len(samples), 160)
@@ -74,7 +76,7 @@ def test_speed_is_a_kind_that_saves_alike(seconds, least):
     assert speeding.samples(samples, 160, "cut", least)[0] is samples
 
 
-@pytest.mark.parametrize(("kind", "place"), [("mask", "encoder"), ("speed", "frames")])
-def test_rivals_have_one_place(kind, place):
-    with pytest.raises(UserError, match=f"data_pruning.time.kind={kind} works at .*alone"):
-        TimeDropping(TimeDroppingOptions(kind=kind, place=place), 1)
+@pytest.mark.parametrize(("variant", "level"), [("mask", "encoder"), ("speed", "frames")])
+def test_rivals_have_one_place(variant, level):
+    with pytest.raises(UserError, match=f"data_pruning.time.variant={variant} works at .*only"):
+        TimeDropping(TimeDroppingOptions(variant=variant, level=level), 1)

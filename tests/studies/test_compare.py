@@ -260,7 +260,7 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch, capsys):
     """Everything but the processes, on the tiny corpus."""
     monkeypatch.setattr(compare, "Children", InProcess)
     monkeypatch.setattr(compare, "ThreadPoolExecutor", OneThread)
-    chunks = ["data_pruning.policy=easy2hard", "data_pruning.time.kind=chunk"]
+    chunks = ["data_pruning.policy=easy2hard", "data_pruning.time.variant=chunk"]
     values = study_of(
         tmp_path, tiny_corpus,
         methods={"easy": ["data_pruning.policy=easy"], "chunks": chunks},

@@ -63,7 +63,7 @@ def make(corpus, tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_resume_after_any_step(method, make):
     """With data pruning on, inside of each language."""
-    pruning = {"policy": "easy2hard", "keep": 0.6, "anneal": 0.34, "within": "language"}
+    pruning = {"policy": "easy2hard", "keep": 0.6, "anneal": 0.34, "stratify_by": "language"}
     options = {"data_pruning": pruning, "training__epochs": 3}
     trainer = make("whole", METHODS[method], **options)
     resume(trainer)

@@ -26,10 +26,10 @@ from tests.training.command import assert_same, on_ranks, train_to_next
 ALONE = Ranks(0, 1, torch.device("cpu"))
 EPOCHS = 4  # one of warm-up, two pruned, one on everything
 POLICIES = {
-    "random": {"keep": 0.6, "rescale": True, "time": {"kind": "chunk"}},
+    "random": {"keep": 0.6, "rescale": True, "time": {"variant": "chunk"}},
     "easy2hard": {"keep": 0.6, "strata": 2, "max_age": 2},
     "infobatch": {"keep": 0.5},
-    "orderdp": {"keep": 0.6, "strata": 0, "time": {"kind": "point", "place": "encoder"}},
+    "orderdp": {"keep": 0.6, "strata": 0, "time": {"variant": "point", "level": "encoder"}},
 }
 
 
@@ -163,13 +163,13 @@ def recorded(trainer: Trainer) -> list[tuple]:
     return calls
 
 
-PLACES = [("frames", "chunk"), ("samples", "span"), ("encoder", "point"), ("frames", "point")]
+LEVELS = [("frames", "chunk"), ("samples", "span"), ("encoder", "point"), ("frames", "point")]
 
 
 @pytest.mark.parametrize("topology", ["regular", "modified"])
-@pytest.mark.parametrize("place, kind", PLACES)
-def test_time_is_dropped_in_pruned_epochs_only(place, kind, topology, make_trainer, tiny_corpus):
-    time = {"place": place, "kind": kind, "rho": 0.4, "chunk": 8}
+@pytest.mark.parametrize("level, variant", LEVELS)
+def test_time_is_dropped_in_pruned_epochs_only(level, variant, topology, make_trainer, tiny_corpus):
+    time = {"level": level, "variant": variant, "drop_ratio": 0.4, "chunk": 8}
     trainer = make_trainer(keep=0.7, time=time, loss__topology=topology)
     tokenizer = load_tokenizer(tiny_corpus.lang)
     cuts = {
@@ -189,7 +189,7 @@ def test_time_is_dropped_in_pruned_epochs_only(place, kind, topology, make_train
             assert tokens[:count] == tokenizer.encode(transcript(cuts[name]))
             assert encoder_frames >= count
             full = cuts[name].num_frames
-            if place == "encoder":
+            if level == "encoder":
                 assert frames == full
                 full, frames = -(-full // 4), encoder_frames
             else:
@@ -203,7 +203,7 @@ def test_time_is_dropped_in_pruned_epochs_only(place, kind, topology, make_train
 
 def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer):
     """As much audio left in a batch as without, so fewer steps; other frames in each epoch."""
-    time = {"kind": "chunk", "rho": 0.5, "chunk": 4}
+    time = {"variant": "chunk", "drop_ratio": 0.5, "chunk": 4}
     trainer = make_trainer(policy="full", time=time, data__spec_augment={"probability": 0.0})
     calls = recorded(trainer)
     assert trainer.run() == 0
@@ -223,24 +223,24 @@ def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer):
 TRIMMER = "tests.transducer.tiny_encoder:Trimmer"
 
 
-@pytest.mark.parametrize("place", ["frames", "samples", "encoder"])
+@pytest.mark.parametrize("level", ["frames", "samples", "encoder"])
 @pytest.mark.parametrize("encoder", ["conformer", "emformer", "without padding"])
-def test_short_cuts_keep_a_frame_for_each_token(place, encoder, make_trainer):
+def test_short_cuts_keep_a_frame_for_each_token(level, encoder, make_trainer):
     """However much is to go: the topology ``modified`` has no path else, and the loss no number."""
-    time = {"place": place, "kind": "chunk", "rho": 0.95, "chunk": 4}
+    time = {"level": level, "variant": "chunk", "drop_ratio": 0.95, "chunk": 4}
     options = {"time": time, "loss__topology": "modified", "keep": 0.7}
     if encoder == "emformer":
         small = {"dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 32}
         name = "asrprune.transducer.emformer:emformer"
         options |= {"model__encoder": name, "model__encoder_options": small}
-        if place == "encoder":
-            with pytest.raises(UserError, match="place=encoder: .*:emformer cannot drop frames"):
+        if level == "encoder":
+            with pytest.raises(UserError, match="level=encoder: .*:emformer cannot drop frames"):
                 make_trainer(**options)
             return
     elif encoder == "without padding":  # makes less than ceil(T / 4) frames
         options |= {"model__encoder": TRIMMER, "model__encoder_options": {"width": 16}}
-        if place == "encoder":
-            with pytest.raises(UserError, match="place=encoder: .*:Trimmer cannot drop frames"):
+        if level == "encoder":
+            with pytest.raises(UserError, match="level=encoder: .*:Trimmer cannot drop frames"):
                 make_trainer(**options)
             return
     trainer = make_trainer(**options)
@@ -297,9 +297,9 @@ def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
     )
 
 
-@pytest.mark.parametrize("place", ["frames", "encoder"])
-def test_scores_per_frame_are_of_the_frames_that_are_left(place, make_trainer):
-    time = {"place": place, "kind": "chunk", "rho": 0.5, "chunk": 8}
+@pytest.mark.parametrize("level", ["frames", "encoder"])
+def test_scores_per_frame_are_of_the_frames_that_are_left(level, make_trainer):
+    time = {"level": level, "variant": "chunk", "drop_ratio": 0.5, "chunk": 8}
     options = {"score": "loss_per_frame", "detrend": False, "time": time, "keep": 0.6}
     trainer = in_cycle(make_trainer(policy="hard", **options, **PLAIN), 2)
     pruning, calls = trainer.data.sampler, recorded(trainer)
@@ -323,7 +323,7 @@ def test_every_score_can_be_trained_with(score, make_trainer):
 
 
 def test_a_scan_of_memory_changes_nothing(make_trainer, tmp_path):
-    options = {"policy": "easy2hard", "keep": 0.6, "time": {"kind": "chunk", "place": "encoder"}}
+    options = {"policy": "easy2hard", "keep": 0.6, "time": {"variant": "chunk", "level": "encoder"}}
     one = make_trainer("one", **options)
     assert one.run() == 0
     expected = load_checkpoint(numbered(one.folder, "epoch")[-1])
@@ -399,7 +399,7 @@ def test_epochs_are_of_what_is_kept(make_trainer):
 
 def test_the_command_trains_with_a_preset(train_command, caplog, capsys):
     words = (
-        *("data_pruning=recommended", "data_pruning.time.kind=chunk"),
+        *("data_pruning=recommended", "data_pruning.time.variant=chunk"),
         *("data_pruning.anneal=0.25", "training.epochs=4"),
     )
     assert train_command(*words) == 0
@@ -407,7 +407,7 @@ def test_the_command_trains_with_a_preset(train_command, caplog, capsys):
     assert lines.count('"kind": "pruning"') == 4
     assert "epoch 2, cycle 1: {'policy': 'easy2hard', 'phase': 'pruned'" in caplog.text
     state = train_command.last()
-    assert state["config"]["data_pruning"]["time"]["kind"] == "chunk"
+    assert state["config"]["data_pruning"]["time"]["variant"] == "chunk"
     assert state["seen"]["seconds_left"] < 0.9 * state["seen"]["seconds"]
     assert state["seen"]["cuts"] < 4 * 36
     assert train_command(*words, "data_pruning.keep=0.5") == 1

@@ -54,7 +54,7 @@ def test_the_share_that_is_trained_on(pruning, epochs, tiny_corpus):
 
 
 def test_what_is_measured(tiny_corpus):
-    time = {"kind": "chunk", "rho": 0.5}
+    time = {"variant": "chunk", "drop_ratio": 0.5}
     pruning = {"policy": "random", "keep": 0.5, "time": time}
     cost = measure(config_of(tiny_corpus, data_pruning=pruning), ALONE, 3)
     # medians of three, on a machine that does other things too
@@ -68,7 +68,7 @@ def test_what_is_measured(tiny_corpus):
 
 
 def test_half_of_the_frames_are_dropped(tiny_corpus):
-    time = {"kind": "chunk", "rho": 0.5, "place": "samples"}
+    time = {"variant": "chunk", "drop_ratio": 0.5, "level": "samples"}
     pruning = {"policy": "random", "keep": 0.5, "time": time}
     config = config_of(tiny_corpus, data_pruning=pruning)
     batch = {
