@@ -10,7 +10,7 @@ from lhotse.dataset import DynamicBucketingSampler
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.kept import KeptCuts
 from asrprune.data_pruning.monolingual import Turns, monolingual_batches
-from asrprune.data_pruning.plan import PRUNED, Plan
+from asrprune.data_pruning.plan import Plan
 from asrprune.randomness import key_to_seed
 
 
@@ -58,7 +58,7 @@ class Drawing:
 
     def batches(self, plan: Plan, epoch: int) -> Iterator[CutSet]:
         """Draw an epoch from its first batch on."""
-        shorter = plan.phase == PRUNED and self._seconds_left is not None
+        shorter = plan.drops_time and self._seconds_left is not None
         self._kept.seconds_left = self._seconds_left() if shorter else None
         self._kept.epoch = epoch
         bins = [edge * (self._share_left if shorter else 1.0) for edge in self._bins]

@@ -55,6 +55,9 @@ def plan_drop(
     with its own probability. ``drop_ratio`` is thus the expected share where nothing is clamped.
     The pieces are drawn without replacement. The variant ``span`` takes them in one stretch.
 
+    The grid of the chunks begins at a random frame, and goes on at the sequence's start where it
+    comes to the end. A chunk that lies across the end thus drops frames of both ends.
+
     Args:
         length: frames of the sequence.
         drop_ratio: share of frames that goes, 0 <= drop_ratio < 1.
@@ -78,6 +81,9 @@ def plan_drop(
         keep[-1] = not tail
         pieces = keyed_generator("time-dropping", *key)
         keep[torch.randperm(units - 1, generator=pieces)[: dropped - tail]] = False
+        if size > 1:
+            begin = int(torch.randint(length, (), generator=pieces))
+            return Drop(keep.repeat_interleave(size)[:length].roll(begin), clamped)
     return Drop(keep.repeat_interleave(size)[:length], clamped)
 
 

@@ -26,18 +26,29 @@ class TimeDroppingOptions:
 
     Two variants are rivals to compare with: ``mask`` overwrites the chunks with the mean and saves
     nothing, ``speed`` plays all of the audio faster and saves as much.
+
+    Time is dropped in pruned cycles only. Of these, ``start`` and ``end`` choose the ones that lie
+    between two shares of the training: before ``start`` the model has no alignment yet, and after
+    ``end`` it learns whole utterances.
     """
 
     variant: str = option("none", choices=("none", "chunk", "span", "point", "mask", "speed"))
     drop_ratio: float = option(0.3, minimum=0, maximum=0.95)  # share that is removed
-    chunk: int = option(20, minimum=1)  # frames of a chunk, 10 ms each
+    chunk_seconds: float = option(0.2, minimum=0.01, maximum=10)
     level: str = option("frames", choices=("samples", "frames", "encoder"))
+    start: float = option(0.0, minimum=0, maximum=1)  # share of the training before the first drop
+    end: float = option(1.0, minimum=0, maximum=1)  # share of the training after the last drop
 
     def check(self, prefix: str) -> None:
         """:raises UserError: a variant at a level where it cannot be."""
         needed = {"mask": "frames", "speed": "samples"}.get(self.variant, self.level)
         if self.level != needed:
             raise UserError(f"{prefix}variant={self.variant} works at {prefix}level={needed} only")
+        if self.start >= self.end:
+            raise UserError(
+                f"{prefix}start={self.start} must be below {prefix}end={self.end}. To drop no "
+                f"time, set {prefix}variant=none."
+            )
 
 
 @dataclass

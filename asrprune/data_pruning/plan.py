@@ -49,6 +49,7 @@ class Plan:
 
     cycle: int
     phase: str
+    drops_time: bool  # whether time is dropped in this cycle, if the options drop any
     keep: np.ndarray  # (N,) bool
     weights: np.ndarray | None  # (N,) float32, 0 where not kept; None: all 1
     freeze: bool  # a static policy chose: `History.advance` is to remember it
@@ -69,6 +70,13 @@ def cycle_phase(options: DataPruningOptions, cycle: int, cycles: int) -> str:
     if cycle < options.warmup_cycles:
         return WARMUP
     return ANNEAL if cycle >= cycles - _anneal_cycles(options, cycles) else PRUNED
+
+
+def drops_time(options: DataPruningOptions, cycle: int, cycles: int) -> bool:
+    """Whether time is dropped in a cycle: a pruned one between ``time.start`` and ``time.end``."""
+    begins, ends = options.time.start * cycles, options.time.end * cycles
+    inside = begins - 1e-9 <= cycle and cycle + 1 <= ends + 1e-9
+    return inside and cycle_phase(options, cycle, cycles) == PRUNED
 
 
 def phases(options: DataPruningOptions, epochs: int) -> list[str]:
@@ -161,7 +169,7 @@ def make_plan(
     check_left(index, options.floors, keep, cycle)
     if options.rescale and weights is None and not keep.all():
         weights = _inverse_share(index, _strata(index, options, policy), keep)
-    return Plan(cycle, phase, keep, weights, freeze, report)
+    return Plan(cycle, phase, drops_time(options, cycle, cycles), keep, weights, freeze, report)
 
 
 def _anneal_cycles(options: DataPruningOptions, cycles: int) -> int:

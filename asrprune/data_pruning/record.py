@@ -90,7 +90,7 @@ def write_cycle(folder: Path, plan: Plan, scores: ScoreTable, history: History) 
 def write_end(folder: Path, cycle: int, scores: ScoreTable, history: History) -> None:
     """Write down what is known after the last cycle; the next one's number is ``cycle``."""
     nothing = np.zeros(len(history.age), bool)
-    write_cycle(folder, Plan(cycle, END, nothing, None, False, {}), scores, history)
+    write_cycle(folder, Plan(cycle, END, False, nothing, None, False, {}), scores, history)
 
 
 def read_record(folder: Path) -> Record:

@@ -138,15 +138,20 @@ class PruningSampler(CutSampler):
         return self.plan.phase == PRUNED
 
     @property
+    def drops_time(self) -> bool:
+        """Whether time is dropped in the present cycle, if the options drop any."""
+        return self.plan.drops_time
+
+    @property
     def remaining_epochs(self) -> range:
         """The epochs that are still to be trained, the present one first."""
         return range(self.epoch, self.first_epoch + self.epochs)
 
     def drop_time(self, seconds_left: Callable[[], np.ndarray], share: float) -> None:
-        """Fill batches by the seconds that time dropping leaves of a cut, in pruned cycles.
+        """Fill batches by the seconds that time dropping leaves of a cut, where `drops_time`.
 
         Args:
-            seconds_left: called when a pruned epoch is drawn, after `set_epoch`; returns (N,)
+            seconds_left: called when such an epoch is drawn, after `set_epoch`; returns (N,)
                 float32 seconds that are left of each cut, by line of the index.
             share: how much is left in the mean, by which the buckets are scaled.
         """

@@ -9,7 +9,7 @@ from torch import Tensor
 from asrprune.data_pruning.plan import Plan
 from asrprune.data_pruning.scores import KINDS, ScoreTable
 
-_PLAIN = ("cycle", "phase", "freeze")  # of a plan
+_PLAIN = ("cycle", "phase", "drops_time", "freeze")  # of a plan
 
 
 def saved_plan(plan: Plan) -> dict[str, Any]:

@@ -12,7 +12,7 @@ In a training loop of one's own, with a sentencepiece model ``sp`` and an encode
     sampler.drop_time(lambda: dropping.seconds_left(index), dropping.mean_share_left)
     for epoch in range(sampler.epoch, epochs):
         sampler.set_epoch(epoch)
-        dropping.active, dropping.cycle = sampler.pruned, epoch
+        dropping.active, dropping.cycle = sampler.drops_time, epoch
         for batch in loader:
             batch = drop_from_batch(batch, dropping, count_tokens)
             ...

@@ -90,8 +90,8 @@ def share_left(left: np.ndarray | int, whole: np.ndarray | int) -> np.ndarray:
 class TimeDropping:
     """Drops time as the options ask for it, keyed by (seed, cycle, cut id).
 
-    ``active`` is the one switch. It is off until the trainer turns it on, for the cycles between
-    warm-up and the anneal tail; evaluation never does, and so never drops. ``cycle`` is the number
+    ``active`` is the one switch. It is off until the trainer turns it on, for the cycles of
+    `PruningSampler.drops_time`; evaluation never does, and so never drops. ``cycle`` is the number
     of the pass over the data, for a fresh draw at every visit. Both are read at each call. Loader
     workers get them with the pickled object, so they are set before an epoch's workers start.
 
@@ -107,6 +107,7 @@ class TimeDropping:
         seed: int,
         subsampling: int = 1,
         output_lengths: Callable[[Tensor], Tensor] | None = None,
+        frame_shift: float = 0.01,
     ):
         """Bind time dropping to its options.
 
@@ -116,6 +117,7 @@ class TimeDropping:
             subsampling: feature frames per encoder frame.
             output_lengths: the encoder's own: feature frames (N,) -> encoder frames (N,). None:
                 the encoder frames are ``ceil(feature frames / subsampling)``.
+            frame_shift: seconds from a feature frame to the next one.
 
         Raises:
             UserError: an option is out of its limits.
@@ -125,9 +127,8 @@ class TimeDropping:
         self.seed = seed
         self.active = False
         self.cycle = 0
-        # the option counts feature frames wherever the frames are dropped
         shrink = subsampling if options.level == "encoder" else 1
-        self.chunk = max(1, round(options.chunk / shrink))
+        self.chunk = max(1, round(options.chunk_seconds / (frame_shift * shrink)))
         self.encoder = EncoderFrames(output_lengths or (lambda x: -(-x // subsampling)))
 
     def acts_on(self, level: str) -> bool:

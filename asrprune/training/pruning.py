@@ -58,10 +58,10 @@ class TrainingData:
         return self.seconds * self.sampler.plan.report["seconds"]
 
     def start_epoch(self, epoch: int) -> None:
-        """Plan the epoch's cycle, and drop time if it is a pruned one; all ranks must call this."""
+        """Plan the epoch's cycle, and drop time in it or not. All ranks must call this."""
         self.sampler.set_epoch(epoch)
         if self.dataset.dropping:
-            self.dataset.dropping.active = self.sampler.pruned
+            self.dataset.dropping.active = self.sampler.drops_time
             self.dataset.dropping.cycle = epoch
 
 

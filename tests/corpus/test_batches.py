@@ -410,7 +410,7 @@ def test_the_length_left_is_foretold(level, variant, noise, tiny_corpus):
     cuts = list(draw.cuts.values())[:12]
     whole = dataset[CutSet.from_cuts(cuts)]
     assert whole["feature_lens"].tolist() == [cut.num_frames for cut in cuts]
-    options = TimeDroppingOptions(variant, drop_ratio=0.5, chunk=10, level=level)
+    options = TimeDroppingOptions(variant, drop_ratio=0.5, chunk_seconds=0.1, level=level)
     dropping = dataset.dropping = TimeDropping(options, 7, 4, lambda x: (x + 1) // 4)
     index = CutIndex.from_cuts(cuts, count_tokens=dataset.count_tokens)
     assert index.num_frames.tolist() == [cut.num_frames for cut in cuts]

@@ -82,7 +82,7 @@ def same(one: dict, other: dict) -> bool:
 def test_each_cut_loses_what_its_plan_says(which, variant, count_tokens, cuts):
     whole = dataset(which)[cuts]
     before = dict(whole["supervisions"])
-    made = dropping(variant, drop_ratio=0.6, chunk=9)
+    made = dropping(variant, drop_ratio=0.6, chunk_seconds=0.09)
     batch = drop_from_batch(whole, made, count_tokens)
     assert whole["supervisions"] == before and whole["inputs"].size(1) == 251  # left as it was
     about = batch["supervisions"]
@@ -106,11 +106,16 @@ def test_each_cut_loses_what_its_plan_says(which, variant, count_tokens, cuts):
 
 def test_each_epoch_draws_anew_and_the_id_alone_decides(cuts):
     whole = dataset()[cuts]
-    first, again = (drop_from_batch(whole, dropping(drop_ratio=0.5, chunk=3)) for _ in range(2))
+    first, again = (
+        drop_from_batch(whole, dropping(drop_ratio=0.5, chunk_seconds=0.03)) for _ in range(2)
+    )
     assert same(first, again)
-    assert not same(first, drop_from_batch(whole, dropping(drop_ratio=0.5, chunk=3, cycle=2)))
+    assert not same(
+        first, drop_from_batch(whole, dropping(drop_ratio=0.5, chunk_seconds=0.03, cycle=2))
+    )
     few = drop_from_batch(
-        dataset()[CutSet.from_cuts([cuts[0], cuts[2]])], dropping(drop_ratio=0.5, chunk=3)
+        dataset()[CutSet.from_cuts([cuts[0], cuts[2]])],
+        dropping(drop_ratio=0.5, chunk_seconds=0.03),
     )
     alone = {cut.id: row for row, cut in enumerate(few["supervisions"]["cut"])}
     for row, cut in enumerate(first["supervisions"]["cut"]):
@@ -136,8 +141,8 @@ def test_nothing_changes_where_nothing_is_dropped(which, off, cuts):
 
 def test_masks_keep_the_length(cuts):
     whole = dataset()[cuts]
-    batch = drop_from_batch(whole, dropping("mask", drop_ratio=0.5, chunk=5))
-    made = dropping("chunk", drop_ratio=0.5, chunk=5)
+    batch = drop_from_batch(whole, dropping("mask", drop_ratio=0.5, chunk_seconds=0.05))
+    made = dropping("chunk", drop_ratio=0.5, chunk_seconds=0.05)
     about = whole["supervisions"]
     assert torch.equal(batch["supervisions"]["num_frames"], about["num_frames"])
     for row, (cut, frames) in enumerate(

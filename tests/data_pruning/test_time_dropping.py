@@ -184,9 +184,13 @@ def test_after_real_subsampling():
 
 
 def test_the_chunk_option_counts_feature_frames_everywhere():
-    assert dropping("frames", chunk=20).chunk == dropping("samples", chunk=20).chunk == 20
-    assert dropping("encoder", chunk=20).chunk == 5
-    assert dropping("encoder", chunk=1).chunk == 1
+    assert (
+        dropping("frames", chunk_seconds=0.2).chunk
+        == dropping("samples", chunk_seconds=0.2).chunk
+        == 20
+    )
+    assert dropping("encoder", chunk_seconds=0.2).chunk == 5
+    assert dropping("encoder", chunk_seconds=0.01).chunk == 1
 
 
 # The switch
@@ -234,7 +238,7 @@ def test_batching_knows_the_length_of_every_adapter(length, least, variant, cycl
         {"drop_ratio": 1.0},
         {"drop_ratio": -0.1},
         {"drop_ratio": float("nan")},
-        {"chunk": 0},
+        {"chunk_seconds": 0},
         {"variant": "x"},
         {"level": "x"},
     ],

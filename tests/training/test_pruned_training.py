@@ -169,7 +169,7 @@ LEVELS = [("frames", "chunk"), ("samples", "span"), ("encoder", "point"), ("fram
 @pytest.mark.parametrize("topology", ["regular", "modified"])
 @pytest.mark.parametrize("level, variant", LEVELS)
 def test_time_is_dropped_in_pruned_epochs_only(level, variant, topology, make_trainer, tiny_corpus):
-    time = {"level": level, "variant": variant, "drop_ratio": 0.4, "chunk": 8}
+    time = {"level": level, "variant": variant, "drop_ratio": 0.4, "chunk_seconds": 0.08}
     trainer = make_trainer(keep=0.7, time=time, loss__topology=topology)
     tokenizer = load_tokenizer(tiny_corpus.lang)
     cuts = {
@@ -203,7 +203,7 @@ def test_time_is_dropped_in_pruned_epochs_only(level, variant, topology, make_tr
 
 def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer):
     """As much audio left in a batch as without, so fewer steps; other frames in each epoch."""
-    time = {"variant": "chunk", "drop_ratio": 0.5, "chunk": 4}
+    time = {"variant": "chunk", "drop_ratio": 0.5, "chunk_seconds": 0.04}
     trainer = make_trainer(policy="full", time=time, data__spec_augment={"probability": 0.0})
     calls = recorded(trainer)
     assert trainer.run() == 0
@@ -227,7 +227,7 @@ TRIMMER = "tests.transducer.tiny_encoder:Trimmer"
 @pytest.mark.parametrize("encoder", ["conformer", "emformer", "without padding"])
 def test_short_cuts_keep_a_frame_for_each_token(level, encoder, make_trainer):
     """However much is to go: the topology ``modified`` has no path else, and the loss no number."""
-    time = {"level": level, "variant": "chunk", "drop_ratio": 0.95, "chunk": 4}
+    time = {"level": level, "variant": "chunk", "drop_ratio": 0.95, "chunk_seconds": 0.04}
     options = {"time": time, "loss__topology": "modified", "keep": 0.7}
     if encoder == "emformer":
         small = {"dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 32}
@@ -299,7 +299,7 @@ def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
 
 @pytest.mark.parametrize("level", ["frames", "encoder"])
 def test_scores_per_frame_are_of_the_frames_that_are_left(level, make_trainer):
-    time = {"level": level, "variant": "chunk", "drop_ratio": 0.5, "chunk": 8}
+    time = {"level": level, "variant": "chunk", "drop_ratio": 0.5, "chunk_seconds": 0.08}
     options = {"score": "loss_per_frame", "detrend": False, "time": time, "keep": 0.6}
     trainer = in_cycle(make_trainer(policy="hard", **options, **PLAIN), 2)
     pruning, calls = trainer.data.sampler, recorded(trainer)
