@@ -11,6 +11,7 @@ from asrprune.data_pruning.options import (
     DYNAMIC_POLICIES,
     STATIC_POLICIES,
     DataPruningOptions,
+    TimeDroppingOptions,
 )
 from asrprune.data_pruning.plan import ANNEAL, PRUNED, WARMUP, cycle_phase, make_plan, phases
 from asrprune.data_pruning.policies import POLICIES
@@ -211,6 +212,24 @@ def test_phases():
 def test_phases_of_the_epochs(epochs, cycle, expected):
     options = DataPruningOptions(policy="random", keep=0.5, cycle=cycle)
     assert "".join(phase[0] for phase in phases(options, epochs)) == expected
+
+
+@pytest.mark.parametrize(
+    "start, end, expected",
+    [
+        (0.0, 1.0, ".ddddddd.."),  # 1 cycle of warm-up, 2 at the end on everything
+        (0.3, 0.7, "...dddd..."),
+        (0.31, 0.69, "....dd...."),  # only cycles that lie inside as a whole
+        (0.3, 0.95, "...ddddd.."),
+        (0.45, 0.55, ".........."),
+    ],
+)
+def test_time_is_dropped_between_two_shares_of_the_training(start, end, expected):
+    time = TimeDroppingOptions("chunk", start=start, end=end)
+    options = DataPruningOptions(policy="random", keep=0.5, anneal=0.2, time=time)
+    index, scores = random_case(0, 30)
+    plans = [make_plan(index, scores, options, 1, cycle, 10, History(30)) for cycle in range(10)]
+    assert "".join(".d"[plan.drops_time] for plan in plans) == expected
 
 
 def test_keep_of_one_keeps_all():

@@ -239,11 +239,12 @@ def test_batching_knows_the_length_of_every_adapter(length, least, variant, cycl
         {"drop_ratio": -0.1},
         {"drop_ratio": float("nan")},
         {"chunk_seconds": 0},
+        {"start": 0.5, "end": 0.5},
         {"variant": "x"},
         {"level": "x"},
     ],
 )
 def test_bad_config_is_named(options):
-    ((name, value),) = options.items()
+    name, value = next(iter(options.items()))
     with pytest.raises(UserError, match=f"data_pruning.time.{name}={value}"):
         TimeDropping(TimeDroppingOptions(**{"variant": "chunk", **options}), 0)

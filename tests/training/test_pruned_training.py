@@ -201,6 +201,24 @@ def test_time_is_dropped_in_pruned_epochs_only(level, variant, topology, make_tr
     assert left[True] == pytest.approx(0.6 * whole[True], rel=0.08)
 
 
+@pytest.mark.parametrize("start, end, epochs", [(0.5, 1.0, {3}), (0.0, 0.5, {2})])
+def test_time_dropping_has_a_start_and_an_end(start, end, epochs, make_trainer):
+    """Also for the sampler, which fills its batches by what is left."""
+    time = {"variant": "point", "drop_ratio": 0.5, "start": start, "end": end}
+    trainer = make_trainer(policy="full", time=time)
+    calls = recorded(trainer)
+    assert trainer.run() == 0
+    index = trainer.data.sampler.index
+    steps, shorter = dict.fromkeys(range(1, EPOCHS + 1), 0), set()
+    for epoch, training, batch, _ in calls:
+        if training:
+            steps[epoch] += 1
+            whole = index.num_frames[index.cuts_of(batch["cut_ids"])]
+            if (batch["feature_lens"].numpy() < whole).any():
+                shorter.add(epoch)
+    assert shorter == epochs == {epoch for epoch in steps if steps[epoch] < steps[1]}
+
+
 def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer):
     """As much audio left in a batch as without, so fewer steps; other frames in each epoch."""
     time = {"variant": "chunk", "drop_ratio": 0.5, "chunk_seconds": 0.04}
