@@ -1,0 +1,1 @@
+"""Comparisons of what methods cost until they reach the same error rate."""
