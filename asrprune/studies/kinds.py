@@ -10,13 +10,15 @@ from asrprune.config import read_yaml
 from asrprune.errors import UserError, nearest
 from asrprune.options import check
 from asrprune.studies.data_pruning.study import DataPruningStudy
-from asrprune.studies.options import DATA_PRUNING, PATHWAYS, WEIGHT_PRUNING
+from asrprune.studies.options import DATA_PRUNING, PATHWAYS, TIME_TO_WER, WEIGHT_PRUNING
 from asrprune.studies.pathways.study import PathwaysStudy
 from asrprune.studies.study import Study
+from asrprune.studies.time_to_wer.study import TimeToWerStudy
 from asrprune.studies.weight_pruning.study import WeightPruningStudy
 
 KINDS: dict[str, type[Study]] = {
     DATA_PRUNING: DataPruningStudy,
+    TIME_TO_WER: TimeToWerStudy,
     WEIGHT_PRUNING: WeightPruningStudy,
     PATHWAYS: PathwaysStudy,
 }

@@ -110,6 +110,25 @@ def what_it_saw(folder: Path, config: Config) -> Record:
     return seen[-1]
 
 
+def what_does_not_shrink(folder: Path, seen: Record) -> Record:
+    """What is left of a training's cost, whatever is left of its data.
+
+    ``padding``: the share of feature frames in batches that are padding. ``loading_seconds``:
+    wall-clock seconds that steps waited for batches. ``epoch_seconds``: wall-clock seconds of all
+    epochs. The rest of a training's seconds is its start and its end.
+
+    :param seen: as of `what_it_saw`.
+    """
+    lines = [
+        line for line in read_metrics(folder / "log" / "metrics.jsonl") if line["kind"] == "time"
+    ]
+    return {
+        "padding": round(1 - seen["frames"] / max(seen["padded_frames"], 1), 4),
+        "loading_seconds": round(sum(line["loading"] for line in lines), 1),
+        "epoch_seconds": round(sum(line["seconds"] for line in lines), 1),
+    }
+
+
 def what_the_training_did(folder: Path, config: Config) -> Record:
     """Audio, steps and passes of a whole training.
 

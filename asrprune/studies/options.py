@@ -9,7 +9,9 @@ from asrprune.decoding.options import METHODS
 from asrprune.errors import UserError, nearest
 from asrprune.options import option
 
-DATA_PRUNING, WEIGHT_PRUNING, PATHWAYS = "data_pruning", "weight_pruning", "pathways"
+DATA_PRUNING, TIME_TO_WER = "data_pruning", "time_to_wer"
+WEIGHT_PRUNING, PATHWAYS = "weight_pruning", "pathways"
+KINDS = (DATA_PRUNING, TIME_TO_WER, WEIGHT_PRUNING, PATHWAYS)
 
 
 @dataclass
@@ -24,7 +26,7 @@ class GridOptions:
 class StudyOptions:
     """A comparison of some kind. Paths are relative to the present folder, the recipe's."""
 
-    kind: str = option(DATA_PRUNING, choices=(DATA_PRUNING, WEIGHT_PRUNING, PATHWAYS))
+    kind: str = option(DATA_PRUNING, choices=KINDS)
     title: str = "Comparison"
     # command lines that make the data; run before the first training, so quick where all is there
     prepare: list[str] = option(factory=list)

@@ -19,12 +19,12 @@ class Row:
 
     def mean(self, name: str) -> float | None:
         """Over the seeds, of those that know it."""
-        return mean(record[name] for record in self.records.values())
+        return mean(record.get(name) for record in self.records.values())
 
     def time(self, name: str = "seconds") -> float | None:
         """The mean of a time over the trainings that were never stopped."""
         whole = (record for record in self.records.values() if record["attempts"] == 1)
-        return mean(record[name] for record in whole)
+        return mean(record.get(name) for record in whole)
 
     @property
     def rate(self) -> Estimate:

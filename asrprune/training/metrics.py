@@ -3,12 +3,14 @@
 import json
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from asrprune.corpus.batches import Batch
 from asrprune.files import explain_failed_write, write_text
 from asrprune.training.distributed import Ranks
 
@@ -93,6 +95,25 @@ def epoch_bar(epoch: int, epochs: int, total: float, done: float, shown: bool) -
 def dev_bar(name: str, cuts: int, shown: bool) -> tqdm:
     """A progress bar over the cuts of a dev set; silent where there is no terminal."""
     return tqdm(desc=name, total=cuts, unit="cut", disable=None if shown else True, leave=False)
+
+
+class EpochClock:
+    """Wall-clock seconds of an epoch: in all, and those that steps waited for their batches."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._loading = 0.0
+
+    def load(self, batches: Iterable[Batch]) -> list[Batch]:
+        """Return the batches, and count the time until they were there."""
+        since = time.monotonic()
+        found = list(batches)
+        self._loading += time.monotonic() - since
+        return found
+
+    def read(self) -> dict[str, float]:
+        """Return ``seconds`` since the clock was made, and ``loading`` seconds of them."""
+        return {"seconds": time.monotonic() - self._since, "loading": self._loading}
 
 
 class Meter:

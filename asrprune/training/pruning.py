@@ -72,6 +72,8 @@ class Seen:
     cuts: int = 0  # visits
     seconds: float = 0.0  # of audio, before time dropping
     seconds_left: float = 0.0  # after it
+    frames: int = 0  # of features in batches
+    padded_frames: int = 0  # the same with padding
     clamped: int = 0  # visits of cuts too short for their share of time dropping
     passes: int = 0  # of a micro-batch, forward and backward: one for each of its sub-networks
     teacher_passes: int = 0  # forward alone, for what a sub-network is to learn from

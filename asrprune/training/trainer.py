@@ -35,7 +35,7 @@ from asrprune.training.guards import (
 )
 from asrprune.training.initial import load_initial
 from asrprune.training.masking import Network, make_masking
-from asrprune.training.metrics import EPOCH_START, Meter, Metrics, epoch_bar
+from asrprune.training.metrics import EPOCH_START, EpochClock, Meter, Metrics, epoch_bar
 from asrprune.training.module_values import ModuleValues
 from asrprune.training.optimizer import make_optimizer
 from asrprune.training.passes import Passes
@@ -81,6 +81,7 @@ class Trainer:
         self.module_values = ModuleValues(model)
         self.position = Position()
         self.seen = Seen()
+        self.clock = EpochClock()
         self.progress = Progress(self.options.epochs)
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
@@ -165,6 +166,7 @@ class Trainer:
         try:
             with Interrupt() as interrupt, explain_dead_worker():
                 while self.position.epoch <= self.options.epochs and not stopped:
+                    self.clock = EpochClock()
                     self._start_epoch(metrics)
                     stopped = self.train_on(self.batches(), interrupt, metrics)
                     stopped = stopped or self._end_epoch(interrupt, metrics)
@@ -214,7 +216,7 @@ class Trainer:
         with epoch_bar(
             at.epoch, options.epochs, self.data.epoch_seconds, at.seconds, self.ranks.first
         ) as bar:
-            while micro_batches := list(islice(batches, options.accumulate)):
+            while micro_batches := self.clock.load(islice(batches, options.accumulate)):
                 seconds, stop = self.step(micro_batches, meter, bool(interrupt.signal))
                 bar.update(seconds)
                 self._tell_news(metrics)
@@ -248,8 +250,10 @@ class Trainer:
         own_left = sum(batch["seconds_left"] for batch in batches)
         cuts = sum(len(batch["cut_ids"]) for batch in batches)
         clamped = sum(batch["clamped"] for batch in batches)
-        tokens, seconds, left, cuts, clamped, stops = self.ranks.total(
-            tokens, own_seconds, own_left, cuts, clamped, stop
+        frames = sum(int(batch["feature_lens"].sum()) for batch in batches)
+        padded = sum(batch["features"][:, :, 0].numel() for batch in batches)
+        tokens, seconds, left, cuts, frames, padded, clamped, stops = self.ranks.total(
+            tokens, own_seconds, own_left, cuts, frames, padded, clamped, stop
         )
         seed_global_generators(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
         # as of the step's end: at its start, the first one's rate would be zero
@@ -295,6 +299,8 @@ class Trainer:
         self.seen.cuts += int(cuts)
         self.seen.seconds += seconds
         self.seen.seconds_left += left
+        self.seen.frames += int(frames)
+        self.seen.padded_frames += int(padded)
         self.seen.clamped += int(clamped)
         self.seen.passes += passes[0]
         self.seen.teacher_passes += passes[1]
@@ -383,6 +389,7 @@ class Trainer:
         state = self.state_dict()
         if metrics:
             metrics.write("seen", at.step, epoch=done, **dataclasses.asdict(self.seen))
+            metrics.write("time", at.step, epoch=done, **self.clock.read())
             if losses:
                 metrics.write("dev", at.step, **losses)
             shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())

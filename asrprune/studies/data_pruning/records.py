@@ -9,21 +9,21 @@ from asrprune.config import Config
 from asrprune.data_pruning.plan import PRUNED, phases
 from asrprune.data_pruning.record import read_record
 from asrprune.data_pruning.report import kept_over_time
-from asrprune.studies.data_pruning.grid import KeepCell
 from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.measured import (
     errors_of_set,
     how_it_is_made,
     read_metrics,
+    what_does_not_shrink,
     what_it_saw,
     what_it_took,
 )
-from asrprune.studies.study import TRAIN, Record
+from asrprune.studies.study import TRAIN, Cell, Record
 
 
 def make_records(
     options: DataStudyOptions,
-    cell: KeepCell,
+    cell: Cell,
     config: Config,
     folder: Path,
     progress: dict[str, dict[str, Any]],
@@ -37,7 +37,7 @@ def make_records(
     about = {
         "method": cell.method,
         "policy": config.data_pruning.policy,
-        "keep": cell.keep,
+        "keep": config.data_pruning.keep,
         "seed": cell.seed,
         **how_it_is_made(options, cell, folder),
         **audio_and_keep_sets(folder, config),
@@ -80,6 +80,7 @@ def audio_and_keep_sets(folder: Path, config: Config) -> Record:
         "hours_before_dropping": round(seen["seconds"] / 3600, 4),
         "visits": seen["cuts"],
         "clamped": seen["clamped"],
+        **what_does_not_shrink(folder, seen),
         "steps": state["position"]["step"],
         **_keep_sets(lines, state["pruning"], config),
         "versions": state["versions"],

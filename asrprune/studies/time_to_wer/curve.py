@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asrprune.scoring.clusters import COVERAGE
+from asrprune.scoring.clusters import COVERAGE, POWER
 
 RESAMPLES = 10_000
 
@@ -34,11 +34,14 @@ class CostRatio(NamedTuple):
     """A cost over another at the same error rate, and its interval of 95 %.
 
     0 where the error rate is below all of the second curve, and infinity where it is above all.
+    ``could_show``: the least factor between the true ratio and some other one for which the
+    interval would leave that one out, with a probability of 80 %.
     """
 
     value: float
     low: float
     high: float
+    could_show: float
 
 
 class Draws:
@@ -99,6 +102,8 @@ def cost_ratios(full: Curve, other: Curve, draws: Draws) -> list[CostRatio]:
         other: of the same seeds and speakers; any lengths.
         draws: of these seeds and speakers.
     """
+    from scipy.stats import norm
+
     logs = _log_ratios(full, other, draws)
     by_seed = _log_ratios(full, other, draws, fixed_speakers=True)
     seeds, speakers = draws.seeds.shape[1], draws.speakers.shape[1]
@@ -111,7 +116,10 @@ def cost_ratios(full: Curve, other: Curve, draws: Draws) -> list[CostRatio]:
         stretch = _stretch(by_seed[1:, length], drawn, seeds, speakers)
         if np.isfinite(value):
             low, high = value + stretch * (low - value), value + stretch * (high - value)
-        found.append(CostRatio(*(float(np.exp(log)) for log in (value, low, high))))
+        finite = drawn[np.isfinite(drawn)]
+        error = stretch * float(finite.std()) if len(finite) else float("inf")
+        shown = np.exp([value, low, high, error * (norm.ppf((1 + COVERAGE) / 2) + norm.ppf(POWER))])
+        found.append(CostRatio(*shown.tolist()))
     return found
 
 
@@ -191,4 +199,3 @@ def _stretch(by_seed: np.ndarray, drawn: np.ndarray, seeds: int, speakers: int) 
     freedom = 1 / (share**2 / (seeds - 1) + (1 - share) ** 2 / max(speakers - 1, 1))
     quantile = (1 + COVERAGE) / 2
     return float(t.ppf(quantile, freedom) / norm.ppf(quantile))
-

@@ -56,7 +56,7 @@ def test_cycles_of_several_epochs():
 
 
 BAD = {
-    "kind: data": "kind=data: choose one of data_pruning, weight_pruning",
+    "kind: data": "kind=data: choose one of data_pruning, time_to_wer",
     "prepare: ['say \"yes']": "prepare: 'say \"yes': No closing quotation",
     "prepare: ['']": "prepare: a line without words",
     "grids: []": "unknown key 'grids' .did you mean 'grid'",

@@ -1,0 +1,78 @@
+"""The rows of a comparison of costs: methods at lengths of training, and their curves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from asrprune.studies.data_pruning.options import FULL
+from asrprune.studies.rows import Row
+from asrprune.studies.study import Record
+from asrprune.studies.time_to_wer.curve import CostRatio, Curve, Draws, cost_ratios
+from asrprune.studies.time_to_wer.options import CPU
+
+
+@dataclass
+class LengthRow(Row):
+    """One method at one length of training, on one test set."""
+
+    method: str
+    epochs: int
+
+
+class Summary:
+    """The rows of one test set, and what methods cost at equal error rates."""
+
+    def __init__(self, records: Sequence[Record], test_set: str):
+        self.rows: dict[tuple[str, int], LengthRow] = {}
+        for record in records:
+            if record["set"] == test_set:
+                key = record["method"], record["epochs"]
+                self.rows.setdefault(key, LengthRow({}, *key)).records[record["seed"]] = record
+
+    def lengths(self, method: str) -> list[LengthRow]:
+        """Return the rows of a method, the shortest training first."""
+        return [self.rows[key] for key in sorted(self.rows) if key[0] == method]
+
+    def seeds(self, method: str) -> list[int]:
+        """Return the seeds that all lengths of a method and of full data have."""
+        rows = [*self.lengths(method), *self.lengths(FULL)]
+        return sorted(set.intersection(*(set(row.records) for row in rows))) if rows else []
+
+    def ratios(self, method: str, measure: str) -> dict[int, CostRatio]:
+        """Return full data's cost over the method's, at the error rate of each length of full data.
+
+        Args:
+            method: not full data.
+            measure: of a record, such as ``cpu_seconds``.
+
+        Returns:
+            Epochs of full data -> ratio. Empty where method or full data lacks two lengths, or
+            common seeds, or times of trainings that were never stopped.
+        """
+        seeds, of_full, own = self.seeds(method), self.lengths(FULL), self.lengths(method)
+        if not seeds or min(len(of_full), len(own)) < 2:
+            return {}
+        curves = [_curve(rows, seeds, measure) for rows in (of_full, own)]
+        if any(np.isnan(curve.costs).all(1).any() for curve in curves):
+            return {}
+        record = of_full[0].records[seeds[0]]
+        words = np.array([words for _, words in record["speakers"].values()])
+        found = cost_ratios(*curves, Draws(len(seeds), words))
+        return {row.epochs: ratio for row, ratio in zip(of_full, found, strict=True)}
+
+
+def _curve(rows: Sequence[LengthRow], seeds: Sequence[int], measure: str) -> Curve:
+    """Return the curve of a method; its costs rise with the length."""
+    names = list(rows[0].records[seeds[0]]["speakers"])
+    costs = [[_cost(row.records[seed], measure) for seed in seeds] for row in rows]
+    errors = [
+        [[row.records[seed]["speakers"][name][0] for name in names] for seed in seeds]
+        for row in rows
+    ]
+    return Curve(np.array(costs, np.float64), np.array(errors, np.float64))
+
+
+def _cost(record: Record, measure: str) -> float:
+    """Return a record's cost; NaN for the time of a training that was stopped."""
+    return float("nan") if measure == CPU and record["attempts"] > 1 else record[measure]
