@@ -52,7 +52,9 @@ def really_left(dropping: TimeDropping, samples: int, name: str, tokens: int) ->
 def test_the_vector_is_what_each_cut_keeps(
     variant, level, cuts, drop_ratio, chunk, cycle, seed, encoder, active
 ):
-    options = TimeDroppingOptions(variant, drop_ratio=drop_ratio, chunk=chunk, level=level)
+    options = TimeDroppingOptions(
+        variant, drop_ratio=drop_ratio, chunk_seconds=chunk / 100, level=level
+    )
     dropping = TimeDropping(options, seed, 4, encoder)
     dropping.active, dropping.cycle = active, cycle
     names = [f"cut-{number}_sp0.9" for number in range(len(cuts))]
@@ -110,7 +112,7 @@ def test_seconds_come_in_parts_and_leave_the_index_as_it_was(monkeypatch):
     "variant, share", [("chunk", 0.6), ("speed", 0.6), ("mask", 1), ("none", 1)]
 )
 def test_the_mean_share_is_what_is_left(variant, share):
-    options = TimeDroppingOptions(variant, 0.4, 10, "samples" if variant == "speed" else "frames")
+    options = TimeDroppingOptions(variant, 0.4, 0.1, "samples" if variant == "speed" else "frames")
     dropping = TimeDropping(options, 0)
     dropping.active = True
     rng = np.random.default_rng(0)
