@@ -9,6 +9,7 @@ from asrprune.config import Config
 from asrprune.data_pruning.plan import PRUNED, phases
 from asrprune.data_pruning.record import read_record
 from asrprune.data_pruning.report import kept_over_time
+from asrprune.studies.data_pruning.grid import KeepCell
 from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.measured import (
     errors_of_set,
@@ -37,7 +38,8 @@ def make_records(
     about = {
         "method": cell.method,
         "policy": config.data_pruning.policy,
-        "keep": config.data_pruning.keep,
+        # of full data for fewer epochs, the keep ratio whose audio it has
+        "keep": cell.keep if isinstance(cell, KeepCell) else config.data_pruning.keep,
         "seed": cell.seed,
         **how_it_is_made(options, cell, folder),
         **audio_and_keep_sets(folder, config),
