@@ -27,9 +27,9 @@ class TimeDroppingOptions:
     Two variants are rivals to compare with: ``mask`` overwrites the chunks with the mean and saves
     nothing, ``speed`` plays all of the audio faster and saves as much.
 
-    Time is dropped in pruned cycles only. Of these, ``start`` and ``end`` choose the ones that lie
-    between two shares of the training: before ``start`` the model has no alignment yet, and after
-    ``end`` it learns whole utterances.
+    Time is dropped in pruned cycles only, and only in cycles between the shares ``start`` and
+    ``end`` of the training. Before ``start`` the model has no alignment yet. After ``end`` the
+    model learns whole utterances.
     """
 
     variant: str = option("none", choices=("none", "chunk", "span", "point", "mask", "speed"))

@@ -83,19 +83,26 @@ def _resampled(errors: np.ndarray, words: np.ndarray, resamples: int) -> np.ndar
     if seeds > 1:
         mean = errors.mean(axis=0)
         errors = mean + np.sqrt(seeds / (seeds - 1)) * (errors - mean)
-    times_seed, times_speaker = _draws(seeds, speakers, resamples)
+    times_seed, times_speaker = draws_of(seeds, speakers, resamples)
     drawn_errors = ((times_seed @ errors) * times_speaker).sum(axis=1)
     drawn_words = seeds * (times_speaker @ words)
     return drawn_errors[drawn_words > 0] / drawn_words[drawn_words > 0]
 
 
 @lru_cache(maxsize=8)
-def _draws(seeds: int, speakers: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each seed and each speaker is drawn: (resamples, seeds), (resamples, speakers)."""
+def draws_of(seeds: int, speakers: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each seed and each speaker is drawn; the same in each call.
+
+    Returns:
+        (resamples, seeds) and (resamples, speakers) float64, read-only.
+    """
     generator = np.random.default_rng(0)
     times_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
     times_speaker = generator.multinomial(speakers, np.full(speakers, 1 / speakers), resamples)
-    return times_seed.astype(np.float64), times_speaker.astype(np.float64)
+    found = times_seed.astype(np.float64), times_speaker.astype(np.float64)
+    for times in found:
+        times.setflags(write=False)
+    return found
 
 
 def _degrees_of_freedom(errors: np.ndarray, words: np.ndarray, variance: float) -> float:
@@ -106,4 +113,15 @@ def _degrees_of_freedom(errors: np.ndarray, words: np.ndarray, variance: float) 
         return of_speakers
     by_seed = errors.sum(axis=1) / words.sum()
     share = min(1.0, float(by_seed.var(ddof=1)) / seeds / variance)
-    return 1 / (share**2 / (seeds - 1) + (1 - share) ** 2 / of_speakers)
+    return degrees_of_freedom(share, seeds, speakers)
+
+
+def degrees_of_freedom(share: float, seeds: int, speakers: int) -> float:
+    """Return the degrees of freedom of a spread (Satterthwaite 1946).
+
+    Args:
+        share: the share of the seeds in the variance; the rest is of the speakers.
+        seeds: how many there are, 2 at least.
+        speakers: how many there are.
+    """
+    return 1 / (share**2 / (seeds - 1) + (1 - share) ** 2 / max(speakers - 1, 1))

@@ -117,7 +117,7 @@ def what_does_not_shrink(folder: Path, seen: Record) -> Record:
     wall-clock seconds that steps waited for batches. ``epoch_seconds``: wall-clock seconds of all
     epochs. The rest of a training's seconds is its start and its end.
 
-    :param seen: as of `what_it_saw`.
+    :param seen: the line of the metrics that `what_it_saw` returns.
     """
     lines = [
         line for line in read_metrics(folder / "log" / "metrics.jsonl") if line["kind"] == "time"

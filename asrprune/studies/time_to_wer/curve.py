@@ -8,13 +8,11 @@ error rate. Nothing is extrapolated. Intervals come from draws of speakers and s
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from asrprune.scoring.clusters import COVERAGE, POWER
-
-RESAMPLES = 10_000
+from asrprune.scoring.clusters import COVERAGE, POWER, RESAMPLES, degrees_of_freedom, draws_of
+from asrprune.studies.rows import RatioEstimate
 
 
 @dataclass(frozen=True)
@@ -22,26 +20,12 @@ class Curve:
     """One way to train, at L lengths with R seeds each, tested on S speakers.
 
     Attributes:
-        costs: (L, R), such as CPU seconds; NaN where one was not measured.
+        costs: (L, R), such as CPU seconds; NaN where a cost was not measured.
         errors: (L, R, S) by speaker.
     """
 
     costs: np.ndarray
     errors: np.ndarray
-
-
-class CostRatio(NamedTuple):
-    """A cost over another at the same error rate, and its interval of 95 %.
-
-    0 where the error rate is below all of the second curve, and infinity where it is above all.
-    ``could_show``: the least factor between the true ratio and some other one for which the
-    interval would leave that one out, with a probability of 80 %.
-    """
-
-    value: float
-    low: float
-    high: float
-    could_show: float
 
 
 class Draws:
@@ -56,10 +40,8 @@ class Draws:
             resamples: how many draws.
         """
         words = np.asarray(words, np.float64)
-        generator = np.random.default_rng(0)
-        by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
         count = len(words)
-        by_speaker = generator.multinomial(count, np.full(count, 1 / count), resamples)
+        by_seed, by_speaker = draws_of(seeds, count, resamples)
         drawn = by_speaker @ words > 0
         self.words = words
         # the first draw is what was measured: each seed and each speaker once
@@ -94,13 +76,17 @@ class Draws:
         return costs, rates
 
 
-def cost_ratios(full: Curve, other: Curve, draws: Draws) -> list[CostRatio]:
+def cost_ratios(full: Curve, other: Curve, draws: Draws) -> list[RatioEstimate]:
     """Return the cost of ``full`` over that of ``other`` at the error rate of each length of full.
 
     Args:
         full: what is compared with.
         other: of the same seeds and speakers; any lengths.
         draws: of these seeds and speakers.
+
+    Returns:
+        A ratio for each length of full. It is 0 where the error rate is below all of ``other``, and
+        infinity where it is above all.
     """
     from scipy.stats import norm
 
@@ -119,7 +105,7 @@ def cost_ratios(full: Curve, other: Curve, draws: Draws) -> list[CostRatio]:
         finite = drawn[np.isfinite(drawn)]
         error = stretch * float(finite.std()) if len(finite) else float("inf")
         shown = np.exp([value, low, high, error * (norm.ppf((1 + COVERAGE) / 2) + norm.ppf(POWER))])
-        found.append(CostRatio(*shown.tolist()))
+        found.append(RatioEstimate(*shown.tolist()))
     return found
 
 
@@ -179,8 +165,8 @@ def _log_ratios(
     costs, rates = draws.points(full, fixed_speakers)
     wanted = monotone(rates)
     least = costs_at(costs, wanted, wanted)  # of lengths that are alike, the shortest
-    others, other_rates = draws.points(other, fixed_speakers)
-    reached = costs_at(others, monotone(other_rates), wanted)
+    own_costs, own_rates = draws.points(other, fixed_speakers)
+    reached = costs_at(own_costs, monotone(own_rates), wanted)
     with np.errstate(divide="ignore"):
         return np.log(least) - np.log(reached)
 
@@ -196,6 +182,6 @@ def _stretch(by_seed: np.ndarray, drawn: np.ndarray, seeds: int, speakers: int) 
     if not variance or not len(by_seed):
         return 1.0
     share = min(1.0, float(by_seed.var()) / variance)
-    freedom = 1 / (share**2 / (seeds - 1) + (1 - share) ** 2 / max(speakers - 1, 1))
+    freedom = degrees_of_freedom(share, seeds, speakers)
     quantile = (1 + COVERAGE) / 2
     return float(t.ppf(quantile, freedom) / norm.ppf(quantile))

@@ -9,7 +9,6 @@ from asrprune.studies.options import StudyOptions, check_name
 
 CPU, AUDIO = "cpu_seconds", "hours"
 MEASURES = {CPU: "CPU seconds", AUDIO: "hours of audio"}
-FULL_DATA = ["data_pruning=full"]  # the words of `FULL`, which is always there
 
 
 @dataclass

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from asrprune.config import load_config
-from asrprune.studies.data_pruning.options import FULL
+from asrprune.studies.data_pruning.options import CONTROLS, FULL
 from asrprune.studies.data_pruning.study import DataPruningStudy
 from asrprune.studies.study import Cell, Record
-from asrprune.studies.time_to_wer.options import FULL_DATA, TimeToWerOptions
+from asrprune.studies.time_to_wer.options import TimeToWerOptions
 from asrprune.studies.time_to_wer.plots import draw_plots
 from asrprune.studies.time_to_wer.tables import sections
 
@@ -33,7 +33,7 @@ class TimeToWerStudy(DataPruningStudy):
         cells = []
         for seed, epochs, number in sorted(wanted):
             method = order[number]
-            own = FULL_DATA if method == FULL else self.options.methods[method]
+            own = CONTROLS[FULL] if method == FULL else self.options.methods[method]
             words = (*self.options.words, *more, f"seed={seed}", *own, f"training.epochs={epochs}")
             load_config(self.options.config, words)  # a misspelt word is found here
             cells.append(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from asrprune.studies.data_pruning.options import FULL
-from asrprune.studies.rows import Row
+from asrprune.studies.rows import RatioEstimate, Row
 from asrprune.studies.study import Record
-from asrprune.studies.time_to_wer.curve import CostRatio, Curve, Draws, cost_ratios
+from asrprune.studies.time_to_wer.curve import Curve, Draws, cost_ratios
 from asrprune.studies.time_to_wer.options import CPU
 
 
@@ -39,7 +39,7 @@ class Summary:
         rows = [*self.lengths(method), *self.lengths(FULL)]
         return sorted(set.intersection(*(set(row.records) for row in rows))) if rows else []
 
-    def ratios(self, method: str, measure: str) -> dict[int, CostRatio]:
+    def ratios(self, method: str, measure: str) -> dict[int, RatioEstimate]:
         """Return full data's cost over the method's, at the error rate of each length of full data.
 
         Args:

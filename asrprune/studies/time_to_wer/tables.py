@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from asrprune.studies.data_pruning.options import FULL
 from asrprune.studies.drawing import plot_path
 from asrprune.studies.markup import NOTHING, image, of_set, percent, table
+from asrprune.studies.rows import RatioEstimate
 from asrprune.studies.study import Cell, Record
-from asrprune.studies.time_to_wer.curve import CostRatio
 from asrprune.studies.time_to_wer.options import MEASURES, CostClaimOptions, TimeToWerOptions
 from asrprune.studies.time_to_wer.plots import PLOTS
 from asrprune.studies.time_to_wer.summary import LengthRow, Summary
@@ -99,7 +99,7 @@ def judge(claim: CostClaimOptions, summary: Summary) -> Verdict:
     return Verdict(verdict, found, f"factor {ratio.could_show:.2f}")
 
 
-def show(ratio: CostRatio, summary: Summary, method: str, measure: str, epochs: int) -> str:
+def show(ratio: RatioEstimate, summary: Summary, method: str, measure: str, epochs: int) -> str:
     """Return a ratio and its interval; the nearest that can be said where there is none."""
     rows = summary.lengths(method)
     full = summary.rows[FULL, epochs].mean(measure)
