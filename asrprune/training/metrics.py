@@ -17,6 +17,17 @@ from asrprune.training.distributed import Ranks
 EPOCH_START = "pruning"  # the kind of lines that an epoch's start writes, before its first step
 
 
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Return when a new event file's name sorts behind those of ``folder``.
+
+    TensorBoard reads files in the order of their names, which begin with the second of their
+    start and end in a counter without leading zeros: of two files of one second it may take the
+    older one for the newer.
+    """
+    while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+        time.sleep(0.05)
+
+
 class Metrics:
     """Numbers over steps. On a resume, what was written after the checkpoint is taken back.
 
@@ -30,6 +41,7 @@ class Metrics:
         self._take_back(step)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
         with explain_failed_write(folder / "tensorboard"):
+            _wait_for_a_later_name(folder / "tensorboard")
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, kind: str, step: int, **numbers: float) -> None:

@@ -52,6 +52,13 @@ def test_a_resume_takes_back_what_came_after_its_checkpoint(tmp_path):
     assert max(scalars(tmp_path, "train/loss")) == 4 and lines(tmp_path)[-1]["step"] == 4
 
 
+def test_a_resume_within_a_second_is_read_last(tmp_path):
+    """Names of event files end in a counter: "...10" sorts before "...9"."""
+    for start in range(12):
+        write(tmp_path, start, start + 1, 100.0 * start)
+    assert scalars(tmp_path, "train/loss") == {n + 1: 101.0 * n + 1 for n in range(12)}
+
+
 def test_what_an_epochs_start_writes_is_there_once(tmp_path):
     """A training that was stopped between epochs, at step 4, begins the second one again."""
     metrics = Metrics(tmp_path, 0)

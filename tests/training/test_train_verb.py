@@ -88,6 +88,7 @@ def test_what_a_training_leaves(whole_run):
         "pruning": [0, per_epoch],
         "train": list(range(1, steps + 1)),
         "seen": [per_epoch, steps],
+        "time": [per_epoch, steps],
         "dev": [per_epoch, steps],
     }
     assert list((whole_run.exp / "tensorboard").iterdir())
