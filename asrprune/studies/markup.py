@@ -60,6 +60,11 @@ def percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.0f} %"
 
 
+def seconds(value: float | None) -> str:
+    """Whole seconds."""
+    return NOTHING if value is None else f"{value:.0f}"
+
+
 def times(value: float | None) -> str:
     """A ratio."""
     return NOTHING if value is None else f"{value:.2f}x"

@@ -26,6 +26,16 @@ class Row:
         whole = (record for record in self.records.values() if record["attempts"] == 1)
         return mean(record.get(name) for record in whole)
 
+    def waiting(self) -> float | None:
+        """Return the share of the epochs' wall-clock time that steps waited for batches."""
+        epochs, loading = self.time("epoch_seconds"), self.time("loading_seconds")
+        return loading / epochs if epochs and loading is not None else None
+
+    def start_and_end(self) -> float | None:
+        """Return the seconds of a training outside of its epochs."""
+        seconds, epochs = self.time(), self.time("epoch_seconds")
+        return None if seconds is None or epochs is None else seconds - epochs
+
     @property
     def rate(self) -> Estimate:
         """The error rate."""

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from asrprune.config import Config, load_config
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.plan import PRUNED, phases
+from asrprune.errors import UserError
 from asrprune.studies.data_pruning.options import COMPRESSED, CONTROLS, FULL, DataStudyOptions
 from asrprune.studies.study import Cell
+
+EQUAL_AUDIO = 0.01  # by how much the audio of a control may differ from a method's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +67,22 @@ def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell
 
 
 def compressed_epochs(config: Config, keep: float) -> int:
-    """Epochs of full data with the audio that a fixed-budget policy sees at ``keep``, nearly."""
-    share = audio_share(config.data_pruning, config.training.epochs, keep)
-    return max(1, math.floor(config.training.epochs * share + 0.5))
+    """Return the epochs of full data with the audio that a fixed-budget policy sees at ``keep``.
+
+    Raises:
+        UserError: no number of epochs has as much audio, to `EQUAL_AUDIO`.
+    """
+    exact = config.training.epochs * audio_share(config.data_pruning, config.training.epochs, keep)
+    epochs = max(1, math.floor(exact + 0.5))
+    if abs(epochs / exact - 1) > EQUAL_AUDIO:
+        pruned = phases(config.data_pruning, config.training.epochs).count(PRUNED)
+        raise UserError(
+            f"keep={keep:g}: {config.training.epochs} epochs, {pruned} of them pruned, see the "
+            f"audio of {exact:.2f} epochs. No whole number of epochs has as much, to "
+            f"{100 * EQUAL_AUDIO:g} %. Choose training.epochs, data_pruning.warmup_cycles and "
+            f"data_pruning.anneal such that keep times the pruned epochs is a whole number."
+        )
+    return epochs
 
 
 def audio_share(options: DataPruningOptions, epochs: int, keep: float) -> float:

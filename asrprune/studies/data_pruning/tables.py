@@ -8,7 +8,8 @@ from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.data_pruning.plots import PLOTS
 from asrprune.studies.data_pruning.summary import KeepRow, Summary
 from asrprune.studies.drawing import plot_path
-from asrprune.studies.markup import NOTHING, image, of_set, percent, table, times
+from asrprune.studies.fixed_costs import FIXED_COSTS, FIXED_COSTS_LEGEND, fixed_costs
+from asrprune.studies.markup import NOTHING, image, of_set, percent, seconds, table, times
 from asrprune.studies.rows import difference
 from asrprune.studies.study import Record
 from asrprune.studies.verdicts import INTERVALS, LEGEND, points, show
@@ -20,6 +21,7 @@ ERRORS = (
 COSTS = (
     *("method", "keep", "epochs", "audio, h", "saving", "visits", "steps", "training, s", "CPU, s"),
     *("speed-up", "of CPU", "ceiling", "speed-up / ceiling", "turnover", "never kept / seen"),
+    *FIXED_COSTS,
 )
 CLAIMS = ("claim", "verdict", "measured", "could show")
 
@@ -76,12 +78,12 @@ def _costs(summary: Summary, row: KeepRow) -> Iterable[str]:
     yield f"{row.mean('hours'):.2f}"
     yield percent(1 - 1 / ceiling if ceiling else None)
     yield from (f"{row.mean(name):.0f}" for name in ("visits", "steps"))
-    for time in (row.time(), row.time("cpu_seconds")):
-        yield NOTHING if time is None else f"{time:.0f}"
+    yield from map(seconds, (row.time(), row.time("cpu_seconds")))
     yield from map(times, (speed, summary.speed_up(row, "cpu_seconds"), ceiling))
     yield f"{speed / ceiling:.2f}" if speed and ceiling else NOTHING
     yield percent(row.mean("turnover"))
     yield " / ".join(percent(row.mean(name)) for name in ("never_kept", "never_visited"))
+    yield from fixed_costs(row)
 
 
 def _legend(study: DataStudyOptions) -> str:
@@ -92,7 +94,8 @@ def _legend(study: DataStudyOptions) -> str:
         "*Training*: wall-clock from the start of the process to its end, scoring, planning, "
         "loading and saving included; times are of trainings that were never stopped. "
         "*Turnover*: share of a keep-set that was not in the one before. *Never kept*, *seen*: "
-        "share of the cuts that no pruned cycle kept, and that no cycle did. Parity: within "
+        f"share of the cuts that no pruned cycle kept, and that no cycle did. {FIXED_COSTS_LEGEND} "
+        "Parity: within "
         f"{100 * study.margin:g} % of full data's WER. {LEGEND} In "
         "the table of errors it is of the difference from full data."
     )

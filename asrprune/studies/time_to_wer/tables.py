@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from asrprune.studies.data_pruning.options import FULL
 from asrprune.studies.drawing import plot_path
-from asrprune.studies.markup import NOTHING, image, of_set, percent, table
+from asrprune.studies.fixed_costs import FIXED_COSTS, FIXED_COSTS_LEGEND, fixed_costs
+from asrprune.studies.markup import image, of_set, seconds, table
 from asrprune.studies.rows import RatioEstimate
 from asrprune.studies.study import Cell, Record
 from asrprune.studies.time_to_wer.options import MEASURES, CostClaimOptions, TimeToWerOptions
@@ -21,7 +22,7 @@ from asrprune.studies.verdicts import (
 
 ROWS = (
     *("method", "epochs", "seeds", "WER", "audio, h", "steps", "training, s", "CPU, s"),
-    *("padding", "waiting for batches", "start and end, s"),
+    *FIXED_COSTS,
 )
 CLAIMS = ("claim", "verdict", "measured", "could show")
 LEGEND = (
@@ -32,10 +33,8 @@ LEGEND = (
     "extrapolated: *<* is a method that does not come so far in its longest training, *>* one that "
     "is further after its shortest. Intervals are of 95 %, over draws of speakers and seeds that "
     "are the same for all curves, and stretched where few seeds make up the spread (Student). "
-    "*Padding*: of the feature frames in batches. *Waiting for batches*: of the wall-clock time of "
-    "all epochs. *Start and end*: seconds of the training outside of its epochs. Times are of "
-    "trainings that were never stopped. *Could show*: the least factor between the true ratio and "
-    "the claim's that would be found 4 times out of 5."
+    f"{FIXED_COSTS_LEGEND} Times are of trainings that were never stopped. *Could show*: the least "
+    "factor between the true ratio and the claim's that would be found 4 times out of 5."
 )
 
 
@@ -125,13 +124,8 @@ def _row(row: LengthRow) -> Iterable[str]:
     rate = row.rate
     yield f"{100 * rate.value:.2f} [{100 * rate.low:.2f}, {100 * rate.high:.2f}]"
     yield from (f"{row.mean('hours'):.2f}", f"{row.mean('steps'):.0f}")
-    seconds, epochs = row.time(), row.time("epoch_seconds")
-    for value in (seconds, row.time("cpu_seconds")):
-        yield NOTHING if value is None else f"{value:.0f}"
-    waiting = row.time("loading_seconds")
-    yield percent(row.mean("padding"))
-    yield percent(waiting / epochs if epochs else None)
-    yield f"{seconds - epochs:.0f}" if epochs else NOTHING
+    yield from map(seconds, (row.time(), row.time("cpu_seconds")))
+    yield from fixed_costs(row)
 
 
 def _percent(row: LengthRow) -> str:
