@@ -23,6 +23,8 @@ from asrprune.corpus.rehearsal_speech import SAMPLING_RATE, Shape, utterance
 from asrprune.corpus.rehearsal_table import rehearse_table
 from asrprune.corpus.rehearsal_text import TEXTS, spell
 from asrprune.corpus.rehearsal_units import (
+    SnrRange,
+    acoustics_of,
     check_hours,
     claim_folder,
     evaluation_hours,
@@ -36,7 +38,7 @@ from asrprune.errors import UserError
 
 VERSION = 1  # of what is said and how: raise it when equal options would give other files
 SHAPE = Shape()
-ACOUSTICS = Acoustics()
+DEFAULT_ACOUSTICS = Acoustics()
 MEAN_SECONDS = 6.5  # of an utterance of this shape, as measured; turns hours into chapters
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text",
         choices=TEXTS,
         default="sentences",
-        help="what is said; numbers, of some forty words, are learnt from less speech",
+        help="what is said; numbers, of some forty words, are learnt from less speech, and digits "
+        "from still less",
+    )
+    parser.add_argument(
+        "--snr-db",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="signal-to-noise ratios of utterances are between these; default: "
+        f"{DEFAULT_ACOUSTICS.snr_db[0]:g} {DEFAULT_ACOUSTICS.snr_db[1]:g}",
     )
     parser.add_argument("--seed", type=int, default=0, help="of texts, voices and rooms")
     parser.add_argument(
@@ -92,6 +103,7 @@ def main(args: argparse.Namespace) -> None:
         test_hours=args.test_hours,
         dev_hours=args.dev_hours,
         text=args.text,
+        snr_db=args.snr_db,
         **languages,
     )
 
@@ -105,6 +117,7 @@ def rehearse_librispeech(
     test_hours: float | None = None,
     dev_hours: float | None = None,
     text: str = "sentences",
+    snr_db: SnrRange | None = None,
 ) -> None:
     """``out_dir/LibriSpeech`` with train-clean-100, dev-clean and test-clean.
 
@@ -112,10 +125,11 @@ def rehearse_librispeech(
 
     :raises UserError: another rehearsal corpus is there, no espeak-ng, disk full.
     """
+    acoustics = acoustics_of(snr_db)
     find_library()  # say what is missing before anything is written
     spell(0)
     corpus = out_dir / "LibriSpeech"
-    spec = specification(VERSION, train_hours, seed, test_hours, dev_hours, text)
+    spec = specification(VERSION, train_hours, seed, test_hours, dev_hours, text, snr_db)
     claim_folder(corpus, spec)
     dev_hours, test_hours = evaluation_hours(train_hours, dev_hours, test_hours)
     plan = [
@@ -130,7 +144,7 @@ def rehearse_librispeech(
     missing = [chapter for chapter in plan if not librispeech.is_written(corpus, chapter)]
     librispeech.remove_leftovers(corpus)
     try:
-        work = partial(speak_chapters, corpus, seed, text)
+        work = partial(speak_chapters, corpus, seed, text, acoustics)
         write_missing(work, plan, missing, UTTERANCES_PER_CHAPTER, jobs, "chapters")
     finally:
         librispeech.remove_leftovers(corpus)
@@ -154,22 +168,34 @@ def num_chapters(hours: float) -> int:
 
 
 def speak_chapters(
-    corpus: Path, seed: int, text: str, chapters: Sequence[Chapter], progress: Callable[[int], None]
+    corpus: Path,
+    seed: int,
+    text: str,
+    acoustics: Acoustics,
+    chapters: Sequence[Chapter],
+    progress: Callable[[int], None],
 ) -> None:
     """Write chapters one after another; the work of one process."""
     with Espeak() as espeak:
         for chapter in chapters:
             librispeech.write_chapter(
-                corpus, chapter, speak_chapter(espeak, seed, chapter, text), SAMPLING_RATE
+                corpus,
+                chapter,
+                speak_chapter(espeak, seed, chapter, text, acoustics),
+                SAMPLING_RATE,
             )
             progress(UTTERANCES_PER_CHAPTER)
 
 
 def speak_chapter(
-    espeak: Espeak, seed: int, chapter: Chapter, text: str = "sentences"
+    espeak: Espeak,
+    seed: int,
+    chapter: Chapter,
+    text: str = "sentences",
+    acoustics: Acoustics = DEFAULT_ACOUSTICS,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (transcript, int16 samples), each a function of (seed, split, speaker, number)."""
     voice = english_speaker(seed, chapter.group, chapter.speaker_index).voice
     for number in chapter.utterances:
         key = (seed, chapter.split, chapter.speaker_id, number)
-        yield utterance(espeak, voice, TEXTS[text], SHAPE, ACOUSTICS, key)
+        yield utterance(espeak, voice, TEXTS[text], SHAPE, acoustics, key)

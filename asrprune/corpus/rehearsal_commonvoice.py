@@ -14,6 +14,8 @@ from asrprune.corpus.rehearsal_phrases import LANGUAGES
 from asrprune.corpus.rehearsal_speech import Shape, utterance
 from asrprune.corpus.rehearsal_text import spell
 from asrprune.corpus.rehearsal_units import (
+    SnrRange,
+    acoustics_of,
     claim_folder,
     evaluation_hours,
     specification,
@@ -25,7 +27,6 @@ from asrprune.errors import UserError, nearest
 
 VERSION = 1  # of what is said and how: raise it when equal options would give other files
 SHAPE = Shape(median_wish=3.0, spread=0.5, longest=10.0)  # people read one sentence or two
-ACOUSTICS = Acoustics()
 RATE = 32000  # Hz, as in the releases of today; recipes resample
 MEAN_SECONDS = 4.5  # of an utterance of this shape, as measured; turns hours into batches
 
@@ -41,6 +42,7 @@ def rehearse_commonvoice(
     test_hours: float | None = None,
     dev_hours: float | None = None,
     text: str = "sentences",
+    snr_db: SnrRange | None = None,
     languages: Sequence[str] = tuple(LANGUAGES),
 ) -> None:
     """``out_dir/cv-corpus-0.0-rehearsal/<language>`` with the splits train, dev and test.
@@ -59,20 +61,38 @@ def rehearse_commonvoice(
                 f"--languages: there is no rehearsal in {language!r}{nearest(language, LANGUAGES)};"
                 f" there are: {' '.join(LANGUAGES)}"
             )
+        if text not in LANGUAGES[language].texts:
+            raise UserError(f"--text {text}: there is no such text in the language {language}")
+    acoustics = acoustics_of(snr_db)
     find_library()  # say what is missing before anything is written
     spell(0)
-    spec = specification(VERSION, train_hours, seed, test_hours, dev_hours, text)
+    spec = specification(VERSION, train_hours, seed, test_hours, dev_hours, text, snr_db)
     hours = (train_hours, *evaluation_hours(train_hours, dev_hours, test_hours))
     for language in dict.fromkeys(languages):
         folder = out_dir / RELEASE / language
         claim_folder(folder, spec)
-        write_language(folder, language, dict(zip(SPLITS, hours, strict=True)), seed, jobs, text)
+        work = partial(speak_batches, folder, language, seed, text, acoustics)
+        write_language(folder, language, dict(zip(SPLITS, hours, strict=True)), seed, jobs, work)
 
 
 def write_language(
-    folder: Path, language: str, hours: dict[str, float], seed: int, jobs: int, text: str
+    folder: Path,
+    language: str,
+    hours: dict[str, float],
+    seed: int,
+    jobs: int,
+    work: Callable[[Sequence[Batch], Callable[[int], None]], None],
 ) -> None:
-    """Write, or finish, the clips and the tables of one language."""
+    """Write, or finish, the clips and the tables of one language.
+
+    Args:
+        folder: of the language.
+        language: its code.
+        hours: of each split, for a language of size 1.
+        seed: of texts, voices and rooms.
+        jobs: processes.
+        work: writes batches, and reports how many clips it has written.
+    """
     hours = {**hours, "train": hours["train"] * LANGUAGES[language].size}
     plan = [
         batch for split in SPLITS for batch in commonvoice.batches(split, num_batches(hours[split]))
@@ -80,7 +100,6 @@ def write_language(
     missing = [batch for batch in plan if not commonvoice.is_written(folder, language, batch)]
     commonvoice.remove_leftovers(folder)
     try:
-        work = partial(speak_batches, folder, language, seed, text)
         write_missing(work, plan, missing, CLIPS_PER_BATCH, jobs, f"batches of {language}")
     finally:
         commonvoice.remove_leftovers(folder)
@@ -106,19 +125,20 @@ def speak_batches(
     language: str,
     seed: int,
     text: str,
+    acoustics: Acoustics,
     batches: Sequence[Batch],
     progress: Callable[[int], None],
 ) -> None:
     """Write batches one after another; the work of one process."""
     with Espeak() as espeak:
         for batch in batches:
-            clips = speak_batch(espeak, language, seed, batch, text)
+            clips = speak_batch(espeak, language, seed, batch, text, acoustics)
             commonvoice.write_batch(folder, language, batch, clips, RATE)
             progress(CLIPS_PER_BATCH)
 
 
 def speak_batch(
-    espeak: Espeak, language: str, seed: int, batch: Batch, text: str = "sentences"
+    espeak: Espeak, language: str, seed: int, batch: Batch, text: str, acoustics: Acoustics
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (sentence, int16 samples), each a function of (seed, language, speaker, number)."""
     voice = speaker_of(language, seed, batch).voice
@@ -126,7 +146,7 @@ def speak_batch(
     write = typographic if batch.speaker_index % 2 else typewritten
     for number in batch.clips:
         key = (seed, language, batch.split, batch.speaker_id, number)
-        yield utterance(espeak, voice, sentence, SHAPE, ACOUSTICS, key, write, RATE)
+        yield utterance(espeak, voice, sentence, SHAPE, acoustics, key, write, RATE)
 
 
 def typewritten(sentence: str) -> str:

@@ -12,6 +12,8 @@ from asrprune.corpus.espeak import Espeak, find_library
 from asrprune.corpus.rehearsal_speech import Shape, utterance
 from asrprune.corpus.rehearsal_text import TEXTS, spell
 from asrprune.corpus.rehearsal_units import (
+    SnrRange,
+    acoustics_of,
     claim_folder,
     evaluation_hours,
     specification,
@@ -23,7 +25,6 @@ from asrprune.corpus.table_layout import SPLITS, UTTERANCES_PER_BATCH, Batch
 
 VERSION = 1  # of what is said and how: raise it when equal options would give other files
 SHAPE = Shape(median_wish=3.0, spread=0.5, longest=10.0)
-ACOUSTICS = Acoustics()
 RATE = 8000  # Hz, as on the telephone; recipes resample
 MEAN_SECONDS = 4.2  # of an utterance of this shape, as measured; turns hours into batches
 
@@ -39,6 +40,7 @@ def rehearse_table(
     test_hours: float | None = None,
     dev_hours: float | None = None,
     text: str = "sentences",
+    snr_db: SnrRange | None = None,
 ) -> None:
     """``out_dir`` with ``train.tsv``, ``dev.tsv``, ``test.tsv`` and the audio that they name.
 
@@ -46,9 +48,12 @@ def rehearse_table(
 
     :raises UserError: another corpus is there, no espeak-ng, disk full.
     """
+    acoustics = acoustics_of(snr_db)
     find_library()  # say what is missing before anything is written
     spell(0)
-    claim_folder(out_dir, specification(VERSION, train_hours, seed, test_hours, dev_hours, text))
+    claim_folder(
+        out_dir, specification(VERSION, train_hours, seed, test_hours, dev_hours, text, snr_db)
+    )
     hours = (train_hours, *evaluation_hours(train_hours, dev_hours, test_hours))
     plan = [
         batch
@@ -58,7 +63,7 @@ def rehearse_table(
     missing = [batch for batch in plan if not layout.is_written(out_dir, batch)]
     layout.remove_leftovers(out_dir)
     try:
-        work = partial(speak_batches, out_dir, seed, text)
+        work = partial(speak_batches, out_dir, seed, text, acoustics)
         write_missing(work, plan, missing, UTTERANCES_PER_BATCH, jobs, "batches")
     finally:
         layout.remove_leftovers(out_dir)
@@ -74,20 +79,26 @@ def num_batches(hours: float) -> int:
 
 
 def speak_batches(
-    corpus: Path, seed: int, text: str, batches: Sequence[Batch], progress: Callable[[int], None]
+    corpus: Path,
+    seed: int,
+    text: str,
+    acoustics: Acoustics,
+    batches: Sequence[Batch],
+    progress: Callable[[int], None],
 ) -> None:
     """Write batches one after another; the work of one process."""
     with Espeak() as espeak:
         for batch in batches:
-            layout.write_batch(corpus, batch, speak_batch(espeak, seed, batch, text), RATE)
+            spoken = speak_batch(espeak, seed, batch, text, acoustics)
+            layout.write_batch(corpus, batch, spoken, RATE)
             progress(UTTERANCES_PER_BATCH)
 
 
 def speak_batch(
-    espeak: Espeak, seed: int, batch: Batch, text: str = "sentences"
+    espeak: Espeak, seed: int, batch: Batch, text: str, acoustics: Acoustics
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (text, int16 samples), each a function of (seed, split, speaker, number)."""
     voice = english_speaker(seed, batch.split, batch.speaker_index).voice
     for number in batch.utterances:
         key = (seed, "table", batch.speaker, number)
-        yield utterance(espeak, voice, TEXTS[text], SHAPE, ACOUSTICS, key, rate=RATE)
+        yield utterance(espeak, voice, TEXTS[text], SHAPE, acoustics, key, rate=RATE)

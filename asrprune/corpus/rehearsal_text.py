@@ -82,6 +82,7 @@ TEMPLATES = (
 
 # Some forty words, each of them many times in an hour: what is left to learn is how they sound.
 NUMBERS = ("{digits}.", "{phone}.", "{number}.", "{thousands}.", "{decimal}.", "{year}.")
+DIGITS = ("{digits}.", "{phone}.")  # eleven words
 
 
 def english_sentence(rng: random.Random) -> str:
@@ -94,9 +95,15 @@ def english_number(rng: random.Random) -> str:
     return rng.choice(NUMBERS).format_map(_Slots(rng))
 
 
+def english_digits(rng: random.Random) -> str:
+    """Return a few digits as an English sentence."""
+    return rng.choice(DIGITS).format_map(_Slots(rng))
+
+
 TEXTS: dict[str, Callable[[random.Random], str]] = {
     "sentences": english_sentence,
     "numbers": english_number,
+    "digits": english_digits,
 }
 
 

@@ -4,15 +4,17 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from asrprune.corpus.parallel import progress_bar, run_parts
+from asrprune.corpus.room_acoustics import Acoustics
 from asrprune.errors import UserError
 from asrprune.files import read_json, write_json
 
 PART_UNITS = 4  # of one synthesiser process: it takes some time to start
 DEV_HOURS, TEST_HOURS = 0.1, 0.3  # for an hour of training speech and more; less for less
 
+SnrRange = tuple[float, float]  # of signal to noise, in decibels, from the lowest to the highest
 Unit = TypeVar("Unit")
 
 log = logging.getLogger(__name__)
@@ -41,9 +43,10 @@ def specification(
     test_hours: float | None,
     dev_hours: float | None,
     text: str,
-) -> dict[str, float | int | str]:
+    snr_db: SnrRange | None,
+) -> dict[str, Any]:
     """What a folder holds, as :func:`claim_folder` remembers it; defaults are not named."""
-    spec: dict[str, float | int | str] = {"train_hours": train_hours, "seed": seed}
+    spec: dict[str, Any] = {"train_hours": train_hours, "seed": seed}
     spec["version"] = version
     if test_hours is not None:
         spec["test_hours"] = test_hours
@@ -51,10 +54,26 @@ def specification(
         spec["dev_hours"] = dev_hours
     if text != "sentences":
         spec["text"] = text
+    if snr_db is not None:
+        spec["snr_db"] = list(snr_db)
     return spec
 
 
-def claim_folder(corpus: Path, spec: dict[str, float | int | str]) -> None:
+def acoustics_of(snr_db: SnrRange | None) -> Acoustics:
+    """Return the conditions of recording with this range of signal-to-noise ratios.
+
+    Raises:
+        UserError: it is no range.
+    """
+    if snr_db is None:
+        return Acoustics()
+    low, high = snr_db
+    if not -math.inf < low <= high < math.inf:
+        raise UserError(f"--snr-db {low:g} {high:g}: the first must not be above the second")
+    return Acoustics(snr_db=(low, high))
+
+
+def claim_folder(corpus: Path, spec: dict[str, Any]) -> None:
     """Remember what a folder is to hold, so that two corpora never mix.
 
     :raises UserError: it holds something else.

@@ -71,6 +71,7 @@ def main(args: argparse.Namespace) -> int:
     fresh, _ = divide(study, cells, records)
     if fresh:
         study.draw(fresh)
+        sys.stdout.write(_aligned(study.short(cells, fresh)))
     log.info("wrote %s and %s", study.options.results, study.options.report)
     for cell, reason in failed.items():
         path = study.folder(cell) / "compare.log"
@@ -81,6 +82,13 @@ def main(args: argparse.Namespace) -> int:
             "is removed, the same command goes on with them"
         )
     return 0
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Return the lines of a table with columns of equal width."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return "".join(f"{line}\n" for line in padded)
 
 
 def _show(study: Study, cells: Sequence[Cell]) -> None:

@@ -95,6 +95,15 @@ class Study(ABC):
         :param records: of the grid, one at least.
         """
 
+    def short(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[str, ...]]:
+        """Return a table for the terminal, its head first; nothing, if a kind has none.
+
+        Args:
+            cells: all of the grid, for the order of the rows.
+            records: of the grid, one at least.
+        """
+        return []
+
     @abstractmethod
     def draw(self, records: Sequence[Record]) -> None:
         """Write the plots; equal records give equal files."""

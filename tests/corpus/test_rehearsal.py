@@ -20,6 +20,7 @@ from asrprune.corpus import librispeech_layout as librispeech
 from asrprune.corpus import rehearsal
 from asrprune.corpus.espeak import Espeak, Voice
 from asrprune.corpus.rehearsal_text import TEXTS, transcript
+from asrprune.corpus.rehearsal_units import acoustics_of
 from asrprune.corpus.rehearsal_voices import ENGLISH_ACCENTS, VARIANTS, english_speaker
 from asrprune.errors import UserError
 from asrprune.randomness import keyed_random
@@ -86,6 +87,8 @@ def test_a_finished_corpus_is_left_alone_and_never_mixed(corpus):
         rehearsal.rehearse_librispeech(corpus.parent, 3, seed=0, jobs=1)
     with pytest.raises(UserError, match=r"text is None there and numbers here"):
         rehearsal.rehearse_librispeech(corpus.parent, HOURS, seed=0, jobs=1, text="numbers")
+    with pytest.raises(UserError, match=r"snr_db is None there and \[0.0, 5.0\] here"):
+        rehearsal.rehearse_librispeech(corpus.parent, HOURS, seed=0, jobs=1, snr_db=(0.0, 5.0))
     assert files(corpus) == before
 
 
@@ -106,6 +109,27 @@ def test_a_real_corpus_is_never_touched(tmp_path):
     (tmp_path / "LibriSpeech" / "train-clean-100").mkdir(parents=True)
     with pytest.raises(UserError, match="no rehearsal corpus"):
         rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=1)
+
+
+def test_a_lower_signal_to_noise_ratio_changes_the_noise_alone(espeak):
+    chapter = librispeech.chapters("train-clean-100", "train", 1)[0]
+
+    def first(low, high):
+        conditions = acoustics_of((low, high))
+        text, samples = next(rehearsal.speak_chapter(espeak, 0, chapter, "digits", conditions))
+        return text, samples.astype(float)
+
+    (text, clean), (same, noisy) = first(60, 60), first(0, 0)
+    assert text == same and len(clean) == len(noisy)
+    # the louder sum may have been scaled down, so as not to clip
+    scale = (clean @ noisy) / (clean @ clean)
+    noise = noisy - scale * clean
+    assert 10 * np.log10((scale * clean) @ (scale * clean) / (noise @ noise)) == pytest.approx(
+        0, abs=0.5
+    )
+    for bad in ((5.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))):
+        with pytest.raises(UserError, match="--snr-db"):
+            acoustics_of(bad)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +255,9 @@ def test_test_voices_are_unseen():
     assert len(variants["train"]) >= 40
 
 
-@pytest.mark.parametrize("text, most, least", [("sentences", 400, 200), ("numbers", 45, 30)])
+@pytest.mark.parametrize(
+    "text, most, least", [("sentences", 400, 200), ("numbers", 45, 30), ("digits", 12, 10)]
+)
 def test_every_sentence_is_spelt_in_plain_words(text, most, least):
     words = set()
     for number in range(2000):

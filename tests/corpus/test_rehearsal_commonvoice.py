@@ -20,6 +20,7 @@ from asrprune.corpus import rehearsal_commonvoice as rehearsing
 from asrprune.corpus.espeak import Espeak, Voice
 from asrprune.corpus.rehearsal_phrases import LANGUAGES
 from asrprune.corpus.rehearsal_text import TEXTS
+from asrprune.corpus.room_acoustics import Acoustics
 from asrprune.errors import UserError
 from asrprune.randomness import keyed_random
 
@@ -113,11 +114,16 @@ def test_unknown_languages_and_layouts_without_languages(tmp_path):
     for layout, language, message in (
         ("commonvoice", "xx", "no rehearsal in 'xx'.*there are: en fr it nl"),
         ("librispeech", "fr", "--languages: the layout librispeech has but one"),
+        (
+            "commonvoice",
+            "fr --text digits",
+            "--text digits: there is no such text .* fr",
+        ),
     ):
         parser = Parser()
         rehearsal.add_arguments(parser)
         with pytest.raises(UserError, match=message):
-            rehearsal.main(parser.parse_args(["--layout", layout, *words, language]))
+            rehearsal.main(parser.parse_args(["--layout", layout, *words, *language.split()]))
     assert not list(tmp_path.iterdir())
 
 
@@ -152,7 +158,7 @@ def test_tables_clips_and_durations_agree(corpus):
 def test_what_is_decoded_is_what_was_said(corpus, espeak):
     """Of a clip alone, said after others, or in another corpus."""
     for batch in commonvoice.batches("train", rehearsing.num_batches(HOURS))[::-1]:
-        spoken = rehearsing.speak_batch(espeak, "en", 0, batch)
+        spoken = rehearsing.speak_batch(espeak, "en", 0, batch, "sentences", Acoustics())
         for name, (_, samples) in zip(batch.names("en"), spoken, strict=True):
             there, _ = soundfile.read(corpus / "en" / "clips" / name, dtype="int16")
             assert len(there) == len(samples)  # no delay of the encoder is left in it
@@ -189,7 +195,7 @@ LETTERS = {
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("text, most", [("sentences", 1500), ("numbers", 120)])
 def test_every_sentence_is_spelt_in_the_words_of_its_language(language, text, most):
-    assert set(LANGUAGES[language].texts) == set(TEXTS)
+    assert set(LANGUAGES[language].texts) <= set(TEXTS)
     words = set()
     for number in range(1500):
         sentence = LANGUAGES[language].texts[text](keyed_random(language, number))

@@ -56,7 +56,7 @@ def corpus(tmp_path_factory) -> Path:
 
 
 def options(corpus: Path, folder: Path, **changes) -> argparse.Namespace:
-    given = {"train_hours": 0.02, "test_uses": 3, "seed": 0, **changes}
+    given = {"train_hours": 0.02, "train_takes": None, "test_uses": 3, "seed": 0, **changes}
     return argparse.Namespace(
         corpus=corpus, audio_dir=folder / "audio", manifest_dir=folder / "manifests", **given
     )
@@ -167,6 +167,23 @@ def test_another_seed_leaves_nothing_of_the_first(connect, corpus, joined, tmp_p
     assert not files(tmp_path / "audio").items() & files(joined / "audio").items()
 
 
+def test_fewer_takes_to_train_on_are_more_to_test_on(connect, takes, corpus, joined, tmp_path):
+    connect.connect(options(corpus, tmp_path))
+    connect.connect(options(corpus, tmp_path, train_takes=2))  # in place of the audio there
+    assert (
+        not files(tmp_path / "audio").items()
+        & {
+            name: content for name, content in files(joined / "audio").items() if "train" in name
+        }.items()
+    )
+    for split, numbers in (("train", {8, 9}), ("dev", {5, 7}), ("test", {0, 4, 10})):
+        own = [take for take in takes.find_takes(corpus) if take.split_with(2) == split]
+        assert {take.number for take in own} == numbers
+    said = load_manifest(tmp_path / "manifests/fsdd_supervisions_test.jsonl.gz")
+    uses, speakers, digits, numbers = 3, 2, 10, 3
+    assert sum(len(one.text.split()) for one in said) == uses * speakers * digits * numbers
+
+
 def test_both_ways_to_name_a_take(takes):
     one = takes.take_of(Path("7_george_12.wav"))
     other = takes.take_of(Path("george-7-12.flac"))
@@ -230,6 +247,7 @@ def test_wrong_options(connect, corpus, tmp_path, monkeypatch, capsys):
     for more, said in (
         (["--train-hours", "0"], "--train-hours must be above 0"),
         (["--test-uses", "0"], "--test-uses must be at least 1"),
+        (["--train-takes", "0"], "--train-takes must be at least 1"),
         ([], "holds other files: choose another --audio-dir"),
     ):
         assert said in refused(connect, monkeypatch, capsys, *words, *more)

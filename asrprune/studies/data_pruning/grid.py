@@ -40,7 +40,7 @@ def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell
     wanted = {
         (seed, 1.0 if method == FULL else keep, method)
         for part in study.grid
-        for method in (*CONTROLS, *part.methods)
+        for method in (*study.controls, *part.methods)
         for keep in part.keep
         for seed in part.seeds
     }

@@ -7,7 +7,7 @@ from asrprune.options import option
 from asrprune.studies.options import StudyOptions, check_name
 
 FULL, COMPRESSED, RANDOM = "full", "full_compressed", "random"
-# Always part of a comparison; the words that their trainings add. `COMPRESSED` is full data for
+# What methods are held against; the words that their trainings add. `COMPRESSED` is full data for
 # fewer epochs, with its whole schedule, such that it sees the audio that a keep ratio leaves.
 CONTROLS = {
     FULL: ["data_pruning=full"],
@@ -47,6 +47,8 @@ class ClaimOptions:
 class DataStudyOptions(StudyOptions):
     """A comparison of ways to prune the training data; ``margin`` is of full data's WER."""
 
+    # trained beside each part of the grid: full data, fewer epochs of it, a random draw
+    controls: list[str] = option(factory=lambda: list(CONTROLS))
     grid: list[GridOptions] = option(factory=list)
     claims: list[ClaimOptions] = option(factory=list)
 
@@ -54,6 +56,10 @@ class DataStudyOptions(StudyOptions):
         """:raises UserError: something is missing, or options that do not go together."""
         super().check(prefix)
         known = [*CONTROLS, *self.methods]
+        for name in self.controls:
+            check_name(f"{prefix}controls", name, list(CONTROLS))
+        if FULL not in self.controls:
+            raise UserError(f"{prefix}controls: {FULL} is needed, for all else is held against it")
         for name, words in self.methods.items():
             if name in CONTROLS and list(words) != CONTROLS[name]:
                 raise UserError(f"{prefix}methods.{name} is a control, whose words are fixed")

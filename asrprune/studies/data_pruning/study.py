@@ -8,7 +8,7 @@ from asrprune.studies.data_pruning.grid import KeepCell, cells_of, name_of
 from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.data_pruning.plots import draw_plots
 from asrprune.studies.data_pruning.records import make_records
-from asrprune.studies.data_pruning.tables import sections
+from asrprune.studies.data_pruning.tables import sections, short_table
 from asrprune.studies.measured import data_words, decoding_words, how_it_is_made, train_steps
 from asrprune.studies.study import Record, Study
 
@@ -63,6 +63,10 @@ class DataPruningStudy(Study):
     def sections(self, cells: Sequence[KeepCell], records: Sequence[Record]) -> list[str]:
         """Errors, costs and claims."""
         return sections(self.options, cells, records)
+
+    def short(self, cells: Sequence[KeepCell], records: Sequence[Record]) -> list[tuple[str, ...]]:
+        """Return error rates, audio and CPU time."""
+        return short_table(self.options, cells, records)
 
     def draw(self, records: Sequence[Record]) -> None:
         """Error rates against audio and time, and who was kept."""

@@ -26,6 +26,30 @@ COSTS = (
 CLAIMS = ("claim", "verdict", "measured", "could show")
 
 
+def short_table(
+    study: DataStudyOptions, cells: Sequence[KeepCell], records: Sequence[Record]
+) -> list[tuple[str, ...]]:
+    """Return a small table of the first test set for the terminal, its head first.
+
+    Args:
+        study: options of the comparison.
+        cells: all of the grid, for the order of the rows.
+        records: what was measured.
+    """
+    summary = Summary(records, study.test_sets[0])
+    lines = [("method", "keep", "WER, %", "audio, h", "CPU, s", "audio saved", "CPU time saved")]
+    for row in _rows(summary, cells):
+        ceiling, speed = summary.ceiling(row), summary.speed_up(row, "cpu_seconds")
+        lines.append(
+            (
+                *(row.method, f"{row.keep:g}", _rate(row), f"{row.mean('hours'):.2f}"),
+                seconds(row.time("cpu_seconds")),
+                *(percent(1 - 1 / ratio if ratio else None) for ratio in (ceiling, speed)),
+            )
+        )
+    return lines
+
+
 def sections(
     study: DataStudyOptions, cells: Sequence[KeepCell], records: Sequence[Record]
 ) -> list[str]:
@@ -34,10 +58,9 @@ def sections(
     :param cells: all of the grid, for the order of the rows.
     """
     parts: list[str] = []
-    order = list(dict.fromkeys((cell.method, cell.keep) for cell in cells))
     for name in study.test_sets:
         summary = Summary(records, name)
-        rows = [summary.rows[key] for key in order if key in summary.rows]
+        rows = _rows(summary, cells)
         if not rows:
             continue
         parts.append(of_set(study, name, next(iter(rows[0].records.values()))))
@@ -57,6 +80,16 @@ def sections(
     return parts
 
 
+def _rows(summary: Summary, cells: Sequence[KeepCell]) -> list[KeepRow]:
+    """Return the rows in the order of the grid."""
+    order = dict.fromkeys((cell.method, cell.keep) for cell in cells)
+    return [summary.rows[key] for key in order if key in summary.rows]
+
+
+def _rate(row: KeepRow) -> str:
+    return f"{100 * row.rate.value:.2f} [{100 * row.rate.low:.2f}, {100 * row.rate.high:.2f}]"
+
+
 def _errors(summary: Summary, row: KeepRow) -> Iterable[str]:
     estimates = [
         difference(row, other)
@@ -64,7 +97,7 @@ def _errors(summary: Summary, row: KeepRow) -> Iterable[str]:
     ]
     against_full = estimates[0]
     yield from (row.method, f"{row.keep:g}", str(len(row.records)))
-    yield f"{100 * row.rate.value:.2f} [{100 * row.rate.low:.2f}, {100 * row.rate.high:.2f}]"
+    yield _rate(row)
     words = row.mean("words") or 1
     for kind in ("insertions", "deletions", "substitutions"):
         yield f"{100 * row.mean(kind) / words:.2f}"

@@ -55,6 +55,10 @@ class TimeToWerStudy(DataPruningStudy):
         """Return error rates and costs, ratios of costs, and verdicts on claims."""
         return sections(self.options, cells, records)
 
+    def short(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[str, ...]]:
+        """Return nothing: the plots say more."""
+        return []
+
     def draw(self, records: Sequence[Record]) -> None:
         """Draw error rates over costs."""
         draw_plots(self.options, records)

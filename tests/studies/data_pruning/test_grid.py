@@ -12,7 +12,8 @@ from asrprune.studies.kinds import load_study
 
 
 def test_controls_are_always_there(study):
-    cells = study(grid=[{"methods": ["easy"], "keep": [0.5, 0.7], "seeds": [3, 1]}]).cells()
+    grid = [{"methods": ["easy"], "keep": [0.5, 0.7], "seeds": [3, 1]}]
+    cells = study(words=["training.epochs=13"], grid=grid).cells()
     assert [cell.name for cell in cells[:7]] == [
         "full-1-seed1", "full_compressed-0.7-seed1", "random-0.7-seed1", "easy-0.7-seed1",
         "full_compressed-0.5-seed1", "random-0.5-seed1", "easy-0.5-seed1",
@@ -20,6 +21,12 @@ def test_controls_are_always_there(study):
     assert [cell.name.replace("seed3", "seed1") for cell in cells[7:]] == [
         cell.name for cell in cells[:7]
     ]
+
+
+def test_controls_can_be_left_out(study):
+    grid = [{"methods": ["easy"], "keep": [0.5], "seeds": [0]}]
+    cells = study(grid=grid, controls=["full"]).cells()
+    assert [cell.name for cell in cells] == ["full-1-seed0", "easy-0.5-seed0"]
 
 
 def test_a_cell_that_is_asked_for_twice_runs_once(study):
@@ -49,6 +56,13 @@ def test_a_compressed_training_has_the_same_audio(epochs, keep, expected, study)
     assert audio_share(config.data_pruning, epochs, keep) * epochs == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("epochs, keep", [(4, 0.7), (8, 0.7), (24, 0.63)])
+def test_unequal_audio_is_refused(epochs, keep, study):
+    config = load_config(study().options.config, [f"training.epochs={epochs}"])
+    with pytest.raises(UserError, match="No whole number of epochs has as much, to 1 %"):
+        compressed_epochs(config, keep)
+
+
 def test_cycles_of_several_epochs():
     options = DataPruningOptions(cycle=3, anneal=0.25)
     # cycles: warm-up, pruned, pruned, final (of 1 epoch)
@@ -66,6 +80,8 @@ BAD = {
     "grid: [{methods: [eazy], keep: [0.5], seeds: [0]}]": "unknown method 'eazy' .*'easy'",
     "grid: [{methods: [easy], keep: [1.5], seeds: [0]}]": "keep=1.5 must be above 0",
     "grid: [{methods: [easy], keep: [0.5], seeds: []}]": "each part needs keep, and seeds",
+    "controls: [random]": "controls: full is needed",
+    "controls: [full, rondom]": "unknown method 'rondom' .*'random'",
     "methods: {a-b: []}": "'a-b' is to be of letters",
     "methods: {random: [data_pruning.policy=easy]}": "methods.random is a control",
     "claims: [{claim: x, kind: best, method: easy}]": "kind=best: choose one of parity",

@@ -63,6 +63,12 @@ def main() -> int:
     parser.add_argument("manifest_dir", type=Path, help="gets the manifests")
     parser.add_argument("--audio-dir", type=Path, required=True, help="gets the utterances")
     parser.add_argument("--train-hours", type=float, default=1.0, help="hours to train on, about")
+    parser.add_argument(
+        "--train-takes",
+        type=int,
+        help="takes of each digit and speaker to train on; the others are tested on. Default: all "
+        "but those of the official test set",
+    )
     parser.add_argument("--test-uses", type=int, default=10, help="how often to use each test take")
     parser.add_argument("--seed", type=int, default=0, help="of sequences and pauses")
     return run_script("connect", lambda: connect(parser.parse_args()))
@@ -78,15 +84,17 @@ def connect(args: argparse.Namespace) -> None:
         raise UserError(f"--train-hours must be above 0, not {args.train_hours}")
     if args.test_uses < 1:
         raise UserError(f"--test-uses must be at least 1, not {args.test_uses}")
+    if args.train_takes is not None and args.train_takes < 1:
+        raise UserError(f"--train-takes must be at least 1, not {args.train_takes}")
     takes = find_takes(args.corpus)
     with progress_bar(len(takes), "reading", "take") as bar:
         samples = {}
         for take in takes:
             samples[take] = read_take(take.path)
             bar.update()
-    claim_folder(args.audio_dir, args.seed, samples)
+    claim_folder(args.audio_dir, args.seed, args.train_takes, samples)
     for name in SPLITS:
-        own = [take for take in takes if take.split == name]
+        own = [take for take in takes if take.split_with(args.train_takes) == name]
         if name == "train":
             chosen = take_hours(utterances(own, name, args.seed), args.train_hours, samples)
         else:
@@ -95,8 +103,8 @@ def connect(args: argparse.Namespace) -> None:
         write_set(name, chosen, samples, args.audio_dir, args.manifest_dir)
 
 
-def claim_folder(folder: Path, seed: int, samples: Samples) -> None:
-    """Empty a folder whose utterances were made of other takes or with another seed.
+def claim_folder(folder: Path, seed: int, train_takes: int | None, samples: Samples) -> None:
+    """Empty a folder whose utterances were made of other takes, or with other options.
 
     :raises UserError: there is something in it that was not made here.
     """
@@ -105,6 +113,8 @@ def claim_folder(folder: Path, seed: int, samples: Samples) -> None:
         digest.update(f"{take.speaker} {take.digit} {take.number} {len(wave)}\n".encode())
         digest.update(wave.tobytes())
     made_of = {"version": VERSION, "seed": seed, "takes": digest.hexdigest()}
+    if train_takes is not None:
+        made_of["train_takes"] = train_takes
     path = folder / ".made_of.json"
     if path.exists():
         if read_json(path) == made_of:

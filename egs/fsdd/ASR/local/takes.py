@@ -43,9 +43,20 @@ class Take:
     @property
     def split(self) -> str:
         """Takes 0 to 4 are the test set, as the corpus has it; 5 to 7 are held out of its rest."""
+        return self.split_with()
+
+    def split_with(self, train_takes: int | None = None) -> str:
+        """Return the split where ``train_takes`` takes of each digit and speaker are trained on.
+
+        Takes that are not trained on are tested on, besides the official test set. None: all
+        takes that are neither in the test set nor in the development set are trained on.
+        """
         if self.number < TEST_TAKES:
             return "test"
-        return "dev" if self.number < TEST_TAKES + DEV_TAKES else "train"
+        first = TEST_TAKES + DEV_TAKES
+        if self.number < first:
+            return "dev"
+        return "train" if train_takes is None or self.number < first + train_takes else "test"
 
 
 def main() -> int:
