@@ -16,13 +16,14 @@ import numpy as np
 from lhotse.serialization import open_best
 
 from asrprune.data_pruning.index import hash_id
-from asrprune.data_pruning.record import Record, read_record
+from asrprune.data_pruning.record import Cycle, Record, read_record
 from asrprune.errors import UserError
-from asrprune.files import atomic_path, write_text
+from asrprune.files import write_text
 
 DURATION = "duration"
 DURATIONS = 10  # classes of equally many cuts
 MOST_GROUPS = 20  # of speakers or languages in a table: those kept least
+SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILES = (0, 0.25, 0.5, 0.75, 1)  # over more of them, in a picture
 
 
@@ -35,27 +36,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print the report, and write it beside its pictures."""
+    from asrprune.data_pruning.report_plots import draw
+
     folder = args.exp_dir / "pruning"
     record = read_record(folder)
     if not record.cycles:
         raise UserError(f"{folder} holds no cycle yet: the training has not come to its first step")
-    text = "\n\n".join(
-        [
-            f"# Data pruning of {args.exp_dir}",
-            _table(cycle_rows(record)),
-            *(
-                f"## Kept by {name}\n\n{_table(rows)}"
-                for name, rows in kept_by_group(record).items()
-            ),
-            f"## Visits\n\n{_table(visit_rows(record))}",
-            f"## The {args.hardest} hardest cuts\n\n{_table(hardest_rows(record, args.hardest))}",
-        ]
-    )
+    text = "\n\n".join([f"# Data pruning of {args.exp_dir}", *_parts(record, args.hardest)])
     write_text(folder / "report.md", text + "\n")
     sys.stdout.write(text + "\n")
-    if args.plots:
-        draw(record, folder / "report.png")
-        sys.stdout.write(f"\n{folder / 'report.md'}, {folder / 'report.png'}\n")
+    written = [folder / "report.md"]
+    if args.plots and draw(record, folder / "report.png"):
+        written.append(folder / "report.png")
+    sys.stdout.write(f"\n{', '.join(map(str, written))}\n")
+
+
+def _parts(record: Record, hardest: int) -> Iterator[str]:
+    """Yield the parts of the report below its heading."""
+    if prunes(record):
+        yield _table(cycle_rows(record))
+        for name, rows in kept_by_group(record).items():
+            yield f"## Kept by {name}\n\n{_table(rows)}"
+        yield f"## Visits\n\n{_table(visit_rows(record))}"
+    else:
+        yield (
+            f"This training pruned no data: all {len(record.duration)} cuts were trained on in "
+            f"each of the {len(record.planned)} cycles so far."
+        )
+    yield f"## Scores at the start of each cycle\n\n{_table(score_rows(record))}"
+    yield f"## The {hardest} hardest cuts\n\n{_table(hardest_rows(record, hardest))}"
+
+
+def prunes(record: Record) -> bool:
+    """Return whether some cycle left out a cut."""
+    return not all(cycle.keep.all() for cycle in record.planned)
 
 
 def cycle_rows(record: Record) -> Iterator[dict[str, Any]]:
@@ -72,8 +86,25 @@ def cycle_rows(record: Record) -> Iterator[dict[str, Any]]:
             "forced by age": report["forced"],
             "by floors": report["floored"],
             "without score": report["unknown"],
-            "median score": _number(np.nanmedian(cycle.last) if _known(cycle.last) else None),
             "notes": "; ".join(report["notes"]),
+        }
+
+
+def scored(record: Record) -> list[Cycle]:
+    """Return the cycles at whose start some scores were known."""
+    return [cycle for cycle in record.cycles if np.isfinite(cycle.last).any()]
+
+
+def score_rows(record: Record) -> Iterator[dict[str, Any]]:
+    """Yield a row for each cycle with scores: quantiles of the last scores, over the utterances."""
+    for cycle in scored(record):
+        values = np.nanquantile(cycle.last, SCORE_QUANTILES)
+        yield {
+            "cycle": cycle.cycle,
+            **{
+                f"{100 * share:g} %": _number(value)
+                for share, value in zip(SCORE_QUANTILES, values, strict=True)
+            },
         }
 
 
@@ -164,45 +195,6 @@ def _shares_over_time(record: Record, codes: np.ndarray) -> np.ndarray:
     return np.array([[share for *_, share in _shares(c.keep, codes)] for c in record.planned])
 
 
-def draw(record: Record, path: Path) -> None:
-    """Four pictures: kept share by duration over the cycles, by group, visits, and scores."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 2, figsize=(12, 9), layout="constrained")
-    by_class = kept_over_time(record)
-    _, shares = by_class.pop(DURATION)
-    image = axes[0, 0].imshow(
-        shares.T, aspect="auto", origin="lower", vmin=0, vmax=1, interpolation="nearest"
-    )
-    axes[0, 0].set(xlabel="cycle", ylabel="duration class", title="kept, by duration")
-    figure.colorbar(image, ax=axes[0, 0])
-    for name, (labels, shares) in by_class.items():
-        for label, values in zip(labels, shares.T, strict=True):
-            axes[0, 1].plot(values, label=f"{name} {label}")
-    axes[0, 1].set(xlabel="cycle", ylabel="kept share", title="kept, by group", ylim=(0, 1.02))
-    if record.groups:
-        axes[0, 1].legend(fontsize="small")
-    visits = np.bincount(record.visits)
-    axes[1, 0].bar(np.arange(len(visits)), visits)
-    axes[1, 0].set(xlabel="cycles that kept a cut", ylabel="cuts", title="visits")
-    scored = [cycle for cycle in record.cycles if _known(cycle.last)]
-    for share in (0.05, 0.25, 0.5, 0.75, 0.95):
-        axes[1, 1].plot(
-            [cycle.cycle for cycle in scored],
-            [np.nanquantile(cycle.last, share) for cycle in scored],
-            label=f"{share:.0%}",
-        )
-    axes[1, 1].set(xlabel="cycle", ylabel="last score", title="quantiles of the scores")
-    if scored:
-        axes[1, 1].legend(fontsize="small")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
-
-
 def _shares(kept: np.ndarray, codes: np.ndarray) -> list[tuple[int, int, float]]:
     """(code, cuts, mean of ``kept`` over them) of each class that has cuts."""
     counts = np.bincount(codes)
@@ -250,10 +242,6 @@ def _table(rows: Any) -> str:
         cells = " | ".join(str(value).replace("|", "/") for value in row.values())
         lines.append(f"| {cells} |")
     return "\n".join(lines)
-
-
-def _known(scores: np.ndarray) -> bool:
-    return bool(np.isfinite(scores).any())
 
 
 def _percent(share: float | None) -> str:

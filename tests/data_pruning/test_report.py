@@ -5,9 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from asrprune import cli
-from asrprune.data_pruning import record, report
+from asrprune.data_pruning import record, report, report_plots
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DataPruningOptions
@@ -131,6 +132,62 @@ def test_the_verb_writes_tables_and_pictures(run, capsys):
         "## The 2 hardest cuts" in text and "WORD 58 / AND MORE" in text and "WORD 57" not in text
     )
     assert (folder / "pruning" / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def _without_pruning(folder, index, manifest, scores):
+    """A record of two cycles that kept everything."""
+    options, history = DataPruningOptions(), History(len(index))
+    record.write_index(folder, index, manifest)
+    for cycle in range(2):
+        record.write_cycle(
+            folder, make_plan(index, scores, options, 1, cycle, 2, history), scores, history
+        )
+        history.advance(np.ones(len(index), bool), False)
+    record.write_end(folder, 2, scores, history)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_without_pruning(known, run, tmp_path, capsys):
+    """It says so in a line, and shows scores and the hardest cuts only."""
+    _, index, *_ = run
+    scores = ScoreTable(len(index), detrend=False)
+    if known:
+        scores.add(np.arange(COUNT), 1.0 + np.arange(COUNT))
+        scores.merge(scores.pending())
+    folder = tmp_path / "full"
+    _without_pruning(folder / "pruning", index, str(tmp_path / "cuts.jsonl.gz"), scores)
+    assert cli.main(["report", str(folder), "--hardest", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "pruned no data: all 60 cuts were trained on in each of the 2 cycles so far." in out
+    assert "Kept by" not in out and "Visits" not in out
+    assert ("WORD 59" in out) == known
+    picture = folder / "pruning" / "report.png"
+    assert picture.exists() == known and (str(picture) in out) == known
+
+
+def test_pictures_have_axes_with_units_and_show_something(run, monkeypatch):
+    folder, *_ = run
+    found = record.read_record(folder / "pruning")
+    shown, save = [], Figure.savefig
+
+    def save_and_show(figure, *args, **options):
+        shown.extend(figure.axes)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", save_and_show)
+    report_plots.draw(found, folder / "report.png")
+    titles = {axes.get_title(): axes for axes in shown if axes.get_title()}
+    assert len(titles) == 4
+    assert titles["Share of cuts kept, by duration"].get_ylabel() == "duration (s)"
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in titles.values())
+    assert all(axes.has_data() for axes in titles.values())
+
+
+def test_scores_over_the_cycles(run):
+    folder, *_ = run
+    rows = list(report.score_rows(record.read_record(folder / "pruning")))
+    assert [row["cycle"] for row in rows] == [1, 2, 3, 4, 5]
+    assert float(rows[0]["50 %"]) == pytest.approx(1 + (COUNT - 1) / 2)
 
 
 def test_what_is_missing_is_named(run, tmp_path, capsys):

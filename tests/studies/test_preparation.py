@@ -9,7 +9,9 @@ from asrprune.studies.kinds import load_study
 from asrprune.studies.options import command_words
 
 ROOT = Path(__file__).parents[2]
-STUDIES = sorted(ROOT.glob("egs/*/*/conf/compare*.yaml"))
+STUDIES = sorted(
+    path for name in ("compare*", "quickstart") for path in ROOT.glob(f"egs/*/*/conf/{name}.yaml")
+)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=[str(path.relative_to(ROOT)) for path in STUDIES])
