@@ -6,7 +6,6 @@ it has, they get it, and the report says so.
 """
 
 import hashlib
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +22,13 @@ from asrprune.data_pruning.floors import (
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.phases import PRUNED, anneal_cycles, cycle_phase, drops_time
 from asrprune.data_pruning.policies import Policy, load_policy
 from asrprune.data_pruning.scores import ScoreTable
 from asrprune.data_pruning.selection import select, totals
 from asrprune.errors import UserError
 from asrprune.options import check
 from asrprune.randomness import key_to_seed
-
-WARMUP, PRUNED, ANNEAL = "warmup", "pruned", "anneal"
 
 # The order of what a plan keeps; the tiers of the policy itself follow on the last one.
 _MUST, _UNKNOWN, _POLICY = range(3)
@@ -63,26 +61,6 @@ class Plan:
         if self.weights is not None:
             digest.update(self.weights.astype("<f4", copy=False).data)
         return digest.hexdigest()
-
-
-def cycle_phase(options: DataPruningOptions, cycle: int, cycles: int) -> str:
-    """``warmup`` and ``anneal`` cycles keep everything and drop no time; ``pruned`` ones do not."""
-    if cycle < options.warmup_cycles:
-        return WARMUP
-    return ANNEAL if cycle >= cycles - _anneal_cycles(options, cycles) else PRUNED
-
-
-def drops_time(options: DataPruningOptions, cycle: int, cycles: int) -> bool:
-    """Whether time is dropped in a cycle: a pruned one between ``time.start`` and ``time.end``."""
-    begins, ends = options.time.start * cycles, options.time.end * cycles
-    inside = begins - 1e-9 <= cycle and cycle + 1 <= ends + 1e-9
-    return inside and cycle_phase(options, cycle, cycles) == PRUNED
-
-
-def phases(options: DataPruningOptions, epochs: int) -> list[str]:
-    """The phase of each epoch of a training."""
-    cycles = -(-epochs // options.cycle)
-    return [cycle_phase(options, epoch // options.cycle, cycles) for epoch in range(epochs)]
 
 
 def check_plan(index: CutIndex, options: DataPruningOptions) -> None:
@@ -172,10 +150,6 @@ def make_plan(
     return Plan(cycle, phase, drops_time(options, cycle, cycles), keep, weights, freeze, report)
 
 
-def _anneal_cycles(options: DataPruningOptions, cycles: int) -> int:
-    return math.floor(options.anneal * cycles + 0.5)
-
-
 class _Planner:
     """The steps of a pruned cycle's plan, which share budgets and costs."""
 
@@ -205,7 +179,7 @@ class _Planner:
             self.totals = totals(self.cost, self.strata, count)
         self.forced = self._old_ones()
         pruned_cycle = cycle - options.warmup_cycles
-        last = cycles - _anneal_cycles(options, cycles) - options.warmup_cycles - 1
+        last = cycles - anneal_cycles(options, cycles) - options.warmup_cycles - 1
         self.context = Context(
             index=index,
             scores=scores,

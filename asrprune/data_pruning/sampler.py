@@ -23,7 +23,8 @@ from asrprune.data_pruning.kept import full_cuts
 from asrprune.data_pruning.monolingual import Turns
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.order import OrderOfBatches
-from asrprune.data_pruning.plan import PRUNED, Plan, check_plan, make_plan
+from asrprune.data_pruning.phases import PRUNED
+from asrprune.data_pruning.plan import Plan, check_plan, make_plan
 from asrprune.data_pruning.ranks import check_equal, gather_from_ranks, sum_over_ranks
 from asrprune.data_pruning.sampler_state import (
     changed_batching,

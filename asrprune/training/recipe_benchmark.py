@@ -25,7 +25,7 @@ from tqdm import tqdm
 from asrprune.arguments import true_or_false
 from asrprune.config import Config, load_config, override
 from asrprune.corpus.batches import Batch
-from asrprune.data_pruning.plan import PRUNED, phases
+from asrprune.data_pruning.phases import PRUNED, phases
 from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
 from asrprune.randomness import seed_global_generators

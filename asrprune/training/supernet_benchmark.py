@@ -162,7 +162,7 @@ def _move(trainer: Trainer, progress: float, step: int) -> None:
     elapsed = progress * trainer.options.epochs
     seconds = elapsed % 1 * trainer.data.epoch_seconds
     trainer.position = Position(int(elapsed) + 1, 0, seconds, step)
-    trainer.progress = Progress(trainer.options.epochs)  # it may go back here
+    trainer.progress = Progress([1.0] * trainer.options.epochs)  # it may go back here
 
 
 def _time(way: Way, turn: list[list[Batch]]) -> None:

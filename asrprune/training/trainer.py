@@ -21,6 +21,7 @@ from lhotse import CutSet
 
 from asrprune.config import Config
 from asrprune.corpus.batches import Batch, epoch_loader
+from asrprune.data_pruning.phases import planned_shares
 from asrprune.data_pruning.record import write_cycle, write_end
 from asrprune.randomness import key_to_seed, seed_global_generators
 from asrprune.training.averaging import RunningAverage
@@ -82,7 +83,7 @@ class Trainer:
         self.position = Position()
         self.seen = Seen()
         self.clock = EpochClock()
-        self.progress = Progress(self.options.epochs)
+        self.progress = Progress(self._planned_shares())
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
         self.feedback = Feedback(data.sampler, data.dataset.dropping, model.encoder)
@@ -141,7 +142,7 @@ class Trainer:
         self.position = Position(**state["position"])
         self.seen = Seen(**state["seen"])
         progress = Progress(**state["progress"])
-        self.progress = progress.with_epochs(self.options.epochs, self.elapsed())
+        self.progress = progress.with_shares(self._planned_shares(), self.elapsed())
 
     def restart_epoch(self) -> None:
         """Forget the position inside the epoch: the batches are about to be others.
@@ -151,6 +152,9 @@ class Trainer:
         self.progress = self.progress.restarted(self.elapsed())
         self.position.batches, self.position.seconds = 0, 0.0
         self.data.sampler.restart_epoch()
+
+    def _planned_shares(self) -> list[float]:
+        return planned_shares(self.config.data_pruning, self.options.epochs)
 
     def elapsed(self, seconds: float = 0.0) -> float:
         """Epochs behind us, the present one's share of audio and ``seconds`` more included."""

@@ -13,7 +13,8 @@ from asrprune.data_pruning.options import (
     DataPruningOptions,
     TimeDroppingOptions,
 )
-from asrprune.data_pruning.plan import ANNEAL, PRUNED, WARMUP, cycle_phase, make_plan, phases
+from asrprune.data_pruning.phases import ANNEAL, PRUNED, WARMUP, cycle_phase, phases
+from asrprune.data_pruning.plan import make_plan
 from asrprune.data_pruning.policies import POLICIES
 from asrprune.errors import UserError
 from tests.data_pruning.plan_cases import (

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DataPruningOptions
-from asrprune.data_pruning.plan import PRUNED, Plan, make_plan
+from asrprune.data_pruning.phases import PRUNED
+from asrprune.data_pruning.plan import Plan, make_plan
 from asrprune.data_pruning.scores import ScoreTable
 from tests.data_pruning.plan_cases import scored
 

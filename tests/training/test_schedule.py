@@ -36,20 +36,34 @@ def test_loss_weights_go_from_the_first_to_the_last():
     assert loss_weights(0.0, LossOptions(warmup=0.0)) == pytest.approx((0.5, 1.0))
 
 
-@given(st.integers(1, 50), st.floats(0, 0.99), st.integers(1, 50))
-def test_more_or_fewer_epochs_continue_without_a_jump(epochs, share, others):
-    elapsed = share * epochs
-    before = Progress(epochs)
-    after = before.with_epochs(others, elapsed)
-    if elapsed < others:
+SHARES = st.lists(st.floats(0.1, 1.0), min_size=1, max_size=30)  # of the audio, epoch by epoch
+
+
+@given(SHARES, st.floats(0, 0.99), SHARES)
+def test_more_or_fewer_epochs_continue_without_a_jump(shares, place, others):
+    elapsed = place * len(shares)
+    before = Progress(shares)
+    after = before.with_shares(others, elapsed)
+    if elapsed < len(others):
         assert after.at(elapsed) == pytest.approx(before.at(elapsed))
-    assert after.at(others) == 1.0
-    steps = [after.at(elapsed + (others - elapsed) * i / 10) for i in range(11)]
+    assert after.at(len(others)) == 1.0
+    steps = [after.at(elapsed + (len(others) - elapsed) * i / 10) for i in range(11)]
     assert all(a <= b + 1e-9 for a, b in zip(steps, steps[1:], strict=False))
 
 
 def test_a_finished_run_that_goes_on_counts_anew():
-    assert Progress(10).with_epochs(20, 10.0).at(10.0) == pytest.approx(0.5)
+    assert Progress([1.0] * 10).with_shares([1.0] * 20, 10.0).at(10.0) == pytest.approx(0.5)
+
+
+def test_equal_audio_has_equal_rates():
+    """After as much audio, progress is that of a training on all data, which has fewer epochs."""
+    pruned = [1.0] + [0.7] * 10 + [1.0] * 2  # the audio of 10 epochs
+    one, other, audio = Progress(pruned), Progress([1.0] * 10), 0.0
+    for epoch, share in enumerate(pruned):
+        for part in (0.0, 0.25, 0.9):
+            assert one.at(epoch + part) == pytest.approx(other.at(audio + part * share))
+        audio += share
+    assert one.at(13.0) == other.at(10.0) == 1.0
 
 
 CHANGES = st.lists(
@@ -59,17 +73,17 @@ CHANGES = st.lists(
 )
 
 
-@given(st.integers(1, 20), CHANGES)
-def test_the_furthest_progress_never_goes_back(epochs, changes):
+@given(SHARES, CHANGES)
+def test_the_furthest_progress_never_goes_back(shares, changes):
     """Whatever is changed on the way: epochs, the number of ranks, both, after the end too."""
-    progress, elapsed, seen = Progress(epochs), 0.0, [0.0]
+    progress, elapsed, seen = Progress(shares), 0.0, [0.0]
     for what, share in changes:
         if what == "train":
-            elapsed += share * max(progress.epochs - elapsed, 0)
+            elapsed += share * max(len(progress.shares) - elapsed, 0)
             seen.append(progress.reach(elapsed))
             assert seen[-1] >= progress.at(elapsed)
         elif what == "epochs":
-            progress = progress.with_epochs(1 + round(30 * share), elapsed)
+            progress = progress.with_shares([0.5, *[share + 0.1] * round(30 * share)], elapsed)
         elif what == "restart":  # the batches are others, so the epoch begins again
             progress = progress.restarted(elapsed)
             elapsed = float(math.ceil(elapsed) - 1) if elapsed else 0.0
@@ -80,7 +94,7 @@ def test_the_furthest_progress_never_goes_back(epochs, changes):
 
 
 def test_a_finished_run_stays_at_its_end():
-    longer = Progress(10).with_epochs(20, 10.0)
+    longer = Progress([1.0] * 10).with_shares([1.0] * 20, 10.0)
     assert longer.at(12.0) == pytest.approx(0.6) and longer.reach(12.0) == 1.0
-    again = Progress(**longer.state_dict()).with_epochs(30, 15.0).restarted(15.0)
+    again = Progress(**longer.state_dict()).with_shares([1.0] * 30, 15.0).restarted(15.0)
     assert again.at(15.0) == pytest.approx(0.75) and again.reach(14.0) == 1.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from asrprune.config import Config, load_config
 from asrprune.data_pruning.options import DataPruningOptions
-from asrprune.data_pruning.plan import PRUNED, phases
+from asrprune.data_pruning.phases import PRUNED, phases
 from asrprune.errors import UserError
 from asrprune.studies.data_pruning.options import COMPRESSED, CONTROLS, FULL, DataStudyOptions
 from asrprune.studies.study import Cell

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from asrprune.config import Config
-from asrprune.data_pruning.plan import PRUNED, phases
+from asrprune.data_pruning.phases import PRUNED, phases
 from asrprune.data_pruning.record import read_record
 from asrprune.data_pruning.report import kept_over_time
 from asrprune.studies.data_pruning.grid import KeepCell

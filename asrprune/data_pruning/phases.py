@@ -1,0 +1,62 @@
+"""What each cycle of a training is for: warm-up, pruned, or everything at the end; and how long."""
+
+import math
+from collections.abc import Callable
+
+from asrprune.data_pruning.options import DataPruningOptions
+
+WARMUP, PRUNED, ANNEAL = "warmup", "pruned", "anneal"
+
+# What policies of an emergent budget keep of the audio in a pruned cycle, by the option ``keep``.
+EMERGENT_SHARES: dict[str, Callable[[float], float]] = {
+    "infobatch": lambda keep: 1 - 0.65 * (1 - keep),  # of the scores, 65 % are below the mean
+    "seta": lambda keep: 0.45 * keep,  # the mean over all windows of half of the groups
+}
+
+
+def cycle_phase(options: DataPruningOptions, cycle: int, cycles: int) -> str:
+    """``warmup`` and ``anneal`` cycles keep everything and drop no time; ``pruned`` ones do not."""
+    if cycle < options.warmup_cycles:
+        return WARMUP
+    return ANNEAL if cycle >= cycles - anneal_cycles(options, cycles) else PRUNED
+
+
+def drops_time(options: DataPruningOptions, cycle: int, cycles: int) -> bool:
+    """Whether time is dropped in a cycle: a pruned one between ``time.start`` and ``time.end``."""
+    begins, ends = options.time.start * cycles, options.time.end * cycles
+    inside = begins - 1e-9 <= cycle and cycle + 1 <= ends + 1e-9
+    return inside and cycle_phase(options, cycle, cycles) == PRUNED
+
+
+def phases(options: DataPruningOptions, epochs: int) -> list[str]:
+    """The phase of each epoch of a training."""
+    cycles = -(-epochs // options.cycle)
+    return [cycle_phase(options, epoch // options.cycle, cycles) for epoch in range(epochs)]
+
+
+def planned_shares(options: DataPruningOptions, epochs: int) -> list[float]:
+    """Return the share of the audio that each epoch trains on, as far as the options tell.
+
+    What a policy of an emergent budget keeps depends on the scores. Its share is the one that
+    log-normal losses give.
+
+    Args:
+        options: of data pruning.
+        epochs: of the whole training.
+    """
+    cycles = -(-epochs // options.cycle)
+    kept = EMERGENT_SHARES.get(options.policy, lambda keep: keep)(options.keep)
+    kept = 1.0 if options.policy == "full" else kept
+    saves_time = options.time.variant not in ("none", "mask")
+    left = 1 - options.time.drop_ratio if saves_time else 1.0
+    shares = []
+    for epoch in range(epochs):
+        cycle = epoch // options.cycle
+        share = kept if cycle_phase(options, cycle, cycles) == PRUNED else 1.0
+        shares.append(share * left if drops_time(options, cycle, cycles) else share)
+    return shares
+
+
+def anneal_cycles(options: DataPruningOptions, cycles: int) -> int:
+    """Return how many cycles at the end train on everything."""
+    return math.floor(options.anneal * cycles + 0.5)
