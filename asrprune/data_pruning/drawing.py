@@ -9,7 +9,7 @@ from lhotse.dataset import DynamicBucketingSampler
 
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.kept import KeptCuts
-from asrprune.data_pruning.monolingual import Turns, monolingual_batches
+from asrprune.data_pruning.monolingual import LanguageSchedule, monolingual_batches
 from asrprune.data_pruning.plan import Plan
 from asrprune.randomness import key_to_seed
 
@@ -21,7 +21,7 @@ class Drawing:
         self,
         cuts: CutSet,
         index: CutIndex,
-        turns: Turns | None,
+        turns: LanguageSchedule | None,
         *,
         duration_bins: list[float],
         limits: dict[str, Any],

@@ -19,7 +19,7 @@ from asrprune.randomness import key_to_seed
 
 
 @dataclass(frozen=True)
-class Turns:
+class LanguageSchedule:
     """Which language's turn it is.
 
     A language with a share of ``h`` of the audio has ``h ** exponent`` of the steps, before these
@@ -66,7 +66,7 @@ class Turns:
 
 
 def monolingual_batches(
-    turns: Turns,
+    turns: LanguageSchedule,
     epoch: int,
     seconds: float,
     draw: Callable[[int, int], Iterator[CutSet]],

@@ -20,7 +20,7 @@ from asrprune.data_pruning.drawing import Drawing
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.kept import full_cuts
-from asrprune.data_pruning.monolingual import Turns
+from asrprune.data_pruning.monolingual import LanguageSchedule
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.order import OrderOfBatches
 from asrprune.data_pruning.phases import PRUNED
@@ -33,7 +33,7 @@ from asrprune.data_pruning.sampler_state import (
     saved_pending,
     saved_plan,
 )
-from asrprune.data_pruning.scores import KINDS, ScoreTable
+from asrprune.data_pruning.scores import LOSS_CLASSES, ScoreTable
 from asrprune.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class PruningSampler(CutSampler):
         drop_last: bool = False,
         seed: int = 0,
         first_epoch: int = 0,
-        turns: Turns | None = None,
+        turns: LanguageSchedule | None = None,
         rank: int | None = None,
         world_size: int | None = None,
     ):
@@ -194,7 +194,7 @@ class PruningSampler(CutSampler):
         num_tokens: Values,
         num_frames: Values | None = None,
         el2n: Values | None = None,
-        kind: int = 0,
+        loss_class: int = 0,
     ) -> None:
         """Feed back what training on one batch of this sampler saw, of all its B cuts.
 
@@ -209,14 +209,17 @@ class PruningSampler(CutSampler):
             num_tokens: (B,) tokens of the transcripts.
             num_frames: (B,) encoder frames; for ``score=loss_per_frame``.
             el2n: (B,) for ``score=el2n``.
-            kind: of the batch, 1 to 4095, where sizes of a model or languages take turns: what
-                makes all scores of a kind higher is left out (with ``detrend=true`` alone).
+            loss_class: class of the batch, 1 to 4095, where sizes of a model or languages take
+                turns. With ``detrend=true``, what makes all losses of a class higher is left out of
+                the scores.
 
         Raises:
-            UserError: not a number for each cut, or not what the score needs; an unknown kind.
+            UserError: not a number for each cut, or not what the score needs; an unknown class.
         """
-        if not 0 <= kind < KINDS:
-            raise UserError(f"update(..., kind={kind}): must be 0 to {KINDS - 1}")
+        if not 0 <= loss_class < LOSS_CLASSES:
+            raise UserError(
+                f"update(..., loss_class={loss_class}): must be 0 to {LOSS_CLASSES - 1}"
+            )
         given = {
             "losses": losses, "num_tokens": num_tokens, "num_frames": num_frames, "el2n": el2n,
         }  # fmt: skip
@@ -225,7 +228,7 @@ class PruningSampler(CutSampler):
         self._leave_out(found.unknown)
         if not len(found.row):
             return  # a batch of other cuts, such as those of a dev set
-        self.scores.add(found.line, scores, kind)
+        self.scores.add(found.line, scores, loss_class)
         self.batches += 1
         self._restored = None if self._restored is None else 0
         self._order.consume()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from asrprune.data_pruning.plan import Plan
-from asrprune.data_pruning.scores import KINDS, ScoreTable
+from asrprune.data_pruning.scores import LOSS_CLASSES, ScoreTable
 
 _PLAIN = ("cycle", "phase", "drops_time", "freeze")  # of a plan
 
@@ -40,16 +40,17 @@ def saved_pending(pending: dict[str, Tensor]) -> dict[str, Any]:
 
     Args:
         pending: ``sum`` and ``visits`` (U,), of one rank or added up over ranks, and ``trend``
-            (ranks, KINDS, 3) or (KINDS, 3), of which only the kinds that were seen are saved.
+            (ranks, LOSS_CLASSES, 3) or (LOSS_CLASSES, 3). Of the classes, those that were seen are
+            saved.
     """
-    trend = pending["trend"].view(-1, KINDS, 3)
-    kinds = torch.nonzero(trend[:, :, 1].amax(0)).flatten()
+    trend = pending["trend"].view(-1, LOSS_CLASSES, 3)
+    classes = torch.nonzero(trend[:, :, 1].amax(0)).flatten()
     seen = bool(pending["visits"].any())
     return {
         "sum": pending["sum"].clone() if seen else None,
         "visits": pending["visits"].clone() if seen else None,
-        "kinds": kinds,
-        "trend": trend[:, kinds].clone(),
+        "classes": classes,
+        "trend": trend[:, classes].clone(),
     }
 
 
@@ -65,9 +66,9 @@ def restore_pending(scores: ScoreTable, state: dict[str, Any], rank: int, world_
         scores.load_pending(pending)
     trends = pending["trend"]
     own = gathered and len(ranks) == world_size
-    trend = torch.zeros(KINDS, 3, dtype=torch.float64)
+    trend = torch.zeros(LOSS_CLASSES, 3, dtype=torch.float64)
     trend[:, 2] = 1 if own else len(ranks)
-    trend[pending["kinds"]] = trends[rank] if own else trends.sum(0)
+    trend[pending["classes"]] = trends[rank] if own else trends.sum(0)
     scores.load_trend(trend)
 
 

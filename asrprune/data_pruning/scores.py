@@ -13,7 +13,7 @@ _MOST = np.iinfo(np.uint16).max
 # Sums are kept in whole units of 2^-30: their order, and who holds which part, changes no bit.
 UNIT = 2.0**-30
 _LARGEST = 2.0**26  # a score above counts as this one, so that sums of 64 bits do not overflow
-KINDS = 4096  # of batches: those of 12 sizes of a model in 340 languages
+LOSS_CLASSES = 4096  # of batches: those of 12 sizes of a model in 340 languages
 
 
 class Detrend:
@@ -26,25 +26,26 @@ class Detrend:
     pull the trend down. Both sums are over square roots, so that neither a few large losses nor
     losses near 0 decide.
 
-    Batches may be of several kinds, such as of sub-networks of several sizes, and all losses of one
-    kind be higher than those of another. Losses of kinds above 0 are first divided by the level of
-    their kind: the same ratio over the batches of that kind, relative to the trend. (A trend for
-    each kind alone would be old where a kind is rare and losses fall; a level may be old.)
+    Batches may be of several classes, such as sub-networks of several sizes. All losses of one class
+    may be higher than those of another. Losses of classes above 0 are first divided by the level of
+    their class: the same ratio over the batches of that class, relative to the trend. (Each class
+    has no trend of its own: where a class is rare and losses fall, that trend would be out of date.
+    A level changes little.)
     """
 
     def __init__(self, memory: float = 0.9) -> None:
         self.memory = memory
-        # [0]: losses and expected scores; [kind]: losses and what the trend expects of them
-        self.totals, self.weights = np.zeros((2, KINDS))
+        # [0]: losses and expected scores; [loss_class]: losses and what the trend expects of them
+        self.totals, self.weights = np.zeros((2, LOSS_CLASSES))
 
     def __call__(
-        self, values: np.ndarray, kind: int = 0, expected: np.ndarray | None = None
+        self, values: np.ndarray, loss_class: int = 0, expected: np.ndarray | None = None
     ) -> np.ndarray:
         """Divide ``values`` (n,) of a batch by the trend up to and with this batch.
 
         Args:
             values: (n,) losses of the batch, all finite.
-            kind: of the batch, below :data:`KINDS`.
+            loss_class: of the batch, below :data:`LOSS_CLASSES`.
             expected: (n,) what the table says of these utterances so far; 1, the level of all
                 utterances, where the table says nothing. None: 1 for all.
 
@@ -55,24 +56,24 @@ class Detrend:
             return values
         total = _size(values)
         weight = _size(np.ones(len(values)) if expected is None else expected)
-        if kind:
+        if loss_class:
             trend = self.totals[0] / self.weights[0] if self.weights[0] else total / weight
-            factor = self._factor(kind, total, weight * trend)
+            factor = self._factor(loss_class, total, weight * trend)
             values, total = values * factor**2, total * factor
         return values * self._factor(0, total, weight) ** 2
 
     def state(self) -> np.ndarray:
-        """Totals and weights (KINDS, 2)."""
+        """Totals and weights (LOSS_CLASSES, 2)."""
         return np.stack([self.totals, self.weights], 1)
 
     def load(self, state: np.ndarray) -> None:
         """The inverse of `state`."""
         self.totals[:], self.weights[:] = state.T
 
-    def _factor(self, kind: int, total: float, weight: float) -> float:
+    def _factor(self, loss_class: int, total: float, weight: float) -> float:
         """What divides by a ratio of running sums, after a batch is added to it."""
-        self.totals[kind] = total = self.memory * self.totals[kind] + total
-        self.weights[kind] = weight = self.memory * self.weights[kind] + weight
+        self.totals[loss_class] = total = self.memory * self.totals[loss_class] + total
+        self.weights[loss_class] = weight = self.memory * self.weights[loss_class] + weight
         if total <= 0:
             raise UserError(
                 "data_pruning.detrend divides losses by their trend, and no loss so far is above "
@@ -115,17 +116,17 @@ class ScoreTable:
         """(U,) bool"""
         return self.count > 0
 
-    def add(self, utterances: np.ndarray, values: np.ndarray, kind: int = 0) -> None:
+    def add(self, utterances: np.ndarray, values: np.ndarray, loss_class: int = 0) -> None:
         """Scores ``values`` (n,) of ``utterances`` (n,) in a batch; NaN and infinity are ignored.
 
-        :param kind: of the batch, below :data:`KINDS`; see :class:`Detrend`.
+        :param loss_class: of the batch, below :data:`LOSS_CLASSES`; see :class:`Detrend`.
         :raises UserError: as :class:`Detrend`.
         """
         values = np.asarray(values, dtype=np.float64)
         finite = np.isfinite(values)
         utterances, values = np.asarray(utterances)[finite], values[finite]
         if self.detrend is not None:
-            values = self.detrend(values, kind, self._expected(utterances))
+            values = self.detrend(values, loss_class, self._expected(utterances))
         total, visits = self._pending()
         units = np.rint(np.clip(values, -_LARGEST, _LARGEST) / UNIT).astype(np.int64)
         np.add.at(total, utterances, units)
@@ -134,8 +135,8 @@ class ScoreTable:
     def pending(self) -> dict[str, torch.Tensor]:
         """What this rank gathered since the last merge, to be summed over ranks tensor by tensor.
 
-        ``sum`` (U,) int64 in units of 2^-30, ``visits`` (U,) int32, and ``trend`` (KINDS, 3), whose
-        last column counts ranks. The first two share memory with the table.
+        ``sum`` (U,) int64 in units of 2^-30, ``visits`` (U,) int32, and ``trend`` (LOSS_CLASSES, 3),
+        whose last column counts ranks. The first two share memory with the table.
         """
         total, visits = self._pending()
         return {
@@ -146,7 +147,10 @@ class ScoreTable:
 
     @property
     def trend(self) -> torch.Tensor:
-        """Totals and weights of the trend of each kind, and 1 for this rank: (KINDS, 3) float64."""
+        """Totals and weights of the trend of each class, and 1 for this rank.
+
+        Of shape (LOSS_CLASSES, 3), float64.
+        """
         trend = (self.detrend or Detrend()).state()
         return torch.from_numpy(np.pad(trend, ((0, 0), (0, 1)), constant_values=1))
 

@@ -6,7 +6,7 @@ the same masks is checked after each ranking, and where a training goes on.
 
 Data pruning ranks utterances by their losses. A sandwich tells it of those of the dense network. Of
 the one sub-network that else takes part, a batch's losses depend on how sparse that is; so they are
-divided by what is usual for its size (`Masking.kind`).
+divided by what is usual for its size (`Masking.loss_class`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,7 +95,7 @@ class Masking:
         """Whether a sub-network is to learn from the dense network's outputs too."""
         return False
 
-    def kind(self, network: Network) -> int:
+    def loss_class(self, network: Network) -> int:
         """Which losses those of a sub-network are like: 1 to 11, by tenths of its mean sparsity.
 
         0 where they are all alike, for all batches of a time are of sub-networks as sparse.
@@ -211,7 +211,7 @@ class SupernetMasking(Masking):
             return False
         return self._mean(network) >= options.from_sparsity - 1e-6  # sums of shares are rounded
 
-    def kind(self, network: Network) -> int:
+    def loss_class(self, network: Network) -> int:
         """See `Masking`."""
         if not (mixes_sizes(self.options) and self.sparsity):
             return 0

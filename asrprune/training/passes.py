@@ -12,7 +12,7 @@ from asrprune.training.distillation import divergence
 from asrprune.training.guards import check_losses
 from asrprune.training.masking import Masking
 from asrprune.training.metrics import Meter
-from asrprune.training.pruning import Feedback, TrainingData
+from asrprune.training.pruning import ScoreFeedback, TrainingData
 from asrprune.training.schedule import loss_weights
 from asrprune.transducer.encoder import FrameTransform
 from asrprune.transducer.model import Transducer
@@ -28,7 +28,7 @@ class Passes:
         config: Config,
         model: Transducer,
         data: TrainingData,
-        feedback: Feedback,
+        feedback: ScoreFeedback,
         masking: Masking | None,
         device: torch.device,
     ):
@@ -52,8 +52,8 @@ class Passes:
         """Gradients of a micro-batch: the mean over its sub-networks.
 
         Returns what data pruning is told: the pruned losses (B,) of its sub-network, in a sandwich
-        of the dense one; what the gradients of these were scaled by; and the sub-network's kind
-        (`Masking.kind`).
+        of the dense one; what the gradients of these were scaled by; and the sub-network's
+        class of losses (`Masking.loss_class`).
 
         :param step: the optimiser's; :param number: of the micro-batch within it.
         :param progress: of the training, 0 to 1, which never goes back.
@@ -75,8 +75,8 @@ class Passes:
             if network is told:
                 scores, teacher = losses, outputs
         weight = loss_weights(progress, self.config.loss)[1]
-        kind = self.masking.kind(told) if told else 0
-        return scores, scaler.get_scale() * weight / (tokens * len(networks)), kind
+        loss_class = self.masking.loss_class(told) if told else 0
+        return scores, scaler.get_scale() * weight / (tokens * len(networks)), loss_class
 
     def loss(
         self,

@@ -16,7 +16,7 @@ from torch import nn
 from asrprune.config import Config
 from asrprune.corpus.batches import SpeechDataset, language_of
 from asrprune.data_pruning.index import CutIndex, hash_id
-from asrprune.data_pruning.monolingual import Turns
+from asrprune.data_pruning.monolingual import LanguageSchedule
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.data_pruning.time_dropping import TimeDropping
@@ -24,7 +24,7 @@ from asrprune.data_pruning.token_counts import CountTokens
 from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 
-SIZES = 12  # kinds of sub-networks, of each language
+SIZES = 12  # classes of sub-networks, of each language
 
 
 @dataclasses.dataclass
@@ -66,7 +66,7 @@ class TrainingData:
 
 
 @dataclasses.dataclass
-class Seen:
+class TrainingStats:
     """What a training saw from its start on, over all ranks; steps taken back do not count."""
 
     cuts: int = 0  # visits
@@ -79,7 +79,7 @@ class Seen:
     teacher_passes: int = 0  # forward alone, for what a sub-network is to learn from
 
 
-class Feedback:
+class ScoreFeedback:
     """Tells the sampler what the cuts of a batch scored, after the backward pass."""
 
     def __init__(self, sampler: PruningSampler, dropping: TimeDropping | None, encoder: nn.Module):
@@ -107,15 +107,19 @@ class Feedback:
         logits.register_hook(remember)
 
     def __call__(
-        self, batch: dict[str, Any], losses: torch.Tensor, scale: float, kind: int = 0
+        self, batch: dict[str, Any], losses: torch.Tensor, scale: float, loss_class: int = 0
     ) -> None:
-        """:param losses: (B,) pruned ones; :param scale: of their gradients, before weights.
+        """Tell the sampler the losses of a batch.
 
-        :param kind: of the sub-network that they are of, below `SIZES`; as in `PruningSampler`.
+        Args:
+            batch: of the training set.
+            losses: (B,) pruned losses.
+            scale: of the gradients of these, before weights.
+            loss_class: class of the sub-network that the losses are of, below `SIZES`.
         """
         if self.sampler.turns:  # losses of one language are not like those of another
-            kind += SIZES * (1 + self.sampler.language_of(batch["cut_ids"][0]))
-        more: dict[str, Any] = {"kind": kind}
+            loss_class += SIZES * (1 + self.sampler.language_of(batch["cut_ids"][0]))
+        more: dict[str, Any] = {"loss_class": loss_class}
         if self.score == "loss_per_frame":
             more["num_frames"] = encoder_frames(self.encoder, self.dropping, batch)
         elif self.score == "el2n":
@@ -142,7 +146,7 @@ def make_pruning_sampler(
     turns = None
     if data.batches == "monolingual":
         accumulate = config.training.accumulate
-        turns = Turns(index, data.language_exponent, accumulate, config.seed)
+        turns = LanguageSchedule(index, data.language_exponent, accumulate, config.seed)
     sampler = PruningSampler(
         cuts,
         index,

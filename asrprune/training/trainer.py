@@ -40,7 +40,7 @@ from asrprune.training.metrics import EPOCH_START, EpochClock, Meter, Metrics, e
 from asrprune.training.module_values import ModuleValues
 from asrprune.training.optimizer import make_optimizer
 from asrprune.training.passes import Passes
-from asrprune.training.pruning import Feedback, Seen, TrainingData
+from asrprune.training.pruning import ScoreFeedback, TrainingData, TrainingStats
 from asrprune.training.schedule import Progress, rate_factor
 from asrprune.training.sources import digests_of
 from asrprune.training.validation import loss_per_token
@@ -81,12 +81,12 @@ class Trainer:
         self.average = RunningAverage(model)
         self.module_values = ModuleValues(model)
         self.position = Position()
-        self.seen = Seen()
+        self.seen = TrainingStats()
         self.clock = EpochClock()
         self.progress = Progress(self._planned_shares())
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
-        self.feedback = Feedback(data.sampler, data.dataset.dropping, model.encoder)
+        self.feedback = ScoreFeedback(data.sampler, data.dataset.dropping, model.encoder)
         self.passes = Passes(config, model, data, self.feedback, self.masking, ranks.device)
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
@@ -140,7 +140,7 @@ class Trainer:
         self.sources = state["sources"]
         self.start_epoch = state["start_epoch"]
         self.position = Position(**state["position"])
-        self.seen = Seen(**state["seen"])
+        self.seen = TrainingStats(**state["seen"])
         progress = Progress(**state["progress"])
         self.progress = progress.with_shares(self._planned_shares(), self.elapsed())
 
@@ -272,12 +272,12 @@ class Trainer:
             self.masking.start_step(at.step, progress, language)
         for number, batch in enumerate(batches):
             with explain_no_memory(batch):
-                losses, scale, kind = self.passes.backward(
+                losses, scale, loss_class = self.passes.backward(
                     batch, at.step, number, progress, tokens, self.scaler, meter
                 )
             losses = losses.cpu()  # waits for a GPU, whose time is not that of the feedback
             started = time.perf_counter()
-            self.feedback(batch, losses, scale, kind)
+            self.feedback(batch, losses, scale, loss_class)
             meter.add(pruning=time.perf_counter() - started)
         self.ranks.reduce_gradients(p for p in self.model.parameters() if p.requires_grad)
         self.scaler.unscale_(self.optimizer)

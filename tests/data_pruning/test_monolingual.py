@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lhotse import CutSet
 
 from asrprune.data_pruning.index import CutIndex
-from asrprune.data_pruning.monolingual import Turns
+from asrprune.data_pruning.monolingual import LanguageSchedule
 from asrprune.data_pruning.plan import check_plan
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.errors import UserError
@@ -46,7 +46,7 @@ def spoken(sizes: dict[str, int] = SIZES) -> CutSet:
 
 def make(options=None, cuts=None, exponent=0.5, accumulate=1, **values) -> PruningSampler:
     cuts = cuts or spoken()
-    turns = Turns(CutIndex.from_cuts(cuts), exponent, accumulate, seed=3)
+    turns = LanguageSchedule(CutIndex.from_cuts(cuts), exponent, accumulate, seed=3)
     return make_sampler(cuts, options, turns=turns, **values)
 
 
@@ -55,7 +55,7 @@ def make(options=None, cuts=None, exponent=0.5, accumulate=1, **values) -> Pruni
     st.floats(0, 1),
 )
 def test_turns_are_as_often_as_the_hours_say(sizes, exponent):
-    turns = Turns(CutIndex.from_cuts(spoken(sizes)), exponent, seed=1)
+    turns = LanguageSchedule(CutIndex.from_cuts(spoken(sizes)), exponent, seed=1)
     turns.check()
     hours = turns.seconds
     assert hours.sum() == pytest.approx(turns.index.duration.sum(dtype=float))
@@ -70,8 +70,8 @@ def test_turns_are_as_often_as_the_hours_say(sizes, exponent):
 
 
 def test_a_turn_is_a_pure_function():
-    turns, again = (Turns(CutIndex.from_cuts(spoken()), seed=seed) for seed in (1, 1))
-    other = Turns(turns.index, seed=2)
+    turns, again = (LanguageSchedule(CutIndex.from_cuts(spoken()), seed=seed) for seed in (1, 1))
+    other = LanguageSchedule(turns.index, seed=2)
     steps = range(50)
     first = [turns.language(3, step) for step in steps]
     assert first == [again.language(3, step) for step in reversed(steps)][::-1]
@@ -126,7 +126,7 @@ def test_what_comes_again_is_drawn_anew_and_scored():
         name.partition("_pass")[0] for name in cy[10:20]
     ]
     for batch in batches:
-        sampler.update(batch, [2.0] * len(batch), [1] * len(batch), kind=12)
+        sampler.update(batch, [2.0] * len(batch), [1] * len(batch), loss_class=12)
     sampler.end_cycle()
     assert sampler.scores.known[sampler.index.utterances_of(cy[:10])].all()
     assert sampler.weights_of(cy) is None

@@ -270,8 +270,8 @@ def test_updates_that_cannot_be_meant():
     with pytest.raises(UserError, match="num_tokens of shape .* a number of each cut"):
         sampler.update(names, [1.0, 2.0], [2])
     for kind in (-1, 4096):
-        with pytest.raises(UserError, match=rf"kind={kind}\): must be 0 to 4095"):
-            sampler.update(names, [1.0, 2.0], [2, 2], kind=kind)
+        with pytest.raises(UserError, match=rf"loss_class={kind}\): must be 0 to 4095"):
+            sampler.update(names, [1.0, 2.0], [2, 2], loss_class=kind)
     assert sampler.batches == 0
     for refused in (sampler.filter, sampler.map):
         with pytest.raises(UserError, match="PruningSampler"):

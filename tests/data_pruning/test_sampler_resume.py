@@ -130,7 +130,7 @@ def test_two_ranks_go_on_where_one_was(caplog):
     for name in ("sum", "visits"):  # nothing is counted twice
         assert_same(sum(part[name] for part in pending), state["pending"][name])
     for part in pending:
-        trend = part["trend"][state["pending"]["kinds"]]
+        trend = part["trend"][state["pending"]["classes"]]
         assert torch.equal(trend, state["pending"]["trend"][0])
     assert "world_size (1 -> 2)" in caplog.text
 

@@ -113,7 +113,7 @@ def _gathered(table: ScoreTable, ranks: int) -> dict[str, Any]:
 @pytest.mark.parametrize("count", [1000, 20_000])
 def test_the_size_does_not_grow_with_the_ranks(count):
     table = ScoreTable(count)
-    table.add(np.arange(count), np.linspace(0.1, 5, count), kind=7)
+    table.add(np.arange(count), np.linspace(0.1, 5, count), loss_class=7)
     sizes = {ranks: len(saved(_gathered(table, ranks))) for ranks in (1, 8, 64)}
     assert sizes[64] < sizes[1] + 64 * 200
     assert sizes[1] < count * 12 + 6000

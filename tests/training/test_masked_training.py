@@ -141,15 +141,15 @@ def test_a_loss_is_compared_with_those_of_like_sparsity(make_masked_trainer):
         for step, batch in enumerate(trainer.batches()):
             trainer.step([batch], Meter(ALONE), False)
             told = trainer.masking.networks(step, 0)[-1]
-            drawn.add(trainer.masking.kind(told))
+            drawn.add(trainer.masking.loss_class(told))
         levels = trainer.data.sampler.scores.pending()["trend"][:, 1]
         assert drawn | {0} == {0, *np.flatnonzero(levels)} and drawn <= set(kinds)
         assert len(drawn) > 2 or method != "supernet"
     masking = make_masked_trainer("supernet", SUPERNET).masking
     names = [layer.name for layer in masking.bank.layers]
-    assert masking.kind(dict.fromkeys(names, 0.0)) == 0  # nothing is sparse yet
+    assert masking.loss_class(dict.fromkeys(names, 0.0)) == 0  # nothing is sparse yet
     masking.sparsity = 0.8
-    found = [masking.kind(dict.fromkeys(names, s)) for s in (0.0, 0.04, 0.1, 0.66, 0.99)]
+    found = [masking.loss_class(dict.fromkeys(names, s)) for s in (0.0, 0.04, 0.1, 0.66, 0.99)]
     assert found == [1, 1, 2, 8, 11]
 
 
