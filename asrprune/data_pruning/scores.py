@@ -26,8 +26,8 @@ class Detrend:
     pull the trend down. Both sums are over square roots, so that neither a few large losses nor
     losses near 0 decide.
 
-    Batches may be of several classes, such as sub-networks of several sizes. All losses of one class
-    may be higher than those of another. Losses of classes above 0 are first divided by the level of
+    Batches may be of several classes, such as sub-networks of several sizes. All losses of one
+    class may be higher than those of another. Losses of classes above 0 are first divided by the level of
     their class: the same ratio over the batches of that class, relative to the trend. (Each class
     has no trend of its own: where a class is rare and losses fall, that trend would be out of date.
     A level changes little.)
@@ -135,8 +135,8 @@ class ScoreTable:
     def pending(self) -> dict[str, torch.Tensor]:
         """What this rank gathered since the last merge, to be summed over ranks tensor by tensor.
 
-        ``sum`` (U,) int64 in units of 2^-30, ``visits`` (U,) int32, and ``trend`` (LOSS_CLASSES, 3),
-        whose last column counts ranks. The first two share memory with the table.
+        ``sum`` (U,) int64 in units of 2^-30, ``visits`` (U,) int32, and ``trend``
+        (LOSS_CLASSES, 3), whose last column counts ranks. The first two share memory with the table.
         """
         total, visits = self._pending()
         return {
