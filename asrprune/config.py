@@ -61,7 +61,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     ``data_pruning`` may be the name of a preset, in the file or as a word, and other words then
     change it.
 
-    :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
+    Raises:
+        UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
     content = read_yaml(path, "config")
     config = deepcopy(_defaults())
@@ -73,7 +74,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def read_yaml(path: str | Path, what: str) -> DictConfig:
     """The key: value pairs of a YAML file; ``what`` it is, for messages.
 
-    :raises UserError: missing file, no YAML, no pairs.
+    Raises:
+        UserError: missing file, no YAML, no pairs.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,7 +94,8 @@ def read_yaml(path: str | Path, what: str) -> DictConfig:
 def override(config: Config, words: Sequence[str]) -> Config:
     """A config after ``key=value`` words, as `load_config` applies them to a file.
 
-    :raises UserError: as of `load_config`.
+    Raises:
+        UserError: as of `load_config`.
     """
     return _finished(_apply(OmegaConf.structured(config), words))
 

@@ -8,7 +8,8 @@ from asrprune.errors import UserError
 def choose_device(name: str) -> torch.device:
     """``auto`` is the GPU if there is one.
 
-    :raises UserError: no such device.
+    Raises:
+        UserError: no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -24,8 +25,11 @@ def choose_device(name: str) -> torch.device:
 def device_of_rank(wanted: str, local_rank: int) -> torch.device:
     """The GPU of a rank among those of its machine, or the CPU for all of them.
 
-    :param wanted: ``training.device``: auto, cpu or cuda.
-    :raises UserError: a GPU is asked for and there is none.
+    Args:
+        wanted: ``training.device``: auto, cpu or cuda.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
     """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")

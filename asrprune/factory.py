@@ -14,7 +14,8 @@ _SIMPLE = {"int": int, "float": float, "str": str, "bool": bool}
 def load_callable(option: str, name: str) -> Callable[..., Any]:
     """The callable ``package.module:callable`` that is the value of an option.
 
-    :raises UserError: there is none.
+    Raises:
+        UserError: there is none.
     """
     module_name, _, attribute = name.partition(":")
     if not (attribute and all(part.isidentifier() for part in module_name.split("."))):
@@ -43,8 +44,9 @@ def check_options(
 
     They are those of ``<option>_options``, where ``option`` has the value ``name``.
 
-    :raises UserError: an unknown option (it names the nearest one), a missing one, or a number,
-        text, boolean or list where the signature says another.
+    Raises:
+        UserError: an unknown option (it names the nearest one), a missing one, or a number, text,
+            boolean or list where the signature says another.
     """
     known = _options_of(function)
     parameters = inspect.signature(function).parameters.values()
@@ -65,8 +67,9 @@ def check_options(
 def build(option: str, name: str, argument: int, options: Mapping[str, Any]) -> Any:
     """Call the callable ``name``, the value of ``option``, with one argument and its options.
 
-    :raises UserError: see `load_callable` and `check_options`. Of a callable that passes options on
-        (``**options``), a TypeError counts as its word on them.
+    Raises:
+        UserError: see `load_callable` and `check_options`. Of a callable that passes options on
+            (``**options``), a TypeError counts as its word on them.
     """
     function = load_callable(option, name)
     check_options(option, name, function, options)

@@ -24,7 +24,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     work. On any exception the temporary file is removed and ``path`` is left as it was. What killed
     processes of this machine left in the folder is removed.
 
-    :raises UserError: the disk is full, or fails.
+    Raises:
+        UserError: the disk is full, or fails.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,8 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
-    :raises UserError: the file is missing or is no JSON.
+    Raises:
+        UserError: the file is missing or is no JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

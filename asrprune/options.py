@@ -45,7 +45,8 @@ def check(options: Any, prefix: str = "") -> None:
     together: its method ``check(prefix)``, where it has one. ``prefix`` stands before the names in
     messages, as in ``loss.``.
 
-    :raises UserError: the first option out of its limits.
+    Raises:
+        UserError: the first option out of its limits.
     """
     for field in dataclasses.fields(options):
         key, value = f"{prefix}{field.name}", getattr(options, field.name)

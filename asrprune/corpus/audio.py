@@ -77,11 +77,14 @@ def extract_part(
 ) -> PartResult:
     """Write ``<name>.lca`` (features) and then ``<name>.jsonl.gz`` (cuts) of a part, unless there.
 
-    :param part: its name, and (supervision line, recording line) of each utterance.
-    :param advance: called with the number of cuts dealt with.
-    :param speeds: of the copies that follow each cut.
-    :param skip_bad_audio: list unreadable cuts in ``<name>.unreadable.tsv`` instead of raising.
-    :raises UserError: unreadable audio, or a full disk.
+    Args:
+        part: its name, and (supervision line, recording line) of each utterance.
+        advance: called with the number of cuts dealt with.
+        speeds: of the copies that follow each cut.
+        skip_bad_audio: list unreadable cuts in ``<name>.unreadable.tsv`` instead of raising.
+
+    Raises:
+        UserError: unreadable audio, or a full disk.
     """
     name, utterances = part
     manifest, listed = folder / f"{name}.jsonl.gz", folder / f"{name}.unreadable.tsv"
@@ -155,7 +158,8 @@ def load_copies(cut: MonoCut, speeds: Iterable[float]) -> list[tuple[MonoCut, np
 
     Equal to ``cut.resample(rate).perturb_speed(speed).load_audio()``, but the file is decoded once.
 
-    :raises BadAudio: the file is missing, cannot be decoded, or holds less than its manifest says.
+    Raises:
+        BadAudio: the file is missing, cannot be decoded, or holds less than its manifest says.
     """
     if cut.duration <= 0:
         raise BadAudio(

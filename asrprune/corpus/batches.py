@@ -36,7 +36,8 @@ Batch = dict[str, Any]
 def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = False) -> CutSet:
     """The validated cuts of a split.
 
-    :raises UserError: the manifest is missing, or does not belong to a corpus.
+    Raises:
+        UserError: the manifest is missing, or does not belong to a corpus.
     """
     if not corpus:
         raise UserError(
@@ -235,7 +236,8 @@ def epoch_loader(
 
     Workers start with the first batch, and end with the iterator.
 
-    :raises UserError: features cannot be read; raised by the iterator, when it comes to the batch.
+    Raises:
+        UserError: features cannot be read; raised by the iterator, when it comes to the batch.
     """
     dataset.epoch = epoch
     batches = _From(sampler, epoch, skip)

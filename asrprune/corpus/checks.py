@@ -181,7 +181,8 @@ class FeatureVerdicts:
 def check_features(part: list[Checked], advance: Callable[[int], None]) -> FeatureVerdicts:
     """Read the features of the cuts that are valid so far and sum them up.
 
-    :raises UserError: a whole archive is missing.
+    Raises:
+        UserError: a whole archive is missing.
     """
     result = FeatureVerdicts()
     for index, checked in enumerate(part):

@@ -83,8 +83,11 @@ def write_batch(
 ) -> None:
     """Write the clips of a batch, each of which appears when it is whole, and then its table.
 
-    :param clips: (sentence, int16 samples).
-    :raises UserError: the disk is full.
+    Args:
+        clips: (sentence, int16 samples).
+
+    Raises:
+        UserError: the disk is full.
     """
     rows = []
     for name, (sentence, samples) in zip(batch.names(language), clips, strict=True):
@@ -110,7 +113,8 @@ def remove_leftovers(folder: Path) -> None:
 def write_tables(folder: Path, language: str, plan: list[Batch], sexes: dict[Batch, str]) -> None:
     """``clip_durations.tsv``, the splits' tables, then ``validated.tsv``, the last file of all.
 
-    :param sexes: "F" or "M".
+    Args:
+        sexes: "F" or "M".
     """
     durations = ["clip\tduration[ms]\n"]
     rows: dict[str, list[str]] = {split: [] for split in SPLITS}

@@ -46,8 +46,11 @@ class Espeak:
     def speak(self, text: str, voice: Voice) -> np.ndarray:
         """Samples of one text.
 
-        :return: (num_samples,) int16 at :attr:`sampling_rate`.
-        :raises UserError: no such voice, or espeak-ng failed.
+        Returns:
+            (num_samples,) int16 at :attr:`sampling_rate`.
+
+        Raises:
+            UserError: no such voice, or espeak-ng failed.
         """
         request = json.dumps({"text": text, **asdict(voice)})
         with suppress(BrokenPipeError):  # it has ended: reading the reply says so
@@ -85,7 +88,8 @@ class Espeak:
 def find_library() -> tuple[str, str]:
     """Paths of libespeak-ng and of its data.
 
-    :raises UserError: the extra is not installed.
+    Raises:
+        UserError: the extra is not installed.
     """
     try:
         import espeakng_loader

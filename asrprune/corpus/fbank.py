@@ -95,7 +95,8 @@ def unreadable_path(folder: Path, corpus: str, split: str) -> Path:
 def compute_split(options: FbankOptions, split: str) -> None:
     """Compute the features of one split; finished parts of an earlier run are kept.
 
-    :raises UserError: a manifest is missing or wrong, audio is unreadable, or the disk is full.
+    Raises:
+        UserError: a manifest is missing or wrong, audio is unreadable, or the disk is full.
     """
     finished = cuts_path(options.out_dir, options.corpus, split)
     listed = unreadable_path(options.out_dir, options.corpus, split)
@@ -163,8 +164,9 @@ def read_utterances(manifest_dir: Path, corpus: str, split: str) -> list[tuple[b
 
     Corpus walkers list files as the file system gives them; nothing later may depend on that.
 
-    :raises UserError: a manifest is missing, empty or damaged, a recording is not listed, or two
-        recordings have one id and other audio.
+    Raises:
+        UserError: a manifest is missing, empty or damaged, a recording is not listed, or two
+            recordings have one id and other audio.
     """
     made_by = "stage 1 (manifests)"
     of_recordings = manifest_dir / f"{corpus}_recordings_{split}.jsonl.gz"

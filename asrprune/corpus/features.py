@@ -20,8 +20,9 @@ LATE = 1e-4  # seconds; lhotse reads features that begin up to 1e-3 after their 
 def load_features(cut: Cut) -> torch.Tensor:
     """Features (T, F) of a cut or of a mixture of cuts, float32.
 
-    :raises UserError: they cannot be read; names the cut, of a mixture the one that is to blame,
-        and the archive.
+    Raises:
+        UserError: they cannot be read; names the cut, of a mixture the one that is to blame, and
+            the archive.
     """
     if not cut.has_features:
         raise UserError(f"cut {cut.id} has no features; the features stage (2) adds them")
@@ -106,7 +107,8 @@ def compute_features(
 ) -> torch.Tensor:
     """Features (T, F) of a cut's audio after ``change(samples (N,), samples a frame)``, float32.
 
-    :raises UserError: the audio cannot be read.
+    Raises:
+        UserError: the audio cannot be read.
     """
     try:
         samples = torch.from_numpy(cut.load_audio()[0])

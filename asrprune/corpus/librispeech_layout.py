@@ -73,8 +73,11 @@ def write_chapter(
 ) -> None:
     """Write a chapter beside its place and rename it.
 
-    :param utterances: (transcript, int16 samples).
-    :raises UserError: the disk is full.
+    Args:
+        utterances: (transcript, int16 samples).
+
+    Raises:
+        UserError: the disk is full.
     """
     folder = corpus / chapter.folder
     temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
@@ -120,7 +123,8 @@ def remove_leftovers(corpus: Path) -> None:
 def write_tables(corpus: Path, written: list[Chapter], sexes: dict[int, str]) -> None:
     """``CHAPTERS.TXT``, then ``SPEAKERS.TXT``: the last file of a corpus that is whole.
 
-    :param sexes: speaker id -> "F" or "M".
+    Args:
+        sexes: speaker id -> "F" or "M".
     """
     minutes = {
         chapter: _minutes(corpus / chapter.folder)

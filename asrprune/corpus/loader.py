@@ -26,9 +26,12 @@ def load_batches(
 
     Workers start with the first item, and end with the iterator. ``dataset`` is pickled for them.
 
-    :param num_workers: 0 loads inside this process.
-    :param key: of the loader's own generator.
-    :raises UserError: the dataset raised one; raised when it comes to that item.
+    Args:
+        num_workers: 0 loads inside this process.
+        key: of the loader's own generator.
+
+    Raises:
+        UserError: the dataset raised one; raised when it comes to that item.
     """
     loader = DataLoader(
         _ErrorsAsItems(dataset),

@@ -22,8 +22,11 @@ from asrprune.files import atomic_path
 def read_lines(path: str | Path, made_by: str) -> Iterator[bytes]:
     """The lines of a ``.jsonl.gz`` file, without empty ones.
 
-    :param made_by: what makes this file, such as ``"stage 1 (manifests)"``, for the messages.
-    :raises UserError: the file is missing, or is cut short or damaged.
+    Args:
+        made_by: what makes this file, such as ``"stage 1 (manifests)"``, for the messages.
+
+    Raises:
+        UserError: the file is missing, or is cut short or damaged.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -41,7 +44,8 @@ def read_lines(path: str | Path, made_by: str) -> Iterator[bytes]:
 def parse_line(line: bytes, path: str | Path, number: int) -> dict[str, Any]:
     """One line as a dictionary with an ``id``.
 
-    :raises UserError: it is none; the message names the file and the line.
+    Raises:
+        UserError: it is none; the message names the file and the line.
     """
     try:
         if b"\0" in line:  # json.loads would take two bytes a character

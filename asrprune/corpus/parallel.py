@@ -34,11 +34,14 @@ def run_parts(
 ) -> Iterator[tuple[Part, Result]]:
     """Yield ``(part, work(part, advance))`` in the order of ``parts``.
 
-    :param work: a picklable function; it calls ``advance(n)`` after every n items, which moves the
-        bar and lets the worker stop early when the run is interrupted. It runs on one torch thread.
-    :param parts: any iterable; at most two parts a process are taken ahead.
-    :param jobs: processes; 1 works inside this one.
-    :raises UserError: a worker process died.
+    Args:
+        work: a picklable function; it calls ``advance(n)`` after every n items, which moves the bar
+            and lets the worker stop early when the run is interrupted. It runs on one torch thread.
+        parts: any iterable; at most two parts a process are taken ahead.
+        jobs: processes; 1 works inside this one.
+
+    Raises:
+        UserError: a worker process died.
     """
     if jobs <= 1:
         for part in parts:

@@ -50,10 +50,13 @@ def rehearse_commonvoice(
     A language has the same clips whatever other languages there are, and a larger corpus of the
     same seed holds the smaller one's.
 
-    :param train_hours: of a language of size 1; the others have less by their size.
-    :param test_hours: of each language; so are ``dev_hours``.
-    :raises UserError: there is no such language, another rehearsal corpus is there, no espeak-ng,
-        disk full.
+    Args:
+        train_hours: of a language of size 1; the others have less by their size.
+        test_hours: of each language; so are ``dev_hours``.
+
+    Raises:
+        UserError: there is no such language, another rehearsal corpus is there, no espeak-ng, disk
+            full.
     """
     for language in languages:
         if language not in LANGUAGES:

@@ -38,8 +38,11 @@ def utterance(
 ) -> tuple[str, np.ndarray]:
     """Text and samples as a pure function of the other arguments.
 
-    :param write: a sentence as the corpus writes it.
-    :return: the transcript, and (num_samples,) int16 at ``rate``.
+    Args:
+        write: a sentence as the corpus writes it.
+
+    Returns:
+        the transcript, and (num_samples,) int16 at ``rate``.
     """
     rng = keyed_random(*key, "speech")
     sentences, clean = _join(espeak, voice, sentence, shape, rng)

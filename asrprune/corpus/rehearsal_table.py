@@ -46,7 +46,8 @@ def rehearse_table(
 
     A larger corpus of the same seed holds the smaller one's utterances.
 
-    :raises UserError: another corpus is there, no espeak-ng, disk full.
+    Raises:
+        UserError: another corpus is there, no espeak-ng, disk full.
     """
     acoustics = acoustics_of(snr_db)
     find_library()  # say what is missing before anything is written

@@ -115,7 +115,8 @@ def transcript(sentence: str) -> str:
 def spell(number: int | float, language: str = "en", **kind: str) -> str:
     """A number in words; ``to="ordinal"`` and the like as num2words takes them.
 
-    :raises UserError: the package is not installed.
+    Raises:
+        UserError: the package is not installed.
     """
     try:
         from num2words import num2words

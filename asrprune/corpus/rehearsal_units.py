@@ -76,7 +76,8 @@ def acoustics_of(snr_db: SnrRange | None) -> Acoustics:
 def claim_folder(corpus: Path, spec: dict[str, Any]) -> None:
     """Remember what a folder is to hold, so that two corpora never mix.
 
-    :raises UserError: it holds something else.
+    Raises:
+        UserError: it holds something else.
     """
     path = corpus / ".rehearsal.json"
     if path.exists():
@@ -107,10 +108,13 @@ def write_missing(
 ) -> None:
     """Write the units of the plan that are missing.
 
-    :param work: writes some units; picklable.
-    :param utterances: of one unit.
-    :param name: of the units.
-    :raises UserError: disk full, or a process died.
+    Args:
+        work: writes some units; picklable.
+        utterances: of one unit.
+        name: of the units.
+
+    Raises:
+        UserError: disk full, or a process died.
     """
     if 0 < len(missing) < len(plan):
         log.info("%d of %d %s are there already", len(plan) - len(missing), len(plan), name)

@@ -27,9 +27,12 @@ def record(
 ) -> np.ndarray:
     """Clean speech as a microphone in some room gets it.
 
-    :param clean: (num_samples,) int16 or float at ``from_rate``.
-    :param rng: draws the conditions and the noise.
-    :return: int16 at ``to_rate``, as long as the input to within a sample.
+    Args:
+        clean: (num_samples,) int16 or float at ``from_rate``.
+        rng: draws the conditions and the noise.
+
+    Returns:
+        int16 at ``to_rate``, as long as the input to within a sample.
     """
     from scipy.signal import resample_poly  # slow to import
 
@@ -81,8 +84,11 @@ def reverberate(
 ) -> np.ndarray:
     """Convolve with a direct path and an exponentially decaying tail of Gaussian noise.
 
-    :param t60: seconds until the tail has fallen by 60 dB.
-    :return: as long as ``speech``; what still rings after it is cut.
+    Args:
+        t60: seconds until the tail has fallen by 60 dB.
+
+    Returns:
+        as long as ``speech``; what still rings after it is cut.
     """
     time = np.arange(1, int(t60 * sampling_rate)) / sampling_rate
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / t60)

@@ -36,7 +36,8 @@ def balanced(texts: Labelled, balance: float) -> list[str]:
     A language of n characters comes to weigh as n ** ``balance`` beside the others, as in the
     sampling of XLM (Conneau and Lample 2019, section 3.1). The largest comes once.
 
-    :param balance: 1: as they are; 0: all languages alike.
+    Args:
+        balance: 1: as they are; 0: all languages alike.
     """
     sizes: Counter[str] = Counter()
     for language, text in texts:

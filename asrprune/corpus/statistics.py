@@ -35,7 +35,8 @@ class CutStatistics:
 
         The order counts: it decides which cuts a sampler puts together.
 
-        :param order: indices of the cuts as they are written, if not as they came.
+        Args:
+            order: indices of the cuts as they are written, if not as they came.
         """
         keys = self._keys if order is None else [self._keys[index] for index in order]
         return hashlib.blake2b(b"".join(keys), digest_size=16).hexdigest()
@@ -63,7 +64,8 @@ def duration_bins(durations: Sequence[float], num_bins: int) -> list[float]:
     lhotse's rule, over *all* cuts (its samplers look at the first 10,000 only). Equal boundaries,
     as in corpora of few durations, become one.
 
-    :returns: at most ``num_bins - 1`` seconds, strictly rising.
+    Returns:
+        at most ``num_bins - 1`` seconds, strictly rising.
     """
     num_bins = min(num_bins, len(durations))
     if num_bins < 2:

@@ -76,8 +76,11 @@ def write_batch(
 ) -> None:
     """Write the audio of a batch, each file of which appears when it is whole, and then its rows.
 
-    :param utterances: (text, int16 samples).
-    :raises UserError: the disk is full.
+    Args:
+        utterances: (text, int16 samples).
+
+    Raises:
+        UserError: the disk is full.
     """
     rows = []
     for ident, (text, samples) in zip(batch.ids, utterances, strict=True):

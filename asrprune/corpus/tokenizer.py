@@ -166,7 +166,8 @@ class BpeTokenizer(Tokenizer):
 def load_tokenizer(lang_dir: str | Path) -> Tokenizer:
     """The tokenizer of a folder such as ``data/lang_bpe_500`` or ``data/lang_char``.
 
-    :raises UserError: files are missing, damaged or do not belong together.
+    Raises:
+        UserError: files are missing, damaged or do not belong together.
     """
     lang_dir = Path(lang_dir)
     tokens, model = lang_dir / "tokens.txt", lang_dir / "bpe.model"
@@ -243,8 +244,11 @@ def train_characters(texts: Iterable[str], out_dir: Path) -> None:
 def train_bpe(texts: Iterable[str], vocab_size: int, out_dir: Path) -> None:
     """Write ``bpe.model`` and then ``tokens.txt``; the same texts give the same bytes.
 
-    :param vocab_size: symbols, the three special ones included.
-    :raises UserError: the texts cannot make so many symbols, or need more for their characters.
+    Args:
+        vocab_size: symbols, the three special ones included.
+
+    Raises:
+        UserError: the texts cannot make so many symbols, or need more for their characters.
     """
     _write_bpe(_bpe_model(texts, vocab_size), out_dir)
 
@@ -252,7 +256,8 @@ def train_bpe(texts: Iterable[str], vocab_size: int, out_dir: Path) -> None:
 def adopt_bpe(path: Path, out_dir: Path) -> None:
     """Write ``bpe.model`` and ``tokens.txt`` of a model that was trained elsewhere, as in icefall.
 
-    :raises UserError: it is missing, no sentencepiece model, or its first pieces are others.
+    Raises:
+        UserError: it is missing, no sentencepiece model, or its first pieces are others.
     """
     if not path.is_file():
         raise UserError(f"--bpe-model {path} does not exist")

@@ -154,9 +154,12 @@ def check_set(
 ) -> CheckedSet:
     """Check the cuts of some splits as one set; returns ``result``, filled.
 
-    :param drop: leaves words out of their texts.
-    :param held_out: the utterances that must not be in it, nor copies of them.
-    :raises UserError: a manifest or an archive is missing or damaged.
+    Args:
+        drop: leaves words out of their texts.
+        held_out: the utterances that must not be in it, nor copies of them.
+
+    Raises:
+        UserError: a manifest or an archive is missing or damaged.
     """
     for split in splits:
         result.rejections += _unreadable(args, split)
@@ -235,8 +238,11 @@ def write_rejections(path: Path, sets: list[CheckedSet]) -> None:
 def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
     """Stop when too much of a set was rejected.
 
-    :param allowed: share of the set that may be defective.
-    :raises UserError: names a cut, the reasons, the list and the way out.
+    Args:
+        allowed: share of the set that may be defective.
+
+    Raises:
+        UserError: names a cut, the reasons, the list and the way out.
     """
     held_out = [rejection for rejection in checked.rejections if rejection.reason in HELD_OUT]
     defects = [rejection for rejection in checked.rejections if rejection.reason in DEFECTS]

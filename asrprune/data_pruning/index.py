@@ -237,8 +237,9 @@ class CutIndex:
 
         Cuts of equal duration are in one stratum. Of the smallest unsigned type, uint8 mostly.
 
-        :param stratify_by: a name of `groups`, each of which then has ``count`` strata of its own,
-            one after the other; "": they are of all cuts.
+        Args:
+            stratify_by: a name of `groups`, each of which then has ``count`` strata of its own, one
+                after the other; "": they are of all cuts.
         """
         key = count, stratify_by
         if key in self._strata:

@@ -78,8 +78,9 @@ def monolingual_batches(
     A language whose cuts have all been drawn begins again, in another order; one that has few turns
     does not come to its end. The epoch ends with the step in which so many seconds have been drawn.
 
-    :param seconds: of an epoch, over all ranks; before time dropping.
-    :param draw: ``(language, pass)`` to the batches of one pass, for all ranks in turn.
+    Args:
+        seconds: of an epoch, over all ranks; before time dropping.
+        draw: ``(language, pass)`` to the batches of one pass, for all ranks in turn.
     """
     streams: list[Iterator[CutSet]] = [iter(()) for _ in turns.names]
     passes = [0] * len(streams)

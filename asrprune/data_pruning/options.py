@@ -109,7 +109,8 @@ class DataPruningOptions:
 def preset(name: str) -> dict[str, Any]:
     """All options of a preset, as a dictionary to fill in and change.
 
-    :raises UserError: there is no such preset.
+    Raises:
+        UserError: there is no such preset.
     """
     if name not in PRESETS:
         raise UserError(

@@ -66,8 +66,9 @@ class Plan:
 def check_plan(index: CutIndex, options: DataPruningOptions) -> None:
     """Find at the start of a training what would otherwise be found in its first pruned cycle.
 
-    :raises UserError: options out of range or not going together; an unknown policy or policy
-        option; floors of groups that the manifest does not have.
+    Raises:
+        UserError: options out of range or not going together; an unknown policy or policy option;
+            floors of groups that the manifest does not have.
     """
     check(options, "data_pruning.")
     policy = load_policy(options.policy, options.policy_options)
@@ -107,12 +108,15 @@ def make_plan(
 ) -> Plan:
     """Plan a cycle.
 
-    :param scores: merged; the same on all ranks.
-    :param cycle: counted from 0.
-    :param cycles: how many the whole training has.
-    :param history: as of the end of the cycle before.
-    :raises UserError: all scores are unknown after cycles that should have given some; nothing is
-        left of the corpus, or of a language; a policy's answer is malformed.
+    Args:
+        scores: merged; the same on all ranks.
+        cycle: counted from 0.
+        cycles: how many the whole training has.
+        history: as of the end of the cycle before.
+
+    Raises:
+        UserError: all scores are unknown after cycles that should have given some; nothing is left
+            of the corpus, or of a language; a policy's answer is malformed.
     """
     phase = cycle_phase(options, cycle, cycles)
     policy = load_policy(options.policy, options.policy_options)
@@ -283,7 +287,8 @@ class _Planner:
     def _within_budget(self, ranking: Ranking, must: np.ndarray | None) -> np.ndarray:
         """What comes first in each stratum; one that must keep more takes it from the others.
 
-        :param must: (N,) bool, the first tier, which is kept even over the budget.
+        Args:
+            must: (N,) bool, the first tier, which is kept even over the budget.
         """
         budgets = self.context.budgets
         if must is not None:

@@ -83,8 +83,9 @@ def load_policy(name: str, options: Mapping[str, Any]) -> Policy:
     A callable takes a :class:`Context` and its options, and returns a priority (N,) float32 (lower
     is kept first), a :class:`Ranking` or a :class:`Selection`.
 
-    :raises UserError: no such policy; an unknown option (it names the nearest one), a missing one,
-        or a number, text or boolean where the signature says another.
+    Raises:
+        UserError: no such policy; an unknown option (it names the nearest one), a missing one, or a
+            number, text or boolean where the signature says another.
     """
     if name in POLICIES:
         policy = POLICIES[name]

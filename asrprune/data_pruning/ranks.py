@@ -77,8 +77,11 @@ def check_equal(
 ) -> None:
     """Compare a digest (hexadecimal) between the ranks. Collective.
 
-    :param harm: what would come of a difference.
-    :raises UserError: on every rank, if one has another.
+    Args:
+        harm: what would come of a difference.
+
+    Raises:
+        UserError: on every rank, if one has another.
     """
     if world_size == 1:
         return
@@ -109,7 +112,8 @@ def _summed(tensor: Tensor) -> Tensor:
 def _device() -> torch.device:
     """Where the group's tensors must be: NCCL has none on the CPU.
 
-    :raises UserError: there is no group.
+    Raises:
+        UserError: there is no group.
     """
     if not dist.is_initialized():
         raise UserError(

@@ -96,7 +96,8 @@ def write_end(folder: Path, cycle: int, scores: ScoreTable, history: History) ->
 def read_record(folder: Path) -> Record:
     """Read what a run has written.
 
-    :raises UserError: there is nothing, or a file is damaged.
+    Raises:
+        UserError: there is nothing, or a file is damaged.
     """
     index = _read(folder / "index.npz")
     names = [name.removesuffix("_codes") for name in index if name.endswith("_codes")]

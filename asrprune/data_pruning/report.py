@@ -205,7 +205,8 @@ def _shares(kept: np.ndarray, codes: np.ndarray) -> list[tuple[int, int, float]]
 def _entries(record: Record, cuts: list[int]) -> dict[int, dict[str, Any]]:
     """The manifest's entries of some cuts, by their ids: a training may have left out others.
 
-    :raises UserError: the manifest is not there, or lacks one of the cuts.
+    Raises:
+        UserError: the manifest is not there, or lacks one of the cuts.
     """
     manifest = record.manifest
     if not Path(manifest).is_file():

@@ -27,10 +27,10 @@ class Detrend:
     losses near 0 decide.
 
     Batches may be of several classes, such as sub-networks of several sizes. All losses of one
-    class may be higher than those of another. Losses of classes above 0 are first divided by the level of
-    their class: the same ratio over the batches of that class, relative to the trend. (Each class
-    has no trend of its own: where a class is rare and losses fall, that trend would be out of date.
-    A level changes little.)
+    class may be higher than those of another. Losses of classes above 0 are first divided by the
+    level of their class: the same ratio over the batches of that class, relative to the trend.
+    (Each class has no trend of its own: where a class is rare and losses fall, that trend would be
+    out of date. A level changes little.)
     """
 
     def __init__(self, memory: float = 0.9) -> None:
@@ -119,8 +119,11 @@ class ScoreTable:
     def add(self, utterances: np.ndarray, values: np.ndarray, loss_class: int = 0) -> None:
         """Scores ``values`` (n,) of ``utterances`` (n,) in a batch; NaN and infinity are ignored.
 
-        :param loss_class: of the batch, below :data:`LOSS_CLASSES`; see :class:`Detrend`.
-        :raises UserError: as :class:`Detrend`.
+        Args:
+            loss_class: of the batch, below :data:`LOSS_CLASSES`; see :class:`Detrend`.
+
+        Raises:
+            UserError: as :class:`Detrend`.
         """
         values = np.asarray(values, dtype=np.float64)
         finite = np.isfinite(values)
@@ -136,7 +139,8 @@ class ScoreTable:
         """What this rank gathered since the last merge, to be summed over ranks tensor by tensor.
 
         ``sum`` (U,) int64 in units of 2^-30, ``visits`` (U,) int32, and ``trend``
-        (LOSS_CLASSES, 3), whose last column counts ranks. The first two share memory with the table.
+        (LOSS_CLASSES, 3), whose last column counts ranks. The first two share memory with the
+        table.
         """
         total, visits = self._pending()
         return {

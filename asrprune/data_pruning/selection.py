@@ -27,13 +27,16 @@ def select(
     taken, the most fitting first, as long as the cost of all comes nearer to the sum of budgets:
     the difference is half a cut at most (where no stratum lacks cuts).
 
-    :param priority: (N,) float32, lower comes first; where NaN comes is not defined.
-    :param cost: (N,) above 0; exact sums need multiples of a power of two.
-    :param budgets: (strata,) in units of cost; below 0 is 0.
-    :param codes: (N,) strata, of the smallest unsigned type; None: one stratum.
-    :param tier: (N,) uint8 or uint16, before the priority; None: all alike.
-    :param candidates: (N,) bool; None: all.
-    :returns: (N,) bool.
+    Args:
+        priority: (N,) float32, lower comes first; where NaN comes is not defined.
+        cost: (N,) above 0; exact sums need multiples of a power of two.
+        budgets: (strata,) in units of cost; below 0 is 0.
+        codes: (N,) strata, of the smallest unsigned type; None: one stratum.
+        tier: (N,) uint8 or uint16, before the priority; None: all alike.
+        candidates: (N,) bool; None: all.
+
+    Returns:
+        (N,) bool.
     """
     budgets = np.maximum(np.asarray(budgets, dtype=np.float64), 0)
     tiers, spent = _tiers(cost, budgets, codes, tier, candidates)

@@ -20,7 +20,8 @@ def feature_batches(
 ) -> Iterator[tuple[list[str], Tensor, Tensor]]:
     """Yield ``(cut ids, features (B, T, F) padded with zeros, lengths (B,))``, on the CPU.
 
-    :raises UserError: features of a cut cannot be read.
+    Raises:
+        UserError: features of a cut cannot be read.
     """
     if not len(cuts):
         return

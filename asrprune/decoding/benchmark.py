@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Print a line for each measurement, with its target where there is one.
 
-    :raises UserError: options that measure nothing; hypotheses that switching changes.
+    Raises:
+        UserError: options that measure nothing; hypotheses that switching changes.
     """
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds}: give more than 0")
@@ -164,7 +165,8 @@ def _orders(
 ) -> str:
     """Decode batches of so many utterances in both orders, and describe what that took.
 
-    :param switch: the CPU time of a switch, in seconds.
+    Args:
+        switch: the CPU time of a switch, in seconds.
     """
     frames = max(1, round(args.seconds * FRAMES_PER_SECOND))
     generator = torch.Generator().manual_seed(2)

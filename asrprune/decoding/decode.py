@@ -88,7 +88,8 @@ def main(args: argparse.Namespace) -> None:
 def option_words(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     """The options that have a name of their own on the command line, as ``key=value`` words.
 
-    :raises UserError: ``overrides`` have such a word too.
+    Raises:
+        UserError: ``overrides`` have such a word too.
     """
     words = []
     for option, name in NAMED.items():
@@ -152,9 +153,12 @@ def decode_cuts(
 ) -> list[Utterance]:
     """Recognise every cut, in the order of ``cuts``; ``name`` is for the progress bar and log.
 
-    :param pathways: of the model; each cut is recognised by one, see ``options.language``.
-    :raises UserError: two cuts with one id, a cut without features, or without a pathway; a
-        language without pathways.
+    Args:
+        pathways: of the model; each cut is recognised by one, see ``options.language``.
+
+    Raises:
+        UserError: two cuts with one id, a cut without features, or without a pathway; a language
+            without pathways.
     """
     cuts = cuts.to_eager()
     _check(cuts, name)

@@ -28,7 +28,8 @@ NEEDED = (
 def load_k2() -> ModuleType:
     """The k2 module.
 
-    :raises UserError: it is not installed, does not load, or lacks a function that is needed.
+    Raises:
+        UserError: it is not installed, does not load, or lacks a function that is needed.
     """
     way_out = (
         "tools/install_k2.sh installs the k2 that fits your torch; or use "
@@ -52,7 +53,8 @@ class FastBeamSearch(Search):
     ``<unk>`` is never emitted: its probability goes to blank. A hypothesis's score is the
     log-probability of its best alignment.
 
-    :raises UserError: no k2; or a predictor without a bounded context, such as an LSTM.
+    Raises:
+        UserError: no k2; or a predictor without a bounded context, such as an LSTM.
     """
 
     def __init__(

@@ -30,7 +30,8 @@ def check_language(
 ) -> None:
     """Does ``options.language`` make sense with a model that has these pathways, or none?
 
-    :raises UserError: it does not.
+    Raises:
+        UserError: it does not.
     """
     if options.language == GIVEN:
         return
@@ -58,11 +59,14 @@ def by_language(
 ) -> list[tuple[str, CutSet]]:
     """The cuts that each language's pathway is to decode, as ``options.language`` says.
 
-    :param pathways: of the model; None: it has none, and all cuts are of the language ``""``.
-    :param name: of the set, for messages.
-    :param unk_id: see `recognize`.
-    :raises UserError: see `check_language`; ``given``, and a cut does not say its language, or says
-        one without a pathway.
+    Args:
+        pathways: of the model; None: it has none, and all cuts are of the language ``""``.
+        name: of the set, for messages.
+        unk_id: see `recognize`.
+
+    Raises:
+        UserError: see `check_language`; ``given``, and a cut does not say its language, or says one
+            without a pathway.
     """
     check_language(options, pathways)
     if pathways is None:

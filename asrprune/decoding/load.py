@@ -24,8 +24,9 @@ def load_model(
     What was pruned gradually has its mask on; of a supernet it is the dense one, with all weights,
     and of pathways what these are masks over (`load_pathways`).
 
-    :raises UserError: the file is missing, damaged, or of another kind; or the model was trained
-        with another tokenizer than the given one.
+    Raises:
+        UserError: the file is missing, damaged, or of another kind; or the model was trained with
+            another tokenizer than the given one.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,7 +55,8 @@ def load_model(
 def load_pathways(path: str | Path, model: Transducer, config: Config) -> Pathways | None:
     """The pathways of a model that `load_model` has loaded; None if it has none.
 
-    :raises UserError: they are those of another model.
+    Raises:
+        UserError: they are those of another model.
     """
     masks = masks_of(load_checkpoint(Path(path)))
     if not masks or config.weight_pruning.method != "pathways":

@@ -30,7 +30,8 @@ class Pathways:
     def applied(self, language: str) -> Iterator[None]:
         """Inside of it the model computes as the language's pathway.
 
-        :raises UserError: there is none.
+        Raises:
+            UserError: there is none.
         """
         if language not in self._cached:
             name = pathway_of(self.bank.names, language)
@@ -49,8 +50,11 @@ class Pathways:
     def by_language(self, cuts: CutSet, name: str) -> list[tuple[str, CutSet]]:
         """The cuts of each language of a set, in the order in which languages appear.
 
-        :param name: of the set.
-        :raises UserError: a cut does not say its language, or says one without a pathway.
+        Args:
+            name: of the set.
+
+        Raises:
+            UserError: a cut does not say its language, or says one without a pathway.
         """
 
         def said(cut: Cut) -> str:

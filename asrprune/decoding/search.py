@@ -22,7 +22,8 @@ def make_search(
 ) -> Search:
     """A fresh search for ``batch_size`` utterances.
 
-    :raises UserError: ``fast_beam_search`` without k2, or with a predictor it cannot use.
+    Raises:
+        UserError: ``fast_beam_search`` without k2, or with a predictor it cannot use.
     """
     if options.method == "greedy_search":
         return GreedySearch(
@@ -48,7 +49,8 @@ def recognize(
     ``model`` is in evaluation mode; ``unk_id`` is the tokenizer's, and is never emitted. An encoder
     that draws in evaluation mode too, such as a chunk's size, draws the same for each batch.
 
-    :raises UserError: see `make_search`; ``options.streaming`` with an offline encoder.
+    Raises:
+        UserError: see `make_search`; ``options.streaming`` with an offline encoder.
     """
     search = make_search(model, x.shape[0], x.device, options, unk_id)
     with keyed_global_generators("recognition"):

@@ -17,7 +17,8 @@ def encode_chunks(model: Transducer, x: Tensor, x_lens: Tensor) -> Iterator[tupl
     chunk of an utterance and its look-ahead are filled up with zeros (after normalisation); an
     utterance that has ended stays in the batch with length 0 until the longest one ends.
 
-    :raises UserError: the encoder is an offline one.
+    Raises:
+        UserError: the encoder is an offline one.
     """
     encoder = model.encoder
     if not getattr(encoder, "streaming", False):

@@ -117,7 +117,8 @@ def own_text(
 def audio_of(cut: Cut) -> np.ndarray:
     """The samples (n,) of a cut of one channel.
 
-    :raises UserError: they cannot be read.
+    Raises:
+        UserError: they cannot be read.
     """
     if not cut.has_recording:
         raise UserError(f"cut {cut.id} has features and no recording: sherpa-onnx needs its audio")

@@ -49,7 +49,8 @@ class Amount:
 def parse_amount(text: str) -> Amount:
     """``5MB`` or ``120MMAC`` (a second of speech); units are powers of 1000.
 
-    :raises argparse.ArgumentTypeError: it is neither.
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
     """
     found = re.fullmatch(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})", text)
     if not found or not float(found[1]):
@@ -107,8 +108,11 @@ class Measure:
     def within(self, budget: float, most: float, option: str = "--budget") -> float:
         """The least sparsity of all layers, on the grid, that costs at most ``budget``.
 
-        :param most: the highest there may be; what comes of it is the nearest of the grid.
-        :raises UserError: sparsity ``most`` costs more.
+        Args:
+            most: the highest there may be; what comes of it is the nearest of the grid.
+
+        Raises:
+            UserError: sparsity ``most`` costs more.
         """
         last = min(level_of(most), LEVELS - 1)  # the last level drops everything
         smallest = self.of(last / LEVELS)

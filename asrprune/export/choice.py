@@ -43,7 +43,8 @@ def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice
     ``search``, a ``pareto.json`` (stage 7), the best sub-network within the budget that it knows,
     or within the size that one sparsity for all layers gives.
 
-    :raises UserError: the model has no such sub-network, or the file is none of its search.
+    Raises:
+        UserError: the model has no such sub-network, or the file is none of its search.
     """
     if wanted.language:
         return _pathway(source, wanted, search)
@@ -59,7 +60,8 @@ def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice
 def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
     """The sparsities of the best sub-network of a ``pareto.json`` that is within a budget.
 
-    :raises UserError: the file is missing, another one, or of another model; none is within.
+    Raises:
+        UserError: the file is missing, another one, or of another model; none is within.
     """
     content = read_json(path)
     try:

@@ -50,7 +50,8 @@ def main(args: argparse.Namespace) -> None:
 def read_audio(path: Path) -> tuple[np.ndarray, int]:
     """The first channel of an audio file, (n,) float32 in [-1, 1], and its rate.
 
-    :raises UserError: it is missing, or no audio.
+    Raises:
+        UserError: it is missing, or no audio.
     """
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -79,7 +80,8 @@ def _show(name: str, texts: Iterator[str], live: bool) -> None:
 def _microphone() -> Iterator[np.ndarray]:
     """What comes in, until Ctrl-C.
 
-    :raises UserError: there is nothing to hear with.
+    Raises:
+        UserError: there is nothing to hear with.
     """
     try:
         import sounddevice

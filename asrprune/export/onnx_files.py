@@ -109,7 +109,8 @@ def check_packages() -> None:
 def network_choice(source: Source, name: str, search: Path | None = None) -> Choice | None:
     """The sub-network of a word; None for the whole model.
 
-    :raises UserError: there is none.
+    Raises:
+        UserError: there is none.
     """
     if name != WHOLE:
         if Path(name).name != name:
@@ -244,7 +245,8 @@ def quantised(proto: "onnx.ModelProto", metadata: Mapping[str, Any]) -> "onnx.Mo
 def check(part: Part, proto: "onnx.ModelProto", what: str) -> None:
     """Run both on random inputs, of a batch and a length that the exporter has not seen.
 
-    :raises UserError: they differ.
+    Raises:
+        UserError: they differ.
     """
     import onnxruntime
 

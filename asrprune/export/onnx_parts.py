@@ -90,7 +90,8 @@ class Joiner(nn.Module):
 def cut(model: Transducer) -> dict[str, Part]:
     """The parts of a model in evaluation mode: encoder, decoder and joiner.
 
-    :raises UserError: sherpa-onnx has no place for its predictor, or for its encoder's state.
+    Raises:
+        UserError: sherpa-onnx has no place for its predictor, or for its encoder's state.
     """
     predictor = model.predictor
     if not isinstance(predictor, Stateless):

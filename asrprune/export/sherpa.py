@@ -149,7 +149,8 @@ def import_sherpa() -> "sherpa_onnx":
 def network_of(folder: Path) -> Mapping[str, Any]:
     """What ``export.json`` says of the network of a folder.
 
-    :raises UserError: there is none.
+    Raises:
+        UserError: there is none.
     """
     networks = read_summary(folder.parent)["networks"]
     if folder.name not in networks:
@@ -163,7 +164,8 @@ def network_of(folder: Path) -> Mapping[str, Any]:
 def read_summary(folder: Path) -> dict[str, Any]:
     """What ``asrprune export`` says of the networks in a folder.
 
-    :raises UserError: nothing.
+    Raises:
+        UserError: nothing.
     """
     if not (folder / SUMMARY).is_file():
         raise UserError(

@@ -70,8 +70,11 @@ def open_source(
 ) -> Source:
     """Read a model file and its masks, or make these of its weights.
 
-    :param words: changes to the options of weight pruning, where it has no masks.
-    :raises UserError: as of `load_model` and `make_bank`; words for a model with masks.
+    Args:
+        words: changes to the options of weight pruning, where it has no masks.
+
+    Raises:
+        UserError: as of `load_model` and `make_bank`; words for a model with masks.
     """
     model, config = load_model(path, "cpu", tokenizer)
     content = load_checkpoint(path)

@@ -41,9 +41,10 @@ def difference_of(
 ) -> Estimate:
     """The error rate of A minus that of B, of R seeds that both were trained with.
 
-    :param errors_a: and ``errors_b`` (R, S): errors by seed and speaker.
-    :param words: (S,) reference words by speaker, of which there are some.
-    :param coverage: of the interval.
+    Args:
+        errors_a: and ``errors_b`` (R, S): errors by seed and speaker.
+        words: (S,) reference words by speaker, of which there are some.
+        coverage: of the interval.
     """
     differences = np.subtract(errors_a, errors_b, dtype=np.float64)
     return rate_of(differences, words, coverage=coverage)
@@ -59,7 +60,8 @@ def rate_of(
 
     The draws are the same in each call.
 
-    :param coverage: of the interval.
+    Args:
+        coverage: of the interval.
     """
     from scipy.stats import norm, t  # slow to import, and few need it
 

@@ -46,7 +46,8 @@ def write_results(
 def write_recogs(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write ``<id>:<tab>ref=['A', 'B']`` and ``<id>:<tab>hyp=['A', 'C']`` for each utterance.
 
-    :raises UserError: an id that would not fit on a line.
+    Raises:
+        UserError: an id that would not fit on a line.
     """
     lines = []
     for utterance in utterances:
@@ -60,7 +61,8 @@ def write_recogs(path: str | Path, utterances: Iterable[Utterance]) -> None:
 def read_recogs(path: str | Path) -> list[Utterance]:
     """The inverse of `write_recogs`.
 
-    :raises UserError: the file is missing; or the first line that is not of its form.
+    Raises:
+        UserError: the file is missing; or the first line that is not of its form.
     """
     path = Path(path)
     if not path.is_file():

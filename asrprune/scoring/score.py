@@ -75,7 +75,8 @@ def write_table(path: Path, rows: dict[str, Any]) -> None:
 def newest_results(exp_dir: Path, method: str, test_set: str) -> Path:
     """The newest recogs file of a test set.
 
-    :raises UserError: there is none.
+    Raises:
+        UserError: there is none.
     """
     found = result_files(exp_dir / method, test_set)
     if not found:
@@ -101,7 +102,8 @@ def score_set(utterances: list[Utterance]) -> dict[str, Any]:
 def compare(ours: list[Utterance], theirs: list[Utterance]) -> dict[str, Any]:
     """The difference of the word error rates, ours minus theirs, on the utterances of both.
 
-    :raises UserError: no utterance is in both, or a reference differs.
+    Raises:
+        UserError: no utterance is in both, or a reference differs.
     """
     others = {utterance.id: utterance for utterance in theirs}
     common = [utterance for utterance in ours if utterance.id in others]

@@ -30,7 +30,8 @@ class Budget:
 def unit_of(texts: Sequence[str]) -> str:
     """The unit that budgets are written in: bytes, where all are sparsities.
 
-    :raises UserError: there are two; one of them is no budget.
+    Raises:
+        UserError: there are two; one of them is no budget.
     """
     units = {}
     for text in texts:
@@ -54,7 +55,8 @@ def unit_of(texts: Sequence[str]) -> str:
 def budget_of(text: str, measure: Measure, sparsest: float) -> Budget:
     """A budget as it is written: an amount in the measure's unit, or a sparsity, such as 0.7.
 
-    :raises UserError: it is less than the uniform sub-network of ``sparsest`` takes.
+    Raises:
+        UserError: it is less than the uniform sub-network of ``sparsest`` takes.
     """
     sparsity = _sparsity(text)
     if sparsity is None:
@@ -72,8 +74,11 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
     By shapes, from which sizes follow. With ``scope=global`` they follow from the weights as well,
     and only sparsities are looked at.
 
-    :param vocabulary: the number of symbols; while it is unknown, the fewest that there may be.
-    :raises UserError: it will not, as of `unit_of` and `budget_of`; options that do not fit.
+    Args:
+        vocabulary: the number of symbols; while it is unknown, the fewest that there may be.
+
+    Raises:
+        UserError: it will not, as of `unit_of` and `budget_of`; options that do not fit.
     """
     unit, options = unit_of(texts), config.weight_pruning
     seed_global_generators(config.seed)
@@ -95,7 +100,8 @@ def choices_of(block: Block, sparsest: float, wanted: Iterable[float]) -> list[f
     not have. With those of the budgets, the uniform sub-network that just fits is among those a
     budget is searched for.
 
-    :param wanted: the sparsities of the budgets.
+    Args:
+        wanted: the sparsities of the budgets.
     """
     parts = block.group or GRID
     steps = {part / parts for part in range(parts) if part / parts <= sparsest + 1e-6}

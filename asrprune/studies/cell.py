@@ -31,8 +31,11 @@ def cell_config(options: StudyOptions, cell: Cell) -> Config:
 def finished(study: Study, cell: Cell, data: str | None) -> list[Record] | None:
     """The records of a cell; None if anything is left to do, or to be done again.
 
-    :param data: the digest of the training data; None: it is not there.
-    :raises UserError: it was trained with other options or data than it would be now.
+    Args:
+        data: the digest of the training data; None: it is not there.
+
+    Raises:
+        UserError: it was trained with other options or data than it would be now.
     """
     folder = study.folder(cell)
     if not (folder / "record.json").is_file():
@@ -51,9 +54,12 @@ def finished(study: Study, cell: Cell, data: str | None) -> list[Record] | None:
 def run_cell(study: Study, cell: Cell, children: Children, data: str) -> list[Record]:
     """Do what is left of a cell; returns its records.
 
-    :param data: the digest of the training data.
-    :raises UserError: a step failed, or it was trained with other options or data.
-    :raises asrprune.studies.children.Stopped: the comparison was told to stop.
+    Args:
+        data: the digest of the training data.
+
+    Raises:
+        UserError: a step failed, or it was trained with other options or data.
+        asrprune.studies.children.Stopped: the comparison was told to stop.
     """
     folder, config = study.folder(cell), cell_config(study.options, cell)
     progress, known = _Progress(study, cell), folder / "record.json"

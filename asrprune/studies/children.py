@@ -36,8 +36,9 @@ class Children:
 
         What it writes is added to ``log``.
 
-        :raises UserError: it failed; with its last words.
-        :raises Stopped: `stop` was called.
+        Raises:
+            UserError: it failed; with its last words.
+            Stopped: `stop` was called.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         usage = log.with_name(f".usage-{words[0]}.json")

@@ -128,8 +128,9 @@ def _done(
 ) -> tuple[dict[Cell, list[Record]], list[Cell]]:
     """The records of the finished cells, and the cells that are left.
 
-    :param trust: whether records of the results file count, those of a cell's folder first, but for
-        cells whose files others need that are left.
+    Args:
+        trust: whether records of the results file count, those of a cell's folder first, but for
+            cells whose files others need that are left.
     """
     known = read_records(study.options) if trust else []
     done, needed = {}, set()
@@ -151,7 +152,8 @@ def _all_of(done: dict[Cell, list[Record]]) -> list[Record]:
 def _require_data(study: Study, config: Config) -> str:
     """The digest of the training data.
 
-    :raises UserError: it is not there, or lacks a set that is to be decoded.
+    Raises:
+        UserError: it is not there, or lacks a set that is to be decoded.
     """
     data = training_data_digest(study.options, config)
     if data is None:

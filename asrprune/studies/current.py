@@ -21,7 +21,8 @@ def divide(
 
     Records of what the grid has not are neither. Of a cell and key, the last record counts.
 
-    :param data: the digest of the training data; None: that of most records.
+    Args:
+        data: the digest of the training data; None: that of most records.
     """
     asked = {(cell.name, key): cell for cell in cells for key in study.expected(cell)}
     found = {(study.cell_name(record), study.key(record)): record for record in records}
@@ -42,7 +43,8 @@ def recorded(
 ) -> list[Record] | None:
     """The records of a cell, if all that it would leave today are among some; else None.
 
-    :param data: as of `divide`.
+    Args:
+        data: as of `divide`.
     """
     fresh, _ = divide(study, [cell], records, data)
     return fresh if len(fresh) == len(study.expected(cell)) else None

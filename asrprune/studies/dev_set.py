@@ -72,8 +72,11 @@ def load_dev_set(
 
     Cuts with more tokens than encoder frames are left out, as in the training.
 
-    :param max_seconds: of speech; None: all of it.
-    :raises UserError: no such set, or nothing of it is left; features cannot be read.
+    Args:
+        max_seconds: of speech; None: all of it.
+
+    Raises:
+        UserError: no such set, or nothing of it is left; features cannot be read.
     """
     cuts = open_cuts(manifest_dir, config.data.corpus, name)
     cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)

@@ -29,7 +29,8 @@ def load_study(path: str | Path) -> Study:
 
     ``like`` names another one, beside it, that it takes over: what stands in both is this one's.
 
-    :raises UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
+    Raises:
+        UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
     """
     values = read_yaml(path, "comparison")
     if (like := values.pop("like", None)) is not None:
@@ -43,7 +44,8 @@ def load_study(path: str | Path) -> Study:
 def study_from(values: Any, source: str = "comparison") -> Study:
     """A comparison from a dictionary.
 
-    :raises UserError: as of `load_study`.
+    Raises:
+        UserError: as of `load_study`.
     """
     kind = values.get("kind", DATA_PRUNING)
     if kind not in KINDS:

@@ -58,7 +58,8 @@ def data_words(options: StudyOptions) -> list[str]:
 def decoding_words(options: StudyOptions, sets: Iterable[str] | None = None) -> list[str]:
     """The words of what is decoded, and how.
 
-    :param sets: None: all test sets.
+    Args:
+        sets: None: all test sets.
     """
     sets = options.test_sets if sets is None else sets
     return ["--test-sets", *sets, "--decoding-method", options.decoding_method]
@@ -99,7 +100,8 @@ def where_it_runs() -> Record:
 def what_it_saw(folder: Path, config: Config) -> Record:
     """The last line of a whole training's metrics on what it saw (kind ``seen``).
 
-    :raises UserError: the training did not end here.
+    Raises:
+        UserError: the training did not end here.
     """
     epochs, path = config.training.epochs, folder / "log" / "metrics.jsonl"
     seen = [
@@ -117,7 +119,8 @@ def what_does_not_shrink(folder: Path, seen: Record) -> Record:
     wall-clock seconds that steps waited for batches. ``epoch_seconds``: wall-clock seconds of all
     epochs. The rest of a training's seconds is its start and its end.
 
-    :param seen: the line of the metrics that `what_it_saw` returns.
+    Args:
+        seen: the line of the metrics that `what_it_saw` returns.
     """
     lines = [
         line for line in read_metrics(folder / "log" / "metrics.jsonl") if line["kind"] == "time"
@@ -135,7 +138,8 @@ def what_the_training_did(folder: Path, config: Config) -> Record:
     ``passes`` are forward and backward passes of a micro-batch, ``teacher_passes`` forward ones
     alone; None of a training that did not count them.
 
-    :raises UserError: the training did not end here.
+    Raises:
+        UserError: the training did not end here.
     """
     from asrprune.training.checkpoint import load_checkpoint
 
@@ -154,7 +158,8 @@ def what_the_training_did(folder: Path, config: Config) -> Record:
 def read_metrics(path: Path) -> list[Record]:
     """The lines that a training wrote.
 
-    :raises UserError: the file is missing or damaged.
+    Raises:
+        UserError: the file is missing or damaged.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; the training writes it")
@@ -167,7 +172,8 @@ def read_metrics(path: Path) -> list[Record]:
 def errors_of_set(options: StudyOptions, config: Config, folder: Path, name: str) -> Record:
     """Words and errors of a test set, in all and as [errors, words] of each speaker.
 
-    :param folder: what was decoded into.
+    Args:
+        folder: what was decoded into.
     """
     utterances = read_recogs(newest_results(folder, options.decoding_method, name))
     if not utterances:

@@ -67,7 +67,8 @@ class StudyOptions:
 def command_words(line: str, key: str = "prepare") -> list[str]:
     """The words of a command line; no shell comes into it.
 
-    :raises UserError: it has none, or a quote that does not end, with ``key`` for the option.
+    Raises:
+        UserError: it has none, or a quote that does not end, with ``key`` for the option.
     """
     try:
         words = shlex.split(line)

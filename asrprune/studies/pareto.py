@@ -43,9 +43,10 @@ def record_of(
 ) -> dict[str, Any]:
     """A search as plain values: ``budgets``, the ``uniform`` sub-networks, ``evaluations``.
 
-    :param budgets: as they were asked for, in the order of the result's.
-    :param unit: of the costs, bytes or multiply_adds.
-    :param rates: a network that is in it has a ``wer``.
+    Args:
+        budgets: as they were asked for, in the order of the result's.
+        unit: of the costs, bytes or multiply_adds.
+        rates: a network that is in it has a ``wer``.
     """
     described = _Describing(model, bank, rates)
     return {
@@ -90,7 +91,8 @@ def sampled(
 ) -> dict[str, Any]:
     """Error rates of some sub-networks of each size, and how well the fitness orders them.
 
-    :param samples: as of `same_size`, a sample a budget.
+    Args:
+        samples: as of `same_size`, a sample a budget.
     """
     of_each = [
         {

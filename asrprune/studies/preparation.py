@@ -15,7 +15,8 @@ def prepare(lines: Sequence[str]) -> None:
 
     Whatever ends this process by an exception, Ctrl-C for one, ends the command that runs.
 
-    :raises UserError: one cannot be started, or failed.
+    Raises:
+        UserError: one cannot be started, or failed.
     """
     for line in lines:
         log.info("preparing: %s", line)

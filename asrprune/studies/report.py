@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 def read_records(options: StudyOptions) -> list[Record]:
     """What was written before; nothing, if nothing was.
 
-    :raises UserError: the file is damaged.
+    Raises:
+        UserError: the file is damaged.
     """
     path = Path(options.results)
     return read_json(path) if path.is_file() else []
@@ -31,7 +32,8 @@ def save_records(
 
     In the order of the grid, one a line; those that it would not leave today go.
 
-    :param data: the digest of the training data; None: that of most records.
+    Args:
+        data: the digest of the training data; None: that of most records.
     """
     records, outdated = divide(study, cells, [*read_records(study.options), *fresh], data)
     if outdated:
@@ -50,8 +52,9 @@ def marks(options: StudyOptions) -> tuple[str, str]:
 def markdown(study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> str:
     """Everything that is said of a comparison: a pure function of its options and records.
 
-    :param cells: all of the grid, for the order of the rows and what is missing.
-    :param records: those that the grid would not leave today are named, not judged.
+    Args:
+        cells: all of the grid, for the order of the rows and what is missing.
+        records: those that the grid would not leave today are named, not judged.
     """
     fresh, outdated = divide(study, cells, records)
     done = {study.cell_name(record) for record in fresh}
@@ -68,7 +71,8 @@ def markdown(study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> 
 def write_report(study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> None:
     """Put the tables between the marks of the report, or with them at its end.
 
-    :raises UserError: only one of the marks is there.
+    Raises:
+        UserError: only one of the marks is there.
     """
     path = Path(study.options.report)
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"

@@ -60,7 +60,8 @@ def difference(
 
     None of a row and itself, and without common seeds.
 
-    :param coverage: of the interval.
+    Args:
+        coverage: of the interval.
     """
     seeds = common_seeds(row, other)
     if other is row or not seeds:

@@ -44,8 +44,11 @@ class Study(ABC):
     def cells(self, more: Sequence[str] = ()) -> list[Cell]:
         """The trainings, each once, in the order in which they are run and shown.
 
-        :param more: words for all trainings, after the comparison's own.
-        :raises UserError: words that the configuration refuses.
+        Args:
+            more: words for all trainings, after the comparison's own.
+
+        Raises:
+            UserError: words that the configuration refuses.
         """
 
     @abstractmethod
@@ -72,8 +75,11 @@ class Study(ABC):
     def make_records(self, cell: Cell, config: Config, progress: dict[str, Any]) -> list[Record]:
         """The records of a cell whose steps are done.
 
-        :param progress: by step, what it took (`asrprune.studies.cell`).
-        :raises UserError: a file of the cell is missing or damaged.
+        Args:
+            progress: by step, what it took (`asrprune.studies.cell`).
+
+        Raises:
+            UserError: a file of the cell is missing or damaged.
         """
 
     @abstractmethod
@@ -91,8 +97,9 @@ class Study(ABC):
     def sections(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[str]:
         """What the report says below its heading, a pure function of options and records.
 
-        :param cells: all of the grid, for the order of the rows.
-        :param records: of the grid, one at least.
+        Args:
+            cells: all of the grid, for the order of the rows.
+            records: of the grid, one at least.
         """
 
     def short(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[str, ...]]:

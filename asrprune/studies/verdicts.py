@@ -47,7 +47,8 @@ class Compared:
 def compare(against: str, row: Row, other: Row | None, differences: int) -> Compared | None:
     """A row and another; None where they have no seeds in common.
 
-    :param differences: that one claim is judged by.
+    Args:
+        differences: that one claim is judged by.
     """
     found = difference(row, other)
     if found is None:
@@ -77,7 +78,8 @@ def better_than_each(compared: Sequence[Compared]) -> Verdict:
 def no_worse_than_each(compared: Sequence[tuple[Compared, float]]) -> Verdict:
     """Holds if it is at least as good everywhere, contradicted if somewhere it is not.
 
-    :param compared: each with the difference that is as good as none.
+    Args:
+        compared: each with the difference that is as good as none.
     """
     found = [at_least_as_good(one, most) for one, most in compared]
     verdict = INCONCLUSIVE

@@ -26,7 +26,8 @@ FORMAT = 1
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically.
 
-    :raises UserError: the disk is full; the file is then absent, older checkpoints are untouched.
+    Raises:
+        UserError: the disk is full; the file is then absent, older checkpoints are untouched.
     """
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         stream = _Stream(file)
@@ -68,7 +69,8 @@ def also_as(path: Path, other: Path) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU.
 
-    :raises UserError: the file is missing, damaged, or of another format.
+    Raises:
+        UserError: the file is missing, damaged, or of another format.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
@@ -87,7 +89,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The furthest readable checkpoint of a folder, or None when there is none at all.
 
-    :raises UserError: there are checkpoints, and none can be read.
+    Raises:
+        UserError: there are checkpoints, and none can be read.
     """
     paths = list(checkpoints(folder))
     for path in paths:

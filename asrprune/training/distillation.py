@@ -18,9 +18,11 @@ def divergence(h: Tensor, teacher: Tensor, lengths: Tensor, head: nn.Linear) -> 
     moves nothing but what ``h`` comes from: were the head to learn from it too, it could make both
     sides equal by saying nothing.
 
-    :param h: (B, T, D) of the sub-network; :param teacher: (B, T, D) of the dense network.
-    :param lengths: (B,) frames of each utterance.
-    :param head: D inputs, a score for each symbol.
+    Args:
+        h: (B, T, D) of the sub-network.
+        teacher: (B, T, D) of the dense network.
+        lengths: (B,) frames of each utterance.
+        head: D inputs, a score for each symbol.
     """
     weight, bias = head.weight.detach(), head.bias.detach()
     with torch.autocast(h.device.type, enabled=False):

@@ -88,10 +88,11 @@ class Ranks:
     def leave(self, together: bool = True) -> None:
         """Leave the group, if there is one.
 
-        :param together: all ranks come here. They then wait for each other, in the store: a
-            collective may still run on one rank when it is over on another, and fails if that one
-            closes its connections. Alone, a rank leaves NCCL's group by its end: that one's way
-            out may wait for the others, while they wait for this rank.
+        Args:
+            together: all ranks come here. They then wait for each other, in the store: a collective
+                may still run on one rank when it is over on another, and fails if that one closes
+                its connections. Alone, a rank leaves NCCL's group by its end: that one's way out
+                may wait for the others, while they wait for this rank.
         """
         if not dist.is_initialized():
             return
@@ -117,7 +118,8 @@ class Ranks:
 def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:
     """Join the ranks that ``torchrun`` started (its RANK, LOCAL_RANK and WORLD_SIZE), or be alone.
 
-    :raises UserError: a GPU is asked for and there is none.
+    Raises:
+        UserError: a GPU is asked for and there is none.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     place = device_of_rank(device, int(os.environ.get("LOCAL_RANK", 0)))

@@ -18,10 +18,13 @@ _HEADS = ("simple_am.", "simple_lm.")  # of the loss alone: no search uses them
 def freeze(model: nn.Module, patterns: Sequence[str]) -> int:
     """Turn off the gradients of what the patterns name; returns how many weights these are.
 
-    :param patterns: each a module, such as ``encoder.layers.0``, or a parameter; with ``*`` for
-        any letters, as in ``encoder.layers.*.norm``.
-    :raises UserError: a pattern matches nothing; nothing that a search uses is left to train; a
-        norm would go on changing, by the statistics that it keeps.
+    Args:
+        patterns: each a module, such as ``encoder.layers.0``, or a parameter; with ``*`` for any
+            letters, as in ``encoder.layers.*.norm``.
+
+    Raises:
+        UserError: a pattern matches nothing; nothing that a search uses is left to train; a norm
+            would go on changing, by the statistics that it keeps.
     """
     names: dict[str, nn.Parameter] = dict(model.named_parameters(remove_duplicate=False))
     for pattern in patterns:

@@ -35,10 +35,13 @@ def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) 
     What a training has pruned gradually starts as it decodes, with masked weights at zero; but
     where pathways begin with masks that are named, all weights are what they are masks over.
 
-    :param config: of the new training.
-    :param identity: its ``tokenizer_digest`` and ``symbols``.
-    :raises UserError: the file is missing, damaged or no model; of another shape; of pathways,
-        which are several networks; or weights that it does not give would be frozen or protected.
+    Args:
+        config: of the new training.
+        identity: its ``tokenizer_digest`` and ``symbols``.
+
+    Raises:
+        UserError: the file is missing, damaged or no model; of another shape; of pathways, which
+            are several networks; or weights that it does not give would be frozen or protected.
     """
     path = Path(config.training.init_from)
     content = _read(path)
@@ -78,8 +81,11 @@ def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) 
 def check_initial(model: nn.Module, path: Path) -> None:
     """See, before there is a tokenizer, whether a training could start from a file.
 
-    :param model: with any number of symbols.
-    :raises UserError: the file is no model, or its encoder is another one.
+    Args:
+        model: with any number of symbols.
+
+    Raises:
+        UserError: the file is no model, or its encoder is another one.
     """
     _check_shapes(model.state_dict(), _read(path)["model"], path, _ALWAYS)
 
@@ -219,8 +225,9 @@ def _copy(
 ) -> _Taken:
     """Take over what fits of other weights.
 
-    :param axes: of parameters that depend on the symbols, see `_symbol_axes`.
-    :param rows: places of the common symbols here and there, (n,) int64 each.
+    Args:
+        axes: of parameters that depend on the symbols, see `_symbol_axes`.
+        rows: places of the common symbols here and there, (n,) int64 each.
     """
     taken, (here, there) = _Taken(), rows
     parameters = dict(model.named_parameters())

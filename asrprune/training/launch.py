@@ -46,7 +46,8 @@ def launch(args: argparse.Namespace, words: Sequence[str]) -> int | None:
 
     Returns the exit status; None if this process is a rank already, or the only one there is to be.
 
-    :raises UserError: several machines, and neither a place to meet nor a Slurm job of so many.
+    Raises:
+        UserError: several machines, and neither a place to meet nor a Slurm job of so many.
     """
     check(args)
     if "RANK" in os.environ or args.world_size == args.nodes == 1:

@@ -71,8 +71,11 @@ class Masking:
     def start_step(self, step: int, progress: float, language: str | None = None) -> None:
         """Rank the blocks anew when it is time, and follow the schedule. Collective.
 
-        :param language: of all batches of the step, where it has one.
-        :raises UserError: the weights are no numbers; another rank has other masks.
+        Args:
+            language: of all batches of the step, where it has one.
+
+        Raises:
+            UserError: the weights are no numbers; another rank has other masks.
         """
         self.news = {}
         self.sparsity = sparsity_at(progress, self.options.schedule)
@@ -81,7 +84,8 @@ class Masking:
     def end(self, step: int) -> None:
         """Come to what the schedule ends with, after the last step. Collective.
 
-        :raises UserError: as of `start_step`.
+        Raises:
+            UserError: as of `start_step`.
         """
         self.news = {}
         self.sparsity = self.options.schedule.final
@@ -134,7 +138,8 @@ class Masking:
     def tested(self, language: str | None) -> dict[str, Network]:
         """What is added to a dev set's name -> the sub-network whose loss on it is of interest.
 
-        :param language: of the set, where it has one.
+        Args:
+            language: of the set, where it has one.
         """
         return {"": dict.fromkeys(self._weights, self.sparsity)}
 
@@ -151,7 +156,8 @@ class Masking:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`.
 
-        :raises UserError: the masks are of another model or of other blocks.
+        Raises:
+            UserError: the masks are of another model or of other blocks.
         """
         self.bank.load_state_dict(state["bank"])
         self.sparsity = state["sparsity"]
@@ -237,7 +243,8 @@ class SupernetMasking(Masking):
 def layers_of(model: nn.Module, options: WeightPruningOptions) -> tuple[list[Layer], Block]:
     """What the options prune of a model, and in which blocks.
 
-    :raises UserError: they do not fit to the model.
+    Raises:
+        UserError: they do not fit to the model.
     """
     block = parse_block(options.block)
     layers = find_layers(
@@ -251,8 +258,11 @@ def make_bank(
 ) -> MaskBank:
     """The masks of a model: those that it was trained with, or by its weights.
 
-    :param masks: a `Masking`'s state; None: it was trained without.
-    :raises UserError: options that do not fit to the model; the masks of another one.
+    Args:
+        masks: a `Masking`'s state; None: it was trained without.
+
+    Raises:
+        UserError: options that do not fit to the model; the masks of another one.
     """
     layers, block = layers_of(model, options)
     bank = MaskBank(model, layers, block, options.criterion, options.scope)
@@ -280,8 +290,9 @@ def mixes_sizes(options: WeightPruningOptions) -> bool:
 def check_joined(config: Config) -> None:
     """See that the options of weight pruning go with those of the data.
 
-    :raises UserError: losses of unlike sub-networks would be compared as they are; pathways of
-        mixed batches.
+    Raises:
+        UserError: losses of unlike sub-networks would be compared as they are; pathways of mixed
+            batches.
     """
     if config.weight_pruning.method == "pathways" and config.data.batches != "monolingual":
         raise UserError(
@@ -315,8 +326,11 @@ def make_masking(
 ) -> Masking | None:
     """What the config asks for; None where no weights are pruned.
 
-    :param languages: that have batches of their own.
-    :raises UserError: as of `Masking` and `check_joined`.
+    Args:
+        languages: that have batches of their own.
+
+    Raises:
+        UserError: as of `Masking` and `check_joined`.
     """
     if config.weight_pruning.method == "none":
         return None

@@ -47,7 +47,8 @@ class Metrics:
     def write(self, kind: str, step: int, **numbers: float) -> None:
         """One line of numbers, such as ``write("train", 100, loss=2.3)``.
 
-        :raises UserError: the disk is full.
+        Raises:
+            UserError: the disk is full.
         """
         with explain_failed_write(self.path):
             self.file.write(json.dumps({"kind": kind, "step": step, **numbers}) + "\n")
@@ -59,7 +60,8 @@ class Metrics:
     def close(self) -> None:
         """Flush and close both, whatever happens.
 
-        :raises UserError: the disk is full.
+        Raises:
+            UserError: the disk is full.
         """
         try:
             with explain_failed_write(self.path):  # what a failed write left is tried again here

@@ -30,7 +30,8 @@ def model_of(content: Mapping[str, Any], path: Path) -> tuple[Transducer, Config
     What was pruned gradually has its mask on: the masked weights are zeros. A supernet is the dense
     one, with all weights, and pathways are what these are masks over.
 
-    :raises UserError: the weights do not fit the config, or the masks the weights.
+    Raises:
+        UserError: the weights do not fit the config, or the masks the weights.
     """
     config = config_from_dict(content["config"])
     model = build_model(config.model, config.loss, content["vocab_size"])

@@ -9,7 +9,8 @@ from asrprune.errors import UserError
 def make_optimizer(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:
     """AdamW; vectors (biases, norms) are not decayed.
 
-    :raises UserError: options that AdamW refuses.
+    Raises:
+        UserError: options that AdamW refuses.
     """
     options = config.training.optimizer
     matrices = [p for p in model.parameters() if p.ndim > 1]

@@ -55,9 +55,11 @@ class Passes:
         of the dense one; what the gradients of these were scaled by; and the sub-network's
         class of losses (`Masking.loss_class`).
 
-        :param step: the optimiser's; :param number: of the micro-batch within it.
-        :param progress: of the training, 0 to 1, which never goes back.
-        :param tokens: of the whole step, which the loss is divided by.
+        Args:
+            step: the optimiser's.
+            number: of the micro-batch within it.
+            progress: of the training, 0 to 1, which never goes back.
+            tokens: of the whole step, which the loss is divided by.
         """
         networks = self.masking.networks(step, number) if self.masking else [None]
         told = networks[-1]  # what data pruning is told of; in a sandwich the dense one
@@ -90,8 +92,9 @@ class Passes:
 
         Also their pruned losses (B,) and the encoder's outputs (B, T, D), both without gradients.
 
-        :param told: whether data pruning is to see the logits.
-        :param teacher: the dense network's outputs (B, T, D), to be learnt from.
+        Args:
+            told: whether data pruning is to see the logits.
+            teacher: the dense network's outputs (B, T, D), to be learnt from.
         """
         simple, pruned, h, lengths = self.forward(batch, told)
         check_losses(simple + pruned, batch)

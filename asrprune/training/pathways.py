@@ -73,8 +73,9 @@ class PathwaysMasking(Masking):
     def begin(self) -> None:
         """Take the masks that the languages begin with.
 
-        :raises UserError: the file of masks is missing, has none or those of another model; none
-            for a language whose masks do not adapt; nothing to protect.
+        Raises:
+            UserError: the file of masks is missing, has none or those of another model; none for a
+                language whose masks do not adapt; nothing to protect.
         """
         super().begin()
         pattern, options = self.options.pathways.masks, self.options.pathways

@@ -136,7 +136,8 @@ def make_pruning_sampler(
 ) -> PruningSampler:
     """Batches of what the config's policy keeps; epochs are counted from 1.
 
-    :raises UserError: options that do not fit each other or the cuts.
+    Raises:
+        UserError: options that do not fit each other or the cuts.
     """
     options, data = config.data_pruning, config.data
     if data.languages:

@@ -34,7 +34,8 @@ def resume(trainer: Trainer, start_epoch: int = 0) -> None:
     any, are set aside with the records of their pruning. A training that has been started so once,
     and is started so again, goes on.
 
-    :raises UserError: that checkpoint is of another model, data or set of options.
+    Raises:
+        UserError: that checkpoint is of another model, data or set of options.
     """
     found = _go_back(trainer, start_epoch) if start_epoch else latest_checkpoint(trainer.folder)
     if found is None:

@@ -32,8 +32,11 @@ def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
 
     Files that do not exist are left out.
 
-    :param languages: that are trained; each may have a file of masks.
-    :raises UserError: a file is damaged.
+    Args:
+        languages: that are trained; each may have a file of masks.
+
+    Raises:
+        UserError: a file is damaged.
     """
     return {
         f"{key}={path}": digest(_TAKEN[key](load_checkpoint(path)))

@@ -83,8 +83,9 @@ def _lay_out(config: Config) -> tuple[int, str]:
     Returns the number of its parameters, for 500 symbols (there is no tokenizer yet), and a table
     of what is pruned of them, if anything.
 
-    :raises UserError: see `asrprune.transducer.model.build_model`, `freeze`, `check_initial`,
-        `layers_of` and `check_joined`.
+    Raises:
+        UserError: see `asrprune.transducer.model.build_model`, `freeze`, `check_initial`,
+            `layers_of` and `check_joined`.
     """
     import torch
 

@@ -95,7 +95,8 @@ class Trainer:
     def begin(self) -> None:
         """Take over what a new training starts from, where it is not from nothing.
 
-        :raises UserError: the model or the masks that were named are missing, or do not fit.
+        Raises:
+            UserError: the model or the masks that were named are missing, or do not fit.
         """
         if self.options.init_from:
             load_initial(self.model, self.config, self.identity)
@@ -321,7 +322,8 @@ class Trainer:
 
         What the optimiser will hold from its first step on is held meanwhile.
 
-        :raises UserError: one does not fit; names its cuts and the option to lower.
+        Raises:
+            UserError: one does not fit; names its cuts and the option to lower.
         """
         meter = Meter(self.ranks)
         trained = [p for p in self.model.parameters() if p.requires_grad]

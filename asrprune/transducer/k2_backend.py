@@ -90,7 +90,8 @@ def simple_loss_and_occupations(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Simple losses (B,) and k2's occupations.
 
-    :return: px has (B, S, T + 1), or (B, S, T) if modified, and py (B, S + 1, T).
+    Returns:
+        px has (B, S, T + 1), or (B, S, T) if modified, and py (B, S + 1, T).
     """
     return _k2().rnnt_loss_smoothed(
         lm=lm,

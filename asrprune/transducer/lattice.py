@@ -31,14 +31,17 @@ def lattice_loss(
 ) -> tuple[Tensor, Occupations]:
     """Minus the log-probability of all alignments of each utterance, with gradients.
 
-    :param px: (B, S, T) log-probabilities of the next symbol; read only inside the lengths.
-    :param py: (B, S + 1, T) log-probabilities of blank; read only inside the lengths.
-    :param t_lens: (B,) frames of each utterance, at most T.
-    :param y_lens: (B,) symbols of each utterance, at most S.
-    :param modified: a symbol also moves one frame on.
-    :return: losses (B,) in the type of ``px``, and the occupations (float64, constants). An
-        utterance without any alignment ("modified" with fewer frames than symbols, or no frame at
-        all for some symbols) has loss +inf, occupations 0 and gradient 0.
+    Args:
+        px: (B, S, T) log-probabilities of the next symbol; read only inside the lengths.
+        py: (B, S + 1, T) log-probabilities of blank; read only inside the lengths.
+        t_lens: (B,) frames of each utterance, at most T.
+        y_lens: (B,) symbols of each utterance, at most S.
+        modified: a symbol also moves one frame on.
+
+    Returns:
+        losses (B,) in the type of ``px``, and the occupations (float64, constants). An utterance
+        without any alignment ("modified" with fewer frames than symbols, or no frame at all for
+        some symbols) has loss +inf, occupations 0 and gradient 0.
     """
     loss, occupied_px, occupied_py = _LatticeLoss.apply(px, py, t_lens, y_lens, modified)
     return loss, Occupations(occupied_px, occupied_py)

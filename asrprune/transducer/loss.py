@@ -46,17 +46,20 @@ def transducer_loss(
     legal. An utterance that has no alignment ("modified" with fewer frames than symbols) has loss
     +inf and gradient 0: it is for the caller to drop it or to name it.
 
-    :param am: (B, T, V) the encoder's scores for the simple loss; T may exceed the lengths.
-    :param lm: (B, S + 1, V) the predictor's.
-    :param a: (B, T, J) the encoder's output projected for the joiner.
-    :param b: (B, S + 1, J) the predictor's.
-    :param joiner: broadcasting (B, T, 1, J) and (B, T, R, J) to logits (B, T, R, V).
-    :param y: (B, S) int64 symbols in 1 .. V - 1; anything past the lengths.
-    :param t_lens: (B,) int64 frames of each utterance.
-    :param y_lens: (B,) int64 symbols of each utterance.
-    :param on_logits: called with the joiner's logits (B, T, R, V) before the pruned loss, for who
-        wants to see their gradient.
-    :raises UserError: an option has no meaning, or k2 is asked for and absent.
+    Args:
+        am: (B, T, V) the encoder's scores for the simple loss; T may exceed the lengths.
+        lm: (B, S + 1, V) the predictor's.
+        a: (B, T, J) the encoder's output projected for the joiner.
+        b: (B, S + 1, J) the predictor's.
+        joiner: broadcasting (B, T, 1, J) and (B, T, R, J) to logits (B, T, R, V).
+        y: (B, S) int64 symbols in 1 .. V - 1; anything past the lengths.
+        t_lens: (B,) int64 frames of each utterance.
+        y_lens: (B,) int64 symbols of each utterance.
+        on_logits: called with the joiner's logits (B, T, R, V) before the pruned loss, for who
+            wants to see their gradient.
+
+    Raises:
+        UserError: an option has no meaning, or k2 is asked for and absent.
     """
     check(options, "loss.")
     backend = resolve_backend(options.backend)
@@ -85,7 +88,8 @@ def transducer_loss(
 def resolve_backend(name: str) -> str:
     """``"torch"`` or ``"k2"`` for ``"auto"``, ``"torch"`` or ``"k2"``.
 
-    :raises UserError: k2 is asked for by name and cannot be used.
+    Raises:
+        UserError: k2 is asked for by name and cannot be used.
     """
     if name == "torch":
         return "torch"

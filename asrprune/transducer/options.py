@@ -40,7 +40,8 @@ class LossOptions:
     def check(self, prefix: str) -> None:
         """What the two scales leave of 1 is that of both networks together: it is not negative.
 
-        :raises UserError: it is.
+        Raises:
+            UserError: it is.
         """
         if self.lm_scale + self.am_scale > 1:
             raise UserError(

@@ -29,10 +29,12 @@ def prune_ranges(
 ) -> PruneRanges:
     """The bands that lose the least probability: non-decreasing, without gaps, from start to end.
 
-    :param occupations: of the simple loss, px (B, S, T) and py (B, S + 1, T).
-    :param t_lens: (B,) int64 frames; :param y_lens: (B,) int64 symbols.
-    :param prune_range: positions to keep at each frame.
-    :param modified: the topology in which a frame emits at most one symbol.
+    Args:
+        occupations: of the simple loss, px (B, S, T) and py (B, S + 1, T).
+        t_lens: (B,) int64 frames.
+        y_lens: (B,) int64 symbols.
+        prune_range: positions to keep at each frame.
+        modified: the topology in which a frame emits at most one symbol.
     """
     widths = range_widths(t_lens, y_lens, prune_range)
     last_start = (y_lens + 1 - widths)[:, None]  # the band then ends with the transcript

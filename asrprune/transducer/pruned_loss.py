@@ -25,8 +25,10 @@ def joined_band(
 ) -> Tensor:
     """Logits (B, T, W, V) of the band.
 
-    :param a: (B, T, J) projected encoder output; :param b: (B, S + 1, J) projected predictor's.
-    :param joiner: takes (B, T, 1, J) and (B, T, W, J), gives (B, T, W, V).
+    Args:
+        a: (B, T, J) projected encoder output.
+        b: (B, S + 1, J) projected predictor's.
+        joiner: takes (B, T, 1, J) and (B, T, W, J), gives (B, T, W, V).
     """
     positions = ranges.positions().clamp(max=b.shape[1] - 1)
     return joiner(a[:, :, None], _TakeRows.apply(b, positions))
@@ -42,10 +44,14 @@ def pruned_loss(
 ) -> Tensor:
     """Transducer loss over the band of ``ranges``.
 
-    :param logits: (B, T, W, V) unnormalised, any floating type, for the positions of ``ranges``.
-    :param y: (B, S) int64 symbols, 0 past the lengths.
-    :param t_lens: (B,) int64 frames; :param y_lens: (B,) int64 symbols.
-    :return: losses (B,), float32 (float64 for float64 logits), differentiable in ``logits``.
+    Args:
+        logits: (B, T, W, V) unnormalised, any floating type, for the positions of ``ranges``.
+        y: (B, S) int64 symbols, 0 past the lengths.
+        t_lens: (B,) int64 frames.
+        y_lens: (B,) int64 symbols.
+
+    Returns:
+        losses (B,), float32 (float64 for float64 logits), differentiable in ``logits``.
     """
     return _PrunedLoss.apply(logits, y, ranges, t_lens, y_lens, options)
 

@@ -17,11 +17,15 @@ def simple_loss(
 ) -> tuple[Tensor, Occupations]:
     """Smoothed simple loss of each utterance, and the occupations of its lattice.
 
-    :param am: (B, T, V) unnormalised scores of the encoder; blank is 0.
-    :param lm: (B, S + 1, V) unnormalised scores of the predictor.
-    :param y: (B, S) int64 symbols, 0 past the lengths.
-    :param t_lens: (B,) int64 frames; :param y_lens: (B,) int64 symbols.
-    :return: losses (B,), differentiable in ``am`` and ``lm``, and the occupations (constants).
+    Args:
+        am: (B, T, V) unnormalised scores of the encoder; blank is 0.
+        lm: (B, S + 1, V) unnormalised scores of the predictor.
+        y: (B, S) int64 symbols, 0 past the lengths.
+        t_lens: (B,) int64 frames.
+        y_lens: (B,) int64 symbols.
+
+    Returns:
+        losses (B,), differentiable in ``am`` and ``lm``, and the occupations (constants).
     """
     px, py = simple_log_probs(am, lm, y, y_lens, options.lm_scale, options.am_scale)
     if options.delay_penalty:

@@ -76,10 +76,13 @@ class MaskBank:
     ) -> None:
         """Rank the blocks by the present weights, masked ones included. Named masks stay.
 
-        :param among: blocks that it does not keep come below all others, so that they drop first.
-        :param factors: of each layer, by its name, what the blocks' scores are multiplied by,
-            (blocks,) float32, at least 0.
-        :raises UserError: a layer has NaN or infinite weights; the levels are left as they were.
+        Args:
+            among: blocks that it does not keep come below all others, so that they drop first.
+            factors: of each layer, by its name, what the blocks' scores are multiplied by,
+                (blocks,) float32, at least 0.
+
+        Raises:
+            UserError: a layer has NaN or infinite weights; the levels are left as they were.
         """
         self._refuse_inside("refresh")
         first = self.blocks(among) if among is not None else None
@@ -106,7 +109,8 @@ class MaskBank:
     def blocks(self, choice: Choice) -> dict[str, Tensor]:
         """The kept blocks (blocks,) bool of each layer.
 
-        :raises UserError: the choice is none: an unknown name or layer, no sparsity of 0 to 1.
+        Raises:
+            UserError: the choice is none: an unknown name or layer, no sparsity of 0 to 1.
         """
         if isinstance(choice, str):
             named = self._get(choice)
@@ -163,7 +167,8 @@ class MaskBank:
     def delete(self, name: str) -> None:
         """Forget a named mask.
 
-        :raises UserError: there is none of this name.
+        Raises:
+            UserError: there is none of this name.
         """
         self._get(name)
         del self._named[name]
@@ -203,10 +208,13 @@ class MaskBank:
         exception passes. Masked weights get no gradients, so that those of several sub-networks
         add up. Costs a copy of the layers.
 
-        :param all_gradients: masked weights get the gradients that they would have as zeros; gate
-            them where the optimizer steps.
-        :raises UserError: a mask is applied already; a cached choice is of former weights; at the
-            end: a parameter was changed inside, as an optimizer does; the change is lost.
+        Args:
+            all_gradients: masked weights get the gradients that they would have as zeros; gate them
+                where the optimizer steps.
+
+        Raises:
+            UserError: a mask is applied already; a cached choice is of former weights; at the end:
+                a parameter was changed inside, as an optimizer does; the change is lost.
         """
         self._refuse_inside("apply another mask")
         parameters = self.parameters()  # once: it is most of what a switch costs
@@ -261,8 +269,9 @@ class MaskBank:
 
         Of another model with equal layers they are taken as they are: they know no weights.
 
-        :raises UserError: they are none, or damaged, or of other layers, blocks, another criterion
-            or scope; nothing is changed then.
+        Raises:
+            UserError: they are none, or damaged, or of other layers, blocks, another criterion or
+                scope; nothing is changed then.
         """
         mine = self._fingerprint()
         if missing := [key for key in (*mine, "levels", "named") if key not in state]:

@@ -152,8 +152,9 @@ class BlockUpdate:
     It works on the optimiser's own state: moments there are those of the blocks, and ``step`` is
     the greatest of their counts. Hooks and schedulers do not see these steps.
 
-    :raises UserError: the optimiser's class is not known exactly, for its state could be anything;
-        or it has a flag that asks for a step without decisions on the CPU.
+    Raises:
+        UserError: the optimiser's class is not known exactly, for its state could be anything; or
+            it has a flag that asks for a step without decisions on the CPU.
     """
 
     def __init__(self, optimizer: Optimizer, block: Block):
@@ -193,9 +194,10 @@ class BlockUpdate:
     ) -> None:
         """Take a step on the active blocks of a parameter that has a gradient.
 
-        :param group: the options of the parameter.
-        :param active: (blocks,) bool.
-        :param counts: (blocks,) int32, the steps of each block, this one included where active.
+        Args:
+            group: the options of the parameter.
+            active: (blocks,) bool.
+            counts: (blocks,) int32, the steps of each block, this one included where active.
         """
         state = self._state(parameter, group)
         step = state.get("step")
@@ -217,7 +219,8 @@ class BlockUpdate:
     def _step_alike(self, slab: Slab, group: Group, now: Mapping[str, Tensor]) -> None:
         """torch's own step of a slab's active blocks, all of one age as far as that matters.
 
-        :param now: what the state holds besides moments.
+        Args:
+            now: what the state holds besides moments.
         """
         tensors = [as_bits(tensor) for tensor in (slab.weights, *slab.moments.values())]
         opened = slab.spread(slab.active.to(tensors[0].dtype))
@@ -276,9 +279,12 @@ def slabs(
     Blocks of one column get a dimension for the rows of a block, (bands, rows of a block, columns).
     So their values need not be copied for each element.
 
-    :param matrices: (R, C) or (R, C, 1...), all of the layer's shape.
-    :returns: views of the rows of each; which blocks these are; and what spreads a value of each of
-        these blocks over its elements, to a shape that broadcasts to that of the views.
+    Args:
+        matrices: (R, C) or (R, C, 1...), all of the layer's shape.
+
+    Returns:
+        views of the rows of each; which blocks these are; and what spreads a value of each of these
+        blocks over its elements, to a shape that broadcasts to that of the views.
     """
     flat = {name: as_matrix(matrix) for name, matrix in matrices.items()}
     on_cpu = next(iter(flat.values())).device.type == "cpu"

@@ -44,12 +44,17 @@ def block_scores(matrix: Tensor, block: Block, criterion: str = "mean_square") -
 
     Sums run over a block's rows, then its columns, in order: equal for any number of threads.
 
-    :param matrix: (R, C) of any floating type.
-    :param criterion: ``mean_square`` or ``l1``; or ``package.module:callable``, what each entry
-        counts: some rows (r, C) float32 -> (r, C), at least 0.
-    :returns: (blocks,) float32; not finite where a block has such an entry, or, with
-        ``mean_square``, one above 1e19.
-    :raises UserError: there is no such criterion.
+    Args:
+        matrix: (R, C) of any floating type.
+        criterion: ``mean_square`` or ``l1``; or ``package.module:callable``, what each entry
+            counts: some rows (r, C) float32 -> (r, C), at least 0.
+
+    Returns:
+        (blocks,) float32; not finite where a block has such an entry, or, with ``mean_square``, one
+        above 1e19.
+
+    Raises:
+        UserError: there is no such criterion.
     """
     count = _counting(criterion)
     matrix = matrix.detach()
@@ -83,7 +88,8 @@ def dropped(level: int, blocks: int) -> int:
 def level_of(sparsity: float) -> int:
     """The level (0 to 250) that is nearest to a sparsity.
 
-    :raises UserError: the sparsity is not between 0 and 1.
+    Raises:
+        UserError: the sparsity is not between 0 and 1.
     """
     if not 0 <= sparsity <= 1:
         raise UserError(f"sparsity {sparsity}: must be between 0 and 1")
@@ -96,10 +102,15 @@ def drop_levels(scores: Sequence[Tensor], block: Block, scope: str = "layer") ->
     Ranks go by score, lowest first, and then by index; inside of each layer, over all layers
     together, or, with N:M, inside of each group of M blocks.
 
-    :param scores: of each layer (blocks,) float32 without NaN.
-    :param scope: ``layer`` or ``global``.
-    :returns: of each layer (blocks,) uint8, in 1..250; see :func:`kept`.
-    :raises UserError: there is no such scope.
+    Args:
+        scores: of each layer (blocks,) float32 without NaN.
+        scope: ``layer`` or ``global``.
+
+    Returns:
+        of each layer (blocks,) uint8, in 1..250; see :func:`kept`.
+
+    Raises:
+        UserError: there is no such scope.
     """
     if scope not in ("layer", "global"):
         raise UserError(f"weight_pruning.scope={scope}: choose one of layer, global")
@@ -151,7 +162,8 @@ def kept(levels: Tensor, sparsity: float) -> Tensor:
 
     What is kept at a sparsity is kept at every lower one; at 0 everything is, at 1 nothing.
 
-    :raises UserError: the sparsity is not between 0 and 1.
+    Raises:
+        UserError: the sparsity is not between 0 and 1.
     """
     return levels > level_of(sparsity)
 
@@ -172,7 +184,8 @@ def masked(matrix: Tensor, kept: Tensor, block: Block) -> Tensor:
 
     It can be differentiated: gradients outside of kept blocks are zero. NaN does not leak through.
 
-    :param kept: (blocks,) bool.
+    Args:
+        kept: (blocks,) bool.
     """
     rows, columns = grid_of(matrix.shape, block)
     if (rows * block.rows, columns * block.columns) == tuple(matrix.shape):

@@ -29,12 +29,15 @@ class EvaluationLog:
 
     What is not finite counts as infinity, the worst: a sub-network that computes NaN is of no use.
 
-    :param path: the file, made if it does not exist; None: memory alone.
-    :param layers: names of the layers.
-    :param fitness: of a dictionary of layer names and sparsities.
-    :param identity: plain values of what the fitness depends on, such as digests of the model and
-        of the data. It is held against the file's.
-    :raises UserError: the file is of something else, damaged, or in use.
+    Args:
+        path: the file, made if it does not exist; None: memory alone.
+        layers: names of the layers.
+        fitness: of a dictionary of layer names and sparsities.
+        identity: plain values of what the fitness depends on, such as digests of the model and of
+            the data. It is held against the file's.
+
+    Raises:
+        UserError: the file is of something else, damaged, or in use.
     """
 
     def __init__(

@@ -124,8 +124,11 @@ class GatedOptimizer(Optimizer):
     def gate_gradients(self, gates: Gates | None) -> None:
         """Zero the gradients of inactive blocks in place, be they NaN: for norms and clipping.
 
-        :param gates: as for :meth:`step`, which does not need this.
-        :raises UserError: as there.
+        Args:
+            gates: as for :meth:`step`, which does not need this.
+
+        Raises:
+            UserError: as there.
         """
         for name, active in self._checked(gates).items():
             parameter, layer = self.layers[name]

@@ -20,7 +20,8 @@ def count_multiply_adds(run: Callable[[], object], weights: Mapping[str, Tensor]
     On the CPU that is all there is but for recurrent layers, which count as 0 where they run as
     one operation. A view of a weight counts as the weight.
 
-    :param run: is called once, without gradients.
+    Args:
+        run: is called once, without gradients.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation that nothing is seen of

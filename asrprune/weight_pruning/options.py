@@ -36,7 +36,8 @@ class Block:
 def parse_block(text: str, key: str = "weight_pruning.block") -> Block:
     """A block as it is written: ``8x1`` (rows x columns), or ``2:4`` (2 are kept of each 4 inputs).
 
-    :raises UserError: it is neither, with ``key`` for the option's name.
+    Raises:
+        UserError: it is neither, with ``key`` for the option's name.
     """
     if match := re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text):
         rows, columns = map(int, match.groups())

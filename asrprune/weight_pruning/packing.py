@@ -28,16 +28,18 @@ FORMAT = "asrprune sub-network 1"
 def pack(module_state: Mapping[str, Any], bank: MaskBank, choice: Choice) -> dict[str, Any]:
     """The sub-network of a state dict.
 
-    :param module_state: of the bank's module, or of one like it, such as an average of checkpoints.
-    :returns: on the CPU:
-        ``names``: of all entries, in order;
-        ``dense``: what is not pruned, and layers that keep all blocks;
-        ``layers``: by name ``shape``, ``values`` (kept blocks, rows * columns of a block) and
-        ``index``: the numbers of the kept blocks (kept,) int32, or, where it is smaller, a bit for
-        each block (ceil(blocks / 8),) uint8;
-        ``tied``: further names of entries, with the name of the entry;
-        ``block``: as it is written in options.
-    :raises UserError: the state lacks a layer, or has another shape for it.
+    Args:
+        module_state: of the bank's module, or of one like it, such as an average of checkpoints.
+
+    Returns:
+        on the CPU: ``names``: of all entries, in order; ``dense``: what is not pruned, and layers
+        that keep all blocks; ``layers``: by name ``shape``, ``values`` (kept blocks, rows * columns
+        of a block) and ``index``: the numbers of the kept blocks (kept,) int32, or, where it is
+        smaller, a bit for each block (ceil(blocks / 8),) uint8; ``tied``: further names of entries,
+        with the name of the entry; ``block``: as it is written in options.
+
+    Raises:
+        UserError: the state lacks a layer, or has another shape for it.
     """
     blocks, parameters = bank.blocks(choice), bank.parameters()
     layers: dict[str, dict[str, Any]] = {}
@@ -96,7 +98,8 @@ def packed_bytes(packed: Mapping[str, Any]) -> int:
 def write_packed(packed: Mapping[str, Any], path: str | Path) -> None:
     """Write a packed sub-network, whole or not at all.
 
-    :raises UserError: the disk is full.
+    Raises:
+        UserError: the disk is full.
     """
     data = io.BytesIO()  # torch.save to a file hides the system's error
     torch.save(packed, data)
@@ -107,7 +110,8 @@ def write_packed(packed: Mapping[str, Any], path: str | Path) -> None:
 def read_packed(path: str | Path) -> dict[str, Any]:
     """What :func:`write_packed` wrote.
 
-    :raises UserError: the file is missing, damaged or another one.
+    Raises:
+        UserError: the file is missing, damaged or another one.
     """
     try:
         data = io.BytesIO(Path(path).read_bytes())

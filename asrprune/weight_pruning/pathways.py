@@ -21,9 +21,10 @@ def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> floa
     Returns by how much it has changed: 1 less its overlap (Jaccard) with what it was; 1 if it is
     new.
 
-    :param most: the density in each layer that the union of all named masks is not to go beyond, as
-        long as each alone does not. Blocks that no other mask keeps then wait, last ones first, and
-        the best of those that others keep come in for them.
+    Args:
+        most: the density in each layer that the union of all named masks is not to go beyond, as
+            long as each alone does not. Blocks that no other mask keeps then wait, last ones first,
+            and the best of those that others keep come in for them.
     """
     before = bank.blocks(name) if name in bank.names else None
     others = [other for other in bank.names if other != name]
@@ -44,7 +45,8 @@ def narrow(bank: MaskBank, name: str, sparsity: float) -> None:
     The step of iterative magnitude pruning (Han et al. 2015, arXiv 1506.02626, section 3). Levels
     of the bank are those of this mask afterwards.
 
-    :raises UserError: a layer keeps fewer blocks already.
+    Raises:
+        UserError: a layer keeps fewer blocks already.
     """
     before = bank.blocks(name)
     bank.refresh(among=name)
@@ -61,7 +63,8 @@ def narrow(bank: MaskBank, name: str, sparsity: float) -> None:
 def pathway_of(names: Iterable[str], language: str) -> str:
     """The name of a language's mask.
 
-    :raises UserError: there is none among the names.
+    Raises:
+        UserError: there is none among the names.
     """
     if language in names:
         return language
@@ -74,7 +77,8 @@ def pathway_of(names: Iterable[str], language: str) -> str:
 def _within(wanted: Tensor, others: Tensor, levels: Tensor, most: float) -> Tensor:
     """As many blocks (n,) bool as are wanted, those among them that others have not being few.
 
-    :param levels: (n,) uint8, higher for what is kept longer.
+    Args:
+        levels: (n,) uint8, higher for what is kept longer.
     """
     count = int(wanted.sum())
     room = max(math.floor(most * len(wanted)), count) - int(others.sum())

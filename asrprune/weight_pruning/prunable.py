@@ -58,13 +58,16 @@ def find_layers(
 ) -> list[Layer]:
     """The layers of a module, in the order of its parameters.
 
-    :param include: patterns, such as ``encoder.*``, of names to choose from; none: all.
-    :param exclude: patterns of names to leave out.
-    :param recurrent: take the weights of LSTM, GRU and plain RNN too.
-    :param ragged: what to do where a block does not divide a layer: ``refuse``, or ``pad``, with
-        smaller blocks at the edges. N:M must divide the columns in any case.
-    :raises UserError: a pattern that matches nothing, or, included, nothing that can be pruned; a
-        block that does not divide some layers; no layer at all; a lazy module without shapes.
+    Args:
+        include: patterns, such as ``encoder.*``, of names to choose from; none: all.
+        exclude: patterns of names to leave out.
+        recurrent: take the weights of LSTM, GRU and plain RNN too.
+        ragged: what to do where a block does not divide a layer: ``refuse``, or ``pad``, with
+            smaller blocks at the edges. N:M must divide the columns in any case.
+
+    Raises:
+        UserError: a pattern that matches nothing, or, included, nothing that can be pruned; a block
+            that does not divide some layers; no layer at all; a lazy module without shapes.
     """
     verdicts = _verdicts(module)
     kinds = {name: verdict.kind for name, verdict in verdicts.items() if verdict.kind}
@@ -95,7 +98,8 @@ def as_matrix(parameter: Tensor) -> Tensor:
 def table(module: nn.Module, layers: Sequence[Layer]) -> str:
     """A Markdown table of all parameters of two dimensions and more: what is pruned, or why not.
 
-    :param layers: those of the module that :func:`find_layers` chose.
+    Args:
+        layers: those of the module that :func:`find_layers` chose.
     """
     kinds = {layer.name: layer.kind for layer in layers}
     verdicts = _verdicts(module)

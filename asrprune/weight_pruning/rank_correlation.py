@@ -10,7 +10,8 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
     NaN where there is none: fewer than two pairs, a constant, or a NaN among the values.
 
-    :raises ValueError: the lengths differ.
+    Raises:
+        ValueError: the lengths differ.
     """
     values = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if values[0].shape != values[1].shape or values[0].ndim != 1:

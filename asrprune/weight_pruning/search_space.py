@@ -18,9 +18,10 @@ _ROUNDING = 1e-9  # share of a budget by which sums of floats may go over it
 def additive_cost(choices: Sequence[float], table: np.ndarray, fixed: float = 0.0) -> Cost:
     """A cost that is the sum of what each layer costs at its sparsity.
 
-    :param choices: ascending sparsities.
-    :param table: (layers, choices), what a layer costs at each of them.
-    :param fixed: what the rest costs.
+    Args:
+        choices: ascending sparsities.
+        table: (layers, choices), what a layer costs at each of them.
+        fixed: what the rest costs.
     """
     steps, layers = np.asarray(choices, np.float64), np.arange(len(table))
 
@@ -35,8 +36,9 @@ class SearchSpace:
 
     No cost has to fall with each step of sparsity: with indices that are stored too it does not.
 
-    :param layers: how many layers there are, above 0.
-    :param choices: ascending sparsities that each layer may have.
+    Args:
+        layers: how many layers there are, above 0.
+        choices: ascending sparsities that each layer may have.
     """
 
     def __init__(self, layers: int, choices: Sequence[float], cost: Cost) -> None:
@@ -48,7 +50,8 @@ class SearchSpace:
     def costs(self, rows: np.ndarray) -> np.ndarray:
         """The costs (n,) float64 of sub-networks (n, layers).
 
-        :raises ValueError: the cost is of another shape.
+        Raises:
+            ValueError: the cost is of another shape.
         """
         result = np.asarray(self._cost(self.choices[rows]), np.float64)
         if result.shape != (len(rows),):

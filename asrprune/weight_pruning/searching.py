@@ -75,14 +75,17 @@ def search(
     uniform sub-networks. Nothing is evaluated twice; where no new child can be found, there are
     fewer. The result is a pure function of the arguments, ``log_path`` and ``progress`` aside.
 
-    :param cost: see :data:`~asrprune.weight_pruning.search_space.Cost`, in the budgets' unit.
-    :param fitness: of a dictionary of layers and sparsities; what is not finite is the worst.
-    :param log_path: where each evaluation is written down at once. With the same file a killed
-        search goes on, as does one with other options or budgets.
-    :param identity: plain values of what the fitness depends on, to be held against the file's.
-    :param progress: called after each evaluation.
-    :raises UserError: options out of their limits; a budget that is below the smallest
-        sub-network; a log that is of something else; nothing within a budget has a finite fitness.
+    Args:
+        cost: see :data:`~asrprune.weight_pruning.search_space.Cost`, in the budgets' unit.
+        fitness: of a dictionary of layers and sparsities; what is not finite is the worst.
+        log_path: where each evaluation is written down at once. With the same file a killed search
+            goes on, as does one with other options or budgets.
+        identity: plain values of what the fitness depends on, to be held against the file's.
+        progress: called after each evaluation.
+
+    Raises:
+        UserError: options out of their limits; a budget that is below the smallest sub-network; a
+            log that is of something else; nothing within a budget has a finite fitness.
     """
     check(options, "search.")
     if not layers or not budgets:

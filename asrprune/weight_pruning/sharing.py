@@ -94,7 +94,8 @@ class Sharing:
 def sharing(bank: MaskBank, names: Sequence[str]) -> Sharing:
     """What named masks share.
 
-    :raises UserError: there are no names, or there is no mask of one.
+    Raises:
+        UserError: there are no names, or there is no mask of one.
     """
     if not names:
         raise UserError("there is no mask to measure")
@@ -118,7 +119,8 @@ def sharing(bank: MaskBank, names: Sequence[str]) -> Sharing:
 def intersection(bank: MaskBank, names: Sequence[str]) -> dict[str, Tensor]:
     """The blocks (blocks,) bool of each layer that all of these masks keep: a choice of the bank.
 
-    :raises UserError: there is no mask of a name.
+    Raises:
+        UserError: there is no mask of a name.
     """
     return dict(reduce(_both, map(bank.blocks, names)))
 

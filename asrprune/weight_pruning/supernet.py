@@ -31,8 +31,9 @@ def sub_networks(
     the options say. ``sandwich``: the densest, the sparsest, and some at random (Yu and Huang 2019,
     arXiv 1903.05134); the dense one comes last. As long as nothing is sparse, there is only that.
 
-    :param sparsest: the sparsity of all layers that none exceeds, 0 to 1.
-    :param number: of the micro-batch within the step.
+    Args:
+        sparsest: the sparsity of all layers that none exceeds, 0 to 1.
+        number: of the micro-batch within the step.
     """
     dense, least = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, sparsest)
     if not sparsest:  # there is no other one yet

@@ -21,8 +21,11 @@ SWAPS = 2  # changes of a parameter's version by one use of `swapped`
 def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside of it the parameters hold ``values``; after it, their very tensors, in any case.
 
-    :param values: of the parameters' shapes, types and devices, by the same names.
-    :raises UserError: at the end, where a parameter was changed inside: the change is lost.
+    Args:
+        values: of the parameters' shapes, types and devices, by the same names.
+
+    Raises:
+        UserError: at the end, where a parameter was changed inside: the change is lost.
     """
     originals = {name: parameter.data for name, parameter in parameters.items()}
     changed: list[str] = []

@@ -28,10 +28,13 @@ log = logging.getLogger(__name__)
 def write_cuts(options: Options, split: str, path: Path, ignore_features: bool) -> None:
     """Write the manifests of a split; with its cuts, if the features of all of them fit.
 
-    :param ignore_features: stage 2 is to compute them anew.
-    :raises UserError: cuts without exactly one supervision, with neither recordings nor features
-        that fit, or with features of another part of the recording; or see
-        :func:`~asrprune.corpus.ways_in.split.write_entries`.
+    Args:
+        ignore_features: stage 2 is to compute them anew.
+
+    Raises:
+        UserError: cuts without exactly one supervision, with neither recordings nor features that
+            fit, or with features of another part of the recording; or see
+            :func:`~asrprune.corpus.ways_in.split.write_entries`.
     """
     problem = "they are to be computed anew" if ignore_features else problem_of(path)
     if problem:
@@ -83,7 +86,8 @@ def problem_of(path: Path) -> str:
 def read(path: Path) -> Iterator[tuple[str, Cut]]:
     """(where, cut) of a manifest, each with one supervision.
 
-    :raises UserError: the file is missing or damaged, or a cut is of another kind; names the line.
+    Raises:
+        UserError: the file is missing or damaged, or a cut is of another kind; names the line.
     """
     if not path.is_file():
         raise UserError(f"{explain_missing(path)} does not exist")
@@ -139,8 +143,11 @@ def misfit(cut: Cut) -> str:
 def _archive(name: str, lead: Callable[[str, str], str], whose: str, recorded: bool) -> str:
     """Where an archive of features is from here.
 
-    :param recorded: there is audio to compute them anew from.
-    :raises UserError: it is not there.
+    Args:
+        recorded: there is audio to compute them anew from.
+
+    Raises:
+        UserError: it is not there.
     """
     try:
         path = lead("features", name)
@@ -161,7 +168,8 @@ def wanted() -> str:
 def read_entries(path: Path, base: Path | None, with_features: bool) -> Iterator[Entry]:
     """The utterances of a manifest; relative paths become ones that lead there from here.
 
-    :param base: what they are relative to; None: it is looked for.
+    Args:
+        base: what they are relative to; None: it is looked for.
     """
     bases: dict[str, Path] = {}  # of audio and of features
     archives: dict[str, str] = {}  # as the cuts name them -> as they are called from here

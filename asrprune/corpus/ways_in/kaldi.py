@@ -27,9 +27,12 @@ Lines = dict[str, tuple[int, str]]  # key -> number of its line, and what is beh
 def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]:
     """The utterances of ``text``; then those without a line there, which are left out.
 
-    :param base: what relative paths of wav.scp are relative to; None: the first of the folder that
-        we are in, the data directory, and the folders above it in which the first file is.
-    :raises UserError: a file is missing, or a line is wrong; names it.
+    Args:
+        base: what relative paths of wav.scp are relative to; None: the first of the folder that we
+            are in, the data directory, and the folders above it in which the first file is.
+
+    Raises:
+        UserError: a file is missing, or a line is wrong; names it.
     """
     if not folder.is_dir():
         raise UserError(f"{explain_missing(folder)} is no folder, such as Kaldi's data/train")
@@ -70,7 +73,8 @@ def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]
 def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
     """The lines of a file by their first word.
 
-    :param values: whether there has to be something behind it.
+    Args:
+        values: whether there has to be something behind it.
     """
     if not path.is_file():
         if needed:

@@ -18,7 +18,8 @@ def command_refused(command: str, where: str) -> UserError:
 def find_base(start: Path, example: str) -> Path:
     """The first folder in which ``example`` is: this one, ``start``, and those above it.
 
-    :raises UserError: it is in none of them.
+    Raises:
+        UserError: it is in none of them.
     """
     if os.path.isabs(example):
         return Path()

@@ -21,8 +21,9 @@ _NAME = re.compile(r"(?P<before>.*?)_?recordings_?(?P<after>.*)\.jsonl\.gz", re.
 def read_prepared(folder: Path, part: str) -> Iterator[Entry]:
     """The utterances of a part.
 
-    :raises UserError: the part is missing, or several parts fit (the message lists all parts);
-        two recordings of different audio share an id.
+    Raises:
+        UserError: the part is missing, or several parts fit (the message lists all parts); two
+            recordings of different audio share an id.
     """
     of_recordings = choose(find_parts(folder), part, folder)
     of_supervisions = supervisions_of(of_recordings)
@@ -45,7 +46,8 @@ def find_parts(folder: Path) -> list[tuple[str, str, Path]]:
 
     ``ami-ihm_recordings_train`` is the part ``train``, in full ``ami-ihm_train``.
 
-    :raises UserError: there are none.
+    Raises:
+        UserError: there are none.
     """
     found = []
     files = sorted(path for path in folder.rglob("[!.]*") if path.is_file())
@@ -72,7 +74,8 @@ def supervisions_of(recordings: Path) -> Path:
 def choose(parts: list[tuple[str, str, Path]], wanted: str, folder: Path) -> Path:
     """The recordings of a part that is named in full or, where that is clear, by its own name.
 
-    :raises UserError: there is none, or there are several; lists what is there.
+    Raises:
+        UserError: there is none, or there are several; lists what is there.
     """
     matching = [path for full, part, path in parts if full == wanted]
     matching = matching or [path for full, part, path in parts if part == wanted]

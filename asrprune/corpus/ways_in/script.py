@@ -26,10 +26,12 @@ Utterances = Callable[[Path, str], Iterable[Row]]  # (folder of the corpus, spli
 def run(utterances: Utterances) -> None:
     """Write the manifests of splits as the command line says, and end the process.
 
-    :param utterances: yields a row for each utterance of a split: ``path`` and ``text``, and where
-        they are known ``id``, ``speaker``, ``language``, ``start`` and ``end`` or ``duration``
-        (seconds) and ``channel``. Relative paths are relative to the folder. A row with a reason,
-        one word, in ``left_out`` is counted and listed with it, and nothing else is made of it.
+    Args:
+        utterances: yields a row for each utterance of a split: ``path`` and ``text``, and where
+            they are known ``id``, ``speaker``, ``language``, ``start`` and ``end`` or ``duration``
+            (seconds) and ``channel``. Relative paths are relative to the folder. A row with a
+            reason, one word, in ``left_out`` is counted and listed with it, and nothing else is
+            made of it.
     """
     name = Path(sys.argv[0]).name
     parser = Parser(description=sys.modules["__main__"].__doc__)

@@ -92,8 +92,11 @@ def write_utterances(
 ) -> None:
     """Write the manifests of a split whose audio has not been looked at yet.
 
-    :param cut: how such a corpus tells where utterances begin and end, for a message.
-    :raises UserError: see :func:`write_entries`.
+    Args:
+        cut: how such a corpus tells where utterances begin and end, for a message.
+
+    Raises:
+        UserError: see :func:`write_entries`.
     """
     known = list(utterances)
     paths = list(dict.fromkeys(u.path for u in known if not u.left_out))
@@ -203,10 +206,13 @@ def write_entries(
 ) -> None:
     """Write the manifests of a split, texts in NFC; what cannot be used is listed.
 
-    :param cut: how such a corpus tells where utterances begin and end, for a message.
-    :param with_cuts: write ``<corpus>_cuts_<split>.jsonl.gz`` too, which stage 2 takes as it is.
-    :raises UserError: an id comes twice and must not be changed, an utterance is too long,
-        audio is bad or a text is empty and that is not to be skipped, or nothing is left.
+    Args:
+        cut: how such a corpus tells where utterances begin and end, for a message.
+        with_cuts: write ``<corpus>_cuts_<split>.jsonl.gz`` too, which stage 2 takes as it is.
+
+    Raises:
+        UserError: an id comes twice and must not be changed, an utterance is too long, audio is bad
+            or a text is empty and that is not to be skipped, or nothing is left.
     """
     options.path("cuts", split).unlink(missing_ok=True)  # of another way in
     counted = Counted(options, split, cut)

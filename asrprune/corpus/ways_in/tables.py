@@ -20,8 +20,11 @@ Row = dict[str, Any]
 def read_table(path: Path, base: Path | None = None) -> Iterator[Utterance]:
     """The utterances of a table.
 
-    :param base: what relative paths are relative to; None: the table's folder.
-    :raises UserError: the table is missing or damaged; names the line.
+    Args:
+        base: what relative paths are relative to; None: the table's folder.
+
+    Raises:
+        UserError: the table is missing or damaged; names the line.
     """
     base = path.parent if base is None else base
     names: list[str] = []
@@ -36,7 +39,8 @@ def read_table(path: Path, base: Path | None = None) -> Iterator[Utterance]:
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a table, columns by their names.
 
-    :raises UserError: the table is missing or damaged; names the line.
+    Raises:
+        UserError: the table is missing or damaged; names the line.
     """
     for _, row in numbered_rows(path):
         yield row

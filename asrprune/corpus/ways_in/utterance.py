@@ -46,7 +46,8 @@ class Utterance:
 def find_columns(names: list[str], where: str) -> dict[str, str]:
     """Our name of each column that is known -> the name that it has.
 
-    :raises UserError: there is none of the path, or of the text.
+    Raises:
+        UserError: there is none of the path, or of the text.
     """
     small = {name.strip().lower(): name for name in reversed(names)}
     small |= {name: name for name in names}  # what is written as it should be comes first
@@ -74,10 +75,13 @@ def utterance_of(
 ) -> Utterance:
     """The :class:`Utterance` of a row, whose times are not resolved yet.
 
-    :param columns: as :func:`find_columns` has them.
-    :param base: what relative paths are relative to.
-    :param times: where it is in its file; None: the row says it.
-    :raises UserError: a value is missing or none of its column.
+    Args:
+        columns: as :func:`find_columns` has them.
+        base: what relative paths are relative to.
+        times: where it is in its file; None: the row says it.
+
+    Raises:
+        UserError: a value is missing or none of its column.
     """
     values = {column: row.get(name) for column, name in columns.items()}
     text = "" if values["text"] is None else values["text"]
@@ -109,7 +113,8 @@ def utterance_of(
 def id_of(value: Any, where: str) -> str:
     """An id of a manifest as a string: lhotse's are strings, other tools write numbers.
 
-    :raises UserError: it is none.
+    Raises:
+        UserError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise UserError(f"{where}: {value!r} is no id; ids are strings")

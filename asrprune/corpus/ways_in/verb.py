@@ -99,7 +99,8 @@ def options_of(args: argparse.Namespace) -> Options:
 def paths_of(words: list[str]) -> dict[str, Path]:
     """The paths of splits, from words such as ``train=train.tsv``.
 
-    :raises UserError: a word is none, or a split comes twice.
+    Raises:
+        UserError: a word is none, or a split comes twice.
     """
     paths: dict[str, Path] = {}
     for word in words:

@@ -31,8 +31,11 @@ def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell
 
     Those of one seed come one after another, the first seed first.
 
-    :param more: words for all trainings, after the comparison's own.
-    :raises UserError: words that the configuration refuses.
+    Args:
+        more: words for all trainings, after the comparison's own.
+
+    Raises:
+        UserError: words that the configuration refuses.
     """
     words = [*study.words, *more]
     base = load_config(study.config, words)

@@ -31,8 +31,11 @@ def make_records(
 ) -> list[Record]:
     """The records of a cell, one a test set; everything else in them is of the training.
 
-    :param progress: by step, what it took (`asrprune.studies.cell`).
-    :raises UserError: a file of the cell is missing or damaged.
+    Args:
+        progress: by step, what it took (`asrprune.studies.cell`).
+
+    Raises:
+        UserError: a file of the cell is missing or damaged.
     """
     others = sum(took["seconds"] for step, took in progress.items() if step != TRAIN)
     about = {
@@ -70,7 +73,8 @@ def audio_and_keep_sets(folder: Path, config: Config) -> Record:
     the share of the cuts that no pruned cycle kept, ``never_visited`` that no cycle did; visits of
     a cut are ``[least, 5 %, median, 95 %, most]``.
 
-    :raises UserError: the training did not end here.
+    Raises:
+        UserError: the training did not end here.
     """
     from asrprune.training.checkpoint import load_checkpoint
 

@@ -55,7 +55,8 @@ def sections(
 ) -> list[str]:
     """What is said of a comparison: of each test set its tables; a legend; plots.
 
-    :param cells: all of the grid, for the order of the rows.
+    Args:
+        cells: all of the grid, for the order of the rows.
     """
     parts: list[str] = []
     for name in study.test_sets:

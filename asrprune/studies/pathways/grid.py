@@ -29,8 +29,11 @@ class LanguagesCell(Cell):
 def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[LanguagesCell]:
     """The trainings of a grid and all that they begin with, each once, the first seed first.
 
-    :param more: words for all trainings, after the comparison's own.
-    :raises UserError: words that the configuration refuses.
+    Args:
+        more: words for all trainings, after the comparison's own.
+
+    Raises:
+        UserError: words that the configuration refuses.
     """
     places = list(options.trainings)
     wanted = {

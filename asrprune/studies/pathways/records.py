@@ -25,8 +25,11 @@ def make_records(
 ) -> list[Record]:
     """The records of a cell, in the order of its languages.
 
-    :param progress: by step, what it took (`asrprune.studies.cell`).
-    :raises UserError: a file of the cell is missing or damaged.
+    Args:
+        progress: by step, what it took (`asrprune.studies.cell`).
+
+    Raises:
+        UserError: a file of the cell is missing or damaged.
     """
     networks, model = masks_of(folder / MODEL, cell.languages)
     about = {

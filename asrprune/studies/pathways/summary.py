@@ -43,7 +43,8 @@ class Summary:
     def hours(self, method: str, *, with_sources: bool = True) -> dict[int, float]:
         """Seed -> hours of speech that the trainings of a method were on.
 
-        :param with_sources: those as well that they begin with, but for what starts from nothing.
+        Args:
+            with_sources: those as well that they begin with, but for what starts from nothing.
         """
         return self._sums("hours", method, with_sources)
 

@@ -19,8 +19,11 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
     block. Of the union's density: ``equal`` if all masks were equal (1-s), ``independent`` if they
     were independent (1-s^L), ``chance`` as of `asrprune.weight_pruning.sharing`.
 
-    :param scores: as of `asrprune.studies.pathways_report.scores.scores_of`.
-    :raises UserError: the model has no named masks.
+    Args:
+        scores: as of `asrprune.studies.pathways_report.scores.scores_of`.
+
+    Raises:
+        UserError: the model has no named masks.
     """
     bank, names = source.bank, sorted(source.bank.names)
     found = sharing(bank, names)

@@ -22,10 +22,13 @@ def read_renewals(path: Path, languages: Sequence[str]) -> Renewals:
     ``union`` is the density of all masks after it. Of a language whose mask the training took over
     and left as it was there are none.
 
-    :param path: a ``log/metrics.jsonl``. The half of a line at its end, of a training that is at
-        work or was killed, is passed over.
-    :param languages: of the model.
-    :raises UserError: the file is missing, damaged, or of another training.
+    Args:
+        path: a ``log/metrics.jsonl``. The half of a line at its end, of a training that is at work
+            or was killed, is passed over.
+        languages: of the model.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another training.
     """
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")[:-1]

@@ -36,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Print the report, and write it beside its pictures.
 
-    :raises UserError: the model or the metrics are missing, damaged or of something else; results
-        of decoding that do not fit to the model or the manifests.
+    Raises:
+        UserError: the model or the metrics are missing, damaged or of something else; results of
+            decoding that do not fit to the model or the manifests.
     """
     path = args.model or args.exp_dir / "averaged.pt"
     source = _open(path)
@@ -63,7 +64,8 @@ def main(args: argparse.Namespace) -> None:
 def _open(path: Path) -> Source:
     """A model that has pathways.
 
-    :raises UserError: the file is missing, damaged, or of a model without.
+    Raises:
+        UserError: the file is missing, damaged, or of a model without.
     """
     try:
         source = open_source(path, [])

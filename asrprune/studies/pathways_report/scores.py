@@ -42,9 +42,12 @@ def scores_of(
 
     The languages are those of the decoded cuts, in the order of ``languages``.
 
-    :param files: as of `result_files_of`.
-    :raises UserError: a result is damaged, its manifest is missing or without one of its cuts, or
-        the model has no pathway for a language.
+    Args:
+        files: as of `result_files_of`.
+
+    Raises:
+        UserError: a result is damaged, its manifest is missing or without one of its cuts, or the
+            model has no pathway for a language.
     """
     known: dict[str, dict[str, str]] = {}  # of each set the languages of its cuts, by id
     rows = []

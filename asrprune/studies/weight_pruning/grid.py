@@ -51,8 +51,11 @@ class NetworksCell(Cell):
 def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[NetworksCell]:
     """The trainings of a grid and the dense ones of its seeds, each once, the first seed first.
 
-    :param more: words for all trainings, after the comparison's own.
-    :raises UserError: words that the configuration refuses.
+    Args:
+        more: words for all trainings, after the comparison's own.
+
+    Raises:
+        UserError: words that the configuration refuses.
     """
     order = list(dict.fromkeys([*TRAININGS, *options.methods]))
     wanted = {
@@ -84,7 +87,8 @@ def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[Netw
 def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequence[Network]) -> None:
     """See before hours of training that a supernet has what is to be taken out of it.
 
-    :raises UserError: a sparsity that it does not reach; a search that cannot begin.
+    Raises:
+        UserError: a sparsity that it does not reach; a search that cannot begin.
     """
     pruning = config.weight_pruning
     if pruning.method != SUPERNET:

@@ -37,8 +37,11 @@ def make_records(
 ) -> list[Record]:
     """The records of a cell: of each test set, those of its networks in order.
 
-    :param progress: by step, what it took (`asrprune.studies.cell`).
-    :raises UserError: a file of the cell is missing or damaged.
+    Args:
+        progress: by step, what it took (`asrprune.studies.cell`).
+
+    Raises:
+        UserError: a file of the cell is missing or damaged.
     """
     training = {
         "training": cell.name,

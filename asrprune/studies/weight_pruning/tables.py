@@ -27,7 +27,8 @@ def sections(
 ) -> list[str]:
     """What is said of a comparison: of each test set its tables; a legend; plots.
 
-    :param cells: all of the grid, for what each way takes.
+    Args:
+        cells: all of the grid, for what each way takes.
     """
     parts: list[str] = []
     for name in options.test_sets:

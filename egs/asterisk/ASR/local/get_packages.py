@@ -47,7 +47,8 @@ def main() -> int:
 def get_packages(args: argparse.Namespace) -> None:
     """Get what is missing, and count the prompts.
 
-    :raises UserError: something is missing that cannot be had, or damaged.
+    Raises:
+        UserError: something is missing that cannot be had, or damaged.
     """
     missing = [
         language
@@ -75,7 +76,8 @@ def is_ours(folder: Path) -> bool:
 def fetch(folder: Path, languages: Sequence[str]) -> None:
     """Get the packages of languages and unpack them, if anything can be added to the folder.
 
-    :raises UserError: that fails, or another process does it.
+    Raises:
+        UserError: that fails, or another process does it.
     """
     try:
         lock = open_locked(folder / ".lock", f"{folder} is being filled by another process")
@@ -98,7 +100,8 @@ def fetch(folder: Path, languages: Sequence[str]) -> None:
 def call(command: Sequence[str], work: Path, folder: Path, language: str) -> None:
     """Run a command in a folder.
 
-    :raises UserError: it fails; its own error is above.
+    Raises:
+        UserError: it fails; its own error is above.
     """
     if subprocess.run(command, cwd=work).returncode:
         raise UserError(f"{' '.join(command)} failed; see above. {ways_out(folder, language)}")

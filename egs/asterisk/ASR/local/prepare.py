@@ -40,7 +40,8 @@ def utterances(folder: Path, split: str) -> Iterator[dict[str, Any]]:
 def set_of(prompt: Prompt, has_dev: bool) -> str:
     """The set that a prompt is in: the given one, or one that its words alone decide.
 
-    :param has_dev: a development set is given, which gets no others.
+    Args:
+        has_dev: a development set is given, which gets no others.
     """
     name = prompt.given or ("test" if draw("test", prompt.text) < TEST_SHARE else "train")
     if name == "train" and not has_dev and draw("dev", prompt.text) < DEV_SHARE:

@@ -64,7 +64,8 @@ def read_prompts(folder: Path, languages: Sequence[str]) -> list[Prompt]:
 
     Of a manifest these are the prompts of all its languages, since no two sets share a sentence.
 
-    :raises UserError: a language is missing, or the manifest or the packages are damaged.
+    Raises:
+        UserError: a language is missing, or the manifest or the packages are damaged.
     """
     if not (folder / MANIFEST).is_file():
         return [prompt for language in languages for prompt in read_package(folder, language)]
@@ -85,7 +86,8 @@ def read_prompts(folder: Path, languages: Sequence[str]) -> list[Prompt]:
 def read_manifest(path: Path) -> Iterator[Prompt]:
     """The prompts of a manifest.
 
-    :raises UserError: a line is no object, lacks a field, repeats an id, or its audio is missing.
+    Raises:
+        UserError: a line is no object, lacks a field, repeats an id, or its audio is missing.
     """
     rows = [(f"{path}, line {number}", row) for number, row in numbered_rows(path)]
     prompts = [_of_row(where, path.parent, row) for where, row in rows]
@@ -125,7 +127,8 @@ def _of_row(where: str, folder: Path, row: dict[str, Any]) -> Prompt:
 def read_package(root: Path, language: str) -> Iterator[Prompt]:
     """The prompts of one language, those of its script first.
 
-    :raises UserError: a package is missing, or the script is damaged.
+    Raises:
+        UserError: a package is missing, or the script is damaged.
     """
     script, sounds = find_package(root, language)
     sentences: dict[str, set[str]] = defaultdict(set)
@@ -157,7 +160,8 @@ def read_package(root: Path, language: str) -> Iterator[Prompt]:
 def find_package(root: Path, language: str) -> tuple[Path, Path]:
     """The script of a language, and the folder of its recordings, such as fr_CA_f_June.
 
-    :raises UserError: one of them is missing, which says its package; or there are several voices.
+    Raises:
+        UserError: one of them is missing, which says its package; or there are several voices.
     """
     script, voices = find_script(root, language), find_voices(root, language)
     if script is None:

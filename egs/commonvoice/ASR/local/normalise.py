@@ -147,7 +147,8 @@ def _separates(character: str) -> bool:
 def _trim(part: str, language: str, quoted: bool) -> str:
     """Without apostrophes at the ends that are no part of the word.
 
-    :param quoted: a quotation was opened before.
+    Args:
+        quoted: a quotation was opened before.
     """
     core = part.strip("'")
     if not core:

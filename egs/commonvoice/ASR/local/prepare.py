@@ -101,7 +101,8 @@ def prepare_all(args: argparse.Namespace) -> None:
 def prepare(args: argparse.Namespace, name: str) -> None:
     """Write the manifests of one table.
 
-    :raises UserError: the table is missing or damaged, clips are, or too little is left.
+    Raises:
+        UserError: the table is missing or damaged, clips are, or too little is left.
     """
     table = args.release / args.language / f"{name}.tsv"
     split = f"{name}-{args.language}"
@@ -221,7 +222,8 @@ def supervision(name: str, utterance: Utterance, text: str, language: str, durat
 def judge(args: argparse.Namespace, table: Path, count: int, rejections: list[Rejection]) -> None:
     """Stop where clips are bad or too much of a split would be left out.
 
-    :raises UserError: names the first of them, the reasons and the way out.
+    Raises:
+        UserError: names the first of them, the reasons and the way out.
     """
     split = f"{table.stem}-{args.language}"
     bad = [rejection for rejection in rejections if rejection.reason in BAD_AUDIO]

@@ -37,8 +37,9 @@ class Utterance:
 def check_table(path: Path) -> int:
     """See that all lines of a table are as they should be; returns how many there are.
 
-    :raises UserError: as of `read_table`, with the number of such lines; or a clip is in two lines,
-        or two clips would get one id.
+    Raises:
+        UserError: as of `read_table`, with the number of such lines; or a clip is in two lines, or
+            two clips would get one id.
     """
     bad: list[str] = []
     known: dict[str, tuple[int, str]] = {}  # name -> its first line, and the clip there
@@ -65,9 +66,12 @@ def check_table(path: Path) -> int:
 def read_table(path: Path, bad: list[str] | None = None) -> Iterator[Utterance]:
     """The utterances of a table, line by line.
 
-    :param bad: gets what is wrong with lines, which are then left out; None: the first is an error.
-    :raises UserError: it is missing, no UTF-8, lacks a column, or a line has another number of
-        fields than the head, or no clip or speaker.
+    Args:
+        bad: gets what is wrong with lines, which are then left out; None: the first is an error.
+
+    Raises:
+        UserError: it is missing, no UTF-8, lacks a column, or a line has another number of fields
+            than the head, or no clip or speaker.
     """
     try:
         lines = text_lines(path)

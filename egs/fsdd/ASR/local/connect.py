@@ -77,8 +77,9 @@ def main() -> int:
 def connect(args: argparse.Namespace) -> None:
     """Make the corpus.
 
-    :raises UserError: wrong options, takes that are missing or damaged, another corpus in the
-        folder, or a full disk.
+    Raises:
+        UserError: wrong options, takes that are missing or damaged, another corpus in the folder,
+            or a full disk.
     """
     if not 0 < args.train_hours < math.inf:
         raise UserError(f"--train-hours must be above 0, not {args.train_hours}")
@@ -106,7 +107,8 @@ def connect(args: argparse.Namespace) -> None:
 def claim_folder(folder: Path, seed: int, train_takes: int | None, samples: Samples) -> None:
     """Empty a folder whose utterances were made of other takes, or with other options.
 
-    :raises UserError: there is something in it that was not made here.
+    Raises:
+        UserError: there is something in it that was not made here.
     """
     digest = hashlib.blake2b(digest_size=16)
     for take, wave in samples.items():

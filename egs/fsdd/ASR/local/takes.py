@@ -76,8 +76,9 @@ def count(folder: Path) -> None:
 def find_takes(folder: Path) -> list[Take]:
     """All takes below a folder, sorted.
 
-    :raises UserError: there is no such folder, a file with another name, one take twice, or a
-        speaker without some digit in some split.
+    Raises:
+        UserError: there is no such folder, a file with another name, one take twice, or a speaker
+            without some digit in some split.
     """
     if not folder.is_dir():
         raise UserError(
@@ -123,7 +124,8 @@ def take_of(path: Path) -> Take:
 def read_take(path: Path) -> np.ndarray:
     """The samples, int16 (N,).
 
-    :raises UserError: no mono audio of 8 kHz.
+    Raises:
+        UserError: no mono audio of 8 kHz.
     """
     try:
         samples, rate = soundfile.read(path, dtype="int16", always_2d=True)

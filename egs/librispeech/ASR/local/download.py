@@ -101,7 +101,8 @@ def is_there(folder: Path, part: str) -> bool:
 
     With its archive beside it and no mark, somebody unpacked it, and perhaps not to the end.
 
-    :raises ValueError: that is so: files of the archive are missing.
+    Raises:
+        ValueError: that is so: files of the archive are missing.
     """
     target, archive = place(folder, part), folder / archive_name(part)
     if not target.is_dir():
@@ -129,7 +130,8 @@ def has(target: Path, path: PurePosixPath, size: int) -> bool:
 def open_archive(archive: Path) -> Iterator[tarfile.TarFile]:
     """An archive to be read once, to its end, which has the sum that shows damage.
 
-    :raises DAMAGED: it is cut off, damaged, or no archive.
+    Raises:
+        DAMAGED: it is cut off, damaged, or no archive.
     """
     with gzip.open(archive) as stream:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -181,7 +183,8 @@ def fetch(folder: Path, part: str) -> None:
 def unpack(folder: Path, part: str) -> None:
     """Unpack an archive beside the place of its folder, and move it there once it is whole.
 
-    :raises ValueError: the archive is whole, and of something else.
+    Raises:
+        ValueError: the archive is whole, and of something else.
     """
     archive, target = folder / archive_name(part), place(folder, part)
     work = target.parent / f".{part}.unpacking"  # a name with a dot is no part of the corpus
