@@ -9,7 +9,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/tools/setup_env.sh"
 cd "$root/egs/librispeech/ASR"
-. ./path.sh
+export PATH=$root/.venv/bin:$PATH
 jobs=$(nproc 2>/dev/null || echo 2)
 asrprune compare conf/quickstart.yaml --jobs "$((jobs < 2 ? 1 : 2))" "$@"
 folder=$PWD/rehearsal/quickstart
