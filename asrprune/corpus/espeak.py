@@ -32,7 +32,11 @@ class Espeak:
     """A running synthesiser; a context manager that ends its process."""
 
     def __init__(self):
-        """:raises UserError: the extra is not installed, or the library does not start."""
+        """Start the process that loads espeak-ng.
+
+        Raises:
+            UserError: the extra ``rehearsal`` is not installed, or the library does not start.
+        """
         library, data = find_library()
         worker = Path(__file__).with_name("espeak_worker.py")
         # -I: the environment and the working folder must not change what the worker imports

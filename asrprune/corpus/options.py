@@ -29,7 +29,14 @@ class NoiseOptions:
     snr_high: float = 20.0
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: the range of ratios is empty."""
+        """Check that the range of signal-to-noise ratios is not empty.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``data.noise.``.
+
+        Raises:
+            UserError: ``snr_low`` is above ``snr_high``.
+        """
         if not self.snr_low <= self.snr_high:
             raise UserError(
                 f"{prefix}snr_low={self.snr_low}: must not be above "

@@ -21,7 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def check_hours(**hours: float | None) -> None:
-    """:raises UserError: one of the sizes of ``asrprune rehearse`` makes no sense."""
+    """Check the sizes that ``asrprune rehearse`` was given.
+
+    Args:
+        hours: option name (``train``, ``dev``, ``test``) -> hours; None: the option was not given.
+
+    Raises:
+        UserError: a number of hours is not above 0, or not finite.
+    """
     for name, value in hours.items():
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"--{name}-hours must be above 0, not {value}")

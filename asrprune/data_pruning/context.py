@@ -135,7 +135,17 @@ class Context:
 
 
 def check_range(name: str, value: float, least: float, most: float) -> None:
-    """:raises UserError: a policy's option is out of its range."""
+    """Check that a policy's option is within its range.
+
+    Args:
+        name: of the option, without ``data_pruning.policy_options.``.
+        value: the option's value.
+        least: the lowest allowed value.
+        most: the highest allowed value.
+
+    Raises:
+        UserError: the value is out of the range.
+    """
     if not least <= value <= most:
         raise UserError(
             f"data_pruning.policy_options.{name}={value}: must be between {least} and {most}"
@@ -143,7 +153,16 @@ def check_range(name: str, value: float, least: float, most: float) -> None:
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """:raises UserError: a policy's option is none of its choices."""
+    """Check that a policy's option is one of its choices.
+
+    Args:
+        name: of the option, without ``data_pruning.policy_options.``.
+        value: the option's value.
+        choices: the allowed values.
+
+    Raises:
+        UserError: the value is none of the choices.
+    """
     if value not in choices:
         raise UserError(
             f"data_pruning.policy_options.{name}={value}: choose one of {', '.join(choices)}"

@@ -13,7 +13,15 @@ Groups = dict[str, np.ndarray]  # name of a grouping -> (groups,) bool
 
 
 def check_floors(index: CutIndex, floors: dict[str, float]) -> None:
-    """:raises UserError: a floor of groups that the manifest does not tell apart."""
+    """Check that the manifest has the groupings that have a floor.
+
+    Args:
+        index: of the training cuts.
+        floors: grouping -> share of each group that is kept at least.
+
+    Raises:
+        UserError: the manifest does not have a grouping that ``floors`` names.
+    """
     for name in floors:
         if name not in index.groups:
             known = ", ".join(index.groups) or "no groups at all"
@@ -52,7 +60,17 @@ def first_of_groups(
 
 
 def check_left(index: CutIndex, floors: dict[str, float], keep: np.ndarray, cycle: int) -> None:
-    """:raises UserError: nothing is kept, of all or of a language, corpus or group with a floor."""
+    """Check that a keep-set leaves something to train on.
+
+    Args:
+        index: of the training cuts.
+        floors: grouping -> share of each group that is kept at least.
+        keep: (N,) bool, the keep-set.
+        cycle: the number of the cycle, for the message.
+
+    Raises:
+        UserError: no cut is kept, or no cut of a language, of a corpus or of a group with a floor.
+    """
     if not keep.any():
         raise UserError(
             f"data_pruning keeps none of the {len(keep)} training cuts in cycle {cycle}: raise "

@@ -43,7 +43,14 @@ class History:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """:raises UserError: the state is of another number of cuts."""
+        """Restore what `state_dict` returned.
+
+        Args:
+            state: of the same number of cuts.
+
+        Raises:
+            UserError: the state has another number of cuts.
+        """
         if len(state["age"]) != len(self.age):
             raise UserError(
                 f"the saved ages are of {len(state['age'])} cuts, and the training manifest has "

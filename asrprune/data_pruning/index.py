@@ -64,15 +64,20 @@ class CutIndex:
         num_frames: np.ndarray | None = None,
         num_tokens: np.ndarray | None = None,
     ) -> None:
-        """
-        :param cut_hash: (N,) distinct hashes, as :func:`hash_id` makes them.
-        :param duration: (N,) seconds.
-        :param utterance: (N,) cut -> utterance; by default each cut is an utterance of its own.
-        :param ids_hash: (U,) hashes of the utterances; needed where ``utterance`` is given.
-        :param groups: name -> (codes (N,), names).
-        :param num_frames: (N,) feature frames; by default 10 ms each.
-        :param num_tokens: (N,) tokens of the transcripts.
-        :raises UserError: there are no cuts.
+        """Build the index from arrays that describe the cuts.
+
+        Args:
+            cut_hash: (N,) distinct hashes, as :func:`hash_id` makes them.
+            duration: (N,) seconds.
+            utterance: (N,) cut -> utterance; by default each cut is an utterance of its own.
+            ids_hash: (U,) hashes of the utterances; needed where ``utterance`` is given.
+            groups: name -> (codes (N,), names).
+            share_copies: whether copies of an utterance have one score.
+            num_frames: (N,) feature frames; by default 10 ms each.
+            num_tokens: (N,) tokens of the transcripts; by default unknown.
+
+        Raises:
+            UserError: there are no cuts.
         """
         if not len(cut_hash):
             raise UserError("the training manifest holds no cuts")
@@ -300,7 +305,14 @@ class CutIndex:
             edges.append(float(seconds[start]))
 
     def check_digest(self, saved: str) -> None:
-        """:raises UserError: a saved state belongs to other cuts than these."""
+        """Check that a saved state belongs to the cuts of this index.
+
+        Args:
+            saved: the digest in the saved state.
+
+        Raises:
+            UserError: the saved state belongs to other cuts, or to another order of the cuts.
+        """
         if saved != self.digest:
             raise UserError(
                 f"the saved scores and keep-sets belong to another training manifest (digest "

@@ -33,7 +33,11 @@ class LanguageSchedule:
     seed: int = 0
 
     def check(self) -> None:
-        """:raises UserError: the cuts do not all say their language."""
+        """Check that the language of every cut is known.
+
+        Raises:
+            UserError: a cut does not say its language.
+        """
         _, names = self.index.groups.get("language", ([], [""]))
         if "" in names:
             what = "no cut says" if len(names) == 1 else "some cuts do not say"

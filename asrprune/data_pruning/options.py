@@ -40,7 +40,14 @@ class TimeDroppingOptions:
     end: float = option(1.0, minimum=0, maximum=1)  # share of the training after the last drop
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: a variant at a level where it cannot be."""
+        """Check that the options of time dropping go together.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``data_pruning.time.``.
+
+        Raises:
+            UserError: the variant does not work at this level, or ``start`` is not below ``end``.
+        """
         needed = {"mask": "frames", "speed": "samples"}.get(self.variant, self.level)
         if self.level != needed:
             raise UserError(f"{prefix}variant={self.variant} works at {prefix}level={needed} only")
@@ -76,7 +83,15 @@ class DataPruningOptions:
     time: TimeDroppingOptions = option(factory=TimeDroppingOptions)
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: options that do not go together."""
+        """Check that the options of data pruning go together.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``data_pruning.``.
+
+        Raises:
+            UserError: a keep ratio or a floor is out of its range; the policy is unknown; or the
+                policy does not go with ``keep``, ``max_age``, ``score`` or ``warmup_cycles``.
+        """
         if not 0 < self.keep <= 1:
             raise UserError(f"{prefix}keep={self.keep}: must be above 0 and at most 1")
         known = DYNAMIC_POLICIES + STATIC_POLICIES

@@ -359,7 +359,20 @@ def _inverse_share(
 
 
 def _checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking:
-    """:raises UserError: not a number for each cut."""
+    """Check the ranking that a policy returned.
+
+    Args:
+        ranking: the answer of the policy.
+        policy: its name, for the message.
+        context: what the policy was given.
+
+    Returns:
+        The ranking, with ``priority`` as float32.
+
+    Raises:
+        UserError: the priority is not one number for each cut; the tiers are not valid; or a
+            priority is NaN though the cut has a known score or the policy used no scores.
+    """
     priority, tier = np.asarray(ranking.priority), ranking.tier
     fits = priority.shape == (len(context),) and priority.dtype.kind in "fiu"
     if fits and tier is not None:
@@ -377,7 +390,20 @@ def _checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking
 
 
 def _checked_selection(selection: Selection, policy: str, count: int) -> Selection:
-    """:raises UserError: not a boolean for each cut, and a finite weight."""
+    """Check the selection that a policy returned.
+
+    Args:
+        selection: the answer of the policy.
+        policy: its name, for the message.
+        count: the number N of cuts.
+
+    Returns:
+        The selection, unchanged.
+
+    Raises:
+        UserError: ``keep`` is not one boolean for each cut; or there are weights, and not a finite
+            one for each kept cut.
+    """
     keep, weights = selection
     fits = keep.shape == (count,) and keep.dtype == bool
     if fits and weights is not None:

@@ -409,7 +409,12 @@ class PruningSampler(CutSampler):
         self._agreed = False
 
     def _check_ranks(self) -> None:
-        """:raises UserError: on every rank, where one would draw other batches than the first."""
+        """Check that all ranks draw the same batches. Collective.
+
+        Raises:
+            UserError: on every rank, the manifest, the keep-set or the position in the epoch of a
+                rank differs from that of rank 0.
+        """
         cycle, world = self.plan.cycle, self.world_size
         check_equal("the training manifest", self.index.digest, world, cycle=cycle)
         place = f"{self.plan.digest}{self.epoch:016x}{self.batches:016x}"

@@ -204,7 +204,14 @@ class ScoreTable:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """:raises UserError: the state is of another number of utterances."""
+        """Restore what `state_dict` returned; pending scores are dropped.
+
+        Args:
+            state: of the same number of utterances.
+
+        Raises:
+            UserError: the state has another number of utterances.
+        """
         self._check_size(state["last"])
         for name in _TABLE:
             array = getattr(self, name)

@@ -65,7 +65,18 @@ class Measure:
     """What the sub-networks of a model cost, in one unit."""
 
     def __init__(self, model: Transducer, bank: MaskBank, unit: str):
-        """:raises UserError: multiply-adds of a pruned layer cannot be counted."""
+        """Prepare to measure the sub-networks of a model.
+
+        For multiply-adds, this counts how often the encoder uses each weight of the pruned layers.
+
+        Args:
+            model: the dense network.
+            bank: the masks of the model.
+            unit: ``bytes`` or ``multiply_adds``.
+
+        Raises:
+            UserError: the multiply-adds of a pruned layer cannot be counted.
+        """
         self.unit = unit
         self._model, self._bank = model, bank
         if unit == BYTES:

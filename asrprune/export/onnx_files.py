@@ -94,7 +94,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 def check_packages() -> None:
-    """:raises UserError: what exports and quantises is not installed."""
+    """Check that the packages which export and quantise are installed.
+
+    Raises:
+        UserError: onnx, onnxruntime or onnxscript is not installed.
+    """
     try:
         import onnx
         import onnxruntime

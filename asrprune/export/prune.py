@@ -57,7 +57,16 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _check_sparsity(sparsity: float, source: Source) -> None:
-    """:raises UserError: it is none, or less than that of the masks that there are."""
+    """Check that a model can be pruned to a sparsity.
+
+    Args:
+        sparsity: the value of ``--sparsity``.
+        source: the model to prune.
+
+    Raises:
+        UserError: the sparsity is not between 0 and 1; the model is a supernet; or a mask of the
+            model is sparser already.
+    """
     if not 0 <= sparsity <= 1:
         raise UserError(f"--sparsity {sparsity}: must be between 0 and 1")
     if not source.trained:

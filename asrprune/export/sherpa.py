@@ -45,7 +45,17 @@ class Recogniser:
     """The networks of one folder, float32 or int8, in sherpa-onnx."""
 
     def __init__(self, folder: str | Path, int8: bool = False, threads: int = 1):
-        """:raises UserError: it is no folder of ``asrprune export``, or sherpa-onnx is missing."""
+        """Load one exported network into sherpa-onnx.
+
+        Args:
+            folder: of the network, as ``asrprune export`` wrote it.
+            int8: whether to take the int8 files.
+            threads: CPU threads of the recogniser.
+
+        Raises:
+            UserError: sherpa-onnx is not installed; ``asrprune export`` did not write the folder;
+                the folder has no int8 files; or a file is missing.
+        """
         sherpa_onnx = import_sherpa()
         folder = Path(folder)
         about = network_of(folder)
@@ -135,7 +145,14 @@ def padded(samples: np.ndarray, rate: int, tail: float) -> np.ndarray:
 
 
 def import_sherpa() -> "sherpa_onnx":
-    """:raises UserError: it is not installed."""
+    """Import sherpa-onnx, which is an optional package.
+
+    Returns:
+        The module ``sherpa_onnx``.
+
+    Raises:
+        UserError: sherpa-onnx is not installed, or cannot be loaded.
+    """
     try:
         import sherpa_onnx
     except ImportError as error:

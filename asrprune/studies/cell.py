@@ -94,7 +94,15 @@ def _changed_options(folder: Path, config: Config) -> list[tuple[str, tuple[Any,
 
 
 def _refuse(folder: Path, found: Sequence[tuple[str, tuple[Any, Any]]]) -> None:
-    """:raises UserError: something was another value than it is now."""
+    """Refuse a cell whose values have changed since it was made.
+
+    Args:
+        folder: of the cell.
+        found: (name, (value then, value now)) of each value to compare.
+
+    Raises:
+        UserError: a value has changed.
+    """
     different = [f"{key} ({was!r} -> {now!r})" for key, (was, now) in found if was != now]
     if different:
         raise UserError(

@@ -24,7 +24,11 @@ class Children:
     """The child processes that run at present. Its methods may be called from several threads."""
 
     def __init__(self, threads: int):
-        """:param threads: CPU threads of each."""
+        """Set how many CPU threads each child process gets.
+
+        Args:
+            threads: CPU threads of each child process.
+        """
         # idle threads that spin would disturb the neighbours; see asrprune.cli
         self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self._running: set[subprocess.Popen] = set()

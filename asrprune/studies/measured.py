@@ -31,7 +31,16 @@ def training_data_digest(options: StudyOptions, config: Config) -> str | None:
 
 
 def check_sets(options: StudyOptions, config: Config, names: Iterable[str]) -> None:
-    """:raises UserError: one of these sets is none of the data's."""
+    """Check that the manifest folder has all sets that are measured.
+
+    Args:
+        options: of the comparison, with the manifest folder.
+        config: of the trainings, with the prefix of the manifests.
+        names: of the sets.
+
+    Raises:
+        UserError: the folder has no manifest of a set.
+    """
     begin, end = f"{config.data.corpus}_cuts_", ".jsonl.gz"
     found = Path(options.manifest_dir).glob(f"{begin}*{end}")
     known = sorted(path.name.removeprefix(begin).removesuffix(end) for path in found)

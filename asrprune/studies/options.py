@@ -48,7 +48,16 @@ class StudyOptions:
     synthetic: bool = False  # the speech is; said wherever its numbers appear
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: something is missing, or not as it is to be written."""
+        """Check the options that all kinds of comparison share.
+
+        Args:
+            prefix: the text before an option's name in messages; empty for these options.
+
+        Raises:
+            UserError: a required option is not set; a method's name has other characters than
+                letters, digits and ``_``; the decoding method is unknown; or a command of
+                ``prepare`` cannot be read.
+        """
         for name in ("config", "manifest_dir", "lang_dir", "test_sets", "exp_dir", "grid"):
             if not getattr(self, name):
                 raise UserError(f"{prefix}{name} is not set")
@@ -80,6 +89,15 @@ def command_words(line: str, key: str = "prepare") -> list[str]:
 
 
 def check_name(where: str, name: str, known: list[str]) -> None:
-    """:raises UserError: a method that is not known, with the nearest name."""
+    """Check that a method is known.
+
+    Args:
+        where: the option that names the method, for the message.
+        name: of the method.
+        known: the names of the known methods.
+
+    Raises:
+        UserError: the method is unknown; the message suggests the nearest name.
+    """
     if name not in known:
         raise UserError(f"{where}: unknown method {name!r}{nearest(name, known)}")

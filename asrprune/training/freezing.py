@@ -45,7 +45,14 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> int:
 
 
 def check_something_trains(model: nn.Module) -> None:
-    """:raises UserError: all is frozen, but for the loss's own heads."""
+    """Check that frozen parameters leave something to train.
+
+    Args:
+        model: with its frozen parameters.
+
+    Raises:
+        UserError: all parameters are frozen, or all but the heads of the simple loss.
+    """
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     if all(name.startswith(_HEADS) for name in trained):
         left = "only the heads of the simple loss, which no search uses" if trained else "nothing"

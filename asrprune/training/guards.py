@@ -15,7 +15,15 @@ Batch = dict[str, Any]
 
 
 def check_losses(losses: torch.Tensor, batch: Batch) -> None:
-    """:raises UserError: a loss is NaN or infinite; names the cuts. ``losses``: (B,)."""
+    """Check that the losses of a batch are finite.
+
+    Args:
+        losses: (B,), one loss for each cut.
+        batch: the batch, whose cut ids the message names.
+
+    Raises:
+        UserError: a loss is NaN or infinite; the message names the cuts.
+    """
     bad = ~torch.isfinite(losses.detach())
     if bad.any():
         names = [
@@ -29,7 +37,15 @@ def check_losses(losses: torch.Tensor, batch: Batch) -> None:
 
 
 def check_gradient(norm: float, batches: list[Batch]) -> None:
-    """:raises UserError: the norm of the gradient is NaN or infinite; names the step's cuts."""
+    """Check that the norm of a step's gradient is finite.
+
+    Args:
+        norm: of the gradient.
+        batches: of the step, whose cut ids the message names.
+
+    Raises:
+        UserError: the norm is NaN or infinite; the message names the cuts of the step.
+    """
     if not math.isfinite(norm):
         names = [name for batch in batches for name in batch["cut_ids"]]
         raise UserError(

@@ -143,7 +143,17 @@ def _other_options(
 
 
 def _check_shapes(own: State, theirs: State, path: Path, parts: tuple[str, ...]) -> None:
-    """:param parts: beginnings of names that count; none: all do."""
+    """Check that two models have the same parameters, of the same shapes.
+
+    Args:
+        own: the state of the new model.
+        theirs: the state in the file.
+        path: of the file, for the message.
+        parts: beginnings of the names to compare; empty: all names.
+
+    Raises:
+        UserError: a parameter is missing on one side, or its shapes differ.
+    """
     for name in dict.fromkeys([*own, *theirs]):
         if parts and not name.startswith(parts):
             continue
@@ -175,7 +185,22 @@ def _start_with_other_symbols(
     config: Config,
     own_symbols: list[str],
 ) -> None:
-    """:param symbols: of the file; None: it does not name them."""
+    """Start from a model that has another tokenizer.
+
+    The function copies the weights that do not depend on the symbols. Of the other weights it
+    copies the rows of symbols that both models have. The rest stays as initialised.
+
+    Args:
+        model: the new model.
+        theirs: the state in the file.
+        symbols: of the file; None: the file does not name them.
+        config: of the new training.
+        own_symbols: of the new model.
+
+    Raises:
+        UserError: the new training protects pathways, or a frozen parameter would stay as
+            initialised.
+    """
     path, protects = config.training.init_from, config.weight_pruning.pathways.protect
     if config.weight_pruning.method == "pathways" and protects:
         raise UserError(

@@ -30,7 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """:raises UserError: numbers below 1, or a place to meet for one machine."""
+    """Check the options that say where ranks run.
+
+    Args:
+        args: with the options of `add_arguments`.
+
+    Raises:
+        UserError: ``--world-size`` or ``--nodes`` is below 1, or ``--rendezvous`` is given for one
+            machine.
+    """
     for name in ("world_size", "nodes"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: at least 1")

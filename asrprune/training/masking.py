@@ -44,7 +44,17 @@ class Masking:
     all_gradients = False  # masked weights get gradients too, and the gate has to close them
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
-        """:raises UserError: options that do not fit to the model."""
+        """Make the masks of a model, and gate its optimiser.
+
+        Args:
+            model: the network to prune.
+            optimizer: of the model.
+            config: of the training.
+            ranks: that train together.
+
+        Raises:
+            UserError: the options of weight pruning do not fit the model.
+        """
         self.options = options = config.weight_pruning
         self.bank = make_bank(model, options)
         layers, parameters = self.bank.layers, self.bank.parameters()
@@ -144,9 +154,15 @@ class Masking:
         return {"": dict.fromkeys(self._weights, self.sparsity)}
 
     def check_tested(self, languages: Mapping[str, str | None]) -> None:
-        """:param languages: of the dev sets, by name.
+        """Check that each dev set has a sub-network to test.
 
-        :raises UserError: there is no sub-network for one.
+        Here it always has. A subclass may need one for each language.
+
+        Args:
+            languages: name of a dev set -> its language; None: the language is unknown or mixed.
+
+        Raises:
+            UserError: a dev set has no sub-network.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,7 +215,18 @@ class SupernetMasking(Masking):
     """Sub-networks of every size, some of them in each step (``method=supernet``)."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
-        """:raises UserError: as of `Masking`; a norm mixes what it sees of all sub-networks."""
+        """Make the masks as `Masking` does, for sub-networks of every size.
+
+        Args:
+            model: the network to prune.
+            optimizer: of the model.
+            config: of the training.
+            ranks: that train together.
+
+        Raises:
+            UserError: the options do not fit the model, or a norm keeps running statistics, which
+                would mix those of all sub-networks.
+        """
         refuse_running_statistics(model, "supernet")
         super().__init__(model, optimizer, config, ranks)
 
@@ -272,7 +299,17 @@ def make_bank(
 
 
 def refuse_running_statistics(model: nn.Module, method: str) -> None:
-    """:raises UserError: a norm would mix the statistics of all sub-networks in its evaluation."""
+    """Refuse a model with norms that keep running statistics.
+
+    Each sub-network would need statistics of its own, and such a norm mixes them.
+
+    Args:
+        model: the network to prune.
+        method: of weight pruning, for the message.
+
+    Raises:
+        UserError: a norm keeps running statistics.
+    """
     for name, part in model.named_modules():
         if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
             raise UserError(

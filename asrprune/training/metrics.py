@@ -35,7 +35,12 @@ class Metrics:
     """
 
     def __init__(self, folder: Path, step: int):
-        """:param step: the step that the training goes on from."""
+        """Open the files of the metrics, and take back what follows the checkpoint.
+
+        Args:
+            folder: of the training.
+            step: the step from which the training goes on.
+        """
         (folder / "log").mkdir(parents=True, exist_ok=True)
         self.path = folder / "log" / "metrics.jsonl"
         self._take_back(step)

@@ -45,9 +45,20 @@ class PathwaysMasking(Masking):
         ranks: Ranks,
         languages: Sequence[str],
     ):
-        """:param languages: that are trained.
+        """Prepare a mask for each language.
 
-        :raises UserError: as of `Masking`.
+        `begin` takes the first masks.
+
+        Args:
+            model: the network to prune.
+            optimizer: of the model.
+            config: of the training.
+            ranks: that train together.
+            languages: that are trained.
+
+        Raises:
+            UserError: the options do not fit the model; a norm keeps running statistics; or a
+                frozen layer has no gradients that sensitivity scores could be made from.
         """
         refuse_running_statistics(model, "pathways")
         super().__init__(model, optimizer, config, ranks)

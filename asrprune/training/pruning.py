@@ -190,7 +190,22 @@ def _index_of(
     languages: Sequence[str] = (),
     count_tokens: CountTokens | None = None,
 ) -> CutIndex:
-    """:raises UserError: there are no cuts, or none of one of the languages."""
+    """Build the index of the training cuts.
+
+    A lazy manifest is read line by line, without lhotse objects.
+
+    Args:
+        cuts: the training cuts.
+        share_copies: whether copies of an utterance have one score.
+        languages: each needs a cut; empty: no language is checked.
+        count_tokens: counts the tokens of transcripts; None: tokens are not counted.
+
+    Returns:
+        The index.
+
+    Raises:
+        UserError: there are no cuts, or no cuts of one of the languages.
+    """
     if isinstance(cuts.data, LazyManifestIterator):  # no lhotse object is made of a line
         return CutIndex.from_manifest(cuts.data.path, share_copies, count_tokens)
     try:
@@ -206,7 +221,17 @@ def _index_of(
 
 
 def check_can_drop(encoder: nn.Module, name: str, options: TimeDroppingOptions) -> None:
-    """:raises UserError: encoder frames are to be dropped, and the encoder has no place for it."""
+    """Check that the encoder can drop encoder frames, if the options ask for it.
+
+    Args:
+        encoder: of the model.
+        name: of the encoder, for the message.
+        options: of time dropping.
+
+    Raises:
+        UserError: the level is ``encoder``, and the encoder cannot drop frames after its
+            subsampling.
+    """
     if options.level != "encoder":
         return
     if "frame_transform" not in inspect.signature(encoder.forward).parameters:

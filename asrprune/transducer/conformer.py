@@ -69,7 +69,12 @@ def check_sizes(
     kernel_size: int,
     subsampling_channels: Sequence[int],
 ) -> None:
-    """:raises UserError: sizes that do not fit each other."""
+    """Check that the sizes of a Conformer fit each other.
+
+    Raises:
+        UserError: a size is below 1, the kernel size is even, ``dim`` is no multiple of twice
+            ``num_heads``, or the subsampling does not have two convolutions.
+    """
     if min(dim, num_layers, num_heads, ffn_dim, kernel_size) < 1:
         raise UserError("dim, num_layers, num_heads, ffn_dim and kernel_size: at least 1 each")
     if kernel_size % 2 == 0:

@@ -54,11 +54,17 @@ class MaskBank:
         criterion: str = "mean_square",
         scope: str = "layer",
     ) -> None:
-        """
-        :param layers: as :func:`asrprune.weight_pruning.prunable.find_layers` finds them.
-        :param criterion: how blocks are scored, see :mod:`asrprune.weight_pruning.blocks`.
-        :param scope: "layer": blocks are ranked within their layer; "global": over all layers.
-        :raises UserError: as :meth:`refresh`, which gives the first levels.
+        """Rank the blocks of the layers by their present weights.
+
+        Args:
+            module: the module that holds the layers.
+            layers: as :func:`asrprune.weight_pruning.prunable.find_layers` finds them.
+            block: the blocks in which weights are pruned.
+            criterion: how blocks are scored, see :mod:`asrprune.weight_pruning.blocks`.
+            scope: "layer": blocks are ranked within their layer; "global": over all layers.
+
+        Raises:
+            UserError: a layer has NaN or infinite weights, see :meth:`refresh`.
         """
         self.layers = list(layers)
         self.block = block

@@ -73,7 +73,15 @@ class ScheduleOptions:
         return self.start if self.kind == "constant" else self.end
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: shares of progress that are not in order."""
+        """Check that sparsity starts to rise before it stops rising.
+
+        Args:
+            prefix: the text before an option's name in messages, such as
+                ``weight_pruning.schedule.``.
+
+        Raises:
+            UserError: ``start`` comes after ``end``.
+        """
         if self.kind != "constant" and self.start > self.end:
             raise UserError(
                 f"{prefix}start={self.start}: must not come after {prefix}end={self.end}"
@@ -110,7 +118,15 @@ class SupernetOptions:
     distillation: DistillationOptions = option(factory=DistillationOptions)
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: probabilities of more than 1."""
+        """Check that the probabilities of the sub-networks sum to 1 at most.
+
+        Args:
+            prefix: the text before an option's name in messages, such as
+                ``weight_pruning.supernet.``.
+
+        Raises:
+            UserError: ``dense`` and ``sparsest`` are together above 1.
+        """
         if self.dense + self.sparsest > 1:
             raise UserError(
                 f"{prefix}dense={self.dense} and {prefix}sparsest={self.sparsest}: together at "
@@ -146,7 +162,16 @@ class PathwaysOptions:
     protect: bool = False
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: options that do not go together."""
+        """Check that the options of pathways go together.
+
+        Args:
+            prefix: the text before an option's name in messages, such as
+                ``weight_pruning.pathways.``.
+
+        Raises:
+            UserError: ``protect`` does not go with ``masks`` or ``grad``, or ``most`` is set for
+                masks that do not adapt.
+        """
         if self.protect and LANGUAGE in self.masks:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name one file for all")
         if self.protect and not self.masks:
@@ -183,7 +208,16 @@ class WeightPruningOptions:
     pathways: PathwaysOptions = option(factory=PathwaysOptions)
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: options that do not go together."""
+        """Check that the options of weight pruning go together.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``weight_pruning.``.
+
+        Raises:
+            UserError: the block or criterion is not valid; an option does not go with the block; an
+                option belongs to a method that this training does not use; or adapting pathways
+                freeze before they reach their final sparsity.
+        """
         self._check_idle(prefix)
         block = parse_block(self.block, f"{prefix}block")
         if self.criterion not in CRITERIA and ":" not in self.criterion:
@@ -210,7 +244,14 @@ class WeightPruningOptions:
             self._check_adapting(prefix)
 
     def _check_idle(self, prefix: str) -> None:
-        """:raises UserError: options of a method that is not the one of this training."""
+        """Check that no options of another method were changed.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``weight_pruning.``.
+
+        Raises:
+            UserError: an option was changed that belongs to another method than this training's.
+        """
         for name in OWN_METHODS:
             section = getattr(self, name)
             usual = flatten(type(section)())
@@ -222,7 +263,14 @@ class WeightPruningOptions:
                     )
 
     def _check_adapting(self, prefix: str) -> None:
-        """:raises UserError: masks would stand still denser than the schedule says."""
+        """Check that adapting pathways reach their final sparsity before they freeze.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``weight_pruning.``.
+
+        Raises:
+            UserError: ``schedule.freeze`` comes before sparsity is ``schedule.final``.
+        """
         freeze, settles = self.schedule.freeze, self.schedule.settles
         if freeze < settles:
             key = "start" if self.schedule.kind == "constant" else "end"

@@ -29,7 +29,15 @@ class SearchOptions:
     seed: int = option(0, minimum=0, change=RESUMABLE)
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: choices that are none, or more than a population has room for."""
+        """Check the sparsities to choose from, and that the population has room for them.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``search.``.
+
+        Raises:
+            UserError: ``choices`` is empty, not ascending or out of range, or has more values than
+                ``population``.
+        """
         choices = list(self.choices)
         if not choices or sorted(set(choices)) != choices or not 0 <= choices[0] <= choices[-1] < 1:
             raise UserError(

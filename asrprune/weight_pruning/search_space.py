@@ -66,7 +66,14 @@ class SearchSpace:
         return costs <= budget + _ROUNDING * abs(budget)
 
     def require(self, budget: float) -> None:
-        """:raises UserError: not even the smallest sub-network is within the budget."""
+        """Check that a budget has room for the smallest sub-network.
+
+        Args:
+            budget: in the unit of the costs.
+
+        Raises:
+            UserError: the smallest sub-network costs more than the budget.
+        """
         least = float(self.costs(self.smallest[None])[0])
         if not self.fits(least, budget):
             raise UserError(

@@ -342,7 +342,12 @@ class Counted:
                 )
 
     def judge(self) -> None:
-        """:raises UserError: something was left out that must not be, or nothing is left."""
+        """Check, after the last entry, that the split can be used.
+
+        Raises:
+            UserError: utterances with bad audio or without text were left out, and the options
+                make that an error; or no utterance is left.
+        """
         total = self.kept + len(self.left_out)
         bad = [item for item in self.left_out if item.reason in BAD_AUDIO]
         empty = [item for item in self.left_out if item.reason == EMPTY]

@@ -53,7 +53,15 @@ class DataStudyOptions(StudyOptions):
     claims: list[ClaimOptions] = option(factory=list)
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: something is missing, or options that do not go together."""
+        """Check that the options of the comparison are complete and go together.
+
+        Args:
+            prefix: the text before an option's name in messages; empty for these options.
+
+        Raises:
+            UserError: an option is missing; a name of a method or control is unknown; a control is
+                redefined; or a value in the grid or a claim is not valid.
+        """
         super().check(prefix)
         known = [*CONTROLS, *self.methods]
         for name in self.controls:

@@ -27,7 +27,14 @@ class TrainingOptions:
     each_language: bool = False
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: options that do not go together."""
+        """Check that a sparsity comes with masks to prune.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``trainings.NAME.``.
+
+        Raises:
+            UserError: ``sparsity`` is set, and ``masks`` is not.
+        """
         if self.sparsity and not self.masks:
             raise UserError(f"{prefix}sparsity={self.sparsity:g}: of the masks of which training?")
 
@@ -61,7 +68,15 @@ class PathwaysStudyOptions(StudyOptions):
     claims: list[ClaimOptions] = option(factory=list)
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: something is missing, or options that do not go together."""
+        """Check that the options of the comparison are complete and go together.
+
+        Args:
+            prefix: the text before an option's name in messages; empty for these options.
+
+        Raises:
+            UserError: an option is missing; the languages do not match the test sets; a name of a
+                training or language is unknown; or a training, the grid or a claim is not valid.
+        """
         super().check(prefix)
         if self.methods:
             raise UserError(f"{prefix}methods: this kind of comparison has trainings instead")

@@ -12,7 +12,12 @@ class Summary:
     """Rows by method and language; those of `ALL` are of all languages' utterances together."""
 
     def __init__(self, cells: Sequence[LanguagesCell], records: Sequence[Record]):
-        """:param cells: all of the grid; :param records: of these."""
+        """Sort the records into rows by method and language.
+
+        Args:
+            cells: all cells of the grid.
+            records: the records of these cells.
+        """
         self.rows: dict[tuple[str, str], Row] = {}
         self.languages = list(dict.fromkeys(name for cell in cells for name in cell.languages))
         self._cells = {cell.name: cell for cell in cells}

@@ -64,7 +64,15 @@ class WeightStudyOptions(StudyOptions):
     claims: list[ClaimOptions] = option(factory=list)
 
     def check(self, prefix: str) -> None:
-        """:raises UserError: something is missing, or options that do not go together."""
+        """Check that the options of the comparison are complete and go together.
+
+        Args:
+            prefix: the text before an option's name in messages; empty for these options.
+
+        Raises:
+            UserError: an option is missing; the sparsities are not in order; a name of a method is
+                unknown or reserved; or the search, the grid or a claim is not valid.
+        """
         super().check(prefix)
         for key in ("sparsities", "searched"):
             levels = list(getattr(self, key))

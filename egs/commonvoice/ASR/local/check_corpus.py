@@ -34,7 +34,15 @@ def main() -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """:raises UserError: the language is not there, or not all of it."""
+    """Check that the language's tables and clips are there.
+
+    Args:
+        args: the parsed command line of `main`.
+
+    Raises:
+        UserError: the language, a table or the clips are missing, a table has no utterance, or a
+            line of a table is not in order.
+    """
     folder = args.release / args.language
     if not folder.is_dir():
         raise UserError(explain_missing(args.release, args.language))
