@@ -11,7 +11,7 @@ bash "$root/tools/setup_env.sh"
 cd "$root/egs/librispeech/ASR"
 export PATH=$root/.venv/bin:$PATH
 jobs=$(nproc 2>/dev/null || echo 2)
-asrprune compare conf/quickstart.yaml --jobs "$((jobs < 2 ? 1 : 2))" "$@"
+asrprune compare conf/compare_quickstart.yaml --jobs "$((jobs < 2 ? 1 : 2))" "$@"
 folder=$PWD/rehearsal/quickstart
 printf '%s\n' '' 'Synthetic speech: error rates of real speech are higher.' \
   "The whole report:           $folder/REPORT.md" \
