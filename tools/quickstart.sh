@@ -10,7 +10,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/tools/setup_env.sh"
 cd "$root/egs/librispeech/ASR"
 export PATH=$root/.venv/bin:$PATH
-jobs=$(nproc 2>/dev/null || echo 2)
+jobs=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2) # nproc heeds that variable
 asrprune compare conf/compare_quickstart.yaml --jobs "$((jobs < 2 ? 1 : 2))" "$@"
 folder=$PWD/rehearsal/quickstart
 printf '%s\n' '' 'Synthetic speech: error rates of real speech are higher.' \
