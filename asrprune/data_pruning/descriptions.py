@@ -1,7 +1,14 @@
 """What an index holds of a cut: read from a lhotse cut, or from its entry of a manifest."""
 
-from collections.abc import Sequence
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from asrprune.errors import UserError
 
 _FRAME_SHIFT, _SAMPLING_RATE = 0.01, 16000  # where cuts do not say
 
@@ -94,3 +101,37 @@ def describe_entry(entry: dict[str, Any]) -> Description:
 
 def _end(offset: float, part: dict[str, Any]) -> float:
     return offset + part["duration"]
+
+
+def in_fixed_order(cuts: Iterable[Any]) -> Iterable[Any]:
+    """Return cuts in an order that is the same at each pass.
+
+    Raises:
+        UserError: a CutSet has no end, or no order that can be known.
+    """
+    if not getattr(cuts, "is_lazy", False):
+        return cuts
+    from asrprune.data_pruning.sources import check_source, read_in_order  # they need lhotse
+
+    check_source(cuts)
+    return chain.from_iterable(read_in_order(cuts, seed=0, epoch=0))
+
+
+def describe_lines(path: Path) -> Iterator[Description]:
+    """Describe the cuts of a JSONL manifest, plain or compressed with gzip.
+
+    Raises:
+        UserError: the file does not exist or is damaged, or a line is no cut.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        yield describe_entry(json.loads(line))
+                    except (ValueError, TypeError, LookupError, AttributeError) as error:
+                        raise UserError(f"{path}, line {number}: no cut ({error!r})") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}); make it again") from error

@@ -1,21 +1,22 @@
 """The cuts of a training manifest as arrays: ids, durations, and what shares a score."""
 
-import gzip
 import hashlib
-import json
 import re
-import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from asrprune.data_pruning.descriptions import Description, describe_cut, describe_entry
+from asrprune.data_pruning.descriptions import (
+    Description,
+    describe_cut,
+    describe_lines,
+    in_fixed_order,
+)
 from asrprune.data_pruning.token_counts import CountTokens, TokenCounter
 from asrprune.errors import UserError
 
@@ -132,7 +133,7 @@ class CutIndex:
             UserError: no cuts or no end of them, an id twice, a cut without duration, or
                 ``count_tokens`` does not return a number for each text.
         """
-        return cls._build(map(describe_cut, _in_fixed_order(cuts)), share_copies, count_tokens)
+        return cls._build(map(describe_cut, in_fixed_order(cuts)), share_copies, count_tokens)
 
     @classmethod
     def from_manifest(
@@ -152,7 +153,7 @@ class CutIndex:
         Raises:
             UserError: as `from_cuts`; the file is missing, damaged or no cut manifest.
         """
-        return cls._build(_describe_lines(Path(path)), share_copies, count_tokens)
+        return cls._build(describe_lines(Path(path)), share_copies, count_tokens)
 
     @classmethod
     def _build(
@@ -412,40 +413,13 @@ def _find(
 
 
 def _all_found(ids: Sequence[str], lines: np.ndarray) -> np.ndarray:
-    """
+    """Return the lines, where every id was found.
+
     Raises:
-        UserError: a line is -1.
+        UserError: an id has no line.
     """
     if (missing := np.flatnonzero(lines < 0)).size:
         raise UserError(
             f"cut {ids[missing[0]]!r} is not in the training manifest that this index was made of"
         )
     return lines
-
-
-def _in_fixed_order(cuts: Iterable[Any]) -> Iterable[Any]:
-    """
-    Raises:
-        UserError: a CutSet has no end, or no order that can be known.
-    """
-    if not getattr(cuts, "is_lazy", False):
-        return cuts
-    from asrprune.data_pruning.sources import check_source, read_in_order  # they need lhotse
-
-    check_source(cuts)
-    return chain.from_iterable(read_in_order(cuts, seed=0, epoch=0))
-
-
-def _describe_lines(path: Path) -> Iterator[Description]:
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    try:
-                        yield describe_entry(json.loads(line))
-                    except (ValueError, TypeError, LookupError, AttributeError) as error:
-                        raise UserError(f"{path}, line {number}: no cut ({error!r})") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}); make it again") from error
