@@ -68,8 +68,8 @@ def build(option: str, name: str, argument: int, options: Mapping[str, Any]) -> 
     """Call the callable ``name``, the value of ``option``, with one argument and its options.
 
     Raises:
-        UserError: see `load_callable` and `check_options`. Of a callable that passes options on
-            (``**options``), a TypeError counts as its word on them.
+        UserError: see `load_callable` and `check_options`. A callable may pass options on
+            (``**options``); a TypeError of this callable is reported as wrong options.
     """
     function = load_callable(option, name)
     check_options(option, name, function, options)

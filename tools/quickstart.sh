@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Show data pruning at work on two CPU cores, within some eight minutes of a fresh checkout: make the
+# Show data pruning at work on two CPU cores, from a fresh checkout, in some minutes: make the
 # environment and a small corpus of synthetic speech; train on all data and on less data, side by
 # side; score both. The same command goes on where it was stopped. Options go to asrprune compare.
 #

@@ -88,7 +88,7 @@ def reverberate(
         t60: seconds until the tail has fallen by 60 dB.
 
     Returns:
-        as long as ``speech``; what still rings after it is cut.
+        The reverberant samples, as many as ``speech`` has. The tail after them is cut off.
     """
     time = np.arange(1, int(t60 * sampling_rate)) / sampling_rate
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / t60)

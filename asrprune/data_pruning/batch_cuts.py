@@ -81,7 +81,8 @@ def batch_scores(
 
 
 def _numbers(name: str, values: Values | None, count: int, score: str) -> np.ndarray:
-    """
+    """Return the numbers of a batch as an array.
+
     Raises:
         UserError: not a number for each cut.
     """

@@ -27,7 +27,8 @@ class Drawing:
         limits: dict[str, Any],
         **how: Any,
     ):
-        """
+        """Bind the cuts to how batches are drawn.
+
         Args:
             cuts: the training cuts, in memory or lazy.
             index: of these cuts.

@@ -49,7 +49,8 @@ class KeptCuts:
     """
 
     def __init__(self, cuts: CutSet, index: CutIndex, seed: int = 0, world_size: int = 1):
-        """
+        """Bind the cuts to their index.
+
         Args:
             cuts: in memory, or lazy.
             index: of these cuts, in any order.
@@ -123,7 +124,8 @@ class KeptCuts:
             yield from self._as_indexed(numbers, cuts)
 
     def _as_indexed(self, numbers: list[int], cuts: list[Cut]) -> Iterator[tuple[int, Cut]]:
-        """
+        """Yield the cuts with their numbers, and check that the index has them there.
+
         Raises:
             UserError: a line holds another cut than when the index was made.
         """
@@ -144,7 +146,8 @@ class KeptCuts:
             yield from self._chosen(lines, zip(lines.tolist(), piece, strict=True))
 
     def _lines_of(self, ids: list[str]) -> np.ndarray:
-        """
+        """Return the index's lines of the cuts.
+
         Raises:
             UserError: a cut is not in the index.
         """

@@ -68,7 +68,8 @@ class PruningSampler(CutSampler):
         rank: int | None = None,
         world_size: int | None = None,
     ):
-        """
+        """Bind the cuts to the options of data pruning and of batches.
+
         Args:
             cuts: the training cuts, in memory or lazy.
             index: of these cuts, in any order.

@@ -31,7 +31,7 @@ def unit_of(texts: Sequence[str]) -> str:
     """The unit that budgets are written in: bytes, where all are sparsities.
 
     Raises:
-        UserError: there are two; one of them is no budget.
+        UserError: the budgets have two units, or a text is no budget.
     """
     units = {}
     for text in texts:

@@ -149,7 +149,7 @@ class Masking:
         """What is added to a dev set's name -> the sub-network whose loss on it is of interest.
 
         Args:
-            language: of the set, where it has one.
+            language: language of the development set; None: a set without a language.
         """
         return {"": dict.fromkeys(self._weights, self.sparsity)}
 
@@ -216,12 +216,6 @@ class SupernetMasking(Masking):
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
         """Make the masks as `Masking` does, for sub-networks of every size.
-
-        Args:
-            model: the network to prune.
-            optimizer: of the model.
-            config: of the training.
-            ranks: that train together.
 
         Raises:
             UserError: the options do not fit the model, or a norm keeps running statistics, which

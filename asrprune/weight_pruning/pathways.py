@@ -22,9 +22,9 @@ def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> floa
     new.
 
     Args:
-        most: the density in each layer that the union of all named masks is not to go beyond, as
-            long as each alone does not. Blocks that no other mask keeps then wait, last ones first,
-            and the best of those that others keep come in for them.
+        most: maximum density of the union of all named masks, in each layer. A single mask may be
+            denser. Where the union would be denser, the lowest-ranked blocks that only this mask
+            keeps are replaced by the best blocks that other masks keep.
     """
     before = bank.blocks(name) if name in bank.names else None
     others = [other for other in bank.names if other != name]

@@ -79,7 +79,7 @@ def search(
         cost: see :data:`~asrprune.weight_pruning.search_space.Cost`, in the budgets' unit.
         fitness: of a dictionary of layers and sparsities; what is not finite is the worst.
         log_path: where each evaluation is written down at once. With the same file a killed search
-            goes on, as does one with other options or budgets.
+            goes on. A search with other options or budgets goes on with this file, too.
         identity: plain values of what the fitness depends on, to be held against the file's.
         progress: called after each evaluation.
 

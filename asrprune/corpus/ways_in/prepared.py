@@ -75,7 +75,7 @@ def choose(parts: list[tuple[str, str, Path]], wanted: str, folder: Path) -> Pat
     """The recordings of a part that is named in full or, where that is clear, by its own name.
 
     Raises:
-        UserError: there is none, or there are several; lists what is there.
+        UserError: no part or several parts have this name. The message lists all parts.
     """
     matching = [path for full, part, path in parts if full == wanted]
     matching = matching or [path for full, part, path in parts if part == wanted]

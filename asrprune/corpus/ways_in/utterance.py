@@ -78,7 +78,7 @@ def utterance_of(
     Args:
         columns: as :func:`find_columns` has them.
         base: what relative paths are relative to.
-        times: where it is in its file; None: the row says it.
+        times: start and end of the utterance in its file; None: the row has them.
 
     Raises:
         UserError: a value is missing or none of its column.

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asrprune.config import Config, load_config
-from asrprune.data_pruning.options import DataPruningOptions
-from asrprune.data_pruning.phases import PRUNED, phases
+from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions
+from asrprune.data_pruning.phases import PRUNED, phases, planned_shares
 from asrprune.errors import UserError
 from asrprune.studies.data_pruning.options import COMPRESSED, CONTROLS, FULL, DataStudyOptions
 from asrprune.studies.study import Cell
@@ -90,4 +90,5 @@ def compressed_epochs(config: Config, keep: float) -> int:
 
 def audio_share(options: DataPruningOptions, epochs: int, keep: float) -> float:
     """How much of the audio is seen if pruned cycles keep ``keep`` of it, and the others all."""
-    return sum(keep if phase == PRUNED else 1.0 for phase in phases(options, epochs)) / epochs
+    fixed = replace(options, policy="random", keep=keep, time=TimeDroppingOptions())
+    return sum(planned_shares(fixed, epochs)) / epochs
