@@ -1,8 +1,11 @@
-"""Dynamic data pruning: which utterances, and which parts of them, train in a cycle.
+"""Choose which utterances, and which parts of them, train in each cycle (dynamic data pruning).
 
-Works alone, with torch, numpy and lhotse. An index numbers the cuts of a manifest; scores are
-gathered while training; a policy turns them into a frozen plan for each cycle; the sampler makes
-batches of what the plan keeps. In a training loop of one's own, whose ``losses`` are (B,), each
+The package works alone, with torch, numpy and lhotse. An index numbers the cuts of a manifest.
+Training gathers a score for each utterance. Before each cycle a policy turns the scores into a
+plan, which does not change within the cycle. The sampler makes batches of the cuts that the plan
+keeps.
+
+A training loop of your own looks as follows. ``losses`` (B,) are the losses of a batch's cuts, each
 summed over the ``num_tokens`` (B,) of its cut::
 
     from asrprune.data_pruning import CutIndex, DataPruningOptions, PruningSampler
@@ -19,10 +22,10 @@ summed over the ``num_tokens`` (B,) of its cut::
             take_step(losses if weights is None else losses * torch.from_numpy(weights).to(losses))
             sampler.update(own_cuts, losses, num_tokens)
 
-A checkpoint holds ``sampler.state_dict()``, which ``sampler.load_state_dict`` takes before the
-loop. ``cut`` in a batch of lhotse's is due to ``return_cuts=True`` of its datasets. ``update``
-stands beside the optimiser's step and not where the loss is computed: validation and scans of
-memory compute losses too.
+A checkpoint holds ``sampler.state_dict()``. Before the loop ``sampler.load_state_dict`` restores
+it. Lhotse's datasets put ``cut`` into a batch if they have ``return_cuts=True``. Call ``update``
+beside the optimiser's step, not where the loss is computed: validation, and scans for batches that
+do not fit in memory, compute losses too.
 """
 
 from importlib import import_module
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from asrprune.data_pruning.time_batches import drop_from_batch
     from asrprune.data_pruning.time_dropping import TimeDropping
 
-# Imported when asked for: the options alone need neither torch nor lhotse.
+# Modules are imported at first use: the options alone need neither torch nor lhotse.
 _WHERE = {
     "Context": "context",
     "CutIndex": "index",

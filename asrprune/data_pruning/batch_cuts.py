@@ -1,4 +1,4 @@
-"""From the cuts of a batch to their lines in the index, also of cuts that were joined."""
+"""Find the cuts of a batch in the index, also cuts that were joined, and compute their scores."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,28 +11,31 @@ from asrprune.errors import UserError
 Values = Sequence[float] | np.ndarray | torch.Tensor
 
 
-_NEEDED = {"loss_per_frame": ["num_frames"], "el2n": ["el2n"]}  # besides losses and num_tokens
+# What a score needs besides losses and num_tokens.
+_NEEDED = {"loss_per_frame": ["num_frames"], "el2n": ["el2n"]}
 
 
 class Found(NamedTuple):
-    """Where the m known parts of a batch's B cuts are in the index; a plain cut is one part."""
+    """The m parts of a batch's B cuts that the index knows.
 
-    row: np.ndarray  # (m,) int64: of the batch
-    line: np.ndarray  # (m,) int64: of the index
-    share: np.ndarray  # (m,) float64: of the cut's duration; the shares of a known cut sum to 1
+    A plain cut is one part. A joined cut has a part for each of its tracks.
+    """
+
+    row: np.ndarray  # (m,) int64: position of the part's cut in the batch
+    line: np.ndarray  # (m,) int64: line or utterance of the part in the index
+    share: np.ndarray  # (m,) float64: share of the cut's known duration; they sum to 1 for a cut
     unknown: list[str]  # ids of cuts of which the index knows no part
 
 
 def find_in_batch(cuts: Sequence[Any], find: Callable[[Sequence[str]], np.ndarray]) -> Found:
-    """Look up the cuts of a batch.
+    """Look up the cuts of a batch in the index.
 
-    A cut that the index does not know, and that has tracks, stands for the cuts of its tracks:
-    `CutConcatenate` and mixing give their results new ids. Tracks that are unknown, such as pauses
-    and noise, are passed over.
+    `CutConcatenate` and mixing give their results new ids. If the index does not know a cut, the
+    cuts of its tracks are looked up instead. Unknown tracks, such as pauses and noise, are skipped.
 
     Args:
         cuts: (B,) ids, or lhotse cuts.
-        find: ids -> lines, -1 where there is none, as `CutIndex.find_cuts`.
+        find: function from ids to their lines, such as `CutIndex.find_cuts`; -1: unknown id.
     """
     ids = [cut if isinstance(cut, str) else cut.id for cut in cuts]
     lines = find(ids)
@@ -61,13 +64,13 @@ def batch_scores(
     """Return the scores (m,) float64 of the known parts of a batch of B cuts.
 
     Args:
-        score: as ``data_pruning.score``.
-        found: the parts.
-        count: B.
-        given: losses and num_tokens (B,), and num_frames or el2n where the score needs them.
+        score: name of the score, as in ``data_pruning.score``.
+        found: the known parts, from `find_in_batch`.
+        count: B, the number of cuts.
+        given: losses and num_tokens (B,), and num_frames or el2n (B,) if the score needs them.
 
     Raises:
-        UserError: a number for each cut is missing.
+        UserError: numbers that the score needs are missing, or are not one for each cut.
     """
     names = ["losses", "num_tokens", *_NEEDED.get(score, ())]
     values = {name: _numbers(name, given[name], count, score)[found.row] for name in names}
@@ -84,7 +87,7 @@ def _numbers(name: str, values: Values | None, count: int, score: str) -> np.nda
     """Return the numbers of a batch as an array.
 
     Raises:
-        UserError: not a number for each cut.
+        UserError: the numbers are missing, or are not one for each cut.
     """
     if values is None:
         raise UserError(f"data_pruning.score={score} needs update(..., {name}=...)")
@@ -94,7 +97,7 @@ def _numbers(name: str, values: Values | None, count: int, score: str) -> np.nda
     if values.shape != (count,):
         what = "the loss" if name == "losses" else "a number"
         raise UserError(
-            f"update(...) got {count} cuts, and {name} of shape {values.shape}. It needs "
-            f'{what} of each cut: a loss must not be summed before (reduction="none").'
+            f"update(...) got {count} cuts, but {name} of shape {values.shape}. Give {what} of "
+            'each cut. A loss must not be summed before: use reduction="none".'
         )
     return values

@@ -1,4 +1,7 @@
-"""What pruning costs: plans and lengths of a large simulated corpus, and the sampler's speed."""
+"""Measure the cost of data pruning: plans, lengths, checkpoints and the speed of the sampler.
+
+The corpus is simulated.
+"""
 
 import argparse
 import gc
@@ -31,28 +34,40 @@ from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.data_pruning.scores import ScoreTable
 from asrprune.data_pruning.time_dropping import TimeDropping
 
-MAX_DURATION = 300.0  # seconds a batch
+MAX_DURATION = 300.0  # seconds of audio in a batch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune bench pruning``."""
-    parser.add_argument("--plan-cuts", type=float, default=1e7, help="cuts to plan; 0: none")
+    """Add the options of ``asrprune bench pruning``."""
     parser.add_argument(
-        "--drop-cuts", type=float, default=1e6, help="cuts to drop time of; 0: none"
+        "--plan-cuts", type=float, default=1e7, help="cuts of a plan; 0: measure no plans"
     )
     parser.add_argument(
-        "--state-cuts", type=float, default=1e7, help="utterances of a checkpoint; 0: none"
+        "--drop-cuts", type=float, default=1e6, help="cuts to drop time of; 0: measure no lengths"
     )
-    parser.add_argument("--sample-cuts", type=int, default=100_000, help="cuts to draw; 0: none")
-    parser.add_argument("--keep", type=float, default=0.5, help="share that is kept")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, the samplers in turn")
     parser.add_argument(
-        "--policies", nargs="+", default=[*DYNAMIC_POLICIES, *STATIC_POLICIES], help="to plan"
+        "--state-cuts",
+        type=float,
+        default=1e7,
+        help="utterances of a checkpoint; 0: measure no checkpoints",
+    )
+    parser.add_argument(
+        "--sample-cuts", type=int, default=100_000, help="cuts to draw; 0: measure no samplers"
+    )
+    parser.add_argument("--keep", type=float, default=0.5, help="keep ratio")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="rounds of lengths and samplers; the fastest counts"
+    )
+    parser.add_argument(
+        "--policies",
+        nargs="+",
+        default=[*DYNAMIC_POLICIES, *STATIC_POLICIES],
+        help="policies to plan with",
     )
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a line for each policy, and one for each way to hold the cuts."""
+    """Run the measurements that the options ask for, and print a line for each of them."""
     if args.plan_cuts:
         time_plans(int(args.plan_cuts), args.keep, args.policies)
     if args.drop_cuts:
@@ -64,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def time_plans(count: int, keep: float, policies: Iterable[str]) -> None:
-    """Seconds of a plan of simulated cuts, and the peak of all arrays in bytes a cut."""
+    """Print, for each policy, the seconds of a plan and the peak memory in bytes per cut."""
     rng = np.random.default_rng(0)
     tracemalloc.start()
     index = CutIndex(
@@ -78,7 +93,7 @@ def time_plans(count: int, keep: float, policies: Iterable[str]) -> None:
         scores.add(everything, rng.lognormal(0.0, 0.7, count))
         scores.merge(scores.pending())
     del everything
-    history.age[rng.random(count) < 0.25] = 5  # a quarter is due for its age
+    history.age[rng.random(count) < 0.25] = 5  # a quarter of the cuts is due for their age
     for policy in policies:
         options = DataPruningOptions(
             policy=policy, keep=keep, warmup_cycles=2, score="el2n" if policy == "el2n" else "loss"
@@ -88,12 +103,12 @@ def time_plans(count: int, keep: float, policies: Iterable[str]) -> None:
         tracemalloc.reset_peak()
         plan()
         peak = tracemalloc.get_traced_memory()[1] / count
-        tracemalloc.stop()  # tracing costs time
+        tracemalloc.stop()  # tracing would slow down what is timed
         started = time.perf_counter()
         plan()
         seconds = time.perf_counter() - started
         tracemalloc.start()
-        # what was allocated before tracing stopped is not counted any more
+        # arrays from before the stop are not traced any more, so allocate them again
         index, scores, history = _again(index, scores, history)
         sys.stdout.write(
             f"plan of {count:.0e} cuts, {policy}: {seconds:.2f} s, peak {peak:.0f} bytes a cut\n"
@@ -111,7 +126,7 @@ def _planner(
 def _again(
     index: CutIndex, scores: ScoreTable, history: History
 ) -> tuple[CutIndex, ScoreTable, History]:
-    """The same arrays, allocated anew."""
+    """Return copies of the index, scores and history in newly allocated arrays."""
     new_index = CutIndex(index.cut_hash.copy(), index.duration.copy(), groups=index.groups)
     new_scores, new_history = ScoreTable(len(scores), detrend=False), History(len(index))
     new_scores.load_state_dict(scores.state_dict())
@@ -120,7 +135,7 @@ def _again(
 
 
 def time_lengths(count: int, rounds: int) -> None:
-    """Print what the lengths after time dropping cost for each cut, and the edges of buckets."""
+    """Print the CPU time per cut of the lengths after time dropping, and of bucket edges."""
     rng = np.random.default_rng(0)
     index = CutIndex(
         rng.integers(0, 2**63, count, dtype=np.uint64),
@@ -142,14 +157,15 @@ def time_lengths(count: int, rounds: int) -> None:
 
 
 def time_states(count: int, keep: float) -> None:
-    """Bytes and seconds of a sampler's checkpoint in the middle of a pruned cycle.
+    """Print the bytes and seconds of a sampler's checkpoint in the middle of a pruned cycle.
 
-    Of one rank, and of eight, whose sums are added up and whose trends stand side by side: those of
-    seven are made up here, and no time is spent on a network.
+    One checkpoint is of one rank, the other of eight ranks. The latter holds the sum of the ranks'
+    scores, and the trend of each rank. The trend of this rank is repeated for the other seven. No
+    time is spent on a network.
     """
     rng = np.random.default_rng(0)
     index = CutIndex(rng.integers(0, 2**63, count, dtype=np.uint64), rng.gamma(4.0, 3.0, count))
-    nothing = CutSet(LazyShuffler([]))  # lazy, so that no cut is needed
+    nothing = CutSet(LazyShuffler([]))  # lazy, so that the sampler needs no cuts
     options = DataPruningOptions("infobatch", keep=keep)  # it has weights to save
     sampler = PruningSampler(nothing, index, options, epochs=10, max_duration=MAX_DURATION)
     sampler.scores.add(np.arange(count), rng.lognormal(0.0, 0.7, count))
@@ -172,13 +188,13 @@ def time_states(count: int, keep: float) -> None:
             sys.stdout.write(
                 f"checkpoint of {count:,} utterances, {ranks} rank{'s' * (ranks > 1)}: "
                 f"{size / 1e6:.1f} MB, {size / count:.1f} bytes an utterance; made in "
-                f"{made - started:.2f} s, written in {written - made:.2f} s, read and taken in "
+                f"{made - started:.2f} s, written in {written - made:.2f} s, read and restored in "
                 f"{time.perf_counter() - written:.2f} s\n"
             )
 
 
 def _fastest(work: Callable[[], Any], rounds: int) -> float:
-    """Return the CPU seconds of the fastest of some rounds."""
+    """Return the CPU seconds of the fastest round."""
     times = []
     for _ in range(rounds):
         started = time.process_time()
@@ -188,7 +204,7 @@ def _fastest(work: Callable[[], Any], rounds: int) -> float:
 
 
 def time_samplers(count: int, keep: float, rounds: int) -> None:
-    """The `PruningSampler`'s speed over that of a stock sampler over only the kept cuts."""
+    """Print the speed of `PruningSampler`, relative to a stock sampler over only the kept cuts."""
     with tempfile.TemporaryDirectory() as folder:
         full, kept = Path(folder) / "all.jsonl.gz", Path(folder) / "kept.jsonl.gz"
         cuts = CutSet.from_cuts(tqdm(_cuts(count), total=count, desc="cuts", disable=None))
@@ -222,25 +238,25 @@ def time_samplers(count: int, keep: float, rounds: int) -> None:
             samplers = {"stock": stock(load(kept)), "pruning": pruning(load(full))}
             times: dict[str, list[float]] = {"stock": [], "pruning": []}
             gc.collect()
-            gc.disable()  # as timeit does: its passes fall on either
+            gc.disable()  # as timeit does: a collection would fall into the time of either sampler
             for _ in range(rounds):
                 for which, sampler in samplers.items():
-                    started = time.process_time()  # one thread; others do not count
+                    started = time.process_time()  # other processes do not count
                     drawn = sum(len(batch) for batch in sampler)
                     times[which].append(time.process_time() - started)
                     if drawn != np.count_nonzero(chosen):
-                        raise RuntimeError(f"{which}: {drawn} cuts drawn")
+                        raise RuntimeError(f"{which}: {drawn} cuts drawn, not the number kept")
             gc.enable()
             best = {which: min(seconds) for which, seconds in times.items()}
             sys.stdout.write(
-                f"{count} cuts {name}, {keep:g} kept: stock sampler over the kept ones "
+                f"{count} cuts {name}, {keep:g} kept: stock sampler over the kept cuts "
                 f"{best['stock']:.3f} CPU s, PruningSampler {best['pruning']:.3f} s, "
                 f"speed {best['stock'] / best['pruning']:.3f} (best of {rounds})\n"
             )
 
 
 def _cuts(count: int) -> Iterable[MonoCut]:
-    """Cuts as a features stage leaves them, without any features."""
+    """Yield cuts like those of a recipe's features stage. Their feature files do not exist."""
     rng = random.Random(0)
     for number in range(count):
         name, duration = f"speaker-{number % 1000}-{number:08d}", round(rng.uniform(1, 20), 2)

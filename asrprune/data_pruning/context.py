@@ -1,4 +1,4 @@
-"""What a policy is given, and what it may return."""
+"""Define what a policy is given (`Context`) and what it may return (`Ranking`, `Selection`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from asrprune.data_pruning.scores import ScoreTable
 from asrprune.data_pruning.selection import select
 from asrprune.errors import UserError
 
-MAX_TIER = 65533  # what a plan puts before the tiers of a policy has two tiers of its own
+MAX_TIER = 65533  # the plan puts two tiers of its own before those of a policy
 
 
 class Ranking(NamedTuple):
-    """The answer of a policy with a fixed budget: what comes first is kept, up to the budget.
+    """The answer of a policy with a fixed budget: an order of the cuts.
 
-    By (tier, priority, index), each lower first. Without tiers a policy returns the bare priority.
+    Cuts are ordered by (tier, priority, index), lowest first. The first cuts are kept, up to the
+    budget. A policy without tiers may return the bare priority.
     """
 
     priority: np.ndarray  # (N,) float32
@@ -28,49 +29,51 @@ class Selection(NamedTuple):
     """The answer of a policy whose rule decides how much is kept."""
 
     keep: np.ndarray  # (N,) bool
-    weights: np.ndarray | None = None  # (N,) float32, of what is kept; None: 1
+    weights: np.ndarray | None = None  # (N,) float32, of the kept cuts; None: all 1
 
 
 class NoScoresYet(Exception):
-    """A policy asked for scores before anything was trained on; the plan then keeps everything."""
+    """A policy asked for scores before anything was trained on. The plan then keeps all cuts."""
 
 
 @dataclass
 class Context:
-    """N cuts at the start of a pruned cycle. Arrays are (N,) and not to be written to.
+    """What a policy knows of the N cuts at the start of a pruned cycle.
 
-    Scores are those of the cuts' utterances. They are gathered when asked for, and a policy that
-    asks is one that needs them: unknown cuts are kept first. Where all are unknown because nothing
-    was trained on yet, the plan keeps everything; else this is an error.
+    Arrays are (N,). A policy must not write to them. The score of a cut is that of its utterance.
+
+    If a policy reads scores, the plan keeps cuts without a score first. If no cut has a score
+    because nothing was trained on yet, the plan keeps all cuts. If no cut has a score after
+    training, reading scores is an error.
     """
 
     index: CutIndex
     scores: ScoreTable
     policy: str
-    keep: float  # the share that was asked for
-    smooth: bool  # `score` is the running mean, not the last one
+    keep: float  # the keep ratio that the options ask for
+    smooth: bool  # `score` is the running mean, not the last score
     cycle: int
-    pruned_cycle: int  # counted from the first pruned one
+    pruned_cycle: int  # counted from the first pruned cycle
     progress: float  # 0 in the first pruned cycle, 1 in the last
     rng: np.random.Generator  # keyed by seed and cycle
     cost: np.ndarray  # float32: seconds, or ones
-    strata: np.ndarray | None  # of the smallest unsigned type; None: all in one
-    budgets: np.ndarray  # (strata,) float64, in units of cost, of `keep`
+    strata: np.ndarray | None  # stratum of each cut, smallest unsigned type; None: one stratum
+    budgets: np.ndarray  # (strata,) float64: the share `keep` of each stratum, in units of cost
     visits: np.ndarray  # uint16: cycles in which a cut was kept
-    forced: np.ndarray | None  # bool: kept whatever the policy says, for their age
-    used_scores: bool = False
+    forced: np.ndarray | None  # bool: cuts kept for their age, whatever the policy says
+    used_scores: bool = False  # whether the policy has read scores
 
     def __len__(self) -> int:
         return len(self.index)
 
     @property
     def duration(self) -> np.ndarray:
-        """Seconds, float32."""
+        """Duration of each cut in seconds, float32."""
         return self.index.duration
 
     @property
     def score(self) -> np.ndarray:
-        """float32, higher is harder; NaN where unknown."""
+        """Score of each cut, float32. Higher is harder; NaN where unknown."""
         return self._scores("mean" if self.smooth else "last")
 
     @property
@@ -85,33 +88,39 @@ class Context:
 
     @property
     def worse_sum(self) -> np.ndarray:
-        """By how much the score got worse in all, float32; NaN where unknown."""
+        """Sum of all increases of the score, float32; NaN where unknown."""
         return self._scores("worse_sum")
 
     @property
     def worse_times(self) -> np.ndarray:
-        """How many times the score got worse, float32; NaN where unknown."""
+        """Number of increases of the score, float32; NaN where unknown."""
         return self._scores("worse_times")
 
     @property
     def known(self) -> np.ndarray:
-        """bool"""
+        """Whether each cut has a score, bool."""
         return self.to_cuts(self.scores.count) > 0
 
     def to_cuts(self, values: np.ndarray) -> np.ndarray:
-        """Values (U,) of utterances as those (N,) of their cuts."""
+        """Return the values (N,) of the cuts from the values (U,) of their utterances."""
         if len(values) == len(self.index):  # then each cut is an utterance of its own
             return values
         return values[self.index.utterance]
 
     def uniform(self) -> np.ndarray:
-        """Draws from [0, 1), float32."""
+        """Return a uniform draw from [0, 1) for each cut, float32."""
         return self.rng.random(len(self), dtype=np.float32)
 
     def first(
         self, priority: np.ndarray, share: float, tier: np.ndarray | None = None
     ) -> np.ndarray:
-        """The cuts (N,) bool that come first, up to a share of the cost of each stratum."""
+        """Return the cuts (N,) bool that come first, up to a share of each stratum's cost.
+
+        Args:
+            priority: (N,) float32, lower comes first.
+            share: share of the cost of each stratum.
+            tier: (N,) uint8 or uint16, compared before the priority; None: all alike.
+        """
         return select(priority, self.cost, self.budgets * (share / self.keep), self.strata, tier)
 
     def _scores(self, name: str) -> np.ndarray:
@@ -119,14 +128,14 @@ class Context:
         known = self.scores.known
         once = name.startswith("worse") and self.scores.count.max() == 1
         if once and not self.scores.worse_sum.any():
-            raise NoScoresYet  # whether a score got worse shows after two
+            raise NoScoresYet  # a score can get worse only after a second visit
         if not known.any():
             if not self.visits.any():
                 raise NoScoresYet
             raise UserError(
                 f"data_pruning.policy={self.policy} needs scores, and all are unknown at the start "
-                f"of cycle {self.cycle}: update(...) was given none, or none that is finite. Call "
-                "update after each training step, and look for NaN in the loss."
+                f"of cycle {self.cycle}: update(...) got no finite score. Call update after each "
+                "training step, and look for NaN in the loss."
             )
         values = getattr(self.scores, name)
         if not known.all():
@@ -134,21 +143,21 @@ class Context:
         return self.to_cuts(values).astype(np.float32, copy=False)
 
 
-def check_range(name: str, value: float, least: float, most: float) -> None:
+def check_range(name: str, value: float, minimum: float, maximum: float) -> None:
     """Check that a policy's option is within its range.
 
     Args:
         name: of the option, without ``data_pruning.policy_options.``.
         value: the option's value.
-        least: the lowest allowed value.
-        most: the highest allowed value.
+        minimum: the lowest allowed value.
+        maximum: the highest allowed value.
 
     Raises:
         UserError: the value is out of the range.
     """
-    if not least <= value <= most:
+    if not minimum <= value <= maximum:
         raise UserError(
-            f"data_pruning.policy_options.{name}={value}: must be between {least} and {most}"
+            f"data_pruning.policy_options.{name}={value}: must be between {minimum} and {maximum}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What an index holds of a cut: read from a lhotse cut, or from its entry of a manifest."""
+"""Describe cuts for an index: from lhotse cuts, or from the entries of a manifest."""
 
 import gzip
 import json
@@ -10,23 +10,23 @@ from typing import Any, NamedTuple
 
 from asrprune.errors import UserError
 
-_FRAME_SHIFT, _SAMPLING_RATE = 0.01, 16000  # where cuts do not say
+_FRAME_SHIFT, _SAMPLING_RATE = 0.01, 16000  # seconds and Hz, where cuts do not give them
 
 
 class Description(NamedTuple):
-    """A cut, as an index needs it: seconds, what groups it, feature frames, and its transcript."""
+    """What an index needs to know of a cut."""
 
     id: str
-    duration: float
-    language: str
+    duration: float  # seconds
+    language: str  # "" where the cut has none; also speaker and corpus
     speaker: str
     corpus: str
-    num_frames: int
-    text: str
+    num_frames: int  # feature frames
+    text: str  # the transcript
 
 
 def transcript(cut: Any) -> str:
-    """Return the text of a cut: of all its supervisions, in order of time."""
+    """Return the text of all supervisions of a cut, in order of time."""
     return _joined(cut.supervisions)
 
 
@@ -59,21 +59,21 @@ def describe_cut(cut: Any) -> Description:
 
 
 def _num_frames(duration: float, frame_shift: float, sampling_rate: int) -> int:
-    """Return the feature frames of a cut, as lhotse counts."""
+    """Return the number of feature frames of a cut, as lhotse counts."""
     hop = max(1, round(frame_shift * sampling_rate))
     samples = round(duration * sampling_rate) if 0 < duration < 1e6 else 0
     return (samples + hop // 2) // hop
 
 
 def describe_entry(entry: dict[str, Any]) -> Description:
-    """Describe an entry of a manifest; a mixed cut has tracks of cuts."""
+    """Describe a cut by its entry of a manifest. The entry of a mixed cut has tracks of cuts."""
     tracks = entry.get("tracks") or [{"cut": entry}]
     tracks = [track for track in tracks if not track.get("mute")] or tracks
     parts = [track["cut"] for track in tracks]
     offsets = [track.get("offset", 0.0) for track in tracks]
     duration = max(map(_end, offsets, parts))
     if "tracks" in entry:
-        duration = round(duration, ndigits=8)  # as lhotse does, and of mixed cuts alone
+        duration = round(duration, ndigits=8)  # as lhotse does, for mixed cuts only
     spoken = [
         (offset + (segment.get("start") or 0.0), segment)
         for offset, part in zip(offsets, parts, strict=True)
@@ -107,11 +107,11 @@ def in_fixed_order(cuts: Iterable[Any]) -> Iterable[Any]:
     """Return cuts in an order that is the same at each pass.
 
     Raises:
-        UserError: a CutSet has no end, or no order that can be known.
+        UserError: a CutSet has no end, or its order cannot be repeated.
     """
     if not getattr(cuts, "is_lazy", False):
         return cuts
-    from asrprune.data_pruning.sources import check_source, read_in_order  # they need lhotse
+    from asrprune.data_pruning.sources import check_source, read_in_order  # needs lhotse
 
     check_source(cuts)
     return chain.from_iterable(read_in_order(cuts, seed=0, epoch=0))
@@ -121,7 +121,7 @@ def describe_lines(path: Path) -> Iterator[Description]:
     """Describe the cuts of a JSONL manifest, plain or compressed with gzip.
 
     Raises:
-        UserError: the file does not exist or is damaged, or a line is no cut.
+        UserError: the file does not exist or is damaged, or a line is not a cut.
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
@@ -130,8 +130,11 @@ def describe_lines(path: Path) -> Iterator[Description]:
                     try:
                         yield describe_entry(json.loads(line))
                     except (ValueError, TypeError, LookupError, AttributeError) as error:
-                        raise UserError(f"{path}, line {number}: no cut ({error!r})") from error
+                        raise UserError(
+                            f"{path}, line {number}: not a lhotse cut ({error!r}). Give a manifest "
+                            "of cuts."
+                        ) from error
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
+        raise UserError(f"{path} does not exist. Check the path of the manifest.") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}); make it again") from error
+        raise UserError(f"{path} is damaged ({error}). Make it again.") from error

@@ -1,4 +1,4 @@
-"""Batches of what a plan keeps: a stock bucketing sampler of lhotse over the cuts that are kept."""
+"""Draw batches of the cuts that a plan keeps, with a stock bucketing sampler of lhotse."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,13 +27,13 @@ class Drawing:
         limits: dict[str, Any],
         **how: Any,
     ):
-        """Bind the cuts to how batches are drawn.
+        """Bind the cuts to the settings of batches.
 
         Args:
             cuts: the training cuts, in memory or lazy.
             index: of these cuts.
-            turns: of languages, which have batches of their own then; None: languages are mixed.
-            duration_bins: seconds that part the buckets.
+            turns: schedule of batches of one language each; None: languages are mixed.
+            duration_bins: edges of the buckets in seconds.
             limits: max_duration, max_cuts and buffer_size, as lhotse's sampler takes them.
             how: shuffle, drop_last, seed, rank and world_size, as lhotse's sampler takes them.
         """
@@ -45,11 +45,11 @@ class Drawing:
         self._share_left = 1.0
 
     def drop_time(self, seconds_left: Callable[[], np.ndarray], share: float) -> None:
-        """Fill batches by what time dropping leaves; see `PruningSampler.drop_time`."""
+        """Fill batches by what time dropping leaves of cuts; see `PruningSampler.drop_time`."""
         self._seconds_left, self._share_left = seconds_left, share
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides, besides the plan, which cuts are in which batch."""
+        """Return the settings that decide, besides the plan, which cuts are in which batch."""
         return {
             **{name: self._how[name] for name in ("world_size", "seed", "shuffle", "drop_last")},
             **self._limits,
@@ -58,7 +58,7 @@ class Drawing:
         }
 
     def batches(self, plan: Plan, epoch: int) -> Iterator[CutSet]:
-        """Draw an epoch from its first batch on."""
+        """Return the batches of an epoch, from the first batch on."""
         shorter = plan.drops_time and self._seconds_left is not None
         self._kept.seconds_left = self._seconds_left() if shorter else None
         self._kept.epoch = epoch
@@ -71,7 +71,7 @@ class Drawing:
     def _bucketed(
         self, cuts: KeptCuts, bins: list[float], epoch: int, **other: Any
     ) -> Iterator[CutSet]:
-        """Batches of cuts of like durations, in the order of the epoch."""
+        """Return batches of cuts of similar durations, in the order of the epoch."""
         sampler = DynamicBucketingSampler(
             CutSet(cuts),
             **self._limits,
@@ -86,7 +86,7 @@ class Drawing:
         codes, _ = self.index.groups["language"]
 
         def draw(language: int, number: int) -> Iterator[CutSet]:
-            suffix = f"_pass{number}" if number else ""  # the same cut, with draws of its own
+            suffix = f"_pass{number}" if number else ""  # a repeated cut gets draws of its own
             cuts = self._kept.part(plan.keep & (codes == language), suffix)
             seed = key_to_seed("pass", self._how["seed"], language, number) % 2**31
             return self._bucketed(cuts, bins, epoch, seed=seed, rank=0, world_size=1)

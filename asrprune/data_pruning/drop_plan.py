@@ -1,8 +1,8 @@
-"""Which frames of a sequence are dropped, and how many stay: pure functions of a key.
+"""Decide which frames of a sequence are dropped, and how many stay, by a random key.
 
-A plan has two uniform draws of its key, (seed, cycle, cut id). They decide how many frames stay, so
-that the lengths of all cuts of an index are one computation over arrays. `plan_drop` asks the same
-computation for its one cut, and then draws which of equal pieces go.
+The key of a plan is (seed, cycle, cut id). It gives two uniform draws, which decide how many frames
+stay. The lengths of all cuts of an index are therefore one computation over arrays. `plan_drop`
+does the same computation for one cut, and then draws which of the equally long pieces are dropped.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ VARIANTS = ("chunk", "span", "point")
 
 
 class Drop(NamedTuple):
-    """What stays of a sequence: ``keep`` (length,) bool, and whether ``least`` limited the drop."""
+    """The frames of a sequence that stay."""
 
-    keep: Tensor
-    clamped: bool
+    keep: Tensor  # (length,) bool
+    clamped: bool  # whether ``least`` limited the drop
 
 
 class Counts(NamedTuple):
-    """How N sequences are cut into pieces, and how much of them stays. Arrays (N,)."""
+    """How N sequences are cut into pieces, and how many frames stay. Arrays are (N,)."""
 
     size: np.ndarray  # frames of a piece
-    units: np.ndarray  # pieces of the sequence; the last may be partial
-    dropped: np.ndarray  # pieces that go
-    tail: np.ndarray  # whether the last piece is one of them
+    pieces: np.ndarray  # pieces of the sequence; the last piece may be shorter
+    dropped: np.ndarray  # pieces that are dropped
+    tail: np.ndarray  # whether the last piece is dropped
     left: np.ndarray  # frames that stay
-    clamped: np.ndarray
+    clamped: np.ndarray  # whether ``least`` limited the drop
 
 
 def plan_drop(
@@ -48,41 +48,45 @@ def plan_drop(
     chunk: int = 20,
     least: int = 1,
 ) -> Drop:
-    """Draw which frames of a sequence stay; a pure function of its arguments.
+    """Draw which frames of a sequence stay. The result is a pure function of the arguments.
 
-    The sequence is cut into M pieces, of ``chunk`` frames for the variant ``chunk`` (the last may
-    be partial) and of one frame otherwise. ``drop_ratio * M`` pieces go, the fraction rounded up
-    with its own probability. ``drop_ratio`` is thus the expected share where nothing is clamped.
-    The pieces are drawn without replacement. The variant ``span`` takes them in one stretch.
+    The sequence is cut into M pieces. With the variant ``chunk`` a piece has ``chunk`` frames, and
+    the last piece may be shorter. With other variants a piece is one frame. ``drop_ratio * M``
+    pieces are dropped. The fraction of this number is rounded up with its own probability, so the
+    expected share is ``drop_ratio`` unless ``least`` limits the drop. The pieces are drawn without
+    replacement. The variant ``span`` drops neighbouring pieces.
 
-    The grid of the chunks begins at a random frame, and goes on at the sequence's start where it
-    comes to the end. A chunk that lies across the end thus drops frames of both ends.
+    The grid of chunks begins at a random frame, and continues at the start of the sequence after
+    its end. A chunk that lies across the end therefore drops frames at both ends.
 
     Args:
         length: frames of the sequence.
-        drop_ratio: share of frames that goes, 0 <= drop_ratio < 1.
-        key: what the draw belongs to, such as ``(seed, cycle, cut id)``; the cut id comes last.
+        drop_ratio: share of the frames to drop, 0 <= drop_ratio < 1.
+        key: key of the draw, such as ``(seed, cycle, cut id)``; the cut id comes last.
         variant: ``chunk``, ``span`` or ``point``.
         chunk: frames of a piece, for the variant ``chunk``.
         least: frames that must stay, such as one encoder frame for each token; at least 1. Fewer
-            pieces go if as many whole ones would leave less.
+            pieces are dropped if the drop of whole pieces would leave fewer frames.
+
+    Returns:
+        The plan of the sequence.
 
     Raises:
         UserError: ``drop_ratio``, ``variant``, ``chunk`` or ``length`` is out of its limits.
     """
     position, counts = _draw(length, drop_ratio, key, variant, chunk, least)
-    size, units, dropped, tail, _, clamped = (values.item() for values in counts)
-    keep = torch.ones(units, dtype=torch.bool)
+    size, pieces, dropped, tail, _, clamped = (values.item() for values in counts)
+    keep = torch.ones(pieces, dtype=torch.bool)
     if variant == "span":
-        start = int(position * (units - dropped + 1))
+        start = int(position * (pieces - dropped + 1))
         keep[start : start + dropped] = False
     elif dropped:
-        # the counts decided on the last piece; the others are alike
+        # the counts have decided on the last piece; the others are equally long
         keep[-1] = not tail
-        pieces = keyed_generator("time-dropping", *key)
-        keep[torch.randperm(units - 1, generator=pieces)[: dropped - tail]] = False
+        generator = keyed_generator("time-dropping", *key)
+        keep[torch.randperm(pieces - 1, generator=generator)[: dropped - tail]] = False
         if size > 1:
-            begin = int(torch.randint(length, (), generator=pieces))
+            begin = int(torch.randint(length, (), generator=generator))
             return Drop(keep.repeat_interleave(size)[:length].roll(begin), clamped)
     return Drop(keep.repeat_interleave(size)[:length], clamped)
 
@@ -101,14 +105,15 @@ def lengths_left(
 
     Args:
         lengths: (N,) frames of the sequences.
-        drop_ratio: as of `plan_drop`.
+        drop_ratio: as in `plan_drop`.
         key: the key without the cut id, such as ``(seed, cycle)``.
         cut_hash: (N,) uint64, the `hash_id` of each cut id.
-        variant: as of `plan_drop`; so is ``chunk``.
+        variant: as in `plan_drop`.
+        chunk: as in `plan_drop`.
         least: (N,) frames that must stay, or one number for all.
 
     Raises:
-        UserError: as `plan_drop`.
+        UserError: as in `plan_drop`.
     """
     _check(drop_ratio, variant, chunk)
     draws = keyed_uniforms(cut_hash, "time-dropping", *key)
@@ -124,31 +129,31 @@ def count_pieces(
     coin: np.ndarray | float,
     position: np.ndarray | float,
 ) -> Counts:
-    """Count the pieces that go, from two uniform draws in [0, 1) for each sequence.
+    """Count the pieces that are dropped, from two uniform draws in [0, 1) for each sequence.
 
-    ``coin`` rounds the number of pieces. ``position`` says whether the last piece goes, with the
-    probability that a draw without replacement gives it. The last piece may be partial.
+    ``coin`` decides how the number of pieces is rounded. ``position`` decides whether the last
+    piece is dropped, which may be shorter. Its probability is that of a draw without replacement.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     size = (
         np.minimum(chunk, np.maximum(lengths, 1)) if variant == "chunk" else np.ones_like(lengths)
     )
-    units = -(-lengths // size)
-    asked = drop_ratio * units
+    pieces = -(-lengths // size)
+    asked = drop_ratio * pieces
     dropped = asked.astype(np.int64)
     dropped = dropped + (coin < asked - dropped)
     maximum = np.maximum(lengths - np.maximum(least, 1), 0) // size
     clamped = dropped > maximum
     dropped = np.minimum(dropped, maximum)
-    tail = position * units < dropped
-    left = lengths - dropped * size + tail * (units * size - lengths)
-    return Counts(size, units, dropped, tail, left, clamped)
+    tail = position * pieces < dropped
+    left = lengths - dropped * size + tail * (pieces * size - lengths)
+    return Counts(size, pieces, dropped, tail, left, clamped)
 
 
 def _draw(
     length: int, drop_ratio: float, key: Sequence[int | str], variant: str, chunk: int, least: int
 ) -> tuple[float, Counts]:
-    """Return the second uniform draw of a cut, and the counts of its sequence.
+    """Return the draw ``position`` of a cut, and the counts of its sequence.
 
     Raises:
         UserError: an argument is out of its limits.
@@ -164,7 +169,7 @@ def _draw(
 
 
 def _check(drop_ratio: float, variant: str, chunk: int) -> None:
-    """Check what does not depend on the sequence.
+    """Check the arguments that do not depend on the sequence.
 
     Raises:
         UserError: an argument is out of its limits.
@@ -179,10 +184,10 @@ def _check(drop_ratio: float, variant: str, chunk: int) -> None:
 
 
 def check_share(drop_ratio: float) -> None:
-    """Check that ``drop_ratio`` is a share, and not all.
+    """Check that ``drop_ratio`` is at least 0 and below 1.
 
     Raises:
-        UserError: it is not.
+        UserError: ``drop_ratio`` is out of these limits.
     """
     if not 0 <= drop_ratio < 1:
         raise UserError(f"drop_ratio={drop_ratio}: must be at least 0 and below 1")

@@ -1,4 +1,4 @@
-"""Floors: no language, speaker or corpus falls under a given share of its own."""
+"""Apply floors: the minimum share that is kept of each language, speaker or corpus."""
 
 from functools import partial
 
@@ -13,28 +13,35 @@ Groups = dict[str, np.ndarray]  # name of a grouping -> (groups,) bool
 
 
 def check_floors(index: CutIndex, floors: dict[str, float]) -> None:
-    """Check that the manifest has the groupings that have a floor.
+    """Check that the training manifest gives every grouping that has a floor.
 
     Args:
         index: of the training cuts.
-        floors: grouping -> share of each group that is kept at least.
+        floors: grouping -> minimum share that is kept of each group.
 
     Raises:
         UserError: the manifest does not have a grouping that ``floors`` names.
     """
     for name in floors:
         if name not in index.groups:
-            known = ", ".join(index.groups) or "no groups at all"
+            known = ", ".join(index.groups) or "no groups"
             raise UserError(
-                f"data_pruning.floors.{name}: the training manifest tells apart {known}"
-                f"{nearest(name, index.groups)}"
+                f"data_pruning.floors.{name}: the training manifest does not give the {name} of "
+                f"its cuts. It gives: {known}{nearest(name, index.groups)}"
             )
 
 
 def below_floor(
     index: CutIndex, floors: dict[str, float], cost: np.ndarray, keep: np.ndarray
 ) -> Groups:
-    """The groups of which less is kept than their floor; only groupings that have some."""
+    """Return the groups that are kept below their floor. Groupings without such a group are absent.
+
+    Args:
+        index: of the training cuts.
+        floors: grouping -> minimum share that is kept of each group.
+        cost: (N,) cost of each cut.
+        keep: (N,) bool, the keep-set.
+    """
     result = {}
     for name, share in floors.items():
         codes, names = index.groups[name]
@@ -48,23 +55,23 @@ def below_floor(
 def first_of_groups(
     index: CutIndex, floors: dict[str, float], cost: np.ndarray, groups: Groups, ranking: Ranking
 ) -> np.ndarray:
-    """The first cuts (N,) bool of each of ``groups``, as many as their floors ask for."""
+    """Return the first cuts (N,) bool of each of ``groups``, as many as their floors ask for."""
     result = np.zeros(len(index), bool)
     for name, chosen in groups.items():
         codes, names = index.groups[name]
         budgets = floors[name] * totals(cost, codes, len(names))
-        few = len(names) <= 100  # groups, and so small histograms
+        few = len(names) <= 100  # few groups have small histograms
         choose = partial(select, cover=True) if few else select_many
         result |= choose(ranking.priority, cost, budgets, codes, ranking.tier, chosen[codes])
     return result
 
 
 def check_left(index: CutIndex, floors: dict[str, float], keep: np.ndarray, cycle: int) -> None:
-    """Check that a keep-set leaves something to train on.
+    """Check that a keep-set leaves cuts to train on.
 
     Args:
         index: of the training cuts.
-        floors: grouping -> share of each group that is kept at least.
+        floors: grouping -> minimum share that is kept of each group.
         keep: (N,) bool, the keep-set.
         cycle: the number of the cycle, for the message.
 
@@ -73,8 +80,8 @@ def check_left(index: CutIndex, floors: dict[str, float], keep: np.ndarray, cycl
     """
     if not keep.any():
         raise UserError(
-            f"data_pruning keeps none of the {len(keep)} training cuts in cycle {cycle}: raise "
-            "data_pruning.keep"
+            f"data_pruning keeps none of the {len(keep)} training cuts in cycle {cycle}. Raise "
+            "data_pruning.keep."
         )
     ones = np.broadcast_to(np.float32(1), len(keep))
     for name, (codes, names) in index.groups.items():
@@ -82,6 +89,6 @@ def check_left(index: CutIndex, floors: dict[str, float], keep: np.ndarray, cycl
             empty = np.flatnonzero(totals(ones, codes, len(names), keep) == 0)
             if len(empty):
                 raise UserError(
-                    f"data_pruning keeps no cut of {name} {names[empty[0]]!r} in cycle {cycle}: "
-                    f"set data_pruning.floors.{name}, such as 0.3, to keep a share of each"
+                    f"data_pruning keeps no cut of {name} {names[empty[0]]!r} in cycle {cycle}. "
+                    f"Set data_pruning.floors.{name}, such as 0.3, to keep a share of each {name}."
                 )

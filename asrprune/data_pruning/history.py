@@ -1,4 +1,4 @@
-"""What a run remembers of each cut from cycle to cycle: when, and how often, it was kept."""
+"""Remember from cycle to cycle when, and how often, each cut was kept."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ import torch
 from asrprune.data_pruning.index import chunks
 from asrprune.errors import UserError
 
-_MOST = np.iinfo(np.uint16).max
+_MAXIMUM = np.iinfo(np.uint16).max
 
 
 class History:
-    """State of N cuts that plans are made from, besides the scores.
+    """The state of N cuts that plans are made from, besides the scores.
 
-    - ``age`` (N,) uint16: cycles in a row that a cut was not kept, up to the last one
-    - ``visits`` (N,) uint16: cycles in which it was kept
-    - ``frozen`` (N,) bool or None: what a static policy chose
+    - ``age`` (N,) uint16: number of latest cycles in a row that did not keep the cut
+    - ``visits`` (N,) uint16: number of cycles that kept the cut
+    - ``frozen`` (N,) bool or None: the cuts that a static policy chose
     """
 
     def __init__(self, num_cuts: int) -> None:
@@ -24,17 +24,20 @@ class History:
         self.frozen: np.ndarray | None = None
 
     def advance(self, keep: np.ndarray, freeze: bool = False) -> None:
-        """Count a cycle that kept ``keep`` (N,) bool; with ``freeze`` it stays the choice."""
+        """Count a cycle that kept the cuts ``keep`` (N,) bool.
+
+        With ``freeze`` these cuts are stored as the choice of a static policy.
+        """
         for part in chunks(len(keep)):
             kept, age, visits = keep[part], self.age[part], self.visits[part]
-            age += age < _MOST
+            age += age < _MAXIMUM
             age[kept] = 0
-            visits += kept & (visits < _MOST)
+            visits += kept & (visits < _MAXIMUM)
         if freeze:
             self.frozen = keep.copy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors for a checkpoint: 4 bytes a cut, and a bit."""
+        """Return tensors for a checkpoint: 4 bytes per cut, and 1 bit more if ``frozen`` is set."""
         frozen = None if self.frozen is None else torch.from_numpy(np.packbits(self.frozen))
         return {
             "age": torch.from_numpy(self.age.view(np.int16)).clone(),
@@ -46,7 +49,7 @@ class History:
         """Restore what `state_dict` returned.
 
         Args:
-            state: of the same number of cuts.
+            state: the state, of the same number of cuts.
 
         Raises:
             UserError: the state has another number of cuts.
@@ -54,7 +57,8 @@ class History:
         if len(state["age"]) != len(self.age):
             raise UserError(
                 f"the saved ages are of {len(state['age'])} cuts, and the training manifest has "
-                f"{len(self.age)}"
+                f"{len(self.age)}. Restore the manifest of the saved state, or train in a new "
+                "folder."
             )
         self.age[:] = state["age"].numpy().view(np.uint16)
         self.visits[:] = state["visits"].numpy().view(np.uint16)

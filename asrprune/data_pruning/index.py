@@ -1,4 +1,4 @@
-"""The cuts of a training manifest as arrays: ids, durations, and what shares a score."""
+"""Hold the cuts of a training manifest as arrays: ids, durations, groups and utterances."""
 
 import hashlib
 import re
@@ -20,38 +20,40 @@ from asrprune.data_pruning.descriptions import (
 from asrprune.data_pruning.token_counts import CountTokens, TokenCounter
 from asrprune.errors import UserError
 
-# Durations are multiples of 1/1024 s (1 ms), so that their sums are exact in any order.
+# Durations are multiples of 1/1024 s (about 1 ms), so that their sums are exact in any order.
 TICKS = 1024
 
-# What lhotse appends to the id of a copy: speed, tempo and volume perturbation, whose factors have
-# a point or an exponent (``_sp1`` is somebody's first speaker, and no copy), and repetition.
+# Suffixes that lhotse appends to the id of a copy. Factors of speed, tempo and volume perturbation
+# have a point or an exponent: an id with ``_sp1`` names a first speaker, and is not a copy.
+# Repetition appends a number.
 _COPY = re.compile(r"(_(sp|tp|vp)\d+(\.\d+(e-?\d+)?|e-?\d+)|_(repeat|dup)\d+)+$")
-# What is appended where a cut comes again: on a rank that would get nothing, by lhotse; and before
-# that within an epoch, by the sampler.
+# Suffixes of a repeated cut. Lhotse appends ``_dup0`` on a rank that would get no cut. Before it,
+# the sampler appends ``_pass1`` to a cut that comes again within an epoch.
 _AGAIN = [re.compile(r"(_dup\d+)+$"), re.compile(r"_pass\d+(_dup\d+)*$")]
 
 _FIELDS = ("language", "speaker", "corpus")
 
 
 def utterance_id(cut_id: str) -> str:
-    """The id of the utterance that a cut is a copy of: ``a_sp0.9_repeat1`` is a copy of ``a``."""
+    """Return the id of the utterance that a cut is a copy of: ``a`` for ``a_sp0.9_repeat1``."""
     return _COPY.sub("", cut_id) or cut_id
 
 
 class CutIndex:
-    """N cuts in manifest order, of U utterances in order of first appearance.
+    """N cuts in manifest order, and their U utterances in order of first appearance.
 
-    Copies of one utterance (speed perturbation) have one score and lines of their own.
+    The *line* of a cut is its number in this order, from 0. Copies of one utterance, such as
+    speed-perturbed cuts, have lines of their own, and share one score.
 
     - ``cut_hash`` (N,) uint64 and ``ids_hash`` (U,) uint64: hashes of the ids of cuts and
       utterances; the ids themselves stay in the manifest
-    - ``utterance`` (N,) int32: cut -> utterance
+    - ``utterance`` (N,) int32: the utterance of each cut
     - ``duration`` (N,) float32: seconds, in multiples of 1/1024
     - ``num_frames`` (N,) int32: feature frames, of 10 ms where the cuts have no features
-    - ``num_tokens`` (N,) int32: tokens of the transcripts; None where nobody counted them
-    - ``groups``: name -> (codes (N,) of the smallest unsigned type, list of names), such as
-      "language", "speaker", "corpus"; what a cut does not say is named ""
-    - ``digest``: a name of the sequence of (id, duration)
+    - ``num_tokens`` (N,) int32: tokens of the transcripts; None if they were not counted
+    - ``groups``: grouping, such as "language", "speaker" or "corpus" -> (codes (N,) of the smallest
+      unsigned type, list of group names); cuts without a group have the name ""
+    - ``digest``: a hash of the cuts' ids, durations and utterances, in order
     """
 
     def __init__(
@@ -68,20 +70,20 @@ class CutIndex:
         """Build the index from arrays that describe the cuts.
 
         Args:
-            cut_hash: (N,) distinct hashes, as :func:`hash_id` makes them.
+            cut_hash: (N,) distinct hashes of the cut ids, made by `hash_id`.
             duration: (N,) seconds.
-            utterance: (N,) cut -> utterance; by default each cut is an utterance of its own.
-            ids_hash: (U,) hashes of the utterances; needed where ``utterance`` is given.
-            groups: name -> (codes (N,), names).
+            utterance: (N,) utterance of each cut; by default each cut is its own utterance.
+            ids_hash: (U,) hashes of the utterance ids; required if ``utterance`` is given.
+            groups: grouping -> (codes (N,), group names).
             share_copies: whether copies of an utterance have one score.
-            num_frames: (N,) feature frames; by default 10 ms each.
+            num_frames: (N,) feature frames; by default frames of 10 ms, from the durations.
             num_tokens: (N,) tokens of the transcripts; by default unknown.
 
         Raises:
             UserError: there are no cuts.
         """
         if not len(cut_hash):
-            raise UserError("the training manifest holds no cuts")
+            raise UserError("the training manifest holds no cuts. Give a manifest with cuts.")
         self.cut_hash = np.ascontiguousarray(cut_hash, dtype=np.uint64)
         ticks = np.rint(np.asarray(duration, dtype=np.float64) * TICKS)
         self.duration = (np.maximum(ticks, 1) / TICKS).astype(np.float32)
@@ -109,7 +111,7 @@ class CutIndex:
 
     @property
     def num_utterances(self) -> int:
-        """U"""
+        """The number U of utterances."""
         return len(self.ids_hash)
 
     @classmethod
@@ -121,17 +123,17 @@ class CutIndex:
     ) -> "CutIndex":
         """Make the index of lhotse cuts, in their order.
 
-        Of a lazy CutSet that comes in another order at each iteration, the order is a fixed one.
+        A lazy CutSet may come in another order at each iteration. It is indexed in a fixed order.
 
         Args:
             cuts: the cuts.
             share_copies: whether copies of an utterance have one score.
-            count_tokens: texts -> the number of tokens of each, for time dropping. It gets some
-                thousand texts at a time. None: tokens are not counted.
+            count_tokens: function from texts to the number of tokens of each, for time dropping.
+                Each call gets some thousand texts. None: tokens are not counted.
 
         Raises:
-            UserError: no cuts or no end of them, an id twice, a cut without duration, or
-                ``count_tokens`` does not return a number for each text.
+            UserError: there are no cuts, or no end of cuts; two cuts have the same id; a cut has no
+                valid duration; or ``count_tokens`` does not return a number for each text.
         """
         return cls._build(map(describe_cut, in_fixed_order(cuts)), share_copies, count_tokens)
 
@@ -142,16 +144,17 @@ class CutIndex:
         share_copies: bool = True,
         count_tokens: CountTokens | None = None,
     ) -> "CutIndex":
-        """Make the index of a ``.jsonl`` or ``.jsonl.gz`` cut manifest, cut by line.
+        """Make the index of a ``.jsonl`` or ``.jsonl.gz`` manifest with one cut on each line.
 
-        Lines are read as JSON only; no lhotse object is made. Empty lines are not counted.
+        Lines are read as JSON only, without lhotse objects. Empty lines are not counted.
 
         Args:
-            path: of the manifest.
-            share_copies: as of `from_cuts`; so is ``count_tokens``.
+            path: path of the manifest.
+            share_copies: as in `from_cuts`.
+            count_tokens: as in `from_cuts`.
 
         Raises:
-            UserError: as `from_cuts`; the file is missing, damaged or no cut manifest.
+            UserError: as in `from_cuts`; or the file is missing, damaged or not a cut manifest.
         """
         return cls._build(describe_lines(Path(path)), share_copies, count_tokens)
 
@@ -168,7 +171,10 @@ class CutIndex:
         numbers: dict[str, dict[str, int]] = {name: {} for name in _FIELDS}
         for cut in tqdm(cuts, desc="index of cuts", unit="cut", delay=5, disable=None):
             if not 0 < cut.duration < 1e6:
-                raise UserError(f"cut {cut.id!r}: a duration of {cut.duration} seconds")
+                raise UserError(
+                    f"cut {cut.id!r} has a duration of {cut.duration} seconds. A duration must be "
+                    "above 0 and below 1e6 seconds. Correct or remove the cut."
+                )
             cut_keys.extend(_keys(cut.id))
             utterance_keys.extend(_keys(utterance_id(cut.id) if share_copies else cut.id))
             durations.append(cut.duration)
@@ -198,14 +204,15 @@ class CutIndex:
         )
 
     def find_cuts(self, ids: Sequence[str], exact: bool = False) -> np.ndarray:
-        """Lines (n,) int64 of the cuts of these ids; -1 where there is no such cut.
+        """Return the lines (n,) int64 of the cuts with these ids; -1 for an unknown id.
 
-        An id that is not there as it stands is read as that of a copy: one that lhotse or the
-        sampler made within an epoch, or, where copies share a score, one of another speed that was
-        made after the sampler.
+        An unknown id is looked up again as that of a copy. The copy may be one that lhotse or the
+        sampler made within an epoch. Where copies share a score, it may also be one of another
+        speed that was made after the sampler.
 
         Args:
-            exact: do without the readings of copies.
+            ids: the ids of the cuts.
+            exact: look up the ids as they are only, and not as those of copies.
         """
         if self._cut_order is None:
             self._cut_order = np.argsort(self.cut_hash).astype(np.int32)
@@ -213,24 +220,27 @@ class CutIndex:
         return _find(ids, self.cut_hash, self._cut_order, readings)
 
     def find_utterances(self, ids: Sequence[str]) -> np.ndarray:
-        """Utterances (n,) int64 of cuts of these ids; -1 where there is none. See `find_cuts`."""
+        """Return the utterances (n,) int64 of the cuts with these ids; -1 for an unknown id.
+
+        Unknown ids are looked up as those of copies, as in `find_cuts`.
+        """
         if self._utterance_order is None:
             self._utterance_order = np.argsort(self.ids_hash).astype(np.int32)
         return _find(ids, self.ids_hash, self._utterance_order, self._readings)
 
     def cuts_of(self, ids: Sequence[str]) -> np.ndarray:
-        """Lines (n,) int64 of the cuts of these ids, as `find_cuts`.
+        """Return the lines (n,) int64 of the cuts with these ids, as `find_cuts` does.
 
         Raises:
-            UserError: no such cut.
+            UserError: an id is unknown.
         """
         return _all_found(ids, self.find_cuts(ids))
 
     def utterances_of(self, ids: Sequence[str]) -> np.ndarray:
-        """Utterances (n,) int64 of cuts of these ids, as `find_utterances`.
+        """Return the utterances (n,) int64 of the cuts with these ids, as `find_utterances` does.
 
         Raises:
-            UserError: no such utterance.
+            UserError: an id is unknown.
         """
         return _all_found(ids, self.find_utterances(ids))
 
@@ -239,13 +249,15 @@ class CutIndex:
         return [*_READINGS, *[_copied_once] * self.share_copies]
 
     def strata(self, count: int, stratify_by: str = "") -> np.ndarray:
-        """Duration strata (N,): ``count`` classes of about equally many cuts, 0 shortest.
+        """Return the duration stratum (N,) of each cut; 0 has the shortest cuts.
 
-        Cuts of equal duration are in one stratum. Of the smallest unsigned type, uint8 mostly.
+        The strata have about equally many cuts. Cuts of equal duration are in one stratum. The
+        type is the smallest unsigned one, mostly uint8.
 
         Args:
-            stratify_by: a name of `groups`, each of which then has ``count`` strata of its own, one
-                after the other; "": they are of all cuts.
+            count: number of strata.
+            stratify_by: a grouping of `groups`. Each group then has ``count`` strata of its own,
+                numbered group after group. "": the strata are of all cuts together.
         """
         key = count, stratify_by
         if key in self._strata:
@@ -262,7 +274,10 @@ class CutIndex:
         return strata
 
     def stratum_seconds(self, count: int, stratify_by: str = "") -> np.ndarray:
-        """The seconds (strata,) float64 of each stratum; of all, for one of them or none."""
+        """Return the seconds of audio of each of the `strata`, (strata,) float64.
+
+        A ``count`` of 0 counts as 1: one stratum for all durations.
+        """
         key = count, stratify_by
         if key not in self._seconds:
             seconds = np.zeros(self.num_strata(count, stratify_by))
@@ -276,21 +291,21 @@ class CutIndex:
         return self._seconds[key]
 
     def num_strata(self, count: int, stratify_by: str = "") -> int:
-        """How many `strata` there are."""
+        """Return the number of `strata`. A ``count`` of 0 counts as 1."""
         return max(count, 1) * (len(self.groups[stratify_by][1]) if stratify_by else 1)
 
     def duration_bins(self, count: int) -> list[float]:
         """Return the edges of buckets that hold about equally many seconds of audio.
 
-        This is lhotse's rule (`estimate_duration_buckets`), over all cuts in place of the first
-        ten thousand, and of durations in multiples of 1/1024 s. Equal edges, as in corpora of few
-        durations, become one.
+        This is lhotse's rule (`estimate_duration_buckets`), but over all cuts instead of the first
+        ten thousand, with durations in multiples of 1/1024 s. A corpus with few different durations
+        gives equal edges. Equal edges become one edge.
 
         Args:
-            count: how many buckets there are at most; also no more than there are cuts.
+            count: maximum number of buckets; there are never more buckets than cuts.
 
         Returns:
-            At most ``count - 1`` seconds, strictly rising.
+            At most ``count - 1`` edges in seconds, strictly rising.
         """
         count = min(count, len(self))
         if count < 2:
@@ -299,7 +314,7 @@ class CutIndex:
         before = np.cumsum(seconds, dtype=np.float64) - seconds  # exact: multiples of 1/1024
         whole, start, edges = before[-1] + float(seconds[-1]), 0, []
         while True:
-            # a bucket is full when it holds more than its share before the next cut
+            # a bucket is full as soon as its cuts hold more than its share of the seconds
             start = int(np.searchsorted(before, before[start] + whole / count, side="right"))
             if start == len(seconds):
                 return sorted(set(edges))
@@ -317,8 +332,8 @@ class CutIndex:
         if saved != self.digest:
             raise UserError(
                 f"the saved scores and keep-sets belong to another training manifest (digest "
-                f"{saved}) than this one ({self.digest}): its cuts, their order or their durations "
-                "differ. Restore that manifest, or train in a new folder."
+                f"{saved}, and {self.digest} here). The cuts, their order or their durations "
+                "differ. Restore the other manifest, or train in a new folder."
             )
 
     def _digest(self) -> str:
@@ -330,30 +345,35 @@ class CutIndex:
 
 
 def _classes(duration: np.ndarray, count: int) -> np.ndarray:
-    """``count`` classes (N,) uint8 of about equally many cuts, by duration."""
+    """Return the class (N,) uint8 of each duration, in ``count`` classes of about equal size."""
     codes = np.zeros(len(duration), np.uint8)
     if count < 2 or not len(duration):
         return codes
-    places = np.arange(1, count) * len(duration) // count
-    edges = np.unique(np.partition(duration, places)[places])
+    positions = np.arange(1, count) * len(duration) // count
+    edges = np.unique(np.partition(duration, positions)[positions])
     for part in chunks(len(duration)):
         codes[part] = np.searchsorted(edges, duration[part], side="right")
     return codes
 
 
 def chunks(count: int, size: int = 1 << 17) -> Iterator[slice]:
-    """Slices whose temporary arrays are small, and stay in a processor's cache."""
+    """Yield slices of ``count`` items, small enough for temporary arrays to fit in the CPU's cache.
+
+    Args:
+        count: number of items.
+        size: items of a slice; the last slice may be shorter.
+    """
     for start in range(0, count, size):
         yield slice(start, min(count, start + size))
 
 
 def hash_id(name: str) -> int:
-    """The 64-bit hash of an id; equal on every machine."""
+    """Return the 64-bit hash of an id. It is the same on every machine."""
     return _keys(name)[0]
 
 
 def _keys(name: str) -> tuple[int, int]:
-    """Two hashes of an id: equal first ones with different second ones are a collision."""
+    """Return two hashes of an id. If only the first hashes of two ids are equal, they collide."""
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
@@ -364,19 +384,29 @@ def _check_distinct(keys: np.ndarray) -> None:
     if len(again):
         first, second = sorted(order[again[0] : again[0] + 2].tolist())
         raise UserError(
-            f"cuts {first + 1} and {second + 1} of the training manifest have one id: make the ids "
-            "of its cuts distinct"
+            f"cuts {first + 1} and {second + 1} of the training manifest have the same id. Give "
+            "each cut an id of its own."
         )
 
 
 def _number(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes (U,) in order of first appearance, and the number (N,) of each key among them."""
+    """Number the distinct keys in order of first appearance.
+
+    Args:
+        keys: (N, 2) hashes of ids, from `_keys`.
+
+    Returns:
+        The first hashes (U,) of the distinct keys, and the number (N,) of each key.
+
+    Raises:
+        UserError: two ids have the same first hash.
+    """
     hashes, first, inverse = np.unique(keys[:, 0], return_index=True, return_inverse=True)
     if (keys[first, 1][inverse] != keys[:, 1]).any():
         cut = int(np.flatnonzero(keys[first, 1][inverse] != keys[:, 1])[0])
         raise UserError(
-            f"the id of cut {cut + 1} of the training manifest has the hash of another id: "
-            "rename that cut"
+            f"the id of cut {cut + 1} of the training manifest has the hash of another id. "
+            "Rename this cut."
         )
     order = np.argsort(first)
     number = np.empty(len(order), np.int32)
@@ -388,6 +418,7 @@ def _copied_once(name: str) -> str:
     return utterance_id(_AGAIN[1].sub("", name))
 
 
+# How an id may be read: as it is, without the suffix of lhotse, without that of the sampler.
 _READINGS = (str, partial(_AGAIN[0].sub, ""), partial(_AGAIN[1].sub, ""))
 
 
@@ -397,13 +428,13 @@ def _find(
     order: np.ndarray,
     readings: Sequence[Callable[[str], str]],
 ) -> np.ndarray:
-    """Lines of ids by the first reading of each that is there, else -1."""
+    """Return the line of each id, by the first of its readings that is known; else -1."""
     lines = np.full(len(ids), -1, dtype=np.int64)
     left = np.arange(len(ids))
     for reading in readings:
         wanted = np.array([hash_id(reading(ids[at])) for at in left], dtype=np.uint64)
-        place = np.searchsorted(hashes, wanted, sorter=order)
-        found = order[np.minimum(place, len(order) - 1)]
+        position = np.searchsorted(hashes, wanted, sorter=order)
+        found = order[np.minimum(position, len(order) - 1)]
         there = hashes[found] == wanted
         lines[left[there]] = found[there]
         left = left[~there]
@@ -413,13 +444,14 @@ def _find(
 
 
 def _all_found(ids: Sequence[str], lines: np.ndarray) -> np.ndarray:
-    """Return the lines, where every id was found.
+    """Return the lines after a check that every id was found.
 
     Raises:
         UserError: an id has no line.
     """
     if (missing := np.flatnonzero(lines < 0)).size:
         raise UserError(
-            f"cut {ids[missing[0]]!r} is not in the training manifest that this index was made of"
+            f"cut {ids[missing[0]]!r} is not in the training manifest that this index was made of. "
+            "Use cuts of that manifest, or make the index again."
         )
     return lines

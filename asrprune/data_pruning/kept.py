@@ -1,9 +1,9 @@
-"""The cuts that a plan keeps, at the cost of what is kept.
+"""Iterate over the cuts that a plan keeps, and do not decode the others.
 
-Which cuts are kept follows their ids, never their positions: a CutSet may come in another order at
-each iteration. Cuts in memory are looked up once, lines of a manifest are passed over without being
-decoded. Where time is dropped, a cut is represented by a `CutProxy` of the duration that is left of
-it, so that a sampler fills its batches by what the model will see.
+Cuts are chosen by their ids, never by their positions: a CutSet may come in another order at each
+iteration. Cuts in memory are looked up once. Lines of a manifest that are not kept are skipped
+without being decoded. Where time is dropped, a `CutProxy` stands for each cut. The duration of the
+proxy is what time dropping leaves, so that a sampler fills its batches by what the model will see.
 """
 
 import copy
@@ -27,9 +27,9 @@ _CHECKED = 1024  # lines of a manifest whose ids are compared at a time
 
 
 class CutProxy(Cut):
-    """A cut as a sampler sees it: ``duration`` is what is left of it after time dropping."""
+    """A cut as a sampler sees it: ``duration`` is the duration after time dropping."""
 
-    # a `Cut` so that lhotse gives ids to copies of it; it has and needs nothing else of one
+    # a `Cut`, so that lhotse can give a copy another id; no other part of a `Cut` is set or needed
 
     def __init__(self, cut: Cut, duration: float):
         self.cut = cut
@@ -37,38 +37,38 @@ class CutProxy(Cut):
         self.duration = duration
 
     def with_id(self, name: str) -> "CutProxy":
-        """What stands for a copy, which lhotse makes to give each rank something."""
+        """Return the proxy of a copy. Lhotse makes copies so that each rank gets a cut."""
         return CutProxy(self.cut.with_id(name), self.duration)
 
 
 class KeptCuts:
-    """Iterates over those of the N cuts that ``keep`` says; it may change between iterations.
+    """Iterates over those of the N cuts that ``keep`` selects.
 
-    The order is that of the set; of a set that comes in another order each time, one drawn from
-    ``(seed, epoch)``.
+    ``keep`` may change between iterations. The order is that of the CutSet. If the CutSet comes in
+    another order at each iteration, the order is drawn from ``(seed, epoch)``.
     """
 
     def __init__(self, cuts: CutSet, index: CutIndex, seed: int = 0, world_size: int = 1):
         """Bind the cuts to their index.
 
         Args:
-            cuts: in memory, or lazy.
+            cuts: the training cuts, in memory or lazy.
             index: of these cuts, in any order.
-            seed: of the order, where the set draws it.
-            world_size: how many ranks draw from these cuts.
+            seed: seed of the order, where the CutSet draws it.
+            world_size: number of ranks that draw from these cuts.
 
         Raises:
-            UserError: the cuts are others than those of the index, or can come in no known order.
+            UserError: the cuts are not those of the index, or their order cannot be repeated.
         """
         check_source(cuts, world_size)
         self.keep: np.ndarray | None = None  # (N,) bool; None: all
         self.seconds_left: np.ndarray | None = None  # (N,) after time dropping; None: no dropping
-        self.suffix = ""  # of the ids, where cuts come again within an epoch
+        self.suffix = ""  # appended to the ids of cuts that come again within an epoch
         self.epoch = 0
         self._index, self._cuts, self._seed = index, cuts, seed
         self._path = cuts.data.path if isinstance(cuts.data, LazyManifestIterator) else None
         self._in_memory: list[Cut] | None = None
-        self._lines = np.zeros(0, np.int64)  # of the cuts in memory
+        self._lines = np.zeros(0, np.int64)  # index lines of the cuts in memory
         found = None
         if not cuts.is_lazy:
             self._in_memory = list(cuts)
@@ -78,14 +78,14 @@ class KeptCuts:
                 found = sum(1 for _ in _not_blank(file))
         if found is not None and found != len(index):
             raise UserError(
-                f"The index is of {len(index)} cuts, and the sampler got {found}. Make the index "
-                "of the same cuts."
+                f"The index has {len(index)} cuts, but the sampler got {found}. Make the index of "
+                "the same cuts."
             )
         if self._in_memory is not None:
             self._lines = self._lines_of([cut.id for cut in self._in_memory])
 
     def part(self, keep: np.ndarray | None, suffix: str = "") -> "KeptCuts":
-        """The same cuts, of which ``keep`` (N,) says which; only this is not shared with it."""
+        """Return the same cuts with another ``keep`` (N,) and ``suffix``. All else is shared."""
         other = copy.copy(self)
         other.keep, other.suffix = keep, suffix
         return other
@@ -99,7 +99,7 @@ class KeptCuts:
             yield cut
 
     def _kept(self) -> Iterator[tuple[int, Cut]]:
-        """Lines of the index, and the cuts."""
+        """Return the kept cuts, each with its line in the index."""
         if self._in_memory is not None:
             pairs = zip(self._lines.tolist(), self._in_memory, strict=True)
             return self._chosen(self._lines, pairs)
@@ -109,7 +109,7 @@ class KeptCuts:
         return iter(items) if self.keep is None else compress(items, self.keep[lines].tolist())
 
     def _of_file(self) -> Iterator[tuple[int, Cut]]:
-        """Decode the lines that are kept; their ids are compared with those of the index."""
+        """Decode the manifest's lines that are kept, and compare their ids with the index."""
         with _open_lines(self._path) as file:
             lines = zip(count(), _not_blank(file))
             wanted = self._chosen(np.arange(len(self._index)), lines)
@@ -124,7 +124,7 @@ class KeptCuts:
             yield from self._as_indexed(numbers, cuts)
 
     def _as_indexed(self, numbers: list[int], cuts: list[Cut]) -> Iterator[tuple[int, Cut]]:
-        """Yield the cuts with their numbers, and check that the index has them there.
+        """Return the cuts with their numbers, after a check that the index has the same numbers.
 
         Raises:
             UserError: a line holds another cut than when the index was made.
@@ -133,14 +133,14 @@ class KeptCuts:
         for number, line, cut in zip(numbers, lines.tolist(), cuts, strict=True):
             if number != line:
                 raise UserError(
-                    f"{self._path}: cut {number + 1} is {cut.id!r}, and the index has another one "
-                    "there. The file has changed, or the index was made of another one: make it "
-                    "anew with CutIndex.from_manifest."
+                    f"{self._path}: cut {number + 1} is {cut.id!r}, but the index has another cut "
+                    "at this position. The file has changed, or the index was made of another "
+                    "file. Make the index again with CutIndex.from_manifest."
                 )
         return zip(numbers, cuts, strict=True)
 
     def _looked_up(self) -> Iterator[tuple[int, Cut]]:
-        """Cuts of a set without a fixed order, by their ids."""
+        """Yield the kept cuts of a CutSet without a fixed order, found by their ids."""
         for piece in read_in_order(self._cuts, self._seed, self.epoch):
             lines = self._lines_of([cut.id for cut in piece])
             yield from self._chosen(lines, zip(lines.tolist(), piece, strict=True))
@@ -154,10 +154,10 @@ class KeptCuts:
         lines = self._index.find_cuts(ids, exact=True)
         if (missing := np.flatnonzero(lines < 0)).size:
             raise UserError(
-                f"Cut {ids[missing[0]]!r} comes out of the training CutSet, and the index does "
-                "not hold it. Make the index of the same CutSet; where the set draws new ids or "
+                f"Cut {ids[missing[0]]!r} comes out of the training CutSet, but the index does "
+                "not hold it. Make the index of the same CutSet. If the set draws new ids or "
                 "other cuts at each iteration (mix without preserve_id, slices, mux with a seed "
-                'of "randomized"), give it fixed ones.'
+                'of "randomized"), make them fixed.'
             )
         return lines
 
@@ -167,15 +167,19 @@ def _not_blank(lines: Iterable[Any]) -> Iterator[Any]:
 
 
 def _open_lines(path: Any) -> IO:
-    """A manifest by lines; as bytes where it is a file, so that dropped lines are not decoded."""
+    """Open a manifest to read its lines.
+
+    A local ``.jsonl.gz`` file gives bytes, so that dropped lines are not decoded.
+    """
     name = str(path)
     if "://" not in name and name.endswith(".jsonl.gz"):
-        return io.BufferedReader(gzip.open(name, "rb"), 1 << 20)  # twice as fast as its own lines
+        # twice as fast as the lines of the gzip file itself
+        return io.BufferedReader(gzip.open(name, "rb"), 1 << 20)
     return open_best(path, "r")
 
 
 def full_cuts(batch: CutSet) -> CutSet:
-    """A sampler's batch with the cuts in place of their proxies."""
+    """Return a sampler's batch with the cuts in place of their proxies."""
     if not isinstance(next(iter(batch)), CutProxy):
         return batch
     cuts = []

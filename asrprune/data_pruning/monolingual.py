@@ -1,8 +1,8 @@
-"""Batches of one language at a time, and whose turn it is: the same on all ranks, and on resuming.
+"""Make batches of one language each, and choose the language of each optimiser step.
 
-What a model learns of each language apart from the others (language-specific masks, adapters) needs
-optimiser steps of one language each. The language of a step is a pure function of (seed, epoch,
-step); all micro-batches of the step, on all ranks, are of it.
+Parts of a model that belong to one language (masks, adapters) need optimiser steps of that language
+only. The language of a step is a pure function of (seed, epoch, step), so it is the same on all
+ranks and after a resume. All micro-batches of a step, on all ranks, are of its language.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,16 +20,16 @@ from asrprune.randomness import key_to_seed
 
 @dataclass(frozen=True)
 class LanguageSchedule:
-    """Which language's turn it is.
+    """Chooses the language of each optimiser step.
 
-    A language with a share of ``h`` of the audio has ``h ** exponent`` of the steps, before these
-    are made to add up to 1: with 1 as many as it has audio, with 0 as many as any other. Audio is
-    that of all cuts, pruned or not.
+    A language with the share ``h`` of the audio gets a share of the steps in proportion to
+    ``h ** exponent``. With an exponent of 1 the shares of the steps are those of the audio. With 0
+    all languages have equally many steps. The audio is that of all cuts, pruned or not.
     """
 
     index: CutIndex
     exponent: float = 0.6
-    accumulate: int = 1  # micro-batches a step and rank
+    accumulate: int = 1  # micro-batches of a step on each rank
     seed: int = 0
 
     def check(self) -> None:
@@ -40,31 +40,31 @@ class LanguageSchedule:
         """
         _, names = self.index.groups.get("language", ([], [""]))
         if "" in names:
-            what = "no cut says" if len(names) == 1 else "some cuts do not say"
+            what = "no cut has" if len(names) == 1 else "some cuts do not have"
             raise UserError(
-                f"batches of one language each: {what} in which language it is; set language in "
-                "the supervisions, or data.batches=mixed"
+                f"batches of one language each need the language of every cut, but {what} a "
+                "language. Set language in the supervisions, or data.batches=mixed."
             )
 
     @property
     def names(self) -> list[str]:
-        """The languages, in the order in which they appear."""
+        """The languages, in order of first appearance."""
         return self.index.groups["language"][1]
 
     @cached_property
     def seconds(self) -> np.ndarray:
-        """(languages,) of audio."""
+        """The seconds of audio of each language, (languages,)."""
         codes, names = self.index.groups["language"]
         return np.bincount(codes, self.index.duration, len(names))
 
     @cached_property
     def shares(self) -> np.ndarray:
-        """(languages,) of the steps."""
+        """The share of the steps of each language, (languages,)."""
         powers = (self.seconds / self.seconds.sum()) ** self.exponent
         return powers / powers.sum()
 
     def language(self, epoch: int, step: int) -> int:
-        """The number of the language of the ``step``-th step (from 0) of an epoch."""
+        """Return the number of the language of step ``step`` (from 0) of an epoch."""
         draw = np.random.default_rng(key_to_seed("language", self.seed, epoch, step)).random()
         return min(int(np.searchsorted(np.cumsum(self.shares), draw, "right")), len(self.names) - 1)
 
@@ -77,14 +77,23 @@ def monolingual_batches(
     rank: int,
     world_size: int,
 ) -> Iterator[CutSet]:
-    """A rank's batches of an epoch, step by step.
+    """Yield a rank's batches of an epoch, step by step.
 
-    A language whose cuts have all been drawn begins again, in another order; one that has few turns
-    does not come to its end. The epoch ends with the step in which so many seconds have been drawn.
+    A language whose cuts have all been drawn begins again, in another order. A language with few
+    steps may not come to the end of its cuts. The epoch ends with the step in which the number of
+    drawn seconds reaches ``seconds``.
 
     Args:
-        seconds: of an epoch, over all ranks; before time dropping.
-        draw: ``(language, pass)`` to the batches of one pass, for all ranks in turn.
+        turns: the schedule of languages.
+        epoch: number of the epoch.
+        seconds: seconds of audio of an epoch, over all ranks, before time dropping.
+        draw: function from ``(language, pass)`` to the batches of one pass over the language's
+            cuts, which the ranks take in turn.
+        rank: number of this rank.
+        world_size: number of ranks.
+
+    Raises:
+        UserError: the plan keeps no cut of a language.
     """
     streams: list[Iterator[CutSet]] = [iter(()) for _ in turns.names]
     passes = [0] * len(streams)
@@ -97,8 +106,8 @@ def monolingual_batches(
             batch = next(streams[language], None)
         if batch is None:
             raise UserError(
-                f"epoch {epoch}: no cut of language {turns.names[language]!r} is kept; raise "
-                "data_pruning.keep, or set a floor for it: data_pruning.floors.language"
+                f"epoch {epoch}: no cut of language {turns.names[language]!r} is kept. Raise "
+                "data_pruning.keep, or set data_pruning.floors.language."
             )
         return full_cuts(batch)
 
@@ -106,7 +115,7 @@ def monolingual_batches(
     while drawn < seconds:
         language = turns.language(epoch, step)
         for _ in range(turns.accumulate):
-            # all ranks draw the batches of all, as lhotse's samplers do
+            # each rank draws the batches of all ranks, as lhotse's samplers do
             batches = [batch_of(language) for _ in range(world_size)]
             drawn += sum(cut.duration for batch in batches for cut in batch)
             yield batches[rank]

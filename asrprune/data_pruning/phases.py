@@ -1,4 +1,4 @@
-"""What each cycle of a training is for: warm-up, pruned, or everything at the end; and how long."""
+"""Tell the phase of each cycle of a training: warm-up, pruned, or anneal at the end."""
 
 import math
 from collections.abc import Callable
@@ -7,42 +7,48 @@ from asrprune.data_pruning.options import DataPruningOptions
 
 WARMUP, PRUNED, ANNEAL = "warmup", "pruned", "anneal"
 
-# What policies of an emergent budget keep of the audio in a pruned cycle, by the option ``keep``.
+# Share of the audio that policies with an emergent budget keep in a pruned cycle, from ``keep``.
 EMERGENT_SHARES: dict[str, Callable[[float], float]] = {
-    "infobatch": lambda keep: 1 - 0.65 * (1 - keep),  # of the scores, 65 % are below the mean
-    "seta": lambda keep: 0.45 * keep,  # the mean over all windows of half of the groups
+    "infobatch": lambda keep: 1 - 0.65 * (1 - keep),  # 65 % of the scores are below the mean
+    "seta": lambda keep: 0.45 * keep,  # mean over all windows, each with half of the groups
 }
 
 
 def cycle_phase(options: DataPruningOptions, cycle: int, cycles: int) -> str:
-    """``warmup`` and ``anneal`` cycles keep everything and drop no time; ``pruned`` ones do not."""
+    """Return the phase of a cycle: ``warmup``, ``pruned`` or ``anneal``.
+
+    Warm-up and anneal cycles keep all cuts and drop no time.
+    """
     if cycle < options.warmup_cycles:
         return WARMUP
     return ANNEAL if cycle >= cycles - anneal_cycles(options, cycles) else PRUNED
 
 
 def drops_time(options: DataPruningOptions, cycle: int, cycles: int) -> bool:
-    """Whether time is dropped in a cycle: a pruned one between ``time.start`` and ``time.end``."""
+    """Return whether time may be dropped in a cycle.
+
+    The cycle must be a pruned cycle between ``time.start`` and ``time.end``.
+    """
     begins, ends = options.time.start * cycles, options.time.end * cycles
     inside = begins - 1e-9 <= cycle and cycle + 1 <= ends + 1e-9
     return inside and cycle_phase(options, cycle, cycles) == PRUNED
 
 
 def phases(options: DataPruningOptions, epochs: int) -> list[str]:
-    """The phase of each epoch of a training."""
+    """Return the phase of each epoch of a training."""
     cycles = -(-epochs // options.cycle)
     return [cycle_phase(options, epoch // options.cycle, cycles) for epoch in range(epochs)]
 
 
 def planned_shares(options: DataPruningOptions, epochs: int) -> list[float]:
-    """Return the share of the audio that each epoch trains on, as far as the options tell.
+    """Return the share of the audio that each epoch trains on, as far as the options decide it.
 
-    What a policy of an emergent budget keeps depends on the scores. Its share is the one that
-    log-normal losses give.
+    The share that a policy with an emergent budget keeps depends on the scores. Log-normal losses
+    are assumed for it.
 
     Args:
         options: of data pruning.
-        epochs: of the whole training.
+        epochs: number of epochs of the whole training.
     """
     cycles = -(-epochs // options.cycle)
     kept = EMERGENT_SHARES.get(options.policy, lambda keep: keep)(options.keep)

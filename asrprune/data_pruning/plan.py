@@ -1,8 +1,9 @@
-"""The plan of a cycle: which cuts it keeps and how much each weighs, frozen until the next one.
+"""Plan a cycle: which cuts it keeps, and how much each kept cut weighs.
 
-A pure function of the index, the scores, the history, the options and (seed, cycle). Group floors
-and cuts that are due for their age take their place inside the budget; where they need more than
-it has, they get it, and the report says so.
+A plan is a pure function of the index, the scores, the history, the options and (seed, cycle). It
+does not change within the cycle. Cuts that are kept for a group floor or for their age count
+towards the budget. If they need more than the budget, they are kept all the same, and the report
+says so.
 """
 
 import hashlib
@@ -30,32 +31,39 @@ from asrprune.errors import UserError
 from asrprune.options import check
 from asrprune.randomness import key_to_seed
 
-# The order of what a plan keeps; the tiers of the policy itself follow on the last one.
+# The tiers of a plan. The tiers of the policy itself begin at the last of them.
 _MUST, _UNKNOWN, _POLICY = range(3)
 
 
 @dataclass
 class Plan:
-    """What a cycle trains on.
+    """The cuts that a cycle trains on, and their weights.
 
-    ``report`` holds plain values: ``policy``, ``phase``, ``asked`` (share), ``unit``, ``cuts`` and
-    ``seconds`` (shares that are kept), ``turnover`` (share of them that the cycle before did not
-    keep), ``never_visited`` (share of cuts, after this cycle), ``forced`` (cuts kept for their
-    age), ``deferred`` (cuts as old that have to wait), ``unknown`` (cuts without a score),
-    ``floored`` (cuts kept for a floor) and ``notes`` (sentences on what could not be met).
+    ``report`` holds plain values:
+
+    - ``policy``, ``phase``, ``unit``
+    - ``asked``: the share to keep
+    - ``cuts``, ``seconds``: the shares that are kept
+    - ``turnover``: share of the kept cuts that the cycle before did not keep
+    - ``never_visited``: share of cuts that no cycle has kept, this cycle included
+    - ``forced``: number of cuts kept for their age
+    - ``deferred``: number of cuts that are due for their age, and have to wait
+    - ``unknown``: number of cuts without a score
+    - ``floored``: number of cuts kept for a floor
+    - ``notes``: sentences on what could not be met
     """
 
     cycle: int
     phase: str
-    drops_time: bool  # whether time is dropped in this cycle, if the options drop any
+    drops_time: bool  # whether time is dropped in this cycle, if the options drop time
     keep: np.ndarray  # (N,) bool
-    weights: np.ndarray | None  # (N,) float32, 0 where not kept; None: all 1
-    freeze: bool  # a static policy chose: `History.advance` is to remember it
+    weights: np.ndarray | None  # (N,) float32, 0 for dropped cuts; None: all 1
+    freeze: bool  # whether a static policy chose, so that `History.advance` stores the choice
     report: dict[str, Any]
 
     @property
     def digest(self) -> str:
-        """A name of the keep-set and weights, to compare between ranks."""
+        """A hash of the cycle, keep-set and weights, to compare between ranks."""
         digest = hashlib.blake2b(str(self.cycle).encode(), digest_size=16)
         digest.update(np.packbits(self.keep).data)
         if self.weights is not None:
@@ -64,11 +72,15 @@ class Plan:
 
 
 def check_plan(index: CutIndex, options: DataPruningOptions) -> None:
-    """Find at the start of a training what would otherwise be found in its first pruned cycle.
+    """Check the options at the start of a training, instead of in its first pruned cycle.
+
+    Args:
+        index: of the training cuts.
+        options: of data pruning.
 
     Raises:
-        UserError: options out of range or not going together; an unknown policy or policy option;
-            floors of groups that the manifest does not have.
+        UserError: an option is out of its range; options do not go together; the policy or one of
+            its options is unknown; or the manifest does not give a grouping that the options name.
     """
     check(options, "data_pruning.")
     policy = load_policy(options.policy, options.policy_options)
@@ -76,16 +88,17 @@ def check_plan(index: CutIndex, options: DataPruningOptions) -> None:
     if options.stratify_by:
         if policy.emergent:
             raise UserError(
-                f"data_pruning.stratify_by={options.stratify_by}: policy {options.policy} keeps "
-                "what its rule keeps, of all cuts together"
+                f"data_pruning.stratify_by={options.stratify_by}: the rule of policy "
+                f"{options.policy} is for all cuts together. Leave stratify_by empty, or choose "
+                "another policy."
             )
         if options.stratify_by not in index.groups:
             raise UserError(
                 f"data_pruning.stratify_by={options.stratify_by}: the training manifest does not "
-                f"say the {options.stratify_by} of its cuts; there are: "
-                f"{', '.join(index.groups) or 'none'}"
+                f"give the {options.stratify_by} of its cuts. It gives: "
+                f"{', '.join(index.groups) or 'no groups'}"
             )
-    if ":" not in options.policy and options.keep < 1:  # its own checks, on a few cuts
+    if ":" not in options.policy and options.keep < 1:  # try the policy's own checks on a few cuts
         groups = {name: (np.zeros(64, np.uint8), ["one"]) for name in [options.stratify_by] if name}
         tiny = CutIndex(np.arange(64, dtype=np.uint64), np.linspace(1, 9, 64), groups=groups)
         scores = ScoreTable(64, detrend=False)
@@ -109,14 +122,18 @@ def make_plan(
     """Plan a cycle.
 
     Args:
-        scores: merged; the same on all ranks.
-        cycle: counted from 0.
-        cycles: how many the whole training has.
-        history: as of the end of the cycle before.
+        index: of the training cuts.
+        scores: merged scores, the same on all ranks.
+        options: of data pruning.
+        seed: seed of all draws.
+        cycle: number of the cycle, from 0.
+        cycles: number of cycles of the whole training.
+        history: the history at the end of the cycle before.
 
     Raises:
-        UserError: all scores are unknown after cycles that should have given some; nothing is left
-            of the corpus, or of a language; a policy's answer is malformed.
+        UserError: all scores are unknown after cycles that should have given some; no cut is left,
+            or no cut of a language, a corpus or a group with a floor; or the policy's answer is
+            malformed.
     """
     phase = cycle_phase(options, cycle, cycles)
     policy = load_policy(options.policy, options.policy_options)
@@ -140,7 +157,7 @@ def make_plan(
             report["asked"] = 1.0
             report["notes"].append(
                 f"policy {options.policy} needs scores, and there are none yet. This cycle trains "
-                "on everything. Where a training goes on, load the sampler's state to have them."
+                "on everything. To continue a training with its scores, load the sampler's state."
             )
     report["cuts"] = float(np.count_nonzero(keep) / len(keep))
     seconds = totals(index.duration, None, 1, keep)[0] / index.stratum_seconds(1)[0]
@@ -155,7 +172,7 @@ def make_plan(
 
 
 class _Planner:
-    """The steps of a pruned cycle's plan, which share budgets and costs."""
+    """Makes the plan of a pruned cycle, in steps that share budgets and costs."""
 
     def __init__(
         self,
@@ -202,7 +219,7 @@ class _Planner:
         )
 
     def plan(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Keep-set (N,) and weights (N,) or None."""
+        """Return the keep-set (N,), and the weights (N,) or None."""
         answer = self.policy.function(self.context)
         if isinstance(answer, Selection):
             return self._take(_checked_selection(answer, self.options.policy, len(self.index)))
@@ -211,11 +228,12 @@ class _Planner:
         return self._fill(_checked_ranking(answer, self.options.policy, self.context)), None
 
     def _old_ones(self) -> np.ndarray | None:
-        """Cuts (N,) bool that are kept for their age.
+        """Return the cuts (N,) bool that are kept for their age; None if no cut is due.
 
-        They are spread: of what a cycle can drop, 1 in ``max_age`` is forced in each of the next
-        ones, oldest first, ties by index. So none is passed over more than ``2 max_age - 1`` times
-        in a row, and it fits the budget if ``keep >= 1 / (max_age + 1)``.
+        A cut is due when ``max_age`` cycles in a row have not kept it. The due cuts are spread over
+        the next cycles. Each of them forces 1 in ``max_age`` of what a cycle can drop, oldest
+        first, ties by index. Therefore no cut is skipped more than ``2 max_age - 1`` times in a
+        row. The forced cuts fit the budget if ``keep >= 1 / (max_age + 1)``.
         """
         limit = self.options.max_age
         if self.policy.static or not limit:
@@ -238,13 +256,13 @@ class _Planner:
         return forced
 
     def _fill(self, ranking: Ranking) -> np.ndarray:
-        """What a ranking keeps, with floors and ages inside its budget."""
+        """Return the cuts (N,) that a ranking keeps. Cuts for floors and ages are in the budget."""
         ranking = self._urgent_first(ranking)
         keep = self._within_budget(ranking, self.forced)
         groups: Groups = {}
         turn = 0
         while lacking := below_floor(self.index, self.options.floors, self.cost, keep):
-            # a turn may take from groups that had enough; after a few, all get their own first
+            # a turn may take cuts from groups that had enough; after 5, all groups get theirs first
             turn += 1
             for name, below in lacking.items():
                 groups[name] = groups.get(name, False) | below | (turn > 5)
@@ -258,7 +276,7 @@ class _Planner:
         return keep
 
     def _note_excess(self, keep: np.ndarray) -> None:
-        """Say so where the budget could not be met to within a cut."""
+        """Add a note to the report if the plan exceeds the budget by more than one cut."""
         kept, whole = float(totals(self.cost, None, 1, keep)[0]), float(self.totals.sum())
         if kept - float(self.context.budgets.sum()) > float(self.cost.max()):
             self.report["notes"].append(
@@ -268,7 +286,7 @@ class _Planner:
             )
 
     def _urgent_first(self, ranking: Ranking) -> Ranking:
-        """Cuts that are due for their age come first, then unknown ones, in any order."""
+        """Return a ranking with forced cuts first, then cuts without a score in random order."""
         unknown = self._unknown()
         if self.forced is None and unknown is None and not self.options.floors:
             return ranking
@@ -285,10 +303,13 @@ class _Planner:
         return Ranking(priority, tier)
 
     def _within_budget(self, ranking: Ranking, must: np.ndarray | None) -> np.ndarray:
-        """What comes first in each stratum; one that must keep more takes it from the others.
+        """Return the cuts (N,) bool that come first in each stratum, up to its budget.
+
+        If a stratum must keep more than its budget, the other strata keep less.
 
         Args:
-            must: (N,) bool, the first tier, which is kept even over the budget.
+            ranking: the order of the cuts.
+            must: (N,) bool, the cuts of the first tier, which are kept even above the budget.
         """
         budgets = self.context.budgets
         if must is not None:
@@ -301,7 +322,10 @@ class _Planner:
         return select(ranking.priority, self.cost, budgets, self.strata, ranking.tier)
 
     def _take(self, selection: Selection) -> tuple[np.ndarray, np.ndarray | None]:
-        """What an emergent rule keeps; unknown scores, ages and floors come on top, weighing 1."""
+        """Return the keep-set and weights of an emergent rule.
+
+        Cuts that are kept for an unknown score, their age or a floor come on top, with weight 1.
+        """
         keep = selection.keep.copy()
         for more in (self.forced, self._unknown()):
             if more is not None:
@@ -318,7 +342,7 @@ class _Planner:
         return keep, weights
 
     def _unknown(self) -> np.ndarray | None:
-        """Cuts (N,) bool without a score, where the policy looked at scores."""
+        """Return the cuts (N,) bool without a score; None if the policy did not read scores."""
         if not self.context.used_scores:
             return None
         unknown = ~self.context.known
@@ -330,24 +354,24 @@ class _Planner:
 def _strata(
     index: CutIndex, options: DataPruningOptions, policy: Policy
 ) -> tuple[np.ndarray | None, int]:
-    """Codes (N,), and how many there are; None for one stratum."""
+    """Return the stratum of each cut (N,), or None for one stratum, and the number of strata."""
     classes = _classes(options, policy)
     count = index.num_strata(*classes)
     return (index.strata(*classes) if count > 1 else None), count
 
 
 def _classes(options: DataPruningOptions, policy: Policy) -> tuple[int, str]:
-    """How many classes of durations there are, and within what."""
+    """Return the number of duration strata, and the grouping whose groups each have that many."""
     return (max(options.strata, 1) if policy.stratified else 1), options.stratify_by
 
 
 def _inverse_share(
     index: CutIndex, strata: tuple[np.ndarray | None, int], keep: np.ndarray
 ) -> np.ndarray:
-    """Weights (N,): cuts of the stratum over those that are kept, 0 for the others.
+    """Return weights (N,): the cuts of a stratum over its kept cuts; 0 for dropped cuts.
 
-    That share is a cut's chance to be kept under a random draw. The weights of a stratum with a
-    kept cut sum to its cuts.
+    The inverse of a weight is a cut's chance to be kept by a random draw. The weights of a stratum
+    with a kept cut sum to its number of cuts.
     """
     codes, count = strata
     ones = np.broadcast_to(np.float32(1), len(index))
@@ -385,7 +409,10 @@ def _checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking
         )
     wrong = np.isnan(priority)
     if wrong.any() and (not context.used_scores or (wrong & context.known).any()):
-        raise UserError(f"data_pruning.policy={policy} returned NaN for cuts with known scores")
+        raise UserError(
+            f"data_pruning.policy={policy} returned NaN for cuts with known scores. It must return "
+            "a number for each of them."
+        )
     return Ranking(priority.astype(np.float32, copy=False), tier)
 
 
@@ -401,8 +428,8 @@ def _checked_selection(selection: Selection, policy: str, count: int) -> Selecti
         The selection, unchanged.
 
     Raises:
-        UserError: ``keep`` is not one boolean for each cut; or there are weights, and not a finite
-            one for each kept cut.
+        UserError: ``keep`` is not one boolean for each cut; or the weights are not one finite
+            number for each kept cut.
     """
     keep, weights = selection
     fits = keep.shape == (count,) and keep.dtype == bool

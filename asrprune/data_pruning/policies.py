@@ -1,4 +1,4 @@
-"""The policies by name, and the user's own; how options reach them."""
+"""Load policies by name, also the user's own, and bind their options."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ Answer = np.ndarray | Ranking | Selection
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule, and how the plan is to treat it."""
+    """A policy's function, and how the plan treats it."""
 
     function: Callable[..., Answer]  # (context, **options)
     static: bool = False  # chooses once, after the warm-up
-    stratified: bool = True  # ranks inside of duration strata
+    stratified: bool = True  # ranks inside duration strata
     emergent: bool = False  # its rule decides how much is kept
 
 
 def duration_matched(context: Context, like: str = "easy", bins: int = 20) -> Ranking:
-    """A random draw with the durations of what another policy would keep.
+    """Draw cuts at random, with the same durations as the cuts that another policy would keep.
 
-    In each of ``bins`` classes of duration as much is drawn as ``like`` keeps there: a control that
-    shows whether that policy's choice is more than one of durations.
+    In each of ``bins`` duration classes as much is drawn as the policy ``like`` keeps there. This
+    control shows whether that policy chooses by more than the duration.
     """
     check_range("bins", bins, 1, 100)
     known = [name for name in POLICIES if name != "duration_matched"]
@@ -78,14 +78,18 @@ POLICIES: dict[str, Policy] = {
 
 
 def load_policy(name: str, options: Mapping[str, Any]) -> Policy:
-    """The policy of a name, or of ``package.module:callable``, with its options bound.
+    """Return the policy with a name, or of ``package.module:callable``, with its options bound.
 
-    A callable takes a :class:`Context` and its options, and returns a priority (N,) float32 (lower
-    is kept first), a :class:`Ranking` or a :class:`Selection`.
+    A callable takes a `Context` and its options. It returns a priority (N,) float32 (lower is kept
+    first), a `Ranking` or a `Selection`.
+
+    Args:
+        name: of the policy, or ``package.module:callable``.
+        options: ``data_pruning.policy_options``.
 
     Raises:
-        UserError: no such policy; an unknown option (it names the nearest one), a missing one, or a
-            number, text or boolean where the signature says another.
+        UserError: the policy is unknown; or an option is unknown (the message names the nearest
+            option), missing, or not of the type (number, text, boolean) in the signature.
     """
     if name in POLICIES:
         policy = POLICIES[name]

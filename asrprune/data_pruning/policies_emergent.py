@@ -1,4 +1,7 @@
-"""Policies whose rule decides how much is kept; the plan reports it. Strata do not apply."""
+"""Policies with an emergent budget: their rule decides how much is kept. Strata do not apply.
+
+The plan reports how much is kept.
+"""
 
 import math
 
@@ -10,17 +13,17 @@ from asrprune.data_pruning.selection import select, totals
 
 
 def infobatch(context: Context) -> Selection:
-    """Of the scores below their mean a random share ``1-r = k``, and all others.
+    """Keep a random share ``1-r = k`` of the cuts that score below the mean, and all other cuts.
 
-    What is kept of the lower ones weighs ``1/(1-r)`` (more exactly: their number before over that
-    after, so that all weights sum to N); all others weigh 1. The full data at the end is
-    ``data_pruning.anneal``. InfoBatch, Qin et al., ICLR 2024.
+    The kept cuts below the mean weigh ``1/(1-r)``, all other cuts 1. The exact weight is the number
+    of cuts below the mean over the number of them that is kept, so that all weights sum to N. The
+    training on all data at the end is ``data_pruning.anneal``. InfoBatch, Qin et al., ICLR 2024.
     """
     low = _below_mean(context.score)
     count = int(low.sum())
     if not count:
         return Selection(np.ones(len(context), bool))
-    # those forced for their age are among the kept share, for which the weights account
+    # cuts forced for their age belong to the kept share, so that the weights account for them
     number = max(1, math.floor(context.keep * count + 0.5))
     tier = None
     if context.forced is not None:
@@ -34,11 +37,11 @@ def infobatch(context: Context) -> Selection:
 
 
 def seta(context: Context, groups: int = 10, alpha: float = 0.5) -> Selection:
-    """A window over groups of like score, inside a random share ``1-r = k``.
+    """Keep a window of groups of similar score, inside a random share ``1-r = k``.
 
-    k-means splits the scores of the random share into ``groups``; kept are ``round(alpha groups)``
-    neighbouring ones. The window moves on by a group in each cycle, from the easiest to the
-    hardest, and starts again. SeTa, Zhou et al., CVPR 2025.
+    k-means splits the scores of the random share into ``groups`` groups. The window has
+    ``round(alpha groups)`` neighbouring groups. It moves on by one group in each cycle, from the
+    easiest group to the hardest, and then starts again. SeTa, Zhou et al., CVPR 2025.
     """
     check_range("groups", groups, 1, 1000)
     check_range("alpha", alpha, 0, 1)
@@ -46,7 +49,7 @@ def seta(context: Context, groups: int = 10, alpha: float = 0.5) -> Selection:
     score = context.score
     values = score[pool]
     values = values[np.isfinite(values)]
-    if not len(values):  # none of the pool is known, and what is unknown is kept anyway
+    if not len(values):  # no cut of the pool has a score, and the plan keeps such cuts anyway
         return Selection(np.zeros(len(context), bool))
     values.sort()
     edges = np.concatenate(([-np.inf], kmeans_edges(values, groups), [np.inf]))
@@ -59,18 +62,18 @@ def seta(context: Context, groups: int = 10, alpha: float = 0.5) -> Selection:
 
 
 def cowerage(context: Context, buckets: int = 10) -> Selection:
-    """A random share ``k`` of each of ``buckets`` equally large strata of early score.
+    """Keep a random share ``k`` of each of ``buckets`` equally large strata of the early score.
 
-    COWERAGE, Azeemi et al. 2022, arXiv 2203.09829, with the WER as the score; here whatever
-    ``data_pruning.score`` is, at the end of the warm-up.
+    The score is ``data_pruning.score`` at the end of the warm-up. In the paper it is the WER.
+    COWERAGE, Azeemi et al. 2022, arXiv 2203.09829.
     """
     check_range("buckets", buckets, 1, 100)
     score = context.score
     known = np.isfinite(score)
     values = score[known]
-    places = np.arange(1, buckets) * len(values) // buckets
-    values.partition(places)
-    edges = np.unique(values[places])
+    positions = np.arange(1, buckets) * len(values) // buckets
+    values.partition(positions)
+    edges = np.unique(values[positions])
     codes = np.empty(len(context), np.uint8)
     for part in chunks(len(codes)):
         codes[part] = np.searchsorted(edges, score[part], side="right")
@@ -80,23 +83,22 @@ def cowerage(context: Context, buckets: int = 10) -> Selection:
 
 
 def kmeans_edges(values: np.ndarray, groups: int, rounds: int = 300) -> np.ndarray:
-    """The boundaries (groups-1,) float64 between clusters of ascending ``values``, by Lloyd's rule.
+    """Return the boundaries (groups-1,) float64 between k-means clusters of ascending ``values``.
 
-    Clusters of numbers are intervals, so a round needs no more than the sums between boundaries.
-    The first centres are the middle values of equally large parts; a centre without values stays
-    where it is.
+    Each round is a step of Lloyd's rule. Clusters of numbers are intervals, so a round needs only
+    the sums between boundaries. The first centres are the middle values of equally large parts. A
+    centre without values does not move.
     """
     sums = _PrefixSums(values)
     centres = values[(2 * np.arange(groups) + 1) * len(values) // (2 * groups)].astype(np.float64)
-    places = None
+    positions = None
     for _ in range(rounds):
         edges = (centres[1:] + centres[:-1]) / 2
-        # float32 values against float64 edges: compared in float64, a few values at a time
-        found = np.array([_place(values, edge) for edge in edges], np.int64)
-        if places is not None and (found == places).all():
+        found = np.array([_count_below(values, edge) for edge in edges], np.int64)
+        if positions is not None and (found == positions).all():
             break
-        places = found
-        bounds = np.concatenate(([0], places, [len(values)]))
+        positions = found
+        bounds = np.concatenate(([0], positions, [len(values)]))
         counts = np.diff(bounds)
         means = np.diff([sums.to(int(bound)) for bound in bounds]) / np.maximum(counts, 1)
         centres = np.where(counts > 0, means, centres)
@@ -104,7 +106,7 @@ def kmeans_edges(values: np.ndarray, groups: int, rounds: int = 300) -> np.ndarr
 
 
 class _PrefixSums:
-    """Sums of the first values, of which only each 4,096th is kept."""
+    """Gives sums of the first values. Only every 4,096th sum is stored."""
 
     BLOCK = 4096
 
@@ -115,24 +117,25 @@ class _PrefixSums:
         self.before = np.concatenate(([0.0], np.cumsum(blocks)))
 
     def to(self, end: int) -> float:
+        """Return the sum of the first ``end`` values."""
         block = end // self.BLOCK
         rest = self.values[block * self.BLOCK : end].sum(dtype=np.float64)
         return float(self.before[block] + rest)
 
 
-def _place(values: np.ndarray, edge: float) -> int:
-    """How many of the ascending float32 ``values`` are below a float64 ``edge``."""
+def _count_below(values: np.ndarray, edge: float) -> int:
+    """Return how many of the ascending float32 ``values`` are below a float64 ``edge``."""
     return int(np.searchsorted(values, _float32_from(edge), side="left"))
 
 
 def _float32_from(bound: float) -> np.float32:
-    """The least float32 that is not below ``bound``: the same numbers are below both."""
+    """Return the lowest float32 that is not below ``bound``: the same float32 are below both."""
     near = np.float32(bound)
     return near if float(near) >= bound else np.nextafter(near, np.float32(np.inf))
 
 
 def _below_mean(score: np.ndarray) -> np.ndarray:
-    """Which scores (N,) are known and below the mean of all known ones."""
+    """Return which scores (N,) are known, and below the mean of all known scores."""
     total, count = 0.0, 0
     for part in chunks(len(score)):
         known = score[part][np.isfinite(score[part])]

@@ -1,8 +1,8 @@
-"""Policies with a fixed budget: each ranks the cuts, and the first ones are kept.
+"""Policies with a fixed budget: each ranks the cuts, and the first cuts are kept.
 
-Notation: N cuts, k the share to keep, s the score (its last value, or the running mean with
-``data_pruning.smooth``). Ranks and shares are those inside a duration stratum, and in units of
-``data_pruning.unit``. The same functions, called once after the warm-up, are the static policies.
+Notation: N is the number of cuts, k the share to keep. The score is its last value, or its running
+mean with ``data_pruning.smooth``. Ranks and shares are those inside a duration stratum, in units of
+``data_pruning.unit``. Static policies call the same functions once, after the warm-up.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from asrprune.data_pruning.index import chunks
 
 
 def random(context: Context, replacement: bool = True) -> Ranking:
-    """A uniform draw in each cycle: ``k N`` cuts.
+    """Keep ``k N`` cuts by a uniform draw in each cycle.
 
-    With ``replacement`` cycles are independent (dynamic random). Without it the cuts visited least
-    come first, so that visits differ by one at most: training on full data under a shorter
-    schedule (RS2, Okanovic et al., ICLR 2024).
+    With ``replacement`` the draws of cycles are independent (dynamic random). Without it the cuts
+    visited least come first, so that the visits of cuts differ by at most one. This is training on
+    the full data with a shorter schedule (RS2, Okanovic et al., ICLR 2024).
     """
     if replacement:
         return Ranking(context.uniform())
@@ -24,22 +24,24 @@ def random(context: Context, replacement: bool = True) -> Ranking:
 
 
 def easy(context: Context) -> Ranking:
-    """The ``k N`` lowest scores (DDP-ASR, arXiv 2406.18373)."""
+    """Keep the ``k N`` lowest scores (DDP-ASR, arXiv 2406.18373)."""
     return Ranking(context.score)
 
 
 def hard(context: Context) -> Ranking:
-    """The ``k N`` highest scores (DDP-ASR, arXiv 2406.18373)."""
+    """Keep the ``k N`` highest scores (DDP-ASR, arXiv 2406.18373)."""
     return Ranking(-context.score)
 
 
 def middle(context: Context) -> Ranking:
-    """Ranks ``[(1-k)/2 N, (1+k)/2 N)`` of ascending score: both ends are dropped."""
+    """Keep ranks ``[(1-k)/2 N, (1+k)/2 N)`` of ascending score: both ends are dropped."""
     return _window(context, 0.5)
 
 
 def easy2hard(context: Context, mode: str = "window", switch: float = 0.5) -> Ranking:
-    """From easy to hard as progress p goes from 0 to 1 (DDP-ASR, arXiv 2406.18373).
+    """Move from easy to hard cuts as progress p goes from 0 to 1 (DDP-ASR, arXiv 2406.18373).
+
+    The ``mode`` decides what is kept:
 
     - ``window``: ranks ``[p (1-k) N, p (1-k) N + k N)`` of ascending score
     - ``quota``: the ``(1-p) k N`` easiest and the ``p k N`` hardest
@@ -57,7 +59,7 @@ def easy2hard(context: Context, mode: str = "window", switch: float = 0.5) -> Ra
 
 
 def epsilon_greedy(context: Context, epsilon: float = 0.1) -> Ranking:
-    """The ``(1-epsilon) k N`` highest running means, and ``epsilon k N`` of the others at random.
+    """Keep the ``(1-epsilon) k N`` highest running means, and ``epsilon k N`` others at random.
 
     Raju et al. 2021, "Accelerating deep learning with dynamic data pruning", arXiv 2111.12621.
     """
@@ -68,7 +70,7 @@ def epsilon_greedy(context: Context, epsilon: float = 0.1) -> Ranking:
 
 
 def ucb(context: Context, c: float = 1.0) -> Ranking:
-    """The ``k N`` highest ``m + c sqrt(v)``, running mean and variance of the score.
+    """Keep the ``k N`` highest ``m + c sqrt(v)``, with running mean m and variance v of the score.
 
     Raju et al. 2021, arXiv 2111.12621.
     """
@@ -80,9 +82,10 @@ def ucb(context: Context, c: float = 1.0) -> Ranking:
 
 
 def orderdp(context: Context, pool: float = 0.0) -> Ranking:
-    """The ``k N`` highest scores of a uniform pool of ``pool N`` cuts (OrderDP, ICLR 2026).
+    """Keep the ``k N`` highest scores of a uniform pool of ``pool N`` cuts (OrderDP, ICLR 2026).
 
-    By default the pool leaves out 0.6 of what is dropped, as published: 0.85 N at ``k`` = 0.75.
+    By default the pool leaves out 0.6 of what is dropped, as published. At ``k`` = 0.75 the pool
+    has 0.85 N cuts.
     """
     if not pool:
         pool = 1 - 0.6 * (1 - context.keep)
@@ -92,35 +95,35 @@ def orderdp(context: Context, pool: float = 0.0) -> Ranking:
 
 
 def longest(context: Context) -> Ranking:
-    """The longest cuts up to ``k N``; over the whole corpus, not inside strata."""
+    """Keep the longest cuts up to ``k N``, over the whole corpus and not inside strata."""
     return Ranking(-context.duration)
 
 
 def shortest(context: Context) -> Ranking:
-    """The shortest cuts up to ``k N``; over the whole corpus, not inside strata."""
+    """Keep the shortest cuts up to ``k N``, over the whole corpus and not inside strata."""
     return Ranking(context.duration)
 
 
 def el2n(context: Context) -> Ranking:
-    """The ``k N`` highest mean scores, which are EL2N with ``data_pruning.score=el2n``.
+    """Keep the ``k N`` highest mean scores, which are EL2N with ``data_pruning.score=el2n``.
 
-    EL2N: norm of softmax minus one-hot (Paul et al., NeurIPS 2021), teacher forced, mean over the
-    tokens.
+    EL2N is the norm of softmax minus one-hot (Paul et al., NeurIPS 2021), with teacher forcing,
+    averaged over the tokens.
     """
     return Ranking(-context.mean)
 
 
 def forgetting(context: Context, magnitude: bool = True) -> Ranking:
-    """The ``k N`` cuts whose score got worse most, summed over the cycles of the warm-up.
+    """Keep the ``k N`` cuts whose score increased most, summed over the cycles of the warm-up.
 
-    Without ``magnitude`` the number of times counts (Toneva et al., ICLR 2019), which has many ties
-    where there are no classes to get right or wrong.
+    Without ``magnitude`` the number of increases counts (Toneva et al., ICLR 2019). That number has
+    many ties in tasks without classes to get right or wrong.
     """
     return Ranking(-(context.worse_sum if magnitude else context.worse_times))
 
 
 def _ranks(numbers: np.ndarray) -> np.ndarray:
-    """Return the rank (N,) uint16 of each uint16 number among the distinct ones, as a tier."""
+    """Return the rank (N,) uint16 of each uint16 number among the distinct numbers, as a tier."""
     there = np.zeros(1 << 16, bool)
     for part in chunks(len(numbers)):
         there[numbers[part]] = True
@@ -131,16 +134,16 @@ def _ranks(numbers: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _window(context: Context, place: float) -> Ranking:
-    """Ascending scores from rank ``place (1-k) N`` on; then those below, the highest one first.
+def _window(context: Context, position: float) -> Ranking:
+    """Rank ascending scores from rank ``position (1-k) N`` on, then the scores below.
 
-    So the cuts that are kept have neighbouring ranks, also where the last ones do not use up the
-    budget.
+    The highest of the scores below comes first. The kept cuts therefore have neighbouring ranks,
+    even if the scores from that rank on do not use up the budget.
     """
     score = context.score
-    if not place:
+    if not position:
         return Ranking(score)
-    if place == 1:  # the last ones, also where those below and those kept both came out short
+    if position == 1:  # keep the highest scores, even if rounding makes both parts too short
         return Ranking(-score)
-    below = context.first(score, place * (1 - context.keep))
+    below = context.first(score, position * (1 - context.keep))
     return Ranking(np.where(below, -score, score), below.view(np.uint8))

@@ -1,4 +1,4 @@
-"""What ranks tell each other about pruning, through torch.distributed where it runs."""
+"""Exchange values of data pruning between ranks, through torch.distributed."""
 
 import re
 from collections.abc import Iterator
@@ -11,22 +11,25 @@ from torch import Tensor
 
 from asrprune.errors import UserError
 
-# What gloo, NCCL and torch's store say where a process at the other end is gone or silent.
+# What gloo, NCCL and torch's store say if a process at the other end has ended or does not answer.
 _GONE = re.compile(
     r"closed by peer|connection (reset|refused|was likely closed)|broken pipe|socket closed"
     r"|timed out|timeout|remote (process|error)|peer .*exited|recvvalue failed",
     re.IGNORECASE,
 )
-_PIECE = 1 << 20  # elements that are on a GPU at a time
+_PIECE = 1 << 20  # elements of a tensor that are on a GPU at a time
 
 
 @contextmanager
 def explain_lost_rank() -> Iterator[None]:
-    """One rank says what went wrong; the others should not bury it under tracebacks.
+    """Turn the error of a failed collective in the block into one short message.
+
+    The rank that failed first says what went wrong. Tracebacks of the other ranks would bury its
+    message.
 
     Raises:
-        UserError: a collective inside of the block failed. Whether another rank has ended, or the
-            collective itself was wrong, is told apart by what torch says.
+        UserError: a collective in the block failed. The text of torch's error decides whether the
+            message says that another rank has ended, or that the collective was wrong.
     """
     try:
         yield
@@ -45,9 +48,10 @@ def explain_lost_rank() -> Iterator[None]:
 
 
 def sum_over_ranks(tensors: dict[str, Tensor], world_size: int) -> dict[str, Tensor]:
-    """Sum each tensor over the ranks; the same bits on all of them. Collective.
+    """Sum each tensor over the ranks. Collective.
 
-    With NCCL a tensor passes through the GPU in pieces of 8 MB at most.
+    The sums have the same bits on all ranks. With NCCL a tensor passes through the GPU in pieces of
+    at most 8 MB.
     """
     if world_size == 1:
         return tensors
@@ -55,7 +59,7 @@ def sum_over_ranks(tensors: dict[str, Tensor], world_size: int) -> dict[str, Ten
 
 
 def gather_from_ranks(tensors: dict[str, Tensor], world_size: int) -> list[dict[str, Tensor]]:
-    """Copies of small tensors of each rank, in order, on all of them. Collective."""
+    """Return copies of each rank's small tensors, in the order of the ranks. Collective."""
     if world_size == 1:
         return [{name: tensor.clone() for name, tensor in tensors.items()}]
     parts: list[dict[str, Tensor]] = [{} for _ in range(world_size)]
@@ -72,16 +76,20 @@ def check_equal(
     what: str,
     digest: str,
     world_size: int,
-    harm: str = "cuts would be lost and others doubled",
+    harm: str = "some cuts would be lost and others repeated",
     **numbers: Any,
 ) -> None:
-    """Compare a digest (hexadecimal) between the ranks. Collective.
+    """Check that all ranks have the same digest. Collective.
 
     Args:
-        harm: what would come of a difference.
+        what: what the digest is of, for the message.
+        digest: the digest of this rank, hexadecimal.
+        world_size: number of ranks.
+        harm: what a difference would cause, for the message.
+        numbers: names and numbers for the message, such as ``cycle=3``.
 
     Raises:
-        UserError: on every rank, if one has another.
+        UserError: on every rank, if the digest of a rank differs from that of rank 0.
     """
     if world_size == 1:
         return
@@ -102,7 +110,7 @@ def _summed(tensor: Tensor) -> Tensor:
     flat, device = total.view(-1), _device()
     for start in range(0, len(flat), _PIECE):
         piece = flat[start : start + _PIECE]
-        moved = piece.to(device)  # the same memory, where the group works on the CPU
+        moved = piece.to(device)  # the same memory if the group works on the CPU
         with explain_lost_rank():
             dist.all_reduce(moved)
         piece.copy_(moved)
@@ -110,15 +118,15 @@ def _summed(tensor: Tensor) -> Tensor:
 
 
 def _device() -> torch.device:
-    """Where the group's tensors must be: NCCL has none on the CPU.
+    """Return the device that the process group's tensors must be on: for NCCL a GPU.
 
     Raises:
-        UserError: there is no group.
+        UserError: there is no process group.
     """
     if not dist.is_initialized():
         raise UserError(
-            "a PruningSampler of several ranks needs torch.distributed: call init_process_group "
-            "before its set_epoch, end_cycle or gathered_state_dict"
+            "a PruningSampler of several ranks needs torch.distributed. Call init_process_group "
+            "before its set_epoch, end_cycle or gathered_state_dict."
         )
     on_gpu = dist.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")

@@ -1,7 +1,7 @@
-"""What a run writes down of its pruning, cycle by cycle, for reports.
+"""Write and read what a run records of its data pruning, cycle by cycle, for reports.
 
-``index.npz`` describes the N cuts of U utterances, ``cycle-NNN.npz`` what a cycle kept and what the
-scores were when it was planned. Nothing of it is needed to go on training.
+``index.npz`` describes the N cuts of U utterances. ``cycle-NNN.npz`` holds what a cycle kept, and
+the scores at the time of its plan. A training does not need these files to continue.
 """
 
 import json
@@ -24,27 +24,27 @@ END = "end"  # the phase after the last cycle
 
 @dataclass
 class Cycle:
-    """A planned cycle, or what was known at the end."""
+    """The record of a planned cycle, or of the end of a training."""
 
     cycle: int
     phase: str
     keep: np.ndarray  # (N,) bool
     last: np.ndarray  # (U,) float32: last scores, NaN where unknown
-    mean: np.ndarray  # (U,) float32: their running means
-    visits: np.ndarray  # (N,) uint16: cycles that had kept a cut before
-    report: dict[str, Any]  # of the plan
+    mean: np.ndarray  # (U,) float32: running means of the scores, NaN where unknown
+    visits: np.ndarray  # (N,) uint16: earlier cycles that kept a cut
+    report: dict[str, Any]  # the report of the plan
 
 
 @dataclass
 class Record:
-    """All that a run has written."""
+    """All that a run has recorded."""
 
-    manifest: str
-    cut_hash: np.ndarray  # (N,) uint64, of the cuts' ids
-    utterance: np.ndarray  # (N,) int32
+    manifest: str  # path of the training manifest
+    cut_hash: np.ndarray  # (N,) uint64, hashes of the cuts' ids
+    utterance: np.ndarray  # (N,) int32, the utterance of each cut
     duration: np.ndarray  # (N,) float32, seconds
     groups: dict[str, tuple[np.ndarray, list[str]]]
-    cycles: list[Cycle]  # the last one may be the end of the training, which planned nothing
+    cycles: list[Cycle]  # the last entry may be the end of the training, which has no plan
 
     @property
     def planned(self) -> list[Cycle]:
@@ -53,13 +53,19 @@ class Record:
 
     @property
     def visits(self) -> np.ndarray:
-        """(N,) int64: cycles that kept a cut, the last one's plan included."""
+        """The number of cycles that kept each cut, (N,) int64; the last plan is included."""
         last = self.cycles[-1]
         return last.visits.astype(np.int64) + last.keep
 
 
 def write_index(folder: Path, index: CutIndex, manifest: str) -> None:
-    """Describe the cuts, which are all or some of those in ``manifest``."""
+    """Write ``index.npz`` for the cuts of an index.
+
+    Args:
+        folder: folder to write to.
+        index: of the training cuts.
+        manifest: path of the manifest, which holds these cuts and perhaps others.
+    """
     groups = {}
     for name, (codes, names) in index.groups.items():
         groups[f"{name}_codes"], groups[f"{name}_names"] = codes, np.array(names, dtype=np.str_)
@@ -74,7 +80,7 @@ def write_index(folder: Path, index: CutIndex, manifest: str) -> None:
 
 
 def write_cycle(folder: Path, plan: Plan, scores: ScoreTable, history: History) -> None:
-    """Write down a plan, and what it was made from."""
+    """Write ``cycle-NNN.npz``: a plan, and the scores and visits that it was made from."""
     known = scores.known
     _write(
         folder / f"cycle-{plan.cycle:03d}.npz",
@@ -88,16 +94,16 @@ def write_cycle(folder: Path, plan: Plan, scores: ScoreTable, history: History) 
 
 
 def write_end(folder: Path, cycle: int, scores: ScoreTable, history: History) -> None:
-    """Write down what is known after the last cycle; the next one's number is ``cycle``."""
+    """Write the scores and visits after the last cycle, as ``cycle-NNN.npz`` of a next cycle."""
     nothing = np.zeros(len(history.age), bool)
     write_cycle(folder, Plan(cycle, END, False, nothing, None, False, {}), scores, history)
 
 
 def read_record(folder: Path) -> Record:
-    """Read what a run has written.
+    """Read what a run has recorded.
 
     Raises:
-        UserError: there is nothing, or a file is damaged.
+        UserError: the run has recorded nothing, or a file is damaged.
     """
     index = _read(folder / "index.npz")
     names = [name.removesuffix("_codes") for name in index if name.endswith("_codes")]
@@ -128,7 +134,7 @@ def read_record(folder: Path) -> Record:
 
 
 def cycle_files(folder: Path) -> dict[int, Path]:
-    """The files of cycles by their numbers, in order; the last one may be of the end."""
+    """Return the files of cycles by number, in order. The last may be of the training's end."""
     found = {int(path.stem.rpartition("-")[2]): path for path in folder.glob("cycle-*.npz")}
     return dict(sorted(found.items()))
 
@@ -141,12 +147,13 @@ def _write(path: Path, **arrays: np.ndarray) -> None:
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist: it was no training with data_pruning, or it has not begun"
+            f"{path} does not exist. The training has no data_pruning, or has not begun. Give the "
+            "folder of a training with data_pruning."
         )
     try:
         with np.load(path, allow_pickle=False) as content:
             return dict(content)
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         raise UserError(
-            f"{path} is damaged ({error}); delete it, the report does without"
+            f"{path} is damaged ({error}). Delete it: the report leaves out a missing cycle."
         ) from error

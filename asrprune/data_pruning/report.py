@@ -1,7 +1,7 @@
-"""What a run's pruning did: who was kept, who was forgotten, and which cuts are the hardest.
+"""Report what data pruning did in a run: which cuts it kept, and which cuts are the hardest.
 
-Writes ``report.md`` and pictures into the run's folder ``pruning/``. The hardest cuts are those of
-the highest mean score; they are usually label errors.
+The report is ``report.md``, with pictures, in the run's folder ``pruning/``. The hardest cuts have
+the highest mean scores. They are usually label errors.
 """
 
 import argparse
@@ -21,16 +21,16 @@ from asrprune.errors import UserError
 from asrprune.files import write_text
 
 DURATION = "duration"
-DURATIONS = 10  # classes of equally many cuts
-MOST_GROUPS = 20  # of speakers or languages in a table: those kept least
+DURATIONS = 10  # duration classes, of about equally many cuts
+MAX_GROUPS = 20  # rows of a table of speakers or languages: the least kept groups
 SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-QUANTILES = (0, 0.25, 0.5, 0.75, 1)  # over more of them, in a picture
+QUANTILES = (0, 0.25, 0.5, 0.75, 1)  # over the groups, in a picture of more than MAX_GROUPS groups
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune report``."""
+    """Add the options of ``asrprune report``."""
     parser.add_argument("exp_dir", type=Path, help="folder of a training, such as exp/conformer")
-    parser.add_argument("--hardest", type=int, default=20, help="how many cuts to list")
+    parser.add_argument("--hardest", type=int, default=20, help="number of hardest cuts to list")
     parser.add_argument("--plots", type=int, default=1, choices=(0, 1), help="1: draw pictures")
 
 
@@ -41,7 +41,9 @@ def main(args: argparse.Namespace) -> None:
     folder = args.exp_dir / "pruning"
     record = read_record(folder)
     if not record.cycles:
-        raise UserError(f"{folder} holds no cycle yet: the training has not come to its first step")
+        raise UserError(
+            f"{folder} holds no cycle yet. Run the report after the first step of the training."
+        )
     text = "\n\n".join([f"# Data pruning of {args.exp_dir}", *_parts(record, args.hardest)])
     write_text(folder / "report.md", text + "\n")
     sys.stdout.write(text + "\n")
@@ -73,7 +75,7 @@ def prunes(record: Record) -> bool:
 
 
 def cycle_rows(record: Record) -> Iterator[dict[str, Any]]:
-    """A row a cycle: what its plan kept."""
+    """Yield a row for each cycle: what its plan kept."""
     for cycle in record.planned:
         report = cycle.report
         yield {
@@ -109,9 +111,10 @@ def score_rows(record: Record) -> Iterator[dict[str, Any]]:
 
 
 def kept_by_group(record: Record) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the share of the pruned cycles' visits that each class got, of what it might have.
+    """Return a table for each grouping: the share of its cuts that a class kept in pruned cycles.
 
-    By duration, and by each group that the manifest knows (speaker, language, corpus).
+    The share is the mean over the pruned cycles. The classes are those of duration, and the groups
+    of each grouping in the manifest (speaker, language, corpus).
     """
     pruned = [cycle for cycle in record.cycles if cycle.phase == "pruned"]
     if not pruned:
@@ -130,16 +133,16 @@ def kept_by_group(record: Record) -> dict[str, list[dict[str, Any]]]:
     }
     for name, (codes, names) in record.groups.items():
         shares = sorted(_shares(kept, codes), key=lambda row: row[2])
-        title = name if len(shares) <= MOST_GROUPS else f"{name} (the {MOST_GROUPS} least kept)"
+        title = name if len(shares) <= MAX_GROUPS else f"{name} (the {MAX_GROUPS} least kept)"
         result[title] = [
             {name: names[code], "cuts": count, "kept": _percent(share)}
-            for code, count, share in shares[:MOST_GROUPS]
+            for code, count, share in shares[:MAX_GROUPS]
         ]
     return result
 
 
 def visit_rows(record: Record) -> Iterator[dict[str, Any]]:
-    """How many cuts were kept how often, the last cycle's plan included."""
+    """Yield a row for each number of visits: how many cuts have it. The last plan is included."""
     visits = record.visits
     for number, count in enumerate(np.bincount(visits)):
         if count:
@@ -147,7 +150,7 @@ def visit_rows(record: Record) -> Iterator[dict[str, Any]]:
 
 
 def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
-    """The utterances of the highest mean score, and their transcripts."""
+    """Yield a row for each of the utterances with the highest mean score."""
     last = record.cycles[-1]
     known = np.flatnonzero(np.isfinite(last.mean))
     hardest = known[np.argsort(-last.mean[known], kind="stable")[:count]]
@@ -155,7 +158,7 @@ def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
     entries = _entries(record, [cut for copies in cuts.values() for cut in copies])
     visits = record.visits
     for number, copies in cuts.items():
-        cut = min(copies, key=lambda copy: len(entries[copy]["id"]))  # of copies, the original
+        cut = min(copies, key=lambda copy: len(entries[copy]["id"]))  # the original of the copies
         entry = entries[cut]
         text = " ".join(s.get("text") or "" for s in entry.get("supervisions") or [])
         yield {
@@ -168,15 +171,18 @@ def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
 
 
 def duration_edges(record: Record) -> np.ndarray:
-    """Durations that part the cuts into classes of about equally many."""
+    """Return the durations that divide the cuts into classes of about equally many cuts."""
     return np.unique(np.quantile(record.duration, np.arange(1, DURATIONS) / DURATIONS))
 
 
 def kept_over_time(record: Record) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Labels of classes, and (planned cycles, classes) which share of each a cycle kept.
+    """Return the share of each class that each cycle kept, by duration and by each grouping.
 
-    By duration (labelled with the shortest), and by each group that the manifest knows. Of a group
-    with more than `MOST_GROUPS` names it is quantiles over them.
+    A grouping with more than `MAX_GROUPS` groups has quantiles over its groups as classes.
+
+    Returns:
+        Name of the grouping -> (labels of its classes, shares (planned cycles, classes)). The label
+        of a duration class is its shortest duration.
     """
     edges = duration_edges(record)
     labels = [f"{low:.1f} s" for low in (record.duration.min(), *edges)]
@@ -184,7 +190,7 @@ def kept_over_time(record: Record) -> dict[str, tuple[list[str], np.ndarray]]:
     result = {DURATION: (labels, _shares_over_time(record, classes))}
     for name, (codes, names) in record.groups.items():
         labels, shares = list(names), _shares_over_time(record, codes)
-        if len(names) > MOST_GROUPS:
+        if len(names) > MAX_GROUPS:
             labels = [f"quantile {share:g}" for share in QUANTILES]
             shares = np.quantile(shares, QUANTILES, axis=1).T
         result[name] = labels, shares
@@ -196,23 +202,25 @@ def _shares_over_time(record: Record, codes: np.ndarray) -> np.ndarray:
 
 
 def _shares(kept: np.ndarray, codes: np.ndarray) -> list[tuple[int, int, float]]:
-    """(code, cuts, mean of ``kept`` over them) of each class that has cuts."""
+    """Return (code, number of cuts, mean of ``kept`` over the cuts) of each class with cuts."""
     counts = np.bincount(codes)
     sums = np.bincount(codes, weights=kept)
     return [(int(c), int(counts[c]), float(sums[c] / counts[c])) for c in np.flatnonzero(counts)]
 
 
 def _entries(record: Record, cuts: list[int]) -> dict[int, dict[str, Any]]:
-    """The manifest's entries of some cuts, by their ids: a training may have left out others.
+    """Return the manifest's entries of some cuts, found by their ids.
+
+    Positions would not do: the training may have left out cuts of the manifest.
 
     Raises:
-        UserError: the manifest is not there, or lacks one of the cuts.
+        UserError: the manifest does not exist, or lacks one of the cuts.
     """
     manifest = record.manifest
     if not Path(manifest).is_file():
         raise UserError(
-            f"{manifest}, which the training read, does not exist from here: run the report in the "
-            "folder that the training ran in, where its transcripts are"
+            f"{manifest}, the manifest of the training, does not exist in this folder. The report "
+            "needs its transcripts. Run the report in the folder that the training ran in."
         )
     wanted = {int(record.cut_hash[cut]): cut for cut in cuts}
     found: dict[int, dict[str, Any]] = {}
@@ -227,14 +235,14 @@ def _entries(record: Record, cuts: list[int]) -> dict[int, dict[str, Any]]:
                     found[cut] = entry
     if missing := len(wanted) - len(found):
         raise UserError(
-            f"{manifest} is another one than the training read: it lacks {missing} of the "
-            f"{len(wanted)} hardest cuts. Restore it, or list none: --hardest 0"
+            f"{manifest} is not the manifest that the training read: it lacks {missing} of the "
+            f"{len(wanted)} hardest cuts. Restore it, or list no cuts with --hardest 0."
         )
     return found
 
 
 def _table(rows: Any) -> str:
-    """A Markdown table of dicts with the same keys; "none" without any."""
+    """Return a Markdown table of dicts with the same keys; "none" without rows."""
     rows = list(rows)
     if not rows:
         return "none"

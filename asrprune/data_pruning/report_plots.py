@@ -1,4 +1,4 @@
-"""Pictures of what a run's pruning did: who was kept, how often, and how scores changed."""
+"""Draw what data pruning did in a run: which cuts it kept, how often, and how scores changed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +21,14 @@ Axes = Any
 
 
 def draw(record: Record, path: Path) -> bool:
-    """Draw what there is to see, and return whether that is something.
+    """Draw the picture of a run, and return whether there was anything to draw.
 
-    Who was kept is drawn only of a run that left out some cuts, and by groups only where there are
-    several. Scores are drawn where they are known at two cycles at least.
+    Kept cuts are drawn only if the run left out some cuts, and by group only if a grouping has
+    several groups. Scores are drawn if they are known at two cycles at least.
 
     Args:
         record: of the run.
-        path: of the picture, a PNG file.
+        path: path of the picture, a PNG file.
     """
     from matplotlib.figure import Figure
 

@@ -1,8 +1,9 @@
-"""A Lhotse sampler whose batches are of what the present cycle's plan keeps.
+"""Make batches of the cuts that the plan of the current cycle keeps, as a lhotse sampler.
 
-It wraps a stock `DynamicBucketingSampler` and never touches its private state: the plan decides
-which cuts reach it, and a position is found again by drawing and dropping batches, which costs
-what lhotse's own restore costs and does not depend on what workers have prefetched.
+The sampler wraps a stock `DynamicBucketingSampler` and never touches its private state. The plan
+decides which cuts reach the stock sampler. A position is restored by drawing batches and throwing
+them away. This costs as much as lhotse's own restore, and does not depend on what workers have
+prefetched.
 """
 
 import logging
@@ -40,12 +41,16 @@ log = logging.getLogger(__name__)
 
 
 class PruningSampler(CutSampler):
-    """Batches of the cuts that train in this epoch.
+    """Makes batches of the cuts that train in the current epoch.
 
-    A training loop calls `set_epoch` at the start of each epoch (on all ranks: it merges what they
-    gathered and plans the next cycle), `update` after each step, and `state_dict` and
-    `load_state_dict` around a checkpoint. `state_dict` is of one rank and may be called on one
-    alone; `gathered_state_dict` is called on all ranks and makes a resume exact on all of them.
+    A training loop calls these methods:
+
+    - `set_epoch` at the start of each epoch, on all ranks. It merges the scores of all ranks, and
+      plans the next cycle.
+    - `update` after each step.
+    - `state_dict` to write a checkpoint, and `load_state_dict` to read it. `state_dict` is the
+      state of one rank, and one rank alone may call it. `gathered_state_dict` is called on all
+      ranks, and makes a resume exact on all of them.
     """
 
     def __init__(
@@ -74,19 +79,27 @@ class PruningSampler(CutSampler):
             cuts: the training cuts, in memory or lazy.
             index: of these cuts, in any order.
             options: of data pruning.
-            epochs: how many the whole training has; a longer one may set it anew.
-            duration_bins: seconds that part the buckets, of the full set (lhotse would estimate
-                them anew, and badly, from the first cuts that are kept). None: ``num_buckets`` of
-                equal total duration, from the index.
-            num_buckets: how many, where no ``duration_bins`` are given.
-            max_duration: seconds of a batch, padding included; of what is left after time
-                dropping, where `drop_time` was called.
-            first_epoch: what `set_epoch` gets first; 1 where epochs are counted from 1.
-            turns: of languages, which have batches of their own then; None: languages are mixed.
-            rank: and ``world_size``: as lhotse finds them, if not given.
+            epochs: number of epochs of the whole training. A longer training may set the attribute
+                ``epochs`` again.
+            duration_bins: edges of the buckets in seconds, from the full set of cuts. (Lhotse would
+                estimate them badly, from the first cuts that are kept.) None: ``num_buckets``
+                buckets of equal total duration, from the index.
+            num_buckets: number of buckets if ``duration_bins`` is not given.
+            max_duration: maximum seconds of a batch, padding included. If `drop_time` was called,
+                these are seconds after time dropping.
+            max_cuts: maximum number of cuts of a batch.
+            buffer_size: as in lhotse's `DynamicBucketingSampler`.
+            shuffle: as in lhotse's `DynamicBucketingSampler`.
+            drop_last: as in lhotse's `DynamicBucketingSampler`.
+            seed: seed of all draws.
+            first_epoch: the first number that `set_epoch` gets; 1 if epochs are counted from 1.
+            turns: schedule of batches of one language each; None: languages are mixed.
+            rank: number of this rank; by default as lhotse finds it.
+            world_size: number of ranks; by default as lhotse finds it.
 
         Raises:
-            UserError: options that do not fit each other or the cuts; cuts other than the index's.
+            UserError: the options do not fit each other or the cuts; or the cuts are not those of
+                the index.
         """
         super().__init__(
             shuffle=shuffle, drop_last=drop_last, world_size=world_size, rank=rank, seed=seed
@@ -101,8 +114,8 @@ class PruningSampler(CutSampler):
         self.epoch = self.first_epoch = first_epoch
         self.scores = ScoreTable(index.num_utterances, options.ema, options.detrend)
         self.history = History(len(index))
-        self.batches = 0  # consumed in this epoch, as `update` counts them
-        self.left_out = 0  # cuts that `update` was told of and that the index does not know
+        self.batches = 0  # batches trained on in this epoch, as `update` counts them
+        self.left_out = 0  # cuts given to `update` that the index does not know
         self._follow(self._make_plan(0))
         if duration_bins is None:
             duration_bins = index.duration_bins(num_buckets)
@@ -122,49 +135,53 @@ class PruningSampler(CutSampler):
             rank=self.rank,
             world_size=self.world_size,
         )
-        # batches that each iteration passes over, until `update` is called; None: the caller does
+        # batches that each iteration skips until `update` is called; None: the caller skips them
         self._restored: int | None = 0
-        self._skip = 0  # of them, those that the present iteration is still to pass over
-        self._drawn = False  # whether the present cycle has been drawn from
+        self._skip = 0  # batches that the current iteration still has to skip
+        self._drawn = False  # whether a batch of the current cycle has been drawn
         self._order = OrderOfBatches()
         self._inner: Iterator[CutSet] | None = None
 
     @property
     def cycles(self) -> int:
-        """How many the whole training has."""
+        """The number of cycles of the whole training."""
         return -(-self.epochs // self.options.cycle)
 
     @property
     def pruned(self) -> bool:
-        """Whether the present cycle is one in which something may be dropped."""
+        """Whether cuts or time may be dropped in the current cycle."""
         return self.plan.phase == PRUNED
 
     @property
     def drops_time(self) -> bool:
-        """Whether time is dropped in the present cycle, if the options drop any."""
+        """Whether time is dropped in the current cycle, if the options drop time."""
         return self.plan.drops_time
 
     @property
     def remaining_epochs(self) -> range:
-        """The epochs that are still to be trained, the present one first."""
+        """The epochs that are still to be trained, the current epoch first."""
         return range(self.epoch, self.first_epoch + self.epochs)
 
     def drop_time(self, seconds_left: Callable[[], np.ndarray], share: float) -> None:
-        """Fill batches by the seconds that time dropping leaves of a cut, where `drops_time`.
+        """Fill batches by the seconds that time dropping leaves of a cut, in cycles that drop time.
 
         Args:
-            seconds_left: called when such an epoch is drawn, after `set_epoch`; returns (N,)
-                float32 seconds that are left of each cut, by line of the index.
-            share: how much is left in the mean, by which the buckets are scaled.
+            seconds_left: function that returns the seconds left of each cut, (N,) float32 by line
+                of the index. It is called when an epoch that drops time is drawn, after
+                `set_epoch`.
+            share: mean share that is left, by which the buckets are scaled.
         """
         self._drawing.drop_time(seconds_left, share)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch; into a new cycle, merge the scores of all ranks and plan it. Collective.
+        """Go to an epoch. Collective.
+
+        If the epoch begins a new cycle, the scores of all ranks are merged and the cycle is
+        planned.
 
         Raises:
-            UserError: all scores that the policy needs are unknown, after cycles that gathered
-                none; the ranks' plans differ.
+            UserError: the policy needs scores, and the cycles so far gathered none; or the plans of
+                the ranks differ.
         """
         if epoch != self.epoch:
             self.epoch = epoch
@@ -172,7 +189,7 @@ class PruningSampler(CutSampler):
         cycle = max(0, epoch - self.first_epoch) // self.options.cycle
         if cycle != self.plan.cycle:
             self._start_cycle(cycle)
-        if not self._agreed:  # a plan that was made at the start or restored may be another, too
+        if not self._agreed:  # also a plan that was made at the start or restored may differ
             self._check_ranks()
             self._agreed = True
 
@@ -182,9 +199,12 @@ class PruningSampler(CutSampler):
         self._order.begin()
 
     def end_cycle(self) -> None:
-        """Merge what all ranks gathered. Collective; `set_epoch` does it where another follows."""
+        """Merge the scores that all ranks gathered in the cycle. Collective.
+
+        `set_epoch` does this when another cycle follows.
+        """
         self.scores.merge(sum_over_ranks(self.scores.pending(), self.world_size))
-        if self._drawn:  # else the training began later, and none of these cuts was seen
+        if self._drawn:  # else the training began later, and no cut of this cycle was seen
             self.history.advance(self.plan.keep, self.plan.freeze)
         self._drawn = False
 
@@ -197,25 +217,26 @@ class PruningSampler(CutSampler):
         el2n: Values | None = None,
         loss_class: int = 0,
     ) -> None:
-        """Feed back what training on one batch of this sampler saw, of all its B cuts.
+        """Feed back the losses of all B cuts of a batch that was trained on.
 
-        To be called once for each batch that is trained on, after its backward pass: this is also
-        how the position in the epoch is counted. Not to be called in validation or in a scan of
-        memory. Cuts that are not in the index are left out, and a warning says so once.
+        Call this once for each batch of this sampler, after the backward pass: the calls also count
+        the position in the epoch. Do not call it in validation, or in a scan for batches that do
+        not fit in memory. Cuts that are not in the index are left out, and a warning says so once.
 
         Args:
-            cuts: (B,) the cuts, or their ids. A cut that was concatenated or mixed reaches the
+            cuts: (B,) the cuts, or their ids. The loss of a concatenated or mixed cut reaches the
                 scores of its tracks, if the cut itself is given.
             losses: (B,) the loss of each cut, summed over its tokens.
             num_tokens: (B,) tokens of the transcripts.
-            num_frames: (B,) encoder frames; for ``score=loss_per_frame``.
-            el2n: (B,) for ``score=el2n``.
+            num_frames: (B,) encoder frames, for ``score=loss_per_frame``.
+            el2n: (B,) EL2N scores, for ``score=el2n``.
             loss_class: class of the batch, 1 to 4095, where sizes of a model or languages take
-                turns. With ``detrend=true``, what makes all losses of a class higher is left out of
-                the scores.
+                turns. With ``detrend=true`` the losses of a class are divided by its level, so
+                that a class with higher losses does not give higher scores. 0: no division.
 
         Raises:
-            UserError: not a number for each cut, or not what the score needs; an unknown class.
+            UserError: the losses are not one number for each cut; numbers that the score needs are
+                missing; or the class is out of its range.
         """
         if not 0 <= loss_class < LOSS_CLASSES:
             raise UserError(
@@ -235,9 +256,10 @@ class PruningSampler(CutSampler):
         self._order.consume()
 
     def weights_of(self, cuts: Sequence[str | Cut]) -> np.ndarray | None:
-        """Return factors (B,) float32 of the cuts' losses, before they are summed; None: all 1.
+        """Return the weights (B,) float32 of the cuts' losses; None: all weights are 1.
 
-        A concatenated cut has the mean of its tracks' weights, an unknown one 1.
+        Multiply the losses by the weights before the sum over the cuts. The weight of a
+        concatenated cut is the mean of its tracks' weights. An unknown cut has the weight 1.
         """
         if self.plan.weights is None:
             return None
@@ -247,7 +269,7 @@ class PruningSampler(CutSampler):
         return weights.astype(np.float32)
 
     def language_of(self, cut_id: str) -> int:
-        """The number of a cut's language among those of the index."""
+        """Return the number of a cut's language among the languages of the index."""
         [line] = self.index.cuts_of([cut_id])
         return int(self.index.groups["language"][0][line])
 
@@ -255,8 +277,8 @@ class PruningSampler(CutSampler):
         if torch.utils.data.get_worker_info() is not None:
             raise UserError(
                 "a PruningSampler in a loader's worker (IterableDatasetWrapper) would not "
-                "learn what the next cycle keeps: give the loader a map-style dataset, as "
-                "DataLoader(dataset, sampler=sampler, batch_size=None)"
+                "learn what the next cycle keeps. Give the loader a map-style dataset: "
+                "DataLoader(dataset, sampler=sampler, batch_size=None)."
             )
         self._inner = self._drawing.batches(self.plan, self.epoch)
         self._skip = self._restored or 0
@@ -268,7 +290,7 @@ class PruningSampler(CutSampler):
     def __next__(self) -> CutSet:
         if self._inner is None:
             iter(self)
-        # not in __iter__, which a DataLoader with workers calls twice
+        # skipped here and not in __iter__, because a DataLoader with workers calls __iter__ twice
         skip, self._skip = self._skip, 0
         for _ in range(skip):
             self._order.draw(next(self._inner))
@@ -280,17 +302,17 @@ class PruningSampler(CutSampler):
     def state_dict(self) -> dict[str, Any]:
         """Return the state of this rank. Not collective: one rank alone may call it.
 
-        The position is the number of batches that `update` was told of. Of what was gathered in
-        the present cycle, the state holds this rank's part. Ranks that go on from another rank's
-        state lack theirs: their cuts keep the scores of the cycle before. For an exact resume on
+        The position is the number of batches that were given to `update`. Of the scores gathered
+        in the current cycle, the state holds those of this rank. After a resume the scores of other
+        ranks are missing: their cuts keep the scores of the cycle before. For an exact resume on
         several ranks save `gathered_state_dict`.
         """
         return self._state([self.rank], self.scores.pending(), [self._order.state()])
 
     def gathered_state_dict(self) -> dict[str, Any]:
-        """Return the state of all ranks, equal on all of them. Collective.
+        """Return the state of all ranks, which is equal on all of them. Collective.
 
-        The state is as large as that of one rank: sums are added up, not kept side by side.
+        The state is as large as that of one rank, because the sums of the ranks are added up.
         """
         summed = sum_over_ranks(self.scores.pending(), self.world_size)
         small = {"trend": self.scores.trend, "order": torch.tensor([self._order.state()])}
@@ -300,13 +322,16 @@ class PruningSampler(CutSampler):
         return self._state(list(range(self.world_size)), summed, orders)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict` or `gathered_state_dict`, which is left as it is.
+        """Restore the result of `state_dict` or `gathered_state_dict`.
 
-        With another number of ranks, or other limits of a batch, the scores and the plan stay, and
-        the epoch starts again.
+        With another number of ranks, or other limits of a batch, the scores and the plan are kept
+        and the epoch starts again.
+
+        Args:
+            state: the saved state, which is not changed.
 
         Raises:
-            UserError: it belongs to other cuts.
+            UserError: the state belongs to other cuts.
         """
         self.index.check_digest(state["digest"])
         self.scores.load_state_dict(state["scores"])
@@ -317,8 +342,8 @@ class PruningSampler(CutSampler):
         changed = changed_batching(state["batching"], self._drawing.settings())
         if changed:
             log.warning(
-                "%s changed: scores and keep-set are kept, the place in epoch %d is lost: it "
-                "starts again, and the cuts of %d batches are seen twice",
+                "%s changed. Scores and keep-set are kept, but the position in epoch %d is lost. "
+                "The epoch starts again, and the cuts of %d batches are seen twice.",
                 ", ".join(changed),
                 self.epoch,
                 self.batches * state["batching"]["world_size"],
@@ -339,7 +364,7 @@ class PruningSampler(CutSampler):
             "batches": self.batches,
             "batching": self._drawing.settings(),
             "drawn": self._drawn,
-            "ranks": ranks,  # whose visits, trends and orders follow
+            "ranks": ranks,  # the ranks whose visits, trends and orders follow
             "order": order,
             "pending": saved_pending(pending),
             "scores": self.scores.state_dict(),
@@ -348,43 +373,46 @@ class PruningSampler(CutSampler):
         }
 
     def allow_iter_to_reset_state(self) -> None:
-        """Forget the place in the epoch that was restored: the caller skips batches by itself."""
+        """Forget the restored position in the epoch: the caller skips batches by itself."""
         super().allow_iter_to_reset_state()
         self._restored = None
 
     def filter(self, predicate: Callable[[Cut], bool]) -> "PruningSampler":
-        """Refused: the plan would not know of it.
+        """Refuse to filter the cuts: the plan would not know of the filter.
 
         Raises:
             UserError: always.
         """
-        raise UserError("PruningSampler.filter: make the index and the sampler of filtered cuts")
+        raise UserError(
+            "PruningSampler.filter is not supported. Make the index and the sampler of filtered "
+            "cuts."
+        )
 
     def map(self, fn: Callable[[CutSet], CutSet]) -> "PruningSampler":
-        """Refused: batches are changed in the dataset, after what is drawn has been counted.
+        """Refuse to change batches: the dataset may change them, after the sampler counted them.
 
         Raises:
             UserError: always.
         """
-        raise UserError("PruningSampler.map: change the batches in the dataset")
+        raise UserError("PruningSampler.map is not supported. Change the batches in the dataset.")
 
     @property
     def remaining_duration(self) -> float | None:
-        """Not known before the batches are drawn."""
+        """None: the remaining seconds are not known before the batches are drawn."""
         return None
 
     @property
     def remaining_cuts(self) -> int | None:
-        """Not known before the batches are drawn."""
+        """None: the remaining cuts are not known before the batches are drawn."""
         return None
 
     @property
     def num_cuts(self) -> int:
-        """How many are kept in this cycle, over all ranks."""
+        """The number of cuts that this cycle keeps, over all ranks."""
         return int(np.count_nonzero(self.plan.keep))
 
     def _start_cycle(self, cycle: int) -> None:
-        """Merge what the ranks gathered in the cycle that has ended, and plan this one."""
+        """Merge the scores that the ranks gathered in the last cycle, and plan the next cycle."""
         if cycle > self.plan.cycle:
             self.end_cycle()
         before = self.plan.keep
@@ -395,12 +423,12 @@ class PruningSampler(CutSampler):
             log.warning("cycle %d: %s", cycle, note)
 
     def _leave_out(self, unknown: list[str]) -> None:
-        """Count cuts that the index does not know, and say so the first time."""
+        """Count cuts that the index does not know, and log a warning the first time."""
         if unknown and not self.left_out:
             log.warning(
-                "update(...) was given cut %r, which is not in the training manifest. The loss is "
-                "left out, as of all other cuts like this one. Call update for training batches "
-                "alone, with the cuts (or ids) that the sampler gave.",
+                "update(...) was given cut %r, which is not in the training manifest. The losses "
+                "of such cuts are left out. Call update for training batches only, with the cuts "
+                "(or ids) that the sampler gave.",
                 unknown[0],
             )
         self.left_out += len(unknown)
@@ -413,13 +441,13 @@ class PruningSampler(CutSampler):
         """Check that all ranks draw the same batches. Collective.
 
         Raises:
-            UserError: on every rank, the manifest, the keep-set or the position in the epoch of a
-                rank differs from that of rank 0.
+            UserError: on every rank, if the manifest, the keep-set or the position in the epoch of
+                a rank differs from that of rank 0.
         """
         cycle, world = self.plan.cycle, self.world_size
         check_equal("the training manifest", self.index.digest, world, cycle=cycle)
-        place = f"{self.plan.digest}{self.epoch:016x}{self.batches:016x}"
-        check_equal("the keep-set, or the place in it,", place, world, cycle=cycle)
+        position = f"{self.plan.digest}{self.epoch:016x}{self.batches:016x}"
+        check_equal("the keep-set, or the position in the epoch,", position, world, cycle=cycle)
 
     def _make_plan(self, cycle: int) -> Plan:
         return make_plan(
@@ -428,5 +456,5 @@ class PruningSampler(CutSampler):
 
 
 def _turnover(before: np.ndarray, after: np.ndarray) -> float:
-    """The share of a keep-set that was not in the one before."""
+    """Return the share of a keep-set that was not in the keep-set before."""
     return float(np.count_nonzero(after & ~before) / np.count_nonzero(after))

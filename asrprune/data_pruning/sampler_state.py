@@ -1,4 +1,4 @@
-"""The parts of a sampler's state: what goes into a checkpoint, and comes out of it."""
+"""Convert the parts of a sampler's state to values for a checkpoint, and back."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from asrprune.data_pruning.plan import Plan
 from asrprune.data_pruning.scores import LOSS_CLASSES, ScoreTable
 
-_PLAIN = ("cycle", "phase", "drops_time", "freeze")  # of a plan
+_PLAIN = ("cycle", "phase", "drops_time", "freeze")  # plain values of a plan
 
 
 def saved_plan(plan: Plan) -> dict[str, Any]:
-    """Return a plan as plain values and tensors: a bit a cut, and 4 bytes where it weighs."""
+    """Return a plan as plain values and tensors: 1 bit per cut, and 4 bytes more for weights."""
     weights = plan.weights
     return {
         **{name: getattr(plan, name) for name in _PLAIN},
@@ -24,7 +24,7 @@ def saved_plan(plan: Plan) -> dict[str, Any]:
 
 
 def restored_plan(state: dict[str, Any], count: int) -> Plan:
-    """Return the plan of ``count`` cuts that `saved_plan` gave; the state is left as it is."""
+    """Return the plan of ``count`` cuts from the result of `saved_plan`, which is not changed."""
     keep = np.unpackbits(state["keep"].numpy(), count=count).view(bool)
     weights = state["weights"]
     return Plan(
@@ -36,12 +36,11 @@ def restored_plan(state: dict[str, Any], count: int) -> Plan:
 
 
 def saved_pending(pending: dict[str, Tensor]) -> dict[str, Any]:
-    """Return what was gathered in a cycle.
+    """Return the scores gathered in a cycle, in a form for a checkpoint.
 
     Args:
         pending: ``sum`` and ``visits`` (U,), of one rank or added up over ranks, and ``trend``
-            (ranks, LOSS_CLASSES, 3) or (LOSS_CLASSES, 3). Of the classes, those that were seen are
-            saved.
+            (ranks, LOSS_CLASSES, 3) or (LOSS_CLASSES, 3). Only classes that were seen are saved.
     """
     trend = pending["trend"].view(-1, LOSS_CLASSES, 3)
     classes = torch.nonzero(trend[:, :, 1].amax(0)).flatten()
@@ -55,10 +54,17 @@ def saved_pending(pending: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def restore_pending(scores: ScoreTable, state: dict[str, Any], rank: int, world_size: int) -> None:
-    """Give a rank its part of what was gathered in a cycle.
+    """Give a rank its part of the scores that were gathered in a cycle.
 
-    Sums that were added up over ranks go to the first rank; sums of one rank go to that rank. The
-    trend is the rank's own where the state holds it, else the mean of those that it holds.
+    Sums that were added up over ranks go to the first rank. Sums of one rank go to that rank. The
+    trend is the rank's own if the state holds that trend. Else it is the mean of all trends in the
+    state.
+
+    Args:
+        scores: the table of this rank.
+        state: the state of a sampler.
+        rank: number of this rank.
+        world_size: number of ranks.
     """
     pending, ranks = state["pending"], state["ranks"]
     gathered = ranks == list(range(state["batching"]["world_size"]))
@@ -73,7 +79,7 @@ def restore_pending(scores: ScoreTable, state: dict[str, Any], rank: int, world_
 
 
 def changed_batching(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what decides the batches, besides the plan, and has changed, in words."""
+    """Return the changed settings of batches, as texts such as ``seed (1 -> 2)``."""
     return [
         f"{name} ({value} -> {now[name]})" for name, value in before.items() if value != now[name]
     ]

@@ -1,4 +1,4 @@
-"""Scores of utterances as dense arrays: gathered while training, merged over ranks once a cycle."""
+"""Hold the scores of utterances: gathered while training, merged over ranks once a cycle."""
 
 from typing import Any
 
@@ -9,33 +9,34 @@ from asrprune.data_pruning.index import chunks
 from asrprune.errors import UserError
 
 _TABLE = ("last", "mean", "variance", "worse_sum", "worse_times", "count")
-_MOST = np.iinfo(np.uint16).max
-# Sums are kept in whole units of 2^-30: their order, and who holds which part, changes no bit.
+_MAXIMUM = np.iinfo(np.uint16).max
+# Sums are integers in units of 2^-30, so that the order of additions, on any ranks, changes no bit.
 UNIT = 2.0**-30
-_LARGEST = 2.0**26  # a score above counts as this one, so that sums of 64 bits do not overflow
-LOSS_CLASSES = 4096  # of batches: those of 12 sizes of a model in 340 languages
+_LARGEST = 2.0**26  # higher scores count as this score, so that sums of 64 bits do not overflow
+LOSS_CLASSES = 4096  # classes of batches: enough for 12 sizes of a model in 340 languages
 
 
 class Detrend:
     """Divides the losses of a batch by the trend: how large losses are at the time of the visit.
 
-    Losses fall several-fold inside the first cycle, so a raw first score is a date and not a
-    difficulty. The trend is the ratio of what the visited utterances lose now to what they are
-    expected to score, over the latest batches, of which each fades by ``memory`` with the next.
-    Because the expectation is that of the *visited* utterances, a keep-set of easy ones does not
-    pull the trend down. Both sums are over square roots, so that neither a few large losses nor
-    losses near 0 decide.
+    Losses fall several-fold inside the first cycle. A raw first score therefore says when an
+    utterance was visited, and not how difficult it is. The trend is a ratio over the latest
+    batches: the losses of the visited utterances now, over the scores that are expected of them.
+    The weight of a batch fades by ``memory`` with each next batch. The expected scores are those of
+    the *visited* utterances, so a keep-set of easy utterances does not pull the trend down. Both
+    sums are over square roots, so that neither a few large losses nor losses near 0 decide.
 
     Batches may be of several classes, such as sub-networks of several sizes. All losses of one
     class may be higher than those of another. Losses of classes above 0 are first divided by the
-    level of their class: the same ratio over the batches of that class, relative to the trend.
-    (Each class has no trend of its own: where a class is rare and losses fall, that trend would be
-    out of date. A level changes little.)
+    level of their class. The level is the same ratio over the batches of that class, relative to
+    the trend. (A class has no trend of its own: where a class is rare and losses fall, that trend
+    would be out of date. A level changes little.)
     """
 
     def __init__(self, memory: float = 0.9) -> None:
         self.memory = memory
-        # [0]: losses and expected scores; [loss_class]: losses and what the trend expects of them
+        # totals are sums of losses. weights[0] sums expected scores. The other weights sum the
+        # losses that the trend expects of their class.
         self.totals, self.weights = np.zeros((2, LOSS_CLASSES))
 
     def __call__(
@@ -45,9 +46,9 @@ class Detrend:
 
         Args:
             values: (n,) losses of the batch, all finite.
-            loss_class: of the batch, below :data:`LOSS_CLASSES`.
-            expected: (n,) what the table says of these utterances so far; 1, the level of all
-                utterances, where the table says nothing. None: 1 for all.
+            loss_class: class of the batch, below `LOSS_CLASSES`.
+            expected: (n,) scores of these utterances in the table so far. An utterance without a
+                score has 1, the level of all utterances. None: 1 for all.
 
         Raises:
             UserError: no loss so far is above 0.
@@ -63,15 +64,15 @@ class Detrend:
         return values * self._factor(0, total, weight) ** 2
 
     def state(self) -> np.ndarray:
-        """Totals and weights (LOSS_CLASSES, 2)."""
+        """Return the totals and weights (LOSS_CLASSES, 2)."""
         return np.stack([self.totals, self.weights], 1)
 
     def load(self, state: np.ndarray) -> None:
-        """The inverse of `state`."""
+        """Restore what `state` returned."""
         self.totals[:], self.weights[:] = state.T
 
     def _factor(self, loss_class: int, total: float, weight: float) -> float:
-        """What divides by a ratio of running sums, after a batch is added to it."""
+        """Add a batch to the running sums of a class, and return the inverse of their ratio."""
         self.totals[loss_class] = total = self.memory * self.totals[loss_class] + total
         self.weights[loss_class] = weight = self.memory * self.weights[loss_class] + weight
         if total <= 0:
@@ -83,19 +84,18 @@ class Detrend:
 
 
 class ScoreTable:
-    """What is known of each of U utterances. A score is *known* after one finite value.
+    """The scores of U utterances. A score is *known* after one finite value.
 
-    Within a cycle :meth:`add` gathers sums; at its end the caller sums :meth:`pending` over the
-    ranks and :meth:`merge` folds the cycle's mean value of each visited utterance into the table.
-    With ``detrend`` all scores are on one scale, whenever they were renewed: see :class:`Detrend`,
-    and the last step of :meth:`merge`.
+    Within a cycle `add` gathers sums. At the end of the cycle the caller sums `pending` over the
+    ranks, and `merge` folds the cycle's mean value of each visited utterance into the table. With
+    ``detrend`` all scores are on one scale, whenever they were renewed: see `Detrend` and `merge`.
 
     - ``last`` (U,) float32: the last score
     - ``mean``, ``variance`` (U,) float32: exponential averages over cycles,
       ``m' = a m + (1 - a) s`` and ``v' = a (v + (1 - a) (s - m)^2)`` with ``a = ema``
     - ``worse_sum`` (U,) float32, ``worse_times`` (U,) uint16: by how much, and how often, a score
       got worse from one visited cycle to the next (forgetting)
-    - ``count`` (U,) uint16: cycles with a score; 0: unknown, all others are 0 then
+    - ``count`` (U,) uint16: cycles with a score; 0: unknown, and the other arrays have 0 too
     """
 
     def __init__(self, num_utterances: int, ema: float = 0.5, detrend: bool = True) -> None:
@@ -113,17 +113,19 @@ class ScoreTable:
 
     @property
     def known(self) -> np.ndarray:
-        """(U,) bool"""
+        """Whether the score of each utterance is known, (U,) bool."""
         return self.count > 0
 
     def add(self, utterances: np.ndarray, values: np.ndarray, loss_class: int = 0) -> None:
-        """Scores ``values`` (n,) of ``utterances`` (n,) in a batch; NaN and infinity are ignored.
+        """Add the scores of a batch. NaN and infinity are ignored.
 
         Args:
-            loss_class: of the batch, below :data:`LOSS_CLASSES`; see :class:`Detrend`.
+            utterances: (n,) numbers of the utterances.
+            values: (n,) their scores.
+            loss_class: class of the batch, below `LOSS_CLASSES`; see `Detrend`.
 
         Raises:
-            UserError: as :class:`Detrend`.
+            UserError: as in `Detrend`.
         """
         values = np.asarray(values, dtype=np.float64)
         finite = np.isfinite(values)
@@ -136,11 +138,11 @@ class ScoreTable:
         np.add.at(visits, utterances, 1)
 
     def pending(self) -> dict[str, torch.Tensor]:
-        """What this rank gathered since the last merge, to be summed over ranks tensor by tensor.
+        """Return what this rank gathered since the last merge, to be summed over ranks.
 
-        ``sum`` (U,) int64 in units of 2^-30, ``visits`` (U,) int32, and ``trend``
-        (LOSS_CLASSES, 3), whose last column counts ranks. The first two share memory with the
-        table.
+        The tensors are ``sum`` (U,) int64 in units of 2^-30, ``visits`` (U,) int32 and ``trend``
+        (LOSS_CLASSES, 3), whose last column counts ranks. ``sum`` and ``visits`` share memory with
+        the table.
         """
         total, visits = self._pending()
         return {
@@ -151,37 +153,37 @@ class ScoreTable:
 
     @property
     def trend(self) -> torch.Tensor:
-        """Totals and weights of the trend of each class, and 1 for this rank.
+        """The totals and weights of the trend of each class, and 1 for this rank.
 
-        Of shape (LOSS_CLASSES, 3), float64.
+        The shape is (LOSS_CLASSES, 3), float64.
         """
         trend = (self.detrend or Detrend()).state()
         return torch.from_numpy(np.pad(trend, ((0, 0), (0, 1)), constant_values=1))
 
     @property
     def has_pending(self) -> bool:
-        """Whether anything was gathered since the last merge."""
+        """Whether any score was gathered since the last merge."""
         return self._sum is not None
 
     def load_pending(self, pending: dict[str, torch.Tensor]) -> None:
-        """Put back the ``sum`` and ``visits`` that :meth:`pending` gave."""
+        """Restore the ``sum`` and ``visits`` that `pending` returned."""
         self._check_size(pending["sum"])
         self._sum = pending["sum"].numpy().copy()
         self._visits = pending["visits"].numpy().copy()
 
     def load_trend(self, trend: torch.Tensor) -> None:
-        """Put back a :attr:`trend`, or the sum of several ranks' trends."""
+        """Restore a `trend`, or the mean of several ranks' trends from their sum."""
         if self.detrend is not None:
             states = trend.numpy()
             self.detrend.load(states[:, :2] / states[:, 2:])
 
     def merge(self, pending: dict[str, torch.Tensor]) -> None:
-        """Fold the sum over all ranks of :meth:`pending` into the table, and forget it.
+        """Fold the sum of `pending` over all ranks into the table, and drop what is pending.
 
         The same call on each rank leaves the same table. With ``detrend`` the cycle's scores are
-        first multiplied by one factor, after which the utterances of the cycle are in sum (of
-        square roots) where the table had them. Else what is wrong with the trend, such as that it
-        lags behind falling losses, would add up over the cycles in the scores that are renewed.
+        first multiplied by one factor. This makes their sum (of square roots) the same as the sum
+        that the table had for these utterances. Without the factor, errors of the trend would add
+        up over the cycles in the renewed scores: the trend lags behind falling losses, for example.
         """
         self._check_size(pending["sum"])
         total, visits = pending["sum"].numpy(), pending["visits"].numpy()
@@ -193,7 +195,10 @@ class ScoreTable:
         self._sum = self._visits = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The table, equal on all ranks; what is pending, and the trend, are each rank's own."""
+        """Return the table, which is equal on all ranks.
+
+        Pending scores and the trend differ between ranks, and are not part of it.
+        """
         # 16-bit counts as int16, which every torch can store
         return {
             name: torch.from_numpy(
@@ -207,7 +212,7 @@ class ScoreTable:
         """Restore what `state_dict` returned; pending scores are dropped.
 
         Args:
-            state: of the same number of utterances.
+            state: the state, of the same number of utterances.
 
         Raises:
             UserError: the state has another number of utterances.
@@ -225,7 +230,7 @@ class ScoreTable:
         return self._sum, self._visits
 
     def _scale(self, total: np.ndarray, visits: np.ndarray) -> float:
-        """What brings the scores of a cycle to the scale of the table."""
+        """Return the factor that brings the scores of a cycle to the scale of the table."""
         before = now = 0.0
         for part in chunks(len(self)):
             seen = np.flatnonzero(visits[part])
@@ -234,38 +239,38 @@ class ScoreTable:
         return (before / now) ** 2 if now else 1.0
 
     def _expected(self, at: np.ndarray) -> np.ndarray:
-        """The scores (n,) that are expected of utterances ``at`` (n,); 1 where nothing is known."""
+        """Return the expected scores (n,) of utterances ``at`` (n,); 1 if the score is unknown."""
         return np.where(self.count[at] > 0, self.mean[at], np.float32(1))
 
     def _fold(self, at: np.ndarray, values: np.ndarray) -> None:
-        """Mean values (n,) of a cycle, of the distinct utterances ``at`` (n,)."""
+        """Fold the mean values (n,) of a cycle into the distinct utterances ``at`` (n,)."""
         score = values.astype(np.float32)
         old = self.count[at] > 0
         worse = np.where(old, np.maximum(score - self.last[at], 0), 0)
         self.worse_sum[at] += worse
         times = self.worse_times[at]
-        self.worse_times[at] = times + ((worse > 0) & (times < _MOST))
+        self.worse_times[at] = times + ((worse > 0) & (times < _MAXIMUM))
         past = np.float32(self.ema)
         away = score - self.mean[at]
         spread = past * (self.variance[at] + (1 - past) * away * away)
         self.variance[at] = np.where(old, spread, 0)
         self.mean[at] = np.where(old, self.mean[at] + (1 - past) * away, score)
         self.last[at] = score
-        self.count[at] += self.count[at] < _MOST
+        self.count[at] += self.count[at] < _MAXIMUM
 
     def _check_size(self, tensor: torch.Tensor) -> None:
         if len(tensor) != len(self):
             raise UserError(
                 f"the saved scores are of {len(tensor)} utterances, and the training manifest has "
-                f"{len(self)}"
+                f"{len(self)}. Restore the manifest of the saved state, or train in a new folder."
             )
 
 
 def _means(total: np.ndarray, visits: np.ndarray) -> np.ndarray:
-    """The mean scores (n,) float64 of sums in whole units."""
+    """Return the mean scores (n,) float64 from sums in units of 2^-30."""
     return total * UNIT / visits
 
 
 def _size(values: np.ndarray) -> float:
-    """The sum of square roots; a loss may be below 0 by rounding, and counts as 0 then."""
+    """Return the sum of square roots. A loss that is below 0 by rounding counts as 0."""
     return float(np.sqrt(np.maximum(values, 0), dtype=np.float64).sum())

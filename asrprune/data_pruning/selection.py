@@ -1,7 +1,8 @@
-"""Choose what comes first up to a budget, in strata, by histograms instead of sorting.
+"""Choose the first cuts of each stratum up to a budget, by histograms instead of sorting.
 
-Passes over the upper, middle and lower bits of the priorities find the exact priority at which each
-stratum's budget is used up; a last one takes those before it, and of equal ones the first by index.
+Three passes over the upper, middle and lower bits of the priorities find the exact priority at
+which each stratum's budget is used up. A last pass takes the cuts before this priority. Of cuts
+with equal priority it takes the first by index.
 """
 
 import numpy as np
@@ -20,28 +21,30 @@ def select(
     candidates: np.ndarray | None = None,
     cover: bool = False,
 ) -> np.ndarray:
-    """What comes first by (tier, priority, index) in each stratum, as far as its budget goes.
+    """Return the cuts of each stratum that come first by (tier, priority, index), up to its budget.
 
     A stratum takes the longest run of first cuts that costs no more than its budget. With
-    ``cover`` it takes one more where that leaves some of the budget. Else such further cuts are
-    taken, the most fitting first, as long as the cost of all comes nearer to the sum of budgets:
-    the difference is half a cut at most (where no stratum lacks cuts).
+    ``cover`` it takes its next cut too, if some of the budget is left. Without ``cover``, next cuts
+    of the strata are taken, the best fitting first, as long as the total cost comes nearer to the
+    sum of the budgets. The total then differs from the sum by at most half a cut, unless a stratum
+    has too few cuts.
 
     Args:
-        priority: (N,) float32, lower comes first; where NaN comes is not defined.
-        cost: (N,) above 0; exact sums need multiples of a power of two.
-        budgets: (strata,) in units of cost; below 0 is 0.
-        codes: (N,) strata, of the smallest unsigned type; None: one stratum.
-        tier: (N,) uint8 or uint16, before the priority; None: all alike.
-        candidates: (N,) bool; None: all.
+        priority: (N,) float32, lower comes first. The order of NaN is not defined.
+        cost: (N,) above 0; sums are exact for multiples of a power of two.
+        budgets: (strata,) in units of cost; a budget below 0 counts as 0.
+        codes: (N,) stratum of each cut, of the smallest unsigned type; None: one stratum.
+        tier: (N,) uint8 or uint16, compared before the priority; None: all alike.
+        candidates: (N,) bool, cuts that may be taken; None: all.
+        cover: whether each stratum uses up its budget with one more cut.
 
     Returns:
-        (N,) bool.
+        (N,) bool, the cuts that are taken.
     """
     budgets = np.maximum(np.asarray(budgets, dtype=np.float64), 0)
     tiers, spent = _tiers(cost, budgets, codes, tier, candidates)
     threshold = np.zeros(len(budgets), np.int32)
-    closed = np.zeros(len(budgets), bool)  # strata of which everything is taken
+    closed = np.zeros(len(budgets), bool)  # strata of which all cuts are taken
     for shift, bits in _LEVELS:
         costs = np.zeros((len(budgets), 1 << bits))
         for part in chunks(len(priority)):
@@ -105,7 +108,7 @@ def select_many(
     tier: np.ndarray | None,
     candidates: np.ndarray,
 ) -> np.ndarray:
-    """As :func:`select` with ``cover``, for any number of strata and few candidates, by sorting."""
+    """Do what `select` does with ``cover``, by sorting: for many strata and few candidates."""
     where = np.flatnonzero(candidates)
     tiers = np.zeros(len(where), np.uint8) if tier is None else tier[where]
     order = np.lexsort((_keys(priority[where]), tiers, codes[where]))
@@ -126,7 +129,7 @@ def totals(
     strata: int,
     candidates: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The cost (strata,) float64 of the candidates of each stratum."""
+    """Return the cost (strata,) float64 of the candidates of each stratum."""
     return _tier_totals(cost, codes, strata, None, candidates)[:, 0]
 
 
@@ -137,7 +140,7 @@ def _tier_totals(
     tier: np.ndarray | None,
     candidates: np.ndarray | None,
 ) -> np.ndarray:
-    """The cost (strata, tiers) float64 of the candidates."""
+    """Return the cost (strata, tiers) float64 of the candidates."""
     tiers = 1 if tier is None else int(tier.max()) + 1
     result = np.zeros(strata * tiers)
     for part in chunks(len(cost)):
@@ -160,7 +163,7 @@ def _tiers(
     tier: np.ndarray | None,
     candidates: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The tier (strata,) in which a budget is used up, and the cost of those before it."""
+    """Return the tier (strata,) in which a budget is used up, and the cost of the tiers before."""
     if tier is None:
         return np.zeros(len(budgets), np.uint8), np.zeros(len(budgets))
     sums = _tier_totals(cost, codes, len(budgets), tier, candidates).cumsum(1)
@@ -170,18 +173,18 @@ def _tiers(
 
 
 def _of_cuts(values: np.ndarray, codes: np.ndarray | None, part: slice) -> np.ndarray:
-    """The values of the cuts' strata."""
+    """Return the value of each cut's stratum, for the cuts of a slice."""
     return values[0] if codes is None else values.take(codes[part])
 
 
 def _keys(priority: np.ndarray) -> np.ndarray:
-    """int32 in the order of float32."""
+    """Return int32 keys that have the order of the float32 priorities."""
     bits = (priority.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)  # -0 is 0
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
 
 
 def _crossing(costs: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first bin (strata,) that goes over what is left, and the cost of those before it."""
+    """Return the first bin (strata,) that exceeds what is left, and the cost of the bins before."""
     sums = costs.cumsum(1)
     bins = (sums > left[:, None]).argmax(1)
     rows = np.arange(len(bins))
@@ -195,7 +198,15 @@ def _round(
     left: np.ndarray,
     cover: bool,
 ) -> None:
-    """Take the strata's next cuts: all that are partly paid for, or what comes nearer in sum."""
+    """Take next cuts of the strata, as `select` describes for ``cover`` and without it.
+
+    Args:
+        keep: (N,) bool, the cuts taken so far; changed in place.
+        following: stratum -> its first cut that is not taken.
+        cost: (N,) cost of each cut.
+        left: (strata,) what is left of each budget.
+        cover: as in `select`.
+    """
     if cover:
         for stratum, cut in following.items():
             keep[cut] |= left[stratum] > 0

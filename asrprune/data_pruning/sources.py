@@ -1,9 +1,9 @@
 """Read a lazy CutSet in an order that is a pure function of (seed, epoch).
 
-Lhotse's lazy sets may come in another order at each iteration: `CutSet.from_files` and lazy
-`.shuffle()` draw from Python's global generator, shuffled Shar counts its iterations. Ranks that
-draw other orders lose cuts and double others, and a restart cannot find its place. Here each
-iteration is of a fresh copy of the set, under generators of its own.
+Lhotse's lazy sets may come in another order at each iteration. `CutSet.from_files` and lazy
+`.shuffle()` draw from Python's global generator. Shuffled Shar counts its iterations. If ranks draw
+different orders, some cuts are lost and others repeated, and a restart cannot find its position.
+Here each iteration reads a fresh copy of the set, with random generators of its own.
 """
 
 import copy
@@ -24,45 +24,45 @@ from lhotse.lazy import (
 from asrprune.errors import UserError
 from asrprune.randomness import OwnGenerators, key_to_seed
 
-_PIECE = 64  # cuts that are read at a time: a cut of Shar holds its audio
-# Where lhotse's lazy iterators hold what they read, what they mix in, and how often they were read.
+_PIECE = 64  # cuts that are read at a time; few, because a cut of Shar holds its audio
+# Attributes of lhotse's lazy iterators: what they read, what they mix in, how often they were read.
 _INNER = ("iterator", "iterators", "data", "source")
 _MIXED_IN = "mix_in_cuts"
 _COUNTS = ("num_iters", "num_times_iterated", "epoch")
 
 
 def check_source(cuts: CutSet, world_size: int = 1) -> None:
-    """Refuse a CutSet whose cuts or order cannot be known.
+    """Refuse a CutSet whose cuts or order cannot be repeated.
 
     Raises:
-        UserError: the set has no end, its order is drawn by the machine, or each rank would see
-            another part of it.
+        UserError: the set has no end; the machine draws its order; or each rank would see another
+            part of it.
     """
     for node in _nodes(cuts):
         endless = isinstance(node, LazyRepeater) and node.times is None
         if endless or isinstance(node, LazyInfiniteApproximateMultiplexer):
             raise UserError(
                 "The training cuts have no end (repeat() or infinite_mux()), so no keep-set can "
-                "be planned of them. Give each cut once, as with CutSet.mux(...); an epoch ends "
+                "be planned. Give each cut once, for example with CutSet.mux(...). An epoch ends "
                 "with the last cut."
             )
         if getattr(node, "seed", None) == "trng":
             raise UserError(
-                'The order of the training cuts is drawn by the machine (seed="trng"), so ranks '
-                "would differ and no restart would find its place. Give a number as the seed."
+                'The order of the training cuts is drawn by the machine (seed="trng"), so it would '
+                "differ between ranks, and after a restart. Give a number as the seed."
             )
         if getattr(node, "split_for_dataloading", False) and world_size > 1:
             raise UserError(
-                "The training cuts are split over ranks as they are read "
-                "(split_for_dataloading=True), and the sampler splits them again: most would be "
-                "lost. Set split_for_dataloading=False."
+                "The training cuts are split over ranks when they are read "
+                "(split_for_dataloading=True). The sampler would split them again, and lose most "
+                "of them. Set split_for_dataloading=False."
             )
 
 
 def read_in_order(cuts: CutSet, seed: int, epoch: int) -> Iterator[list[Cut]]:
-    """Yield the cuts of a lazy set in pieces; the same order for the same seed and epoch.
+    """Yield the cuts of a lazy set in lists; the order is the same for the same seed and epoch.
 
-    Global generators of Python, numpy and torch are left as they were.
+    The global random generators of Python, numpy and torch do not change.
     """
     generators = OwnGenerators("order of cuts", seed, epoch)
     with generators:
@@ -76,7 +76,7 @@ def read_in_order(cuts: CutSet, seed: int, epoch: int) -> Iterator[list[Cut]]:
 
 
 def _nodes(node: Any) -> Iterator[Any]:
-    """A lazy set and all that it reads from."""
+    """Yield a lazy set, and all sets and iterators that it reads from."""
     yield node
     for name in _INNER:
         inner = getattr(node, name, None)
@@ -94,7 +94,7 @@ def _is_lazy(node: Any) -> bool:
 
 
 def _fresh(node: Any, seed: int, epoch: int) -> Any:
-    """A copy of a lazy set as it would be had it never been read, at a given epoch."""
+    """Return a copy of a lazy set as if it had never been read, for a given epoch."""
     if isinstance(node, CutSet):
         return CutSet(_fresh(node.data, seed, epoch)) if node.is_lazy else node
     if not _is_lazy(node) or isinstance(node, LazyManifestIterator):
@@ -108,8 +108,8 @@ def _fresh(node: Any, seed: int, epoch: int) -> Any:
         elif _is_lazy(inner):
             setattr(node, name, _fresh(inner, seed, epoch))
     if isinstance(node, LazyIteratorChain) and node.shuffle_iters:
-        node.iterators.sort(key=_paths)  # lhotse shuffles the list itself, once each iteration
-    for name in _COUNTS:  # of iterations in lhotse, of epochs here
+        node.iterators.sort(key=_paths)  # lhotse shuffles this list in place at each iteration
+    for name in _COUNTS:  # lhotse counts iterations; here the epoch takes their place
         if isinstance(getattr(node, name, None), int):
             setattr(node, name, epoch)
     for name in ("rng", "seed"):
@@ -120,7 +120,7 @@ def _fresh(node: Any, seed: int, epoch: int) -> Any:
 
 
 def _paths(node: Any) -> list[str]:
-    """The files that a lazy set reads, by which its parts can be put in order."""
+    """Return the files that a lazy set reads, as a key to sort sets by."""
     found = []
     for inner in _nodes(node):
         path = getattr(inner, "path", None) or getattr(inner, "streams", None)

@@ -1,6 +1,6 @@
-"""Time dropping for batches of lhotse's own dataset for speech recognition, as icefall uses it.
+"""Drop time in batches of lhotse's own dataset for speech recognition, which icefall uses.
 
-In a training loop of one's own, with a sentencepiece model ``sp`` and an encoder that has
+A training loop of your own looks as follows, with a sentencepiece model ``sp`` and the encoder's
 ``output_lengths``::
 
     def count_tokens(texts):
@@ -32,7 +32,7 @@ from asrprune.data_pruning.time_rivals import mask_frames
 from asrprune.data_pruning.token_counts import CountTokens, token_counts
 from asrprune.errors import UserError
 
-PADDING = math.log(1e-10)  # what lhotse fills features up with
+PADDING = math.log(1e-10)  # the value that lhotse pads features with
 
 
 def drop_from_batch(
@@ -46,22 +46,22 @@ def drop_from_batch(
         for batch in train_dl:
             batch = drop_from_batch(batch, dropping, count_tokens)
 
-    Frames go from the supervision's ``num_frames``, from ``start_frame`` on. Frames before the
-    supervision stay. Frames after it are taken for padding. Transforms of the dataset, such as
-    SpecAugment, come before time dropping; masks over time then get shorter with the rest.
+    Frames are dropped only in the supervision, which has ``num_frames`` frames from ``start_frame``
+    on. Frames before the supervision stay. Frames after it count as padding. Transforms of the
+    dataset, such as SpecAugment, run before time dropping, so their time masks get shorter too.
 
     Args:
-        batch: as the dataset makes it with ``return_cuts=True``, of features, with one supervision
-            for each cut.
-        dropping: with the level ``frames``. With the level ``encoder`` the batch stays as it is:
-            the encoder drops, by `TimeDropping.frame_transform`.
-        count_tokens: texts -> the number of tokens of each, so that as many frames stay as these
-            need. None: transcripts do not matter.
+        batch: the dataset's batch of features, with ``return_cuts=True`` and one supervision for
+            each cut.
+        dropping: time dropping at the level ``frames``. At the level ``encoder`` the batch stays as
+            it is: the encoder drops frames, with `TimeDropping.frame_transform`.
+        count_tokens: function from texts to the number of tokens of each; enough frames stay for
+            these tokens. None: transcripts do not matter.
 
     Returns:
-        The batch itself while nothing is dropped. Else a new one with shorter ``inputs`` (B, T, F),
-        T that of the longest that is left, and with ``num_frames`` (and the alignment's
-        ``word_start`` and ``word_end``) changed to match.
+        The batch itself while nothing is dropped. Else a new batch with shorter ``inputs``
+        (B, T, F), where T is the longest length left. ``num_frames``, and ``word_start`` and
+        ``word_end`` of an alignment, are changed to match.
 
     Raises:
         UserError: the batch is of audio, has no cuts, or several supervisions for a cut; or the
@@ -100,7 +100,7 @@ def drop_from_batch(
 
 
 def _moved(frames: Sequence[int], keep: Tensor) -> list[int]:
-    """Return where frames of a sequence are after dropping: how many that stay come before each."""
+    """Return the positions of frames after dropping: how many kept frames come before each."""
     before = [0, *keep.cumsum(0).tolist()]
     return [before[min(frame, len(keep))] for frame in frames]
 
@@ -109,13 +109,13 @@ def _check_batch(batch: dict[str, Any], dropping: TimeDropping) -> None:
     """Check that `drop_from_batch` can do what the options ask for.
 
     Raises:
-        UserError: it cannot.
+        UserError: the options or the batch do not allow it.
     """
     about = batch["supervisions"]
     if dropping.options.level != "frames":
         raise UserError(
-            f"data_pruning.time.level={dropping.options.level}: a batch of "
-            "K2SpeechRecognitionDataset cannot lose samples any more. Take level=frames, or call "
+            f"data_pruning.time.level={dropping.options.level}: samples of a finished batch of "
+            "K2SpeechRecognitionDataset cannot be dropped. Set level=frames, or call "
             "TimeDropping.samples where your dataset reads audio."
         )
     if "num_frames" not in about or batch["inputs"].dim() != 3:

@@ -1,9 +1,10 @@
-"""Time dropping: a keyed random part of an utterance is cut out, and the sequence gets shorter.
+"""Drop random parts of an utterance, so that its sequence gets shorter (time dropping).
 
-The time-wise half of DDP-ASR (arXiv 2406.18373): single frames (*points*), one *span*, or *chunks*
-go and the rest is joined; the transcript stays. `plan_drop` decides. Adapters apply its plan to raw
-samples, feature frames or encoder frames. `TimeDropping` binds them to the options and holds the
-one switch. `asrprune.data_pruning.time_batches` applies it to batches of lhotse's own dataset.
+This is the time-wise half of DDP-ASR (arXiv 2406.18373). Single frames (*points*), one *span*, or
+*chunks* are dropped, and the rest is joined. The transcript stays. `plan_drop` decides which frames
+are dropped, by a random key. Adapters apply its plan to raw samples, feature frames or encoder
+frames. `TimeDropping` binds the adapters to the options, and holds the one switch.
+`asrprune.data_pruning.time_batches` applies it to batches of lhotse's own dataset.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from asrprune.options import check
 
 
 def frames_of(num_samples: int, hop: int) -> int:
-    """Return the feature frames of samples with a frame shift of ``hop``, as lhotse counts."""
+    """Return the feature frames of samples with a frame shift of ``hop`` samples, as in lhotse."""
     return (num_samples + hop // 2) // hop
 
 
 def drop_samples(samples: Tensor, keep: Tensor, hop: int) -> Tensor:
-    """Return ``samples`` (..., T) without those of the frames that go.
+    """Return ``samples`` (..., T) without the samples of dropped frames.
 
-    A frame is ``hop`` samples, and what is over belongs to the last one: the features of what is
-    left then have as many frames as the plan left.
+    A frame has ``hop`` samples. The last frame has all samples that remain. The features of the
+    result then have as many frames as the plan keeps.
 
     Args:
         samples: raw audio, time in the last dimension.
@@ -61,44 +62,45 @@ def drop_frames(features: Tensor, keep: Tensor) -> Tensor:
 def drop_encoder_frames(
     h: Tensor, h_lens: Tensor, keeps: Sequence[Tensor], padding: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Drop frames of a batch, of each utterance by a plan of its own; differentiable.
+    """Drop frames of a batch, with a plan for each utterance. The operation is differentiable.
 
     Args:
         h: (B, T', D) frames, such as those after subsampling; T' may exceed the longest length.
-        h_lens: (B,) int64.
+        h_lens: (B,) int64, the lengths.
         keeps: B plans of `plan_drop`, (h_lens[b],) bool each, on the CPU.
-        padding: what stands past the lengths that are left.
+        padding: value of the frames past the lengths left.
 
     Returns:
-        (B, longest length left, D), and (B,) the lengths left.
+        The frames left (B, longest length left, D), and the lengths left (B,).
     """
     kept = [keep.nonzero().squeeze(1) for keep in keeps]
     left = torch.tensor([len(frames) for frames in kept])
     frames = torch.nn.utils.rnn.pad_sequence(kept, batch_first=True)
     past = torch.arange(frames.size(1)) >= left.unsqueeze(1)
     frames, past = frames.to(h.device).unsqueeze(2), past.to(h.device).unsqueeze(2)
-    # past the lengths frame 0 is repeated, and masking it gives that frame no gradient
+    # past its length a sequence repeats frame 0; the mask keeps gradients of the padding from it
     h = h.gather(1, frames.expand(-1, -1, h.size(2))).masked_fill(past, padding)
     return h, left.to(h_lens)
 
 
 def share_left(left: np.ndarray | int, whole: np.ndarray | int) -> np.ndarray:
-    """Return the share of N sequences that is left, (N,) float64; all of one without frames."""
+    """Return the share of N sequences that is left, (N,) float64; 1 for one without frames."""
     return np.where(np.equal(whole, 0), 1.0, np.minimum(left / np.maximum(whole, 1), 1))
 
 
 class TimeDropping:
-    """Drops time as the options ask for it, keyed by (seed, cycle, cut id).
+    """Drops time as the options ask for. The draws are keyed by (seed, cycle, cut id).
 
     ``active`` is the one switch. It is off until the trainer turns it on, for the cycles of
-    `PruningSampler.drops_time`; evaluation never does, and so never drops. ``cycle`` is the number
-    of the pass over the data, for a fresh draw at every visit. Both are read at each call. Loader
-    workers get them with the pickled object, so they are set before an epoch's workers start.
+    `PruningSampler.drops_time`. Evaluation never turns it on, and therefore never drops time.
+    ``cycle`` is the number of the pass over the data, so that every visit has a new draw. Both are
+    read at each call. Loader workers get both with the pickled object, so set them before the
+    workers of an epoch start.
 
     Of the adapters `samples`, `frames`, `frame_transform` and `drop_from_batch` only that of the
-    options' ``level`` does anything. Frames are those of the features that the model sees, or
-    encoder frames for the level ``encoder``. Where the tokens of a cut are given, as many frames
-    stay as the encoder needs to give a frame to each token (one frame of it, for no tokens).
+    options' ``level`` does anything. Frames are the feature frames that the model sees, or encoder
+    frames for the level ``encoder``. If the number of tokens of a cut is given, enough frames stay
+    for one encoder frame per token. At least one encoder frame stays.
     """
 
     def __init__(
@@ -112,12 +114,12 @@ class TimeDropping:
         """Bind time dropping to its options.
 
         Args:
-            options: what is dropped, how much of it, and where.
-            seed: of all draws.
+            options: what is dropped, how much, and at which level.
+            seed: seed of all draws.
             subsampling: feature frames per encoder frame.
-            output_lengths: the encoder's own: feature frames (N,) -> encoder frames (N,). None:
-                the encoder frames are ``ceil(feature frames / subsampling)``.
-            frame_shift: seconds from a feature frame to the next one.
+            output_lengths: the encoder's own function from feature frames (N,) to encoder frames
+                (N,). None: the encoder frames are ``ceil(feature frames / subsampling)``.
+            frame_shift: seconds from one feature frame to the next.
 
         Raises:
             UserError: an option is out of its limits.
@@ -132,19 +134,19 @@ class TimeDropping:
         self.encoder = EncoderFrames(output_lengths or (lambda x: -(-x // subsampling)))
 
     def acts_on(self, level: str) -> bool:
-        """Return whether frames are dropped now, and at this level."""
+        """Return whether time is dropped now at ``level``."""
         return self._on() and self.options.level == level
 
     @property
     def mean_share_left(self) -> float:
-        """The share of the audio that is left while this is active, as the options ask for it."""
+        """The mean share of the audio that the options leave while time dropping is active."""
         saves = self.options.variant not in ("none", "mask")
         return 1 - self.options.drop_ratio if saves else 1.0
 
     def least(self, num_tokens: np.ndarray | int) -> np.ndarray:
-        """Return how many frames must stay of cuts of so many tokens, (N,) int64.
+        """Return how many frames must stay of cuts with ``num_tokens`` tokens, (N,) int64.
 
-        They are encoder frames for the level ``encoder``, and feature frames elsewhere.
+        The frames are encoder frames for the level ``encoder``, and feature frames otherwise.
         """
         encoder_frames = np.maximum(num_tokens, 1)
         if self.options.level == "encoder":
@@ -152,9 +154,10 @@ class TimeDropping:
         return self.encoder.needed(encoder_frames)
 
     def plan(self, length: int, cut_id: str, num_tokens: int = 0) -> Drop:
-        """Return the plan of this cut in this cycle; it keeps all while inactive.
+        """Return the plan of a cut in this cycle. The plan keeps all frames while inactive.
 
-        For the variant ``mask`` it says what is not overwritten; ``speed`` has none.
+        For the variant ``mask`` the plan says which frames are not overwritten. The variant
+        ``speed`` has no plan.
         """
         if not self._on():
             return Drop(torch.ones(length, dtype=torch.bool), False)
@@ -162,7 +165,7 @@ class TimeDropping:
         return plan_drop(length, key=key, least=int(self.least(num_tokens)), **self._how)
 
     def length_left(self, length: int, cut_id: str, num_tokens: int = 0) -> int:
-        """Return the length that the adapters leave of this cut; ``length`` while inactive.
+        """Return the length that the adapters leave of a cut; ``length`` while inactive.
 
         Lengths are feature frames, or encoder frames for the level ``encoder``.
         """
@@ -194,10 +197,10 @@ class TimeDropping:
     def seconds_left(self, index: CutIndex) -> np.ndarray:
         """Return the seconds that are left of each cut of an index in this cycle, (N,) float32.
 
-        A sampler fills batches by them. They are exact for the cuts of the index, provided that the
+        A sampler fills batches by these seconds. They are exact for the cuts of the index, if the
         index has the token counts that the adapters get. A copy that is made on the fly (such as
-        ``_sp0.9``, ``_dup0`` or ``_pass1``) has an id of its own, and so draws on its own. For such
-        a copy these seconds are those of the cut that it was made of, with the same mean.
+        ``_sp0.9``, ``_dup0`` or ``_pass1``) has an id of its own, and therefore its own draw. For
+        such a copy the seconds are those of its original cut, with the same mean.
         """
         seconds = index.duration.copy()
         if not self._on():
@@ -217,13 +220,13 @@ class TimeDropping:
         """Drop raw audio before features are computed.
 
         Args:
-            samples: (..., T) of one cut.
+            samples: (..., T) raw audio of one cut.
             hop: samples of a frame shift.
-            cut_id: of the cut.
-            num_tokens: of its transcript.
+            cut_id: id of the cut.
+            num_tokens: number of tokens of its transcript.
 
         Returns:
-            What is left of the samples, and whether the tokens held dropping back.
+            The samples left, and whether the number of tokens limited the drop.
         """
         if not self.acts_on("samples"):
             return samples, False
@@ -242,15 +245,15 @@ class TimeDropping:
     def frames(self, features: Tensor, cut_id: str, num_tokens: int = 0) -> tuple[Tensor, bool]:
         """Drop feature frames, before SpecAugment.
 
-        SpecAugment's masks then are of the length that the model sees.
+        SpecAugment's masks then fit the length that the model sees.
 
         Args:
-            features: (T, F) of one cut.
-            cut_id: of the cut.
-            num_tokens: of its transcript.
+            features: (T, F) features of one cut.
+            cut_id: id of the cut.
+            num_tokens: number of tokens of its transcript.
 
         Returns:
-            (frames left, F), and whether the tokens held dropping back.
+            The features (frames left, F), and whether the number of tokens limited the drop.
         """
         if not self.acts_on("frames"):
             return features, False
@@ -262,11 +265,11 @@ class TimeDropping:
     def frame_transform(
         self, cut_ids: Sequence[str], num_tokens: Sequence[int]
     ) -> DropFrames | None:
-        """Return what an encoder calls after subsampling a batch; None to call nothing.
+        """Return the function that an encoder calls after subsampling a batch; None: no function.
 
         Args:
-            cut_ids: of the batch, B.
-            num_tokens: of each transcript, B.
+            cut_ids: (B,) ids of the batch's cuts.
+            num_tokens: (B,) tokens of the transcripts.
         """
         return DropFrames(self, cut_ids, num_tokens) if self.acts_on("encoder") else None
 
@@ -282,8 +285,8 @@ class TimeDropping:
 class DropFrames:
     """Drops encoder frames of a batch: ``(h (B, T', D), h_lens (B,)) -> (shorter h, h_lens)``.
 
-    Made by `TimeDropping.frame_transform`. An encoder calls it between its subsampling and its
-    layers.
+    `TimeDropping.frame_transform` makes this function. An encoder calls it between its subsampling
+    and its layers.
     """
 
     def __init__(self, dropping: TimeDropping, cut_ids: Sequence[str], num_tokens: Sequence[int]):

@@ -1,4 +1,4 @@
-"""How many tokens the transcripts of a manifest have, by the tokenizer of whoever asks."""
+"""Count the tokens of a manifest's transcripts, with the tokenizer of the caller."""
 
 import hashlib
 from collections import ChainMap
@@ -12,7 +12,7 @@ from asrprune.errors import UserError
 CountTokens = Callable[[list[str]], Sequence[int]]
 
 TEXTS = 4096  # texts that are counted at a time
-REMEMBERED = 1 << 20  # texts
+REMEMBERED = 1 << 20  # texts whose number of tokens is remembered
 
 
 def token_counts(count_tokens: CountTokens, texts: Sequence[str]) -> np.ndarray:
@@ -24,7 +24,7 @@ def token_counts(count_tokens: CountTokens, texts: Sequence[str]) -> np.ndarray:
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     try:
         counts = np.asarray(count_tokens(list(numbers)))
-    except (TypeError, AttributeError, ValueError) as error:  # it takes one text, say
+    except (TypeError, AttributeError, ValueError) as error:  # for example, it takes one text only
         raise _wrong(repr(error)) from error
     if counts.shape != (len(numbers),) or counts.dtype.kind not in "iu" or (counts < 0).any():
         raise _wrong(f"it returned {str(counts.tolist()):.60} for {len(numbers)} texts")
@@ -39,10 +39,10 @@ def _wrong(reason: str) -> UserError:
 
 
 class TokenCounter:
-    """Counts the tokens of texts that come one by one, many at a time.
+    """Counts the tokens of texts that come one by one, many texts at a time.
 
-    Copies of an utterance have its text, which is counted once while the first million texts are
-    remembered, by a hash of 64 bits.
+    Copies of an utterance have the same text. The first million different texts are remembered by a
+    64-bit hash, and counted only once.
     """
 
     def __init__(self, count_tokens: CountTokens):
@@ -52,20 +52,20 @@ class TokenCounter:
         self._known: dict[bytes, int] = {}
 
     def add(self, text: str) -> None:
-        """Take the next text.
+        """Add the next text.
 
         Raises:
-            UserError: as `token_counts`.
+            UserError: as in `token_counts`.
         """
         self._waiting.append(text)
         if len(self._waiting) == TEXTS:
             self._count()
 
     def finish(self) -> np.ndarray:
-        """Return the number of tokens of each text that came, (N,) int32.
+        """Return the number of tokens of each text that was added, (N,) int32.
 
         Raises:
-            UserError: as `token_counts`.
+            UserError: as in `token_counts`.
         """
         if self._waiting:
             self._count()
@@ -73,15 +73,15 @@ class TokenCounter:
 
     def _count(self) -> None:
         keys = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in self._waiting]
-        news = {
+        new_texts = {
             key: text
             for key, text in zip(keys, self._waiting, strict=True)
             if key not in self._known
         }
         found = {}
-        if news:
-            counts = token_counts(self._count_tokens, list(news.values()))
-            found = dict(zip(news, counts.tolist(), strict=True))
+        if new_texts:
+            counts = token_counts(self._count_tokens, list(new_texts.values()))
+            found = dict(zip(new_texts, counts.tolist(), strict=True))
         both = ChainMap(self._known, found)
         self._counted.append(np.array([both[key] for key in keys], dtype=np.int32))
         if len(self._known) < REMEMBERED:

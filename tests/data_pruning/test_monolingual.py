@@ -210,18 +210,18 @@ def test_stratify_by_a_language_as_much_is_kept_as_of_all(strata, unit):
 
 def test_what_cannot_be_is_said():
     no_language = make_cuts(5)
-    with pytest.raises(UserError, match="no cut says in which language it is; set language in"):
+    with pytest.raises(UserError, match="no cut has a language. Set language in"):
         make(cuts=no_language)
     some = CutSet.from_cuts([*spoken(), *no_language])
-    with pytest.raises(UserError, match="some cuts do not say in which language"):
+    with pytest.raises(UserError, match="some cuts do not have a language"):
         make(cuts=some)
     index = CutIndex.from_cuts(no_language)
     with pytest.raises(
-        UserError, match=r"stratify_by=language: the training manifest does not say"
+        UserError, match=r"stratify_by=language: the training manifest does not give"
     ):
         check_plan(index, make_options("easy", stratify_by="language"))
     with pytest.raises(
-        UserError, match=r"stratify_by=language: policy infobatch keeps what its rule"
+        UserError, match=r"stratify_by=language: the rule of policy infobatch is for all cuts"
     ):
         check_plan(CutIndex.from_cuts(spoken()), make_options("infobatch", stratify_by="language"))
 
@@ -230,5 +230,5 @@ def test_a_language_of_which_nothing_is_kept():
     sampler = make(exponent=0.0)
     codes, names = sampler.index.groups["language"]
     sampler.plan.keep[codes == names.index("cy")] = False
-    with pytest.raises(UserError, match="epoch 0: no cut of language 'cy' is kept; raise"):
+    with pytest.raises(UserError, match="epoch 0: no cut of language 'cy' is kept. Raise"):
         list(sampler)

@@ -17,7 +17,7 @@ WRONG = [
     ({"policy": "my:own", "keep": 0.3, "max_age": 1}, "keep must be at least 0.5"),
     ({"policy": "eazy"}, "(did you mean 'easy'?)"),
     ({"floors": {"language": 1.5}}, "floors.language=1.5: must be between 0 and 1"),
-    ({"policy": "el2n"}, "set data_pruning.score=el2n"),
+    ({"policy": "el2n"}, "Set data_pruning.score=el2n"),
     ({"policy": "forgetting"}, "warmup_cycles=1: policy forgetting needs at least 2"),
     ({"policy": "hard", "warmup_cycles": 0}, "policy hard needs at least 1"),
     ({"unit": "hours"}, "choose one of seconds, utterances"),

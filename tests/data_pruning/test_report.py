@@ -103,9 +103,9 @@ def test_the_hardest_cuts_are_named_where_the_manifest_has_others_too(run, tmp_p
     ]
 
 
-@pytest.mark.parametrize("most", [report.MOST_GROUPS, 2])
+@pytest.mark.parametrize("most", [report.MAX_GROUPS, 2])
 def test_who_is_kept_over_time(run, most, monkeypatch):
-    monkeypatch.setattr(report, "MOST_GROUPS", most)
+    monkeypatch.setattr(report, "MAX_GROUPS", most)
     folder, _, plans, _ = run
     kept = report.kept_over_time(record.read_record(folder / "pruning"))
     keep = np.array([plan.keep for plan in plans], dtype=float)  # (cycles, cuts)
@@ -193,14 +193,14 @@ def test_scores_over_the_cycles(run):
 def test_what_is_missing_is_named(run, tmp_path, capsys):
     folder, *_ = run
     assert cli.main(["report", str(tmp_path / "nothing")]) == 1
-    assert "it was no training with data_pruning" in capsys.readouterr().err
+    assert "The training has no data_pruning, or has not begun" in capsys.readouterr().err
     (tmp_path / "cuts.jsonl.gz").rename(tmp_path / "elsewhere.jsonl.gz")
     assert cli.main(["report", str(folder)]) == 1
-    assert "run the report in the folder that the training ran in" in capsys.readouterr().err
+    assert "Run the report in the folder that the training ran in" in capsys.readouterr().err
     with gzip.open(tmp_path / "cuts.jsonl.gz", "wt") as file:
         file.write(json.dumps({"id": "cut-59", "duration": 1.0}) + "\n")
     assert cli.main(["report", str(folder)]) == 1
-    assert "another one than the training read: it lacks 19 of the 20" in capsys.readouterr().err
+    assert "not the manifest that the training read: it lacks 19 of" in capsys.readouterr().err
     assert cli.main(["report", str(folder), "--hardest", "0", "--plots", "0"]) == 0
     capsys.readouterr()
     path = folder / "pruning" / "cycle-002.npz"

@@ -190,7 +190,7 @@ def test_a_sampler_inside_a_worker_is_refused():
     """It would be a copy, which no plan of a later cycle reaches."""
     dataset = IterableDatasetWrapper(Names(), make_sampler(make_cuts(), make_options()))
     assert len(list(DataLoader(dataset, batch_size=None))) > 3  # in this process there is but one
-    with pytest.raises(UserError, match="give the loader a map-style dataset"):
+    with pytest.raises(UserError, match="Give the loader a map-style dataset"):
         list(DataLoader(dataset, batch_size=None, num_workers=1))
 
 
@@ -281,7 +281,7 @@ def test_updates_that_cannot_be_meant():
 def test_a_manifest_of_another_length_is_refused(manifest):
     index = CutIndex.from_cuts(make_cuts(41))
     for cuts in (make_cuts(), load_manifest_lazy(manifest)):
-        with pytest.raises(UserError, match="The index is of 41 cuts, and the sampler got 40"):
+        with pytest.raises(UserError, match="The index has 41 cuts, but the sampler got 40"):
             PruningSampler(cuts, index, make_options(), epochs=5, duration_bins=BINS)
 
 

@@ -102,9 +102,9 @@ def _check_one_rank_goes_on(state: dict, options: DataPruningOptions, caplog) ->
     with caplog.at_level(logging.WARNING):
         alone.load_state_dict(state)
     assert_same(state, before)
-    assert "world_size (2 -> 1) changed: scores and keep-set are kept" in caplog.text
+    assert "world_size (2 -> 1) changed. Scores and keep-set are kept" in caplog.text
     assert f"the cuts of {2 * before['batches']} batches are seen twice" in caplog.text
-    assert "the place in epoch 2 is lost" in caplog.text
+    assert "the position in epoch 2 is lost" in caplog.text
     now = alone.state_dict()
     assert now["batches"] == 0
     for part in ("plan", "scores", "history"):
@@ -144,7 +144,7 @@ def test_other_batches_lose_the_place_and_say_so(change, caplog):
     other = make_sampler(make_cuts(), options, **change)
     other.load_state_dict(states[5])
     name = next(iter(change))
-    assert f"{name} (" in caplog.text and "it starts again" in caplog.text
+    assert f"{name} (" in caplog.text and "The epoch starts again" in caplog.text
     epoch = states[5]["epoch"]
     names = [name for at, batch, *_ in train(other, last=epoch + 1) for name in batch]
     assert len(names) == other.num_cuts
@@ -232,7 +232,7 @@ def test_ranks_without_a_process_group_are_told():
     sampler = make_sampler(make_cuts(), make_options(), rank=0, world_size=2)
     sampler.state_dict()  # of this rank alone
     for call in (lambda: sampler.set_epoch(0), sampler.gathered_state_dict):
-        with pytest.raises(UserError, match="call init_process_group before"):
+        with pytest.raises(UserError, match="Call init_process_group before"):
             call()
 
 

@@ -86,18 +86,19 @@ def test_keep_sets_agree_with_known_difficulties(policy, keep):
 
 @settings(deadline=None, max_examples=15)
 @given(
-    policy=st.sampled_from([name for name in RANKED if name != "middle"]),
+    policy=st.sampled_from(RANKED),
     keep=st.floats(0.4, 0.85),
     seed=st.integers(0, 10**6),
-    count=st.integers(1000, 3000),
-    batch=st.integers(8, 60),
+    # the first cycle's trend is a mean over some ten batches: tiny ones would leave it noisy
+    count=st.integers(2500, 6000),
+    batch=st.integers(20, 60),
     fall=st.floats(0.1, 0.6),
     copies=st.sampled_from([1, 3]),
 )
 def test_of_any_corpus_and_keep_ratio(policy, keep, seed, count, batch, fall, copies):
-    found = simulate(policy, keep, seed, count, batch, 0.02, fall, copies=copies)
-    assert min(found) >= 0.88, found
-    assert np.mean(found) >= 0.92, found
+    found = simulate(policy, keep, seed, count, batch, 0.015, fall, copies=copies)
+    assert len(found) == 12
+    assert min(found) >= 0.9, found
 
 
 def test_raw_losses_do_not_rank():

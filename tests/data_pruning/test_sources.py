@@ -255,5 +255,5 @@ def test_a_changed_order_is_found_out():
         [cut.id for cut in make_cuts().sort_by_duration()]
     )
     sampler.load_state_dict(state)
-    with pytest.raises(UserError, match="first 3 batches of this epoch are others than before"):
+    with pytest.raises(UserError, match="first 3 batches of this epoch differ from those before"):
         list(sampler)

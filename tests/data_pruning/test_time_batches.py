@@ -199,7 +199,7 @@ def test_what_cannot_be_done_is_refused(cuts):
     refused(dataset("audio")[cuts], dropping(), "holds audio, inputs of shape .*OnTheFlyFeatures")
     refused(dataset(return_cuts=False)[cuts], dropping(), "Make the dataset with return_cuts=True")
     features = dataset()[cuts]
-    refused(features, dropping(level="samples"), "level=samples: .*Take level=frames")
+    refused(features, dropping(level="samples"), "level=samples: .*Set level=frames")
     refused(features, dropping("speed", level="samples"), "level=samples: ")
     twice = cuts[2].drop_features()
     twice.supervisions = [spoken("s", 0.0, 1.0, "A"), spoken("t", 1.0, 1.0, "B")]

@@ -78,5 +78,5 @@ def test_speed_is_a_kind_that_saves_alike(seconds, least):
 
 @pytest.mark.parametrize(("variant", "level"), [("mask", "encoder"), ("speed", "frames")])
 def test_rivals_have_one_place(variant, level):
-    with pytest.raises(UserError, match=f"data_pruning.time.variant={variant} works at .*only"):
+    with pytest.raises(UserError, match=f"time.variant={variant} does not work at .*Set .*level="):
         TimeDropping(TimeDroppingOptions(variant=variant, level=level), 1)
