@@ -1,1 +1,1 @@
-"""What runs many trainings and says what they show."""
+"""Comparisons of many trainings, the search for sub-networks, and the report on pathways."""

@@ -1,4 +1,4 @@
-"""The budgets of a search: what was asked for, and the sparsities that layers may have for it."""
+"""Reads the budgets of a search, and chooses the sparsities that layers may have within them."""
 
 import argparse
 import math
@@ -16,22 +16,22 @@ from asrprune.weight_pruning.blocks import LEVELS, level_of
 from asrprune.weight_pruning.options import Block, parse_block
 from asrprune.weight_pruning.supernet import GRID
 
-FEWEST_SYMBOLS = 2  # of a vocabulary: the blank and another one
+FEWEST_SYMBOLS = 2  # the smallest vocabulary: the blank and one more symbol
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What sub-networks may cost."""
+    """The highest cost that a sub-network may have."""
 
     cost: float  # in the unit of the search
-    sparsity: float  # of the uniform sub-network of this cost
+    sparsity: float  # the uniform sub-network of this sparsity has this cost
 
 
 def unit_of(texts: Sequence[str]) -> str:
-    """The unit that budgets are written in: bytes, where all are sparsities.
+    """Return the unit in which budgets are written. If all are sparsities, the unit is bytes.
 
     Raises:
-        UserError: the budgets have two units, or a text is no budget.
+        UserError: the budgets have two units, or a text is not a budget.
     """
     units = {}
     for text in texts:
@@ -41,22 +41,28 @@ def unit_of(texts: Sequence[str]) -> str:
             units.setdefault(parse_amount(text).unit, text)
         except argparse.ArgumentTypeError as error:
             raise UserError(
-                f"--budgets: {text!r} is neither a size, such as 800kB or 5MB, nor work for a "
-                "second of speech, such as 120MMAC, nor a sparsity of at least 0 and below 1"
+                f"--budgets: {text!r} is neither a size, such as 800kB or 5MB, nor multiply-adds "
+                "for a second of speech, such as 120MMAC, nor a sparsity of at least 0 and below 1"
             ) from error
     if len(units) > 1:
         raise UserError(
-            f"--budgets {' '.join(units.values())}: bytes or multiply-adds, a search has one of "
-            "them (the evaluations of one serve the other)"
+            f"--budgets {' '.join(units.values())}: all budgets of a search have one unit, bytes "
+            "or multiply-adds. Run two searches: the second search uses the evaluations of the "
+            "first"
         )
     return next(iter(units), BYTES)
 
 
 def budget_of(text: str, measure: Measure, sparsest: float) -> Budget:
-    """A budget as it is written: an amount in the measure's unit, or a sparsity, such as 0.7.
+    """Read a budget: an amount in the measure's unit, or a sparsity such as 0.7.
+
+    Args:
+        text: the budget as the user wrote it.
+        measure: measures the cost of sub-networks.
+        sparsest: the highest sparsity of a uniform sub-network.
 
     Raises:
-        UserError: it is less than the uniform sub-network of ``sparsest`` takes.
+        UserError: the budget is below the cost of the uniform sub-network of ``sparsest``.
     """
     sparsity = _sparsity(text)
     if sparsity is None:
@@ -69,16 +75,19 @@ def budget_of(text: str, measure: Measure, sparsest: float) -> Budget:
 
 
 def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None = None) -> None:
-    """See, before there is a model of a config, whether it will have sub-networks of some budgets.
+    """Check, before a training, that its model will have sub-networks within the budgets.
 
-    By shapes, from which sizes follow. With ``scope=global`` they follow from the weights as well,
-    and only sparsities are looked at.
+    Sizes are computed from the shapes of the weights. With ``scope=global`` sizes depend on the
+    values of the weights too, so only budgets that are sparsities are checked.
 
     Args:
-        vocabulary: the number of symbols; while it is unknown, the fewest that there may be.
+        texts: the budgets as the user wrote them.
+        config: the configuration of the training.
+        vocabulary: the number of symbols; None while it is unknown: the smallest vocabulary.
 
     Raises:
-        UserError: it will not, as of `unit_of` and `budget_of`; options that do not fit.
+        UserError: a budget is not valid (`unit_of`) or too small (`budget_of`); or the options of
+            the configuration do not go together.
     """
     unit, options = unit_of(texts), config.weight_pruning
     seed_global_generators(config.seed)
@@ -94,13 +103,15 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
 
 
 def choices_of(block: Block, sparsest: float, wanted: Iterable[float]) -> list[float]:
-    """The sparsities that a layer may have: of the grid, the sparsest, and those of the budgets.
+    """Return the sparsities that a layer may have in a search, ascending.
 
-    A supernet trains tenths (of N:M, parts of M) and the sparsest, which a model without masks does
-    not have. With those of the budgets, the uniform sub-network that just fits is among those a
-    budget is searched for.
+    A supernet trains the sparsities of a grid (tenths, or multiples of 1/M with N:M) and its
+    highest sparsity. A model without masks has no such highest sparsity. The sparsities of the
+    budgets are added, so a search may choose the uniform sub-network that just fits its budget.
 
     Args:
+        block: the shape of a block.
+        sparsest: the highest sparsity of a layer.
         wanted: the sparsities of the budgets.
     """
     parts = block.group or GRID
@@ -111,7 +122,7 @@ def choices_of(block: Block, sparsest: float, wanted: Iterable[float]) -> list[f
 
 
 def _sparsity(text: str) -> float | None:
-    """The sparsity that a text is, if it is one."""
+    """Return the sparsity that a text states; None if the text is not a sparsity."""
     try:
         number = float(text)
     except ValueError:

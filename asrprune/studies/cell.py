@@ -1,10 +1,12 @@
-"""One cell of a comparison: its steps one by one, and the records of what came out.
+"""Runs the steps of one cell of a comparison, and makes the records of its results.
 
-Each step that is done is written down in the cell's ``progress.json``; a training that was stopped
-goes on from its checkpoint. A cell with a whole ``record.json`` is finished. A training whose
-options have changed is refused, for it is what costs, and so is one that began with the model of
-another cell, if that is another one by now; any other step is done again, with all that depends on
-it.
+The cell's ``progress.json`` lists the steps that are done. A training that was stopped goes on from
+its checkpoint. A cell is finished if its ``record.json`` is complete.
+
+Training is the expensive step, so a finished training is never repeated silently. The cell is
+refused if the options or the data of the training have changed. It is also refused if the training
+began with the model of another cell, and that model has changed. Any other changed step is run
+again, with all steps that depend on it.
 """
 
 import secrets
@@ -24,18 +26,21 @@ from asrprune.studies.study import TRAIN, Cell, Record, Study
 
 
 def cell_config(options: StudyOptions, cell: Cell) -> Config:
-    """The configuration that a cell trains with."""
-    return load_config(options.config, cell.words)
+    """Return the configuration of a cell's training."""
+    return load_config(options.config, cell.overrides)
 
 
 def finished(study: Study, cell: Cell, data: str | None) -> list[Record] | None:
-    """The records of a cell; None if anything is left to do, or to be done again.
+    """Return the records of a cell; None if a step is left to run or has to run again.
 
     Args:
-        data: the digest of the training data; None: it is not there.
+        study: the comparison.
+        cell: the cell.
+        data: the digest of the training data; None while there is no data.
 
     Raises:
-        UserError: it was trained with other options or data than it would be now.
+        UserError: the options or the data of the training, or a model that it began with, have
+            changed since the cell was trained.
     """
     folder = study.folder(cell)
     if not (folder / "record.json").is_file():
@@ -52,13 +57,17 @@ def finished(study: Study, cell: Cell, data: str | None) -> list[Record] | None:
 
 
 def run_cell(study: Study, cell: Cell, children: Children, data: str) -> list[Record]:
-    """Do what is left of a cell; returns its records.
+    """Run the steps of a cell that are left, and return the cell's records.
 
     Args:
+        study: the comparison.
+        cell: the cell.
+        children: runs the steps.
         data: the digest of the training data.
 
     Raises:
-        UserError: a step failed, or it was trained with other options or data.
+        UserError: a step failed; or the options or the data of the training, or a model that it
+            began with, have changed since the cell was trained.
         asrprune.studies.children.Stopped: the comparison was told to stop.
     """
     folder, config = study.folder(cell), cell_config(study.options, cell)
@@ -73,7 +82,7 @@ def run_cell(study: Study, cell: Cell, children: Children, data: str) -> list[Re
         was = progress.state[TRAIN].get("data", data)
         _refuse(folder, [("the training data", (was, data))])
     _refuse(folder, progress.changed_sources())
-    known.unlink(missing_ok=True)  # from here on it is of what is being replaced
+    known.unlink(missing_ok=True)  # the steps below replace the results that it describes
     while left := progress.left():
         words = progress.steps[left[0]]
         progress.start(left[0])
@@ -85,7 +94,11 @@ def run_cell(study: Study, cell: Cell, children: Children, data: str) -> list[Re
 
 
 def _changed_options(folder: Path, config: Config) -> list[tuple[str, tuple[Any, Any]]]:
-    """The options that shape a training and differ from those of the one in ``folder``."""
+    """Return the options that shape a training and differ from the training in ``folder``.
+
+    Returns:
+        (option, (value of the training in ``folder``, value in ``config``)) of each option.
+    """
     return [
         (key, (was, now))
         for key, was, now, kind in changes(load_config(folder / "config.yaml"), config)
@@ -97,7 +110,7 @@ def _refuse(folder: Path, found: Sequence[tuple[str, tuple[Any, Any]]]) -> None:
     """Refuse a cell whose values have changed since it was made.
 
     Args:
-        folder: of the cell.
+        folder: the folder of the cell.
         found: (name, (value then, value now)) of each value to compare.
 
     Raises:
@@ -112,7 +125,7 @@ def _refuse(folder: Path, found: Sequence[tuple[str, tuple[Any, Any]]]) -> None:
 
 
 def _model_of(folder: Path) -> str | None:
-    """What tells the model in a cell's folder from any other one; None where there is none."""
+    """Return an identifier of the model in a cell's folder; None if the folder has no model."""
     path = folder / "progress.json"
     if not path.is_file():
         return None
@@ -123,10 +136,11 @@ def _model_of(folder: Path) -> str | None:
 
 
 class _Progress:
-    """What was done of a cell, and what it took: by step ``attempts``, ``done``, ``words``, times.
+    """The state of a cell's steps, as in ``progress.json``.
 
-    A training's entry also says what data, code and machine it was done with, has a name of its
-    own (``run``), and says which models of other cells it began with (``sources``).
+    The entry of a step has ``attempts`` (number of starts), ``done``, ``words`` (the arguments of
+    the command) and times. The entry of a training also has the data, the code and the machine, a
+    random identifier (``run``), and the models of other cells that it began with (``sources``).
     """
 
     def __init__(self, study: Study, cell: Cell):
@@ -136,15 +150,15 @@ class _Progress:
         self.state: dict[str, dict[str, Any]] = read_json(self.path) if self.path.is_file() else {}
 
     def is_done(self, step: str) -> bool:
-        """In whatever words."""
+        """Return whether a step is done, with any arguments."""
         return self.state.get(step, {}).get("done", False)
 
     def left(self) -> list[str]:
-        """The steps that are not done, or were done in other words than they would be now."""
+        """Return the steps that are not done, or were done with other arguments than today's."""
         return [step for step, words in self.steps.items() if not self._is_done_as(step, words)]
 
     def start(self, step: str) -> None:
-        """Note that a step is begun; what depends on it is no longer done."""
+        """Note that a step begins. Steps that depend on it no longer count as done."""
         before = self.state.get(step, {"done": True})
         attempts = 1 if before["done"] else before["attempts"] + 1
         self.state[step] = {"attempts": attempts, "done": False, "words": self.steps[step]}
@@ -152,25 +166,28 @@ class _Progress:
             self.state[step] |= {"run": before.get("run") or secrets.token_hex(8)}
             self.state[step] |= {"sources": before.get("sources") or self.sources}
         gone = {step}
-        for later in self.steps:  # in their order, what is between comes before
+        for later in self.steps:  # in order: what a step needs has been seen before it
             if self.needs.get(later) in gone:
                 gone.add(later)
-        # of a step that is none any more nobody knows what it depends on
+        # The entry of a step that no longer exists goes too: what it depends on is unknown.
         kept = (self.steps.keys() - gone) | {step}
         self.state = {name: entry for name, entry in self.state.items() if name in kept}
         write_json(self.path, self.state)
 
     def end(self, step: str, used: dict[str, float]) -> None:
-        """Note that it is done, and what it took."""
+        """Note that a step is done, and the time it took."""
         self.state[step] |= {"done": True, **used}
         if step == TRAIN:
             self.state[step] |= where_it_runs()
         write_json(self.path, self.state)
 
     def changed_sources(self) -> list[tuple[str, tuple[Any, Any]]]:
-        """The cells that the training began with, and which of their models that was and is.
+        """Return the models that the training began with, as they were then and are now.
 
-        One whose folder is gone cannot have changed.
+        A cell without a model today is left out.
+
+        Returns:
+            (name, (identifier then, identifier now)) of each model.
         """
         then = self.state.get(TRAIN, {}).get("sources", {})
         return [
@@ -180,18 +197,18 @@ class _Progress:
         ]
 
     def learn(self, of_training: Record) -> None:
-        """Add what the training's entry does not know yet."""
+        """Add data, code and machine to the training's entry, where they are missing."""
         names = ("data", "git", "machine")
         self.state[TRAIN] = {name: of_training[name] for name in names} | self.state[TRAIN]
         write_json(self.path, self.state)
 
     def forget_wordless(self) -> None:
-        """Do again what does not say in what words it was done; the training aside."""
+        """Forget the steps whose arguments were not recorded, except the training."""
         self.state = {
             step: entry for step, entry in self.state.items() if step == TRAIN or "words" in entry
         }
 
     def _is_done_as(self, step: str, words: list[str]) -> bool:
-        # a training's options are compared by its config, and words were not always written down
+        # A training is compared by its configuration. Older files do not hold arguments.
         known = step == TRAIN or self.state.get(step, {}).get("words", words) == words
         return self.is_done(step) and known

@@ -1,8 +1,9 @@
-"""A verb in a process of its own, which ends when the process that started it ends.
+"""Runs a verb in a process that ends when its parent process ends.
 
-``python -m asrprune.studies.child USAGE VERB ...``: its standard input is a pipe that nobody writes
-to, and that closes with its parent. A training then saves where it is, as after a SIGTERM. At the
-end USAGE holds the processor time that it took, its own children included.
+Usage: ``python -m asrprune.studies.child USAGE VERB ...``. Standard input is a pipe that nobody
+writes to. The pipe closes when the parent ends. This process then sends itself SIGTERM, after which
+a training saves and ends. At the end, the file USAGE holds the CPU time of this process and its
+children.
 """
 
 import os
@@ -16,7 +17,7 @@ from asrprune.files import write_json
 
 
 def main() -> None:
-    """Run the verb; the exit status is its."""
+    """Run the verb, and end with the verb's exit status."""
     usage, *words = sys.argv[1:]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.argv = ["asrprune", *words]

@@ -1,4 +1,4 @@
-"""Verbs as child processes: a few at a time, all of them stopped together."""
+"""Runs verbs of ``asrprune`` in child processes, and stops all of them together."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from typing import Any
 from asrprune.errors import UserError
 from asrprune.files import read_json
 
-# a verb in a process of its own; what follows is the file for what it used, the verb, its words
+# Runs a verb in a child process. Append the file for its CPU time, the verb and its arguments.
 CHILD = (sys.executable, "-m", "asrprune.studies.child")
 
 
@@ -21,7 +21,7 @@ class Stopped(Exception):
 
 
 class Children:
-    """The child processes that run at present. Its methods may be called from several threads."""
+    """The child processes that are running. Several threads may call the methods."""
 
     def __init__(self, threads: int):
         """Set how many CPU threads each child process gets.
@@ -29,19 +29,24 @@ class Children:
         Args:
             threads: CPU threads of each child process.
         """
-        # idle threads that spin would disturb the neighbours; see asrprune.cli
+        # Idle threads that spin would slow down the other children; see asrprune.cli.
         self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self._running: set[subprocess.Popen] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
     def run(self, words: Sequence[str], log: Path) -> dict[str, float]:
-        """Run a verb to its end; returns its ``seconds`` and ``cpu_seconds``.
+        """Run a verb until it ends.
 
-        What it writes is added to ``log``.
+        Args:
+            words: the verb and its arguments.
+            log: the verb's output is appended to this file.
+
+        Returns:
+            The verb's ``seconds`` (wall-clock) and ``cpu_seconds``.
 
         Raises:
-            UserError: it failed; with its last words.
+            UserError: the verb failed; the message ends with the last line of its output.
             Stopped: `stop` was called.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +64,7 @@ class Children:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env=self._environment,
-                    start_new_session=True,  # a Ctrl-C is for the comparison, which passes it on
+                    start_new_session=True,  # Ctrl-C reaches the comparison, which stops children
                 )
                 self._running.add(process)
             try:
@@ -78,14 +83,14 @@ class Children:
         return {"seconds": seconds, **used}
 
     def stop(self) -> None:
-        """Ask all to end (trainings save first), and let none start."""
+        """Ask all children to end, and start no more. Trainings save before they end."""
         with self._lock:
             self._stopped = True
             for process in self._running:
                 process.terminate()
 
     def kill(self) -> None:
-        """End all at once."""
+        """End all children at once."""
         with self._lock:
             self._stopped = True
             for process in self._running:
@@ -97,4 +102,4 @@ def _last_line(log: Path, begin: int) -> str:
         file.seek(begin)
         lines = file.read().decode("utf-8", "replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1].rpartition("\r")[2] if said else f"it said nothing; see {log}"
+    return said[-1].rpartition("\r")[2] if said else f"it printed nothing; see {log}"

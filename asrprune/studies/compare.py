@@ -1,8 +1,8 @@
 """Compare ways to train: a grid of methods and seeds, run cell by cell.
 
-A cell is a training, with the decoding and scores of what comes of it. The same command goes on
-where a run stopped, and runs what was added to the grid. Words of the form ``key=value`` change the
-config of all trainings.
+A cell is one training, with the decoding and scoring of its model. The same command continues a
+comparison that was stopped, and runs cells that were added to the grid. ``key=value`` overrides
+change the configuration of all trainings.
 """
 
 import argparse
@@ -32,30 +32,34 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune compare``."""
-    parser.add_argument("study", type=Path, help="a YAML file, such as conf/compare.yaml")
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
+    """Add the options of ``asrprune compare`` to a parser."""
     parser.add_argument(
-        "--dry-run", type=true_or_false, default=False, help="show the commands, run nothing"
+        "study", type=Path, help="the comparison: a YAML file, such as conf/compare.yaml"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="number of cells to run at a time")
+    parser.add_argument(
+        "--dry-run", type=true_or_false, default=False, help="show the commands and run nothing"
     )
     parser.add_argument(
         "--render-only",
         type=true_or_false,
         default=False,
-        help="make tables and plots of the records again, run nothing",
+        help="write tables and plots of the existing records again, and run nothing",
     )
     parser.add_argument(
         "--trust-results",
         type=true_or_false,
         default=False,
-        help="a cell whose records are all in the results file, of the same data and options, is "
-        "finished, on whatever machine it ran: its folder is not needed",
+        help="a cell counts as finished if the results file has all of its records, with today's "
+        "data and options. The cell's folder is not needed, so another machine may have run it",
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="changes of the configuration"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run what is left of the grid, then write records, tables and plots."""
+    """Run the cells that are left, then write records, tables and plots."""
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
     study = load_study(args.study)
@@ -72,14 +76,14 @@ def main(args: argparse.Namespace) -> int:
     if fresh:
         study.draw(fresh)
         sys.stdout.write(_aligned(study.short(cells, fresh)))
-    log.info("wrote %s and %s", study.options.results, study.options.report)
+    log.info("records: %s; report: %s", study.options.results, study.options.report)
     for cell, reason in failed.items():
         path = study.folder(cell) / "compare.log"
         sys.stderr.write(f"{cell.name} failed: {reason}; see {path}\n")
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(cells)} cells failed, and the others are kept. Once the cause "
-            "is removed, the same command goes on with them"
+            f"{len(failed)} of {len(cells)} cells failed, and the others are kept. Remove the "
+            "cause, then run the same command again: it runs the cells that are left"
         )
     return 0
 
@@ -92,7 +96,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _show(study: Study, cells: Sequence[Cell]) -> None:
-    """The commands of all that a comparison takes, whether done or not."""
+    """Print all commands of a comparison, also those that were run before."""
     for line in study.options.prepare:
         sys.stdout.write(f"{line}\n")
     for cell in cells:
@@ -101,7 +105,7 @@ def _show(study: Study, cells: Sequence[Cell]) -> None:
 
 
 def _run(study: Study, cells: Sequence[Cell], jobs: int, trust: bool) -> dict[Cell, str]:
-    """Run the cells that are not finished; returns those that failed, and why."""
+    """Run the cells that are not finished. Return the failed cells with their reasons."""
     config = cell_config(study.options, cells[0])
     data = training_data_digest(study.options, config)
     done, left = _done(study, cells, data, trust)
@@ -110,7 +114,7 @@ def _run(study: Study, cells: Sequence[Cell], jobs: int, trust: bool) -> dict[Ce
     if not left:
         save_records(study, cells, _all_of(done), data)
         return failed
-    # a batch system's or a service's way to stop is answered like Ctrl-C
+    # Batch systems and services stop a process by SIGTERM. It is handled like Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         prepare(study.options.prepare)
@@ -126,11 +130,14 @@ def _run(study: Study, cells: Sequence[Cell], jobs: int, trust: bool) -> dict[Ce
 def _done(
     study: Study, cells: Sequence[Cell], data: str | None, trust: bool
 ) -> tuple[dict[Cell, list[Record]], list[Cell]]:
-    """The records of the finished cells, and the cells that are left.
+    """Return the records of the finished cells, and the cells that are left.
 
     Args:
-        trust: whether records of the results file count, those of a cell's folder first, but for
-            cells whose files others need that are left.
+        study: the comparison.
+        cells: all cells of the grid.
+        data: the digest of the training data; None while there is no data.
+        trust: whether a cell is also finished if the results file has its records. A cell whose
+            files an unfinished cell needs is not finished without its folder.
     """
     known = read_records(study.options) if trust else []
     done, needed = {}, set()
@@ -150,16 +157,16 @@ def _all_of(done: dict[Cell, list[Record]]) -> list[Record]:
 
 
 def _require_data(study: Study, config: Config) -> str:
-    """The digest of the training data.
+    """Return the digest of the training data.
 
     Raises:
-        UserError: it is not there, or lacks a set that is to be decoded.
+        UserError: there is no training data, or a set that the comparison uses is missing.
     """
     data = training_data_digest(study.options, config)
     if data is None:
         raise UserError(
             f"{study.options.manifest_dir} holds no {config.data.corpus}_statistics.json; the "
-            "validate stage (3) makes it, and a comparison's prepare: may call that"
+            "validate stage (3) makes it. Run that stage, or call it in the comparison's prepare:"
         )
     check_sets(study.options, config, study.sets())
     return data
@@ -173,7 +180,7 @@ def _run_cells(
     data: str,
     failed: dict[Cell, str],
 ) -> None:
-    """Run those that are left; what fails goes into ``failed``."""
+    """Run the cells that are left. Failed cells go into ``failed``, with their reasons."""
     children = Children(study.options.threads)
     with (
         tqdm(
@@ -201,28 +208,28 @@ def _run_cells(
 
 
 class _Queue:
-    """Cells in their order, each of them when all that it needs are done."""
+    """Hands out cells in order, each cell once all cells that it needs are done."""
 
     def __init__(self, cells: Sequence[Cell]):
         self._left = {cell.name: cell for cell in cells}
-        self._missing = set(self._left)  # what is not done yet, or has failed
+        self._missing = set(self._left)  # names of cells that are not done yet, or have failed
 
     def take(self, count: int) -> list[Cell]:
-        """The first ones that can begin, so many at most; each is given out once."""
+        """Return the first cells that can begin, at most ``count``. Each is handed out once."""
         ready = [cell for cell in self._left.values() if not self._missing & set(cell.after)]
         for cell in (ready := ready[:count]):
             del self._left[cell.name]
         return ready
 
     def end(self, cell: Cell, done: bool) -> None:
-        """Note that a cell has ended."""
+        """Note that a cell has ended; ``done``: without failing."""
         if done:
             self._missing.remove(cell.name)
 
     def without_source(self) -> dict[Cell, str]:
-        """Those that never could begin, and why."""
+        """Return the cells that could never begin, with their reasons."""
         return {
-            cell: f"it begins with {', '.join(sorted(self._missing & set(cell.after)))}"
+            cell: "it needs unfinished cells: " + ", ".join(sorted(self._missing & set(cell.after)))
             for cell in self._left.values()
         }
 
@@ -244,8 +251,8 @@ def _take(
 
 
 def _stop(pool: ThreadPoolExecutor, children: Children) -> None:
-    """Stop all children, and wait until they have saved; a second Ctrl-C ends them at once."""
-    log.warning("stopping; trainings save where they are, a second Ctrl-C ends them at once")
+    """Stop all children, and wait until they have saved. A second Ctrl-C ends them at once."""
+    log.warning("stopping: trainings save first. A second Ctrl-C ends them at once")
     children.stop()
     try:
         pool.shutdown(cancel_futures=True)

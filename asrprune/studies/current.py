@@ -1,4 +1,7 @@
-"""Which records are those that a grid would leave today: by the same words, of the same data."""
+"""Tells current records from outdated ones.
+
+A record is current if the grid would make it today in the same way and from the same data.
+"""
 
 import shlex
 from collections import Counter
@@ -9,7 +12,7 @@ from asrprune.studies.study import Cell, Record, Study
 
 
 def changed(study: Study, cell: Cell, record: Record) -> list[str]:
-    """What the record of a cell says of how it was made that is not so today, by name."""
+    """Return the names of a record's values on how it was made that differ from today's."""
     wanted = study.made_by(cell, study.key(record))
     return [name for name, now in wanted.items() if not _same(name, record.get(name), now)]
 
@@ -17,12 +20,20 @@ def changed(study: Study, cell: Cell, record: Record) -> list[str]:
 def divide(
     study: Study, cells: Sequence[Cell], records: Sequence[Record], data: str | None = None
 ) -> tuple[list[Record], list[str]]:
-    """The records that the grid would leave today, in its order; and the cells of outdated ones.
+    """Divide records into current and outdated ones.
 
-    Records of what the grid has not are neither. Of a cell and key, the last record counts.
+    Records that belong to no cell of the grid are left out. Of several records with the same cell
+    and key, the last record counts.
 
     Args:
-        data: the digest of the training data; None: that of most records.
+        study: the comparison.
+        cells: the cells of the grid.
+        records: the records to divide.
+        data: the digest of the training data; None: the digest that most records have.
+
+    Returns:
+        The current records in the order of the grid, and the names of the cells that have outdated
+        records.
     """
     asked = {(cell.name, key): cell for cell in cells for key in study.expected(cell)}
     found = {(study.cell_name(record), study.key(record)): record for record in records}
@@ -41,10 +52,13 @@ def divide(
 def recorded(
     study: Study, cell: Cell, records: Sequence[Record], data: str | None = None
 ) -> list[Record] | None:
-    """The records of a cell, if all that it would leave today are among some; else None.
+    """Return the current records of a cell; None if any of the cell's records is missing.
 
     Args:
-        data: as of `divide`.
+        study: the comparison.
+        cell: the cell.
+        records: the records to choose from.
+        data: the digest of the training data; None: the digest that most records have.
     """
     fresh, _ = divide(study, [cell], records, data)
     return fresh if len(fresh) == len(study.expected(cell)) else None
@@ -59,7 +73,7 @@ def _same(name: str, was: Any, now: Any) -> bool:
 
 
 def _meaning(command: str) -> tuple[list[str], dict[str, str]]:
-    """The words of a training but for the folder it is in, and what it changes of its config."""
+    """Return the arguments of a training's command and its overrides, without ``--exp-dir``."""
     words = shlex.split(command)
     if "--exp-dir" in words:
         place = words.index("--exp-dir")

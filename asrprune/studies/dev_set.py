@@ -1,4 +1,4 @@
-"""A fixed part of a development set in memory, and what a model makes of it: loss and WER."""
+"""A fixed part of a development set in memory, to measure the loss and the WER of models."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ class DevSet:
 
     name: str
     batches: list[dict[str, Any]]  # as of `asrprune.corpus.batches.SpeechDataset`
-    references: dict[str, list[str]]  # cut id -> words
-    tokens: int  # and one more for each utterance
+    references: dict[str, list[str]]  # cut id -> reference words
+    tokens: int  # number of tokens, plus one for each utterance
     seconds: float
-    digest: str  # of ids, durations and texts
+    digest: str  # hash of ids, durations and texts
     tokenizer: Tokenizer
     decoding: DecodingOptions
 
     def loss(self, model: Transducer) -> float:
-        """The pruned loss per token, a token more an utterance, as the training reports it."""
+        """Return the pruned loss per token. Each utterance adds one token, as in training."""
         names = ("features", "feature_lens", "tokens", "token_lens")
         losses = []
         for batch in self.batches:
@@ -44,7 +44,7 @@ class DevSet:
         return torch.stack(losses).sum().item() / self.tokens
 
     def error_rate(self, model: Transducer) -> float:
-        """The word error rate of greedy search, whole utterances at a time."""
+        """Return the word error rate of greedy search on whole utterances (not streaming)."""
         errors = []
         for batch in self.batches:
             found = recognize(
@@ -68,21 +68,26 @@ def load_dev_set(
     config: Config,
     tokenizer: Tokenizer,
 ) -> DevSet:
-    """Read the features of a set, or of a part of it that is the same each time.
+    """Read the features of a set, or of a fixed part of it (`part_of`).
 
-    Cuts with more tokens than encoder frames are left out, as in the training.
+    Cuts with more tokens than encoder frames are left out, as in training.
 
     Args:
-        max_seconds: of speech; None: all of it.
+        manifest_dir: the folder of the validated cuts (stage 3).
+        name: the name of the set.
+        max_seconds: seconds of speech at most; None: the whole set.
+        model: the model; batches go to its device.
+        config: the configuration of the model.
+        tokenizer: the tokenizer of the model.
 
     Raises:
-        UserError: no such set, or nothing of it is left; features cannot be read.
+        UserError: there is no such set; no cut of it is left; or features cannot be read.
     """
     cuts = open_cuts(manifest_dir, config.data.corpus, name)
     cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
     cuts = part_of(cuts, max_seconds)
     if not len(cuts):
-        raise UserError(f"nothing of the set {name} is left to measure the loss on")
+        raise UserError(f"the set {name} has no cuts to measure the loss on")
     statistics, references = CutStatistics(), {}
     for cut in cuts:
         text = normalise(transcript(cut))
@@ -112,10 +117,10 @@ def load_dev_set(
 
 
 def part_of(cuts: CutSet, max_seconds: float | None) -> CutSet:
-    """Cuts of at most so many seconds together, but one at least, in the order of the set.
+    """Choose cuts of at most ``max_seconds`` in total, at least one, in the order of the set.
 
-    Which ones is a pure function of their ids: it is the same for all models and all seeds, and a
-    larger part holds a smaller one as far as durations allow.
+    The choice is a pure function of the cuts' ids and durations, so it is the same for all models
+    and seeds. A larger part holds a smaller part as far as durations allow.
     """
     if max_seconds is None:
         return cuts

@@ -1,4 +1,4 @@
-"""The kinds of comparison, and how one is read from its file."""
+"""Lists the types of comparison, and reads a comparison from its file."""
 
 from pathlib import Path
 from typing import Any
@@ -27,25 +27,33 @@ KINDS: dict[str, type[Study]] = {
 def load_study(path: str | Path) -> Study:
     """Read a comparison from a YAML file.
 
-    ``like`` names another one, beside it, that it takes over: what stands in both is this one's.
+    The key ``like`` names another file in the same folder, whose values are taken over. A key that
+    is in both files has the value of this file.
 
     Raises:
-        UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
+        UserError: the file is missing or is not YAML; a key is unknown; a value has a wrong type
+            or is out of range; or the file of ``like`` has a ``like`` itself.
     """
     values = read_yaml(path, "comparison")
     if (like := values.pop("like", None)) is not None:
         taken = read_yaml(Path(path).with_name(str(like)), f"comparison {path}: like:")
         if "like" in taken:
-            raise UserError(f"comparison {path}: like: {like} is itself like another one")
+            raise UserError(
+                f"comparison {path}: like: {like} has a key 'like' itself. Name a file without it"
+            )
         values = {**taken, **values}
     return study_from(values, f"comparison {path}")
 
 
 def study_from(values: Any, source: str = "comparison") -> Study:
-    """A comparison from a dictionary.
+    """Make a comparison from a dictionary of its options.
+
+    Args:
+        values: the options, as a YAML file of a comparison holds them.
+        source: where the options come from, for messages.
 
     Raises:
-        UserError: as of `load_study`.
+        UserError: a key is unknown, or a value has a wrong type or is out of range.
     """
     kind = values.get("kind", DATA_PRUNING)
     if kind not in KINDS:

@@ -1,4 +1,4 @@
-"""What records of all kinds hold: errors by speaker, what a training saw, and what it took."""
+"""Values that the records of several types of comparison share: errors, data and costs."""
 
 import json
 import platform
@@ -21,7 +21,11 @@ from asrprune.studies.study import TRAIN, Cell, Record
 
 
 def training_data_digest(options: StudyOptions, config: Config) -> str | None:
-    """What the validate stage calls the training set; None where there is no data yet."""
+    """Return the digest of the training set, which the validate stage (3) wrote.
+
+    Returns:
+        The digest; None if there is no data yet.
+    """
     from asrprune.training.train import read_statistics
 
     folder, corpus = Path(options.manifest_dir), config.data.corpus
@@ -31,12 +35,12 @@ def training_data_digest(options: StudyOptions, config: Config) -> str | None:
 
 
 def check_sets(options: StudyOptions, config: Config, names: Iterable[str]) -> None:
-    """Check that the manifest folder has all sets that are measured.
+    """Check that the manifest folder has all sets that the comparison uses.
 
     Args:
-        options: of the comparison, with the manifest folder.
-        config: of the trainings, with the prefix of the manifests.
-        names: of the sets.
+        options: options of the comparison, with the manifest folder.
+        config: configuration of the trainings, with the prefix of the manifests.
+        names: names of the sets.
 
     Raises:
         UserError: the folder has no manifest of a set.
@@ -50,32 +54,33 @@ def check_sets(options: StudyOptions, config: Config, names: Iterable[str]) -> N
 
 
 def train_steps(options: StudyOptions, cell: Cell, folder: Path) -> dict[str, list[str]]:
-    """The first steps of every cell: train and average."""
+    """Return the arguments of the first two steps of every cell: train and average."""
     average = ["--epoch", str(cell.epochs), "--avg", str(min(options.avg, cell.epochs))]
     where = ["--config", options.config, "--exp-dir", str(folder)]
     return {
-        TRAIN: [TRAIN, *where, *data_words(options), *cell.words],
+        TRAIN: [TRAIN, *where, *data_words(options), *cell.overrides],
         "average": ["average", "--exp-dir", str(folder), *average],
     }
 
 
 def data_words(options: StudyOptions) -> list[str]:
-    """The words that name the data."""
+    """Return the arguments of a command that name the data."""
     return ["--manifest-dir", options.manifest_dir, "--lang-dir", options.lang_dir]
 
 
 def decoding_words(options: StudyOptions, sets: Iterable[str] | None = None) -> list[str]:
-    """The words of what is decoded, and how.
+    """Return the arguments of a command that name the test sets and the decoding method.
 
     Args:
-        sets: None: all test sets.
+        options: options of the comparison.
+        sets: names of the sets; None: all test sets.
     """
     sets = options.test_sets if sets is None else sets
     return ["--test-sets", *sets, "--decoding-method", options.decoding_method]
 
 
 def how_it_is_made(options: StudyOptions, cell: Cell, folder: Path) -> Record:
-    """The training's command, and how it is tested: what of a record follows from the grid."""
+    """Return the values of a record that follow from the grid: the training's command and tests."""
     return {
         "command": shlex.join(["asrprune", *train_steps(options, cell, folder)[TRAIN]]),
         "epochs": cell.epochs,
@@ -85,10 +90,13 @@ def how_it_is_made(options: StudyOptions, cell: Cell, folder: Path) -> Record:
 
 
 def what_it_took(train: dict[str, Any]) -> Record:
-    """Of a training; and its data, code and machine.
+    """Return the time and attempts of a training, with its data, code and machine.
 
-    Where it was stopped and went on, ``attempts`` is above 1 and times are of the last part only:
-    tables leave them out.
+    If the training was stopped and continued, ``attempts`` is above 1 and the times cover the last
+    attempt only. Tables leave these times out.
+
+    Args:
+        train: the entry of the training in the cell's progress (`asrprune.studies.cell`).
     """
     return {
         "attempts": train["attempts"],
@@ -99,7 +107,7 @@ def what_it_took(train: dict[str, Any]) -> Record:
 
 
 def where_it_runs() -> Record:
-    """The machine and the code; not the machine's name."""
+    """Return the state of the code, and the machine's system and cores, without its name."""
     return {
         "git": git_state(),
         "machine": {"system": platform.system(), "cores": machine()["cores"]},
@@ -107,29 +115,37 @@ def where_it_runs() -> Record:
 
 
 def what_it_saw(folder: Path, config: Config) -> Record:
-    """The last line of a whole training's metrics on what it saw (kind ``seen``).
+    """Return the totals of the data that a whole training saw.
+
+    Returns:
+        The last line of kind ``seen`` in the training's metrics.
 
     Raises:
-        UserError: the training did not end here.
+        UserError: the folder has no metrics of the last epoch.
     """
     epochs, path = config.training.epochs, folder / "log" / "metrics.jsonl"
     seen = [
         line for line in read_metrics(path) if line["kind"] == "seen" and line["epoch"] == epochs
     ]
     if not seen:
-        raise UserError(f"{path} does not say what {epochs} epochs saw")
+        raise UserError(
+            f"{path} has no line of kind 'seen' for epoch {epochs}: the training did not end in "
+            "this folder"
+        )
     return seen[-1]
 
 
 def what_does_not_shrink(folder: Path, seen: Record) -> Record:
-    """What is left of a training's cost, whatever is left of its data.
-
-    ``padding``: the share of feature frames in batches that are padding. ``loading_seconds``:
-    wall-clock seconds that steps waited for batches. ``epoch_seconds``: wall-clock seconds of all
-    epochs. The rest of a training's seconds is its start and its end.
+    """Return the costs of a training that do not shrink with its data.
 
     Args:
+        folder: the folder of the training.
         seen: the line of the metrics that `what_it_saw` returns.
+
+    Returns:
+        ``padding``: the share of feature frames in batches that are padding. ``loading_seconds``:
+        wall-clock seconds in which steps waited for batches. ``epoch_seconds``: wall-clock seconds
+        of all epochs. The rest of a training's seconds is its start and its end.
     """
     lines = [
         line for line in read_metrics(folder / "log" / "metrics.jsonl") if line["kind"] == "time"
@@ -142,13 +158,13 @@ def what_does_not_shrink(folder: Path, seen: Record) -> Record:
 
 
 def what_the_training_did(folder: Path, config: Config) -> Record:
-    """Audio, steps and passes of a whole training.
+    """Return the audio, steps and passes of a whole training.
 
-    ``passes`` are forward and backward passes of a micro-batch, ``teacher_passes`` forward ones
-    alone; None of a training that did not count them.
+    ``passes`` are forward and backward passes of a micro-batch, ``teacher_passes`` are forward
+    passes only. Both are None if the training did not count them.
 
     Raises:
-        UserError: the training did not end here.
+        UserError: the folder has no metrics of the last epoch.
     """
     from asrprune.training.checkpoint import load_checkpoint
 
@@ -165,7 +181,7 @@ def what_the_training_did(folder: Path, config: Config) -> Record:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The lines that a training wrote.
+    """Return the lines of a training's metrics file.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -179,10 +195,16 @@ def read_metrics(path: Path) -> list[Record]:
 
 
 def errors_of_set(options: StudyOptions, config: Config, folder: Path, name: str) -> Record:
-    """Words and errors of a test set, in all and as [errors, words] of each speaker.
+    """Return the words and errors of a test set, in total and as [errors, words] by speaker.
 
     Args:
-        folder: what was decoded into.
+        options: options of the comparison.
+        config: configuration of the training.
+        folder: the folder that holds the decoding results.
+        name: the name of the test set.
+
+    Raises:
+        UserError: the results are missing or damaged, or the test set has no utterances.
     """
     utterances = read_recogs(newest_results(folder, options.decoding_method, name))
     if not utterances:
@@ -204,7 +226,7 @@ def errors_of_set(options: StudyOptions, config: Config, folder: Path, name: str
 def _by_speaker(
     utterances: list[Utterance], counts: list[ErrorCounts], index: CutIndex
 ) -> dict[str, list[int]]:
-    """Speaker -> [errors, words]; cuts without a speaker are each a speaker of their own."""
+    """Return speaker -> [errors, words]. Each cut without a speaker is a speaker of its own."""
     ids = [utterance.id for utterance in utterances]
     codes, names = index.groups.get("speaker", (np.zeros(len(index), int), [""]))
     found: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""What a search for sub-networks leaves: the best of each size, beside uniform ones; a plot."""
+"""The result of a search: the best sub-network within each budget, uniform ones, and a plot."""
 
 import math
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ from asrprune.weight_pruning.rank_correlation import rank_correlation
 from asrprune.weight_pruning.searching import Evaluated, SearchResult
 
 Rates = dict[tuple[float, ...], float]  # word error rates, by the layers' sparsities
-BAND = 0.05  # networks of nearly the same size: at most this share below it
+BAND = 0.05  # a network nearly uses up its budget if its cost is at most this share below
 _SIZES = {
-    BYTES: "size, packed, float32 (MB)",
-    MULTIPLY_ADDS: "multiply-adds of the encoder, a second of speech (millions)",
+    BYTES: "packed size, float32 (MB)",
+    MULTIPLY_ADDS: "multiply-adds of the encoder for a second of speech (millions)",
 }
 
 
 def key_of(one: Evaluated) -> tuple[float, ...]:
-    """The sparsities of a sub-network's layers: what :data:`Rates` know it by."""
+    """Return the sparsities of a sub-network's layers, the key of :data:`Rates`."""
     return tuple(one.choice.values())
 
 
 def uniform_of(result: SearchResult) -> list[Evaluated]:
-    """The sub-networks of one sparsity for all layers, the largest first."""
+    """Return the sub-networks that have one sparsity in all layers, the largest first."""
     uniform = [one for one in result.evaluated if len(set(one.choice.values())) == 1]
     return sorted(uniform, key=lambda one: -one.cost)
 
@@ -41,12 +41,15 @@ def record_of(
     unit: str,
     rates: Rates,
 ) -> dict[str, Any]:
-    """A search as plain values: ``budgets``, the ``uniform`` sub-networks, ``evaluations``.
+    """Return a search as plain values: ``budgets``, ``uniform`` sub-networks, ``evaluations``.
 
     Args:
-        budgets: as they were asked for, in the order of the result's.
-        unit: of the costs, bytes or multiply_adds.
-        rates: a network that is in it has a ``wer``.
+        result: the result of the search.
+        budgets: the budgets as the user wrote them, in the order of the result.
+        model: the model that was searched.
+        bank: the masks of the model.
+        unit: the unit of the costs, bytes or multiply_adds.
+        rates: word error rates of sub-networks that were decoded; they get a ``wer``.
     """
     described = _Describing(model, bank, rates)
     return {
@@ -68,10 +71,16 @@ def record_of(
 
 
 def same_size(evaluated: Sequence[Evaluated], budget: float, count: int) -> list[Evaluated]:
-    """At most so many that nearly use up a budget, evenly over the ranks of their fitness.
+    """Choose at most ``count`` sub-networks that nearly use up a budget.
 
-    The best and the worst are among them. Of networks of all sizes, whatever grows with size would
-    order their error rates well; these say whether the fitness tells more than the size does.
+    They are spread evenly over the ranks of the fitness, from the best to the worst. Networks of
+    equal size show whether the fitness predicts error rates. Among networks of all sizes, their
+    size alone would predict error rates well.
+
+    Args:
+        evaluated: the sub-networks to choose from.
+        budget: the budget, in the unit of the costs.
+        count: how many sub-networks to choose.
     """
     ranked = sorted(
         (
@@ -89,10 +98,13 @@ def same_size(evaluated: Sequence[Evaluated], budget: float, count: int) -> list
 def sampled(
     samples: Sequence[Sequence[Evaluated]], budgets: Sequence[str], rates: Rates, bank: MaskBank
 ) -> dict[str, Any]:
-    """Error rates of some sub-networks of each size, and how well the fitness orders them.
+    """Return error rates of the sampled sub-networks, and their rank correlation with the fitness.
 
     Args:
-        samples: as of `same_size`, a sample a budget.
+        samples: one sample for each budget, chosen by `same_size`.
+        budgets: the budgets as the user wrote them.
+        rates: word error rates of all sampled sub-networks.
+        bank: the masks of the model.
     """
     of_each = [
         {
@@ -123,7 +135,7 @@ def _correlation(sample: Sequence[Evaluated], rates: Rates) -> float | None:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Fitness, and word error rates where there are, against size.
+    """Plot the fitness over the size, and the word error rate if networks were decoded.
 
     Equal records give equal files.
     """
@@ -158,12 +170,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 class _Describing:
-    """Plain values of a sub-network, its cost in each unit among them."""
+    """Describes a sub-network by plain values, with its costs in both units."""
 
     def __init__(self, model: Transducer, bank: MaskBank, rates: Rates):
         self.bank, self.rates = bank, rates
         self.work: Measure | None = None
-        with suppress(UserError):  # of layers whose work cannot be counted
+        with suppress(UserError):  # the multiply-adds of some layers cannot be counted
             self.work = Measure(model, bank, MULTIPLY_ADDS)
 
     def __call__(self, one: Evaluated) -> dict[str, Any]:
@@ -182,5 +194,5 @@ class _Describing:
 
 
 def finite(value: float) -> float | None:
-    """What JSON can hold."""
+    """Return the value; None, which JSON can hold, if the value is infinite or NaN."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The command lines that make a comparison's data, run one after another in the present folder."""
+"""Runs the command lines that make a comparison's data, one by one, in the current folder."""
 
 import logging
 import subprocess
@@ -11,12 +11,12 @@ log = logging.getLogger(__name__)
 
 
 def prepare(lines: Sequence[str]) -> None:
-    """Run each to its end; what they say goes where this process's words go.
+    """Run the command lines one after another. Their output goes where this process writes.
 
-    Whatever ends this process by an exception, Ctrl-C for one, ends the command that runs.
+    An exception that ends this function, such as Ctrl-C, also ends the running command.
 
     Raises:
-        UserError: one cannot be started, or failed.
+        UserError: a command cannot be started, or failed.
     """
     for line in lines:
         log.info("preparing: %s", line)

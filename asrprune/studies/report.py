@@ -1,4 +1,4 @@
-"""The committed results of a comparison: its records, and the tables that are made of them."""
+"""Reads and writes the results of a comparison: its records, and its part of the report."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def read_records(options: StudyOptions) -> list[Record]:
-    """What was written before; nothing, if nothing was.
+    """Return the records of the results file; none if there is no file.
 
     Raises:
         UserError: the file is damaged.
@@ -28,12 +28,19 @@ def read_records(options: StudyOptions) -> list[Record]:
 def save_records(
     study: Study, cells: Sequence[Cell], fresh: Sequence[Record], data: str | None = None
 ) -> list[Record]:
-    """Put fresh records in place of older ones of the same cell and key; returns all.
+    """Write fresh records to the results file, where they replace records of the same cell and key.
 
-    In the order of the grid, one a line; those that it would not leave today go.
+    The file has one record a line, in the order of the grid. Outdated records are dropped
+    (`asrprune.studies.current`).
 
     Args:
-        data: the digest of the training data; None: that of most records.
+        study: the comparison.
+        cells: all cells of the grid.
+        fresh: the new records.
+        data: the digest of the training data; None: the digest that most records have.
+
+    Returns:
+        All records of the file.
     """
     records, outdated = divide(study, cells, [*read_records(study.options), *fresh], data)
     if outdated:
@@ -44,17 +51,18 @@ def save_records(
 
 
 def marks(options: StudyOptions) -> tuple[str, str]:
-    """The lines around the part of the report that is written here."""
+    """Return the lines before and after the part of the report that a comparison writes."""
     name = Path(options.results).name
     return f"<!-- {name}: from here on written by asrprune compare -->", f"<!-- {name}: end -->"
 
 
 def markdown(study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> str:
-    """Everything that is said of a comparison: a pure function of its options and records.
+    """Return the report of a comparison, a pure function of its options and records.
 
     Args:
-        cells: all of the grid, for the order of the rows and what is missing.
-        records: those that the grid would not leave today are named, not judged.
+        study: the comparison.
+        cells: all cells of the grid, for the order of the rows and the list of missing cells.
+        records: the records. Outdated records are left out, and their cells are named.
     """
     fresh, outdated = divide(study, cells, records)
     done = {study.cell_name(record) for record in fresh}
@@ -69,10 +77,12 @@ def markdown(study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> 
 
 
 def write_report(study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> None:
-    """Put the tables between the marks of the report, or with them at its end.
+    """Write the tables between the marks of the report.
+
+    Without marks, the tables are added at the end of the report, between new marks.
 
     Raises:
-        UserError: only one of the marks is there.
+        UserError: only one of the marks is there, or they are in the wrong order.
     """
     path = Path(study.options.report)
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
@@ -84,5 +94,8 @@ def write_report(study: Study, cells: Sequence[Cell], records: Sequence[Record])
     before, found_begin, rest = text.partition(begin)
     _, found_end, after = rest.partition(end)
     if not (found_begin and found_end):
-        raise UserError(f"{path}: of the two lines {begin} and {end}, one is missing or misplaced")
+        raise UserError(
+            f"{path}: one of the two lines {begin} and {end} is missing, or they are in the wrong "
+            "order. Put both back around the tables"
+        )
     write_text(path, before + part + after)

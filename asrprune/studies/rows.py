@@ -1,4 +1,4 @@
-"""The records of one row of a comparison together, and how two rows compare."""
+"""Rows of a comparison's tables: the records of several seeds, and differences of two rows."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,16 +13,16 @@ from asrprune.studies.study import Record
 
 @dataclass
 class Row:
-    """What was measured in one way with some seeds, on one test set; records by seed."""
+    """The records of trainings that differ in their seeds only, on one test set."""
 
-    records: dict[int, Record]
+    records: dict[int, Record]  # by seed
 
     def mean(self, name: str) -> float | None:
-        """Over the seeds, of those that know it."""
+        """Return the mean of a value over the seeds whose records have it."""
         return mean(record.get(name) for record in self.records.values())
 
     def time(self, name: str = "seconds") -> float | None:
-        """The mean of a time over the trainings that were never stopped."""
+        """Return the mean of a time over the trainings that were never stopped."""
         whole = (record for record in self.records.values() if record["attempts"] == 1)
         return mean(record.get(name) for record in whole)
 
@@ -38,30 +38,34 @@ class Row:
 
     @property
     def rate(self) -> Estimate:
-        """The error rate."""
+        """The word error rate."""
         return rate_of(*_counts([self.records[seed] for seed in sorted(self.records)]))
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are known; None where none is."""
+    """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def common_seeds(row: Row, other: Row | None) -> list[int]:
-    """The seeds of both."""
+    """Return the seeds that both rows have, ascending."""
     return sorted(set(row.records) & set(other.records)) if other else []
 
 
 def difference(
     row: Row, other: Row | None, coverage: float = COVERAGE
 ) -> tuple[Estimate, int] | None:
-    """The row's error rate minus the other's, over their common seeds, and how many.
-
-    None of a row and itself, and without common seeds.
+    """Return the row's error rate minus the other row's, over their common seeds.
 
     Args:
-        coverage: of the interval.
+        row: the row.
+        other: the other row.
+        coverage: the coverage of the interval, such as 0.95.
+
+    Returns:
+        The difference and the number of common seeds. None if the rows have no common seeds, or if
+        they are the same row.
     """
     seeds = common_seeds(row, other)
     if other is row or not seeds:
@@ -72,7 +76,7 @@ def difference(
 
 
 def timed_seeds(row: Row, other: Row | None) -> list[int]:
-    """The common seeds whose trainings both were never stopped, so that times compare."""
+    """Return the common seeds for which neither training was stopped, so times can be compared."""
     return [
         seed
         for seed in common_seeds(row, other)
@@ -81,16 +85,16 @@ def timed_seeds(row: Row, other: Row | None) -> list[int]:
 
 
 def ratio(above: Row, below: Row, name: str, seeds: Sequence[int]) -> float:
-    """A number summed over seeds, over the other's."""
+    """Return the sum of a value over the seeds in one row, divided by the sum in the other."""
     top = sum(above.records[seed][name] for seed in seeds)
     return top / sum(below.records[seed][name] for seed in seeds)
 
 
 class RatioEstimate(NamedTuple):
-    """A geometric mean of ratios, its 95 % interval, and how fine it is.
+    """A geometric mean of ratios, its 95 % interval, and the factor that it can detect.
 
-    ``could_show``: the least factor between the true ratio and some other one for which the
-    interval would leave that one out, with a probability of 80 %.
+    ``could_show``: the smallest detectable factor. If the true ratio differs from another ratio by
+    this factor, the interval excludes the other ratio with a probability of 80 %.
     """
 
     value: float
@@ -100,7 +104,12 @@ class RatioEstimate(NamedTuple):
 
 
 def ratio_interval(above: Sequence[float], below: Sequence[float]) -> RatioEstimate:
-    """Of ratios, one a seed (Student's, of their logarithms)."""
+    """Return the mean of the ratios ``above / below``, with Student's interval of the logarithms.
+
+    Args:
+        above: numerators, one for each seed.
+        below: denominators, one for each seed.
+    """
     from scipy.stats import t
 
     logs = np.log(np.divide(above, below))
@@ -115,7 +124,7 @@ def ratio_interval(above: Sequence[float], below: Sequence[float]) -> RatioEstim
 
 
 def _counts(records: list[Record]) -> tuple[np.ndarray, np.ndarray]:
-    """Errors (R, S) and words (S,); the records are of one test set."""
+    """Return errors (R, S) and words (S,) of R records of one test set with S speakers."""
     names = list(records[0]["speakers"])
     errors = np.array([[record["speakers"][name][0] for name in names] for record in records])
     return errors, np.array([records[0]["speakers"][name][1] for name in names])

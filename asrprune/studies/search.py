@@ -1,10 +1,14 @@
-"""Search a supernet for the best sub-network within each size, by its loss on a development set.
+"""Search a supernet for the best sub-network within each budget, by its loss on a dev set.
 
-Nothing is trained. Each evaluation is written down at once, so the same command goes on where it
-stopped, and one with other budgets, seeds or generations uses what is known. Of a model that was
-trained without masks, one-shot prunings are searched, with the options weight_pruning.* that
-``key=value`` words may change. With --dry-run and the config of a training to come, see whether
-it will have sub-networks within the budgets, and search nothing; words then change that config.
+Nothing is trained. Each evaluation is saved at once. The same command therefore continues a search
+that was stopped. A search with other budgets, seeds or generations uses the saved evaluations too.
+
+If the model was trained without masks, its one-shot prunings are searched. ``key=value`` overrides
+then change their options weight_pruning.*.
+
+With --dry-run true and the --config of a planned training, the command searches nothing. It checks
+that the training will have sub-networks within the budgets. Overrides then change that
+configuration.
 """
 
 import argparse
@@ -49,58 +53,79 @@ _DEFAULT = SearchOptions()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune search``."""
+    """Add the options of ``asrprune search`` to a parser."""
     parser.add_argument("--exp-dir", type=Path, required=True, help="results go here")
     parser.add_argument("--model", type=Path, help="default: EXP_DIR/averaged.pt (stage 6)")
     parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
     parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
-    parser.add_argument("--dev-set", required=True, help="what the loss is measured on")
     parser.add_argument(
-        "--max-seconds", type=float, help="of speech, a fixed part of the set; default: all of it"
+        "--dev-set", required=True, help="the development set on which the loss is measured"
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        help="measure the loss on a fixed part of the set, with at most so many seconds of "
+        "speech; default: the whole set",
     )
     parser.add_argument(
         "--budgets",
         nargs="+",
         required=True,
         help="sizes in the packed file, such as 5MB; or multiply-adds of the encoder's weights for "
-        "a second of speech, such as 120MMAC; or sparsities: what a uniform one takes of the same",
+        "a second of speech, such as 120MMAC; or sparsities, such as 0.7: the cost of the uniform "
+        "sub-network of this sparsity",
     )
     parser.add_argument("--method", choices=("evolution", "random"), default=_DEFAULT.method)
     parser.add_argument(
         "--population",
         type=int,
-        help=f"of a generation, a budget; default: {_DEFAULT.population}, or as many as a layer "
-        "has sparsities to choose from, if these are more",
+        help="number of sub-networks in a generation, for each budget; default: "
+        f"{_DEFAULT.population}, or the number of sparsities that a layer may have, if larger",
     )
     parser.add_argument(
-        "--generations", type=int, default=_DEFAULT.generations, help="after the first population"
+        "--generations",
+        type=int,
+        default=_DEFAULT.generations,
+        help="number of generations after the first population",
     )
-    parser.add_argument("--seed", type=int, default=_DEFAULT.seed, help="of the draws")
+    parser.add_argument(
+        "--seed", type=int, default=_DEFAULT.seed, help="seed of the random draws of the search"
+    )
     parser.add_argument(
         "--sample-wer",
         type=int,
         default=0,
-        help="decode so many sub-networks of each budget's size as well: does a lower loss mean a "
-        "lower error rate?",
+        help="also decode this many sub-networks of each budget's size, and correlate their loss "
+        "with their word error rate; 0: none",
     )
     parser.add_argument(
         "--wer",
         type=true_or_false,
         default=False,
-        help="decode the best and the uniform ones as well, for the table and the plot",
+        help="also decode the best and the uniform sub-networks, for the table and the plot",
     )
-    parser.add_argument("--output", type=Path, help="default: EXP_DIR/pareto.json; a .png beside")
     parser.add_argument(
-        "--log", type=Path, help="of evaluations; default: in EXP_DIR/search, by model and dev set"
+        "--output",
+        type=Path,
+        help="file of the result; default: EXP_DIR/pareto.json. The plot has the same name with "
+        ".png",
+    )
+    parser.add_argument(
+        "--log",
+        type=Path,
+        help="file of the evaluations; default: a file in EXP_DIR/search for each model, "
+        "development set and type of device",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--dry-run",
         type=true_or_false,
         default=False,
-        help="check the budgets of a training of --config, search nothing",
+        help="check the budgets for a training with --config, and search nothing",
     )
-    parser.add_argument("--config", type=Path, help="a YAML file, for --dry-run alone")
+    parser.add_argument(
+        "--config", type=Path, help="configuration of the training; only with --dry-run true"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="weight_pruning options")
 
 
@@ -109,7 +134,10 @@ def main(args: argparse.Namespace) -> None:
     texts = [word for word in args.budgets if "=" not in word]
     overrides = [word for word in args.budgets if "=" in word] + args.overrides
     if args.sample_wer and args.sample_wer < 3:
-        raise UserError(f"--sample-wer {args.sample_wer}: at least 3, or 0 for none")
+        raise UserError(
+            f"--sample-wer {args.sample_wer}: at least 3 sub-networks are needed for a "
+            "correlation. Give 3 or more, or 0 for none"
+        )
     if args.max_seconds is not None and not args.max_seconds > 0:
         raise UserError(f"--max-seconds {args.max_seconds:g}: must be above 0")
     if args.dry_run != bool(args.config):
@@ -130,8 +158,8 @@ def main(args: argparse.Namespace) -> None:
     for text, budget in zip(texts, budgets, strict=True):
         if budget.sparsity == options.choices[-1]:
             log.warning(
-                "--budgets %s: all layers must be at sparsity %g, the highest there is; there is "
-                "nothing to choose",
+                "--budgets %s: all layers must be at sparsity %g, the highest sparsity: the search "
+                "has no choice",
                 text,
                 budget.sparsity,
             )
@@ -143,9 +171,9 @@ def main(args: argparse.Namespace) -> None:
     identity = {
         "model": source.digest,
         "dev set": f"{dev.name} {dev.digest}",
-        "device": source.device.type,  # which rounds in its own way
+        "device": source.device.type,  # devices round differently
     }
-    # by default one of its own for each model and set
+    # by default, each model, set and type of device has its own log
     name = f"{dev.name}-{dev.digest[:8]}-{source.digest[:8]}-{source.device.type}.jsonl"
     log_path = args.log or args.exp_dir / "search" / name
     result = _search(source, options, measure, budgets, dev, log_path, identity)
@@ -176,7 +204,7 @@ def main(args: argparse.Namespace) -> None:
 def _refuse_other_ways(path: Path, config: Config) -> None:
     ways = {
         "gradual": "trains to one sparsity, so there are no other sub-networks to choose from",
-        "pathways": "trains a mask for each language, and no sizes",
+        "pathways": "trains a mask for each language, not sub-networks of several sizes",
     }
     if why := ways.get(config.weight_pruning.method):
         raise UserError(
@@ -186,12 +214,12 @@ def _refuse_other_ways(path: Path, config: Config) -> None:
 
 
 def _check(args: argparse.Namespace, texts: Sequence[str], words: Sequence[str]) -> None:
-    """What a search would refuse of the model that a config makes."""
+    """Check a configuration before its training: raise what a search of its model would raise."""
     config = load_config(args.config, words)
     _refuse_other_ways(args.config, config)
     known = (args.lang_dir / "tokens.txt").is_file()
     check_budgets(texts, config, load_tokenizer(args.lang_dir).vocab_size if known else None)
-    log.info("%s: sub-networks within %s can be searched for", args.config, ", ".join(texts))
+    log.info("%s: the model will have sub-networks within %s", args.config, ", ".join(texts))
 
 
 def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
@@ -199,7 +227,11 @@ def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
     if population is None:
         population = max(_DEFAULT.population, len(choices))
         if population > _DEFAULT.population:
-            log.info("--population %d: as many as there are uniform sub-networks", population)
+            log.info(
+                "--population %d: as many as there are uniform sub-networks. The first population "
+                "holds all of them",
+                population,
+            )
     options = SearchOptions(
         method=args.method,
         choices=choices,
@@ -209,8 +241,9 @@ def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
     )
     if options.population < len(choices):
         raise UserError(
-            f"--population {options.population}: at least {len(choices)}, for the first one holds "
-            f"the uniform sub-networks of {', '.join(f'{choice:g}' for choice in choices)}"
+            f"--population {options.population}: must be at least {len(choices)}. The first "
+            "population holds the uniform sub-networks of the sparsities "
+            f"{', '.join(f'{choice:g}' for choice in choices)}"
         )
     check(options, "--")
     return options
@@ -244,7 +277,7 @@ def _search(
 def _measured(
     source: Source, measure: Callable[[Transducer], float]
 ) -> Callable[[dict[str, float]], float]:
-    """A measure of the model, as one of its sub-networks."""
+    """Return a function that applies ``measure`` to the sub-network of given sparsities."""
 
     def measured(choice: dict[str, float]) -> float:
         with source.bank.apply(choice):
@@ -260,7 +293,7 @@ def _error_rates(
     log_path: Path,
     identity: dict[str, str],
 ) -> Rates:
-    """The word error rates of sub-networks; each is written down at once, as their losses are."""
+    """Return the word error rates of sub-networks. Each is saved at once, as losses are."""
     if not networks:
         return {}
     layers = [layer.name for layer in source.bank.layers]
@@ -281,7 +314,7 @@ def _tell(record: dict[str, Any], output: Path) -> None:
     for one in record["budgets"]:
         best, uniform = one["best"], one["uniform"] and one["uniform"]["fitness"]
         log.info(
-            "%s: loss %.4f at %s, uniform %.4f",
+            "%s: loss %.4f at %s; best uniform sub-network %.4f",
             one["budget"],
             best["fitness"],
             Amount(best[record["unit"]], record["unit"]),

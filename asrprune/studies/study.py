@@ -1,4 +1,4 @@
-"""What a comparison is to the code that runs it: its cells, their steps, records and report."""
+"""The interface of a comparison to the code that runs it: cells, steps, records, report."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
@@ -9,27 +9,33 @@ from typing import Any, ClassVar
 from asrprune.config import Config
 from asrprune.studies.options import StudyOptions
 
-Record = dict[str, Any]  # of plain values; it has a "set" and a "seed"
+Record = dict[str, Any]  # plain values; each record has a "set" and a "seed"
 TRAIN = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One training: ``words`` are the ``key=value`` words after the comparison's config.
+    """One training of a comparison, with the decoding and scoring of its model.
 
-    ``after``: the names of the cells whose files it needs, which are before it in their order.
+    Attributes:
+        name: the name of the cell's folder, unique in the comparison.
+        method: the name of the method that the cell trains with.
+        seed: the seed of the training.
+        overrides: ``key=value`` changes of the comparison's configuration.
+        epochs: the number of epochs of the training.
+        after: names of the cells whose files this cell needs. They come earlier in the grid.
     """
 
-    name: str  # of its folder; no two of a comparison are alike
+    name: str
     method: str
     seed: int
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     epochs: int
     after: tuple[str, ...] = ()
 
 
 class Study(ABC):
-    """A kind of comparison. What all kinds have in common is in the modules beside this one."""
+    """A type of comparison. The modules beside this one hold what all types share."""
 
     Options: ClassVar[type[StudyOptions]]
 
@@ -37,46 +43,51 @@ class Study(ABC):
         self.options = options
 
     def folder(self, cell: Cell) -> Path:
-        """Where a cell's training, results and record are."""
+        """Return the folder of a cell's training, results and record."""
         return Path(self.options.exp_dir, cell.name)
 
     @abstractmethod
     def cells(self, more: Sequence[str] = ()) -> list[Cell]:
-        """The trainings, each once, in the order in which they are run and shown.
+        """Return the cells, each once, in the order in which they are run and shown.
 
         Args:
-            more: words for all trainings, after the comparison's own.
+            more: overrides for all trainings. They are applied after the comparison's own.
 
         Raises:
-            UserError: words that the configuration refuses.
+            UserError: the configuration refuses an override.
         """
 
     @abstractmethod
     def steps(self, cell: Cell) -> dict[str, list[str]]:
-        """Step -> the words after ``asrprune``, in order; the first one is `TRAIN`."""
+        """Return the steps of a cell in order: step -> arguments of the ``asrprune`` command.
+
+        The first step is `TRAIN`.
+        """
 
     @abstractmethod
     def needs(self, cell: Cell) -> dict[str, str]:
-        """Step -> the step whose output it takes; of each but the first."""
+        """Return the step whose output each step but the first takes: step -> needed step."""
 
     @abstractmethod
     def expected(self, cell: Cell) -> list[Hashable]:
-        """The keys (`key`) of the records that a finished cell leaves, in the order of the file."""
+        """Return the keys (`key`) of a finished cell's records, in the order of the record file."""
 
     @abstractmethod
     def key(self, record: Record) -> Hashable:
-        """What tells a record from the others of its cell."""
+        """Return a value that no two records of a cell share."""
 
     @abstractmethod
     def cell_name(self, record: Record) -> str:
-        """The name of the cell that left a record."""
+        """Return the name of the cell that made a record."""
 
     @abstractmethod
     def make_records(self, cell: Cell, config: Config, progress: dict[str, Any]) -> list[Record]:
-        """The records of a cell whose steps are done.
+        """Return the records of a cell whose steps are all done.
 
         Args:
-            progress: by step, what it took (`asrprune.studies.cell`).
+            cell: the cell.
+            config: the configuration of the cell's training.
+            progress: for each step, the time and attempts it took (`asrprune.studies.cell`).
 
         Raises:
             UserError: a file of the cell is missing or damaged.
@@ -84,33 +95,35 @@ class Study(ABC):
 
     @abstractmethod
     def made_by(self, cell: Cell, key: Hashable) -> Record:
-        """What a record says of how it was made, if the cell leaves it today.
+        """Return the values by which a record says how it was made, if it were made today.
 
-        Of a dictionary in it, the record's own may say more.
+        Where a value is a dictionary, the record's dictionary may have more keys.
         """
 
     def sets(self) -> list[str]:
-        """The sets of the data that are used, besides what is trained on."""
+        """Return the names of the sets that are used besides the training set."""
         return list(self.options.test_sets)
 
     @abstractmethod
     def sections(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[str]:
-        """What the report says below its heading, a pure function of options and records.
+        """Return the parts of the report below its heading.
+
+        They are a pure function of the options and the records.
 
         Args:
-            cells: all of the grid, for the order of the rows.
-            records: of the grid, one at least.
+            cells: all cells of the grid, for the order of the rows.
+            records: records of the grid, at least one.
         """
 
     def short(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[str, ...]]:
-        """Return a table for the terminal, its head first; nothing, if a kind has none.
+        """Return a small table for the terminal, its header first; empty for types without one.
 
         Args:
-            cells: all of the grid, for the order of the rows.
-            records: of the grid, one at least.
+            cells: all cells of the grid, for the order of the rows.
+            records: records of the grid, at least one.
         """
         return []
 
     @abstractmethod
     def draw(self, records: Sequence[Record]) -> None:
-        """Write the plots; equal records give equal files."""
+        """Write the plots. Equal records give equal files."""

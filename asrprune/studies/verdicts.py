@@ -1,4 +1,4 @@
-"""Verdicts on claims: they hold, are contradicted, or nothing can be said."""
+"""Verdicts on claims: a claim holds, is contradicted, or the result is inconclusive."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,35 +7,41 @@ from asrprune.scoring.clusters import COVERAGE, Estimate
 from asrprune.studies.rows import Row, difference
 
 HOLDS, CONTRADICTED, INCONCLUSIVE = "holds", "contradicted", "inconclusive"
-LEAST_SEEDS = 3  # for any verdict but "inconclusive"
-# of all reports
+LEAST_SEEDS = 3  # with fewer seeds, every verdict is "inconclusive"
+# sentences of all reports
 INTERVALS = (
-    "Intervals are of 95 %, resampled by speaker and by seed, the same for both sides of a "
-    "difference, and stretched where few seeds make up the spread (Student)"
+    "Intervals have a coverage of 95 %. Speakers and seeds are resampled, with the same draws for "
+    "both sides of a difference. Intervals are widened where the spread comes from few seeds "
+    "(Student's t)"
 )
 LEGEND = (
-    "A claim on several differences holds if each shows it by its interval of 95 %; it is "
-    "contradicted if one of k shows the contrary by its interval of 1 − 5 %/k (Bonferroni). *Could "
-    "show*: the least true difference that would be found 4 times out of 5; of a ratio, the least "
-    "factor between the true one and the claim's."
+    "A claim on several differences holds if the 95 % interval of each difference shows it. The "
+    "claim is contradicted if one of its k differences shows the contrary by an interval with a "
+    "coverage of 1 − 5 %/k (Bonferroni). *Detectable*: the smallest true difference that would be "
+    "found 4 times out of 5; for a ratio, the smallest factor between the true ratio and the "
+    "claimed ratio."
 )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim: ``found`` says what was measured, ``could_show`` how fine that is."""
+    """The verdict on a claim, and the measurements that it rests on."""
 
     verdict: str
-    found: str
-    could_show: str = "–"
+    found: str  # what was measured
+    could_show: str = "–"  # the smallest difference or factor that could be detected
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A difference of error rates over some seeds, and what it was measured against.
+    """A difference of error rates to a rival.
 
-    ``corrected`` is the same, its interval so wide that of all differences of one claim, not one
-    time in 20 a single interval fails to hold the true one (Bonferroni).
+    Attributes:
+        against: the name of the rival.
+        estimate: the difference with its 95 % interval.
+        corrected: the same difference with a wider interval (Bonferroni). The chance is at most
+            1 in 20 that any corrected interval of a claim misses its true difference.
+        seeds: the number of common seeds.
     """
 
     against: str
@@ -45,10 +51,13 @@ class Compared:
 
 
 def compare(against: str, row: Row, other: Row | None, differences: int) -> Compared | None:
-    """A row and another; None where they have no seeds in common.
+    """Compare a row with a rival's row; None if they have no common seeds.
 
     Args:
-        differences: that one claim is judged by.
+        against: the name of the rival.
+        row: the row.
+        other: the rival's row.
+        differences: the number of differences by which the claim is judged.
     """
     found = difference(row, other)
     if found is None:
@@ -58,14 +67,22 @@ def compare(against: str, row: Row, other: Row | None, differences: int) -> Comp
 
 
 def at_least_as_good(compared: Compared, most: float) -> str:
-    """Holds if the interval is below a margin; contradicted if above zero, and not below it."""
+    """Judge whether an error rate is at most ``most`` above the rival's.
+
+    The claim holds if the whole interval is at most ``most``. Otherwise it is contradicted if the
+    corrected interval is above zero.
+    """
     if compared.estimate.high <= most:
         return HOLDS
     return CONTRADICTED if compared.corrected.low > 0 else INCONCLUSIVE
 
 
 def better_than_each(compared: Sequence[Compared]) -> Verdict:
-    """Holds if it is better than each, contradicted if one is better than it."""
+    """Judge whether a method is better than each rival.
+
+    The claim holds if all intervals are below zero. It is contradicted if one corrected interval is
+    above zero: that rival is better.
+    """
     verdict = INCONCLUSIVE
     if all(one.estimate.high < 0 for one in compared):
         verdict = HOLDS
@@ -76,10 +93,12 @@ def better_than_each(compared: Sequence[Compared]) -> Verdict:
 
 
 def no_worse_than_each(compared: Sequence[tuple[Compared, float]]) -> Verdict:
-    """Holds if it is at least as good everywhere, contradicted if somewhere it is not.
+    """Judge whether a method is no worse than each rival (`at_least_as_good`).
+
+    The claim holds if it holds for each rival. It is contradicted if it is contradicted for one.
 
     Args:
-        compared: each with the difference that is as good as none.
+        compared: each comparison, with the largest difference that does not count.
     """
     found = [at_least_as_good(one, most) for one, most in compared]
     verdict = INCONCLUSIVE
@@ -88,14 +107,22 @@ def no_worse_than_each(compared: Sequence[tuple[Compared, float]]) -> Verdict:
     elif CONTRADICTED in found:
         verdict = CONTRADICTED
     text = "; ".join(
-        f"{show(one.estimate)} against {one.against} ({its}: {100 * most:.2f} is none)"
+        f"{show(one.estimate)} against {one.against} ({its}: up to {100 * most:.2f} does not count)"
         for (one, most), its in zip(compared, found, strict=True)
     )
     return concluded(verdict, text, [one for one, _ in compared])
 
 
 def concluded(verdict: str, found: str, compared: Sequence[Compared]) -> Verdict:
-    """A verdict on differences, if there are seeds enough, and what their widest could show."""
+    """Return a verdict on differences; inconclusive if there are too few seeds.
+
+    The detectable difference is that of the least precise comparison.
+
+    Args:
+        verdict: the verdict if there are enough seeds.
+        found: what was measured.
+        compared: the comparisons that the verdict rests on.
+    """
     seeds = min(one.seeds for one in compared)
     could_show = points(max(one.estimate.could_show for one in compared))
     if seeds < LEAST_SEEDS:
@@ -104,16 +131,16 @@ def concluded(verdict: str, found: str, compared: Sequence[Compared]) -> Verdict
 
 
 def count_seeds(seeds: int) -> str:
-    """``3 seeds``."""
+    """Return a number of seeds as text, such as ``3 seeds``."""
     return f"{seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def show(estimate: Estimate) -> str:
-    """A difference of error rates and its interval, in points of per cent."""
+    """Return a difference of error rates and its interval as text, in percentage points."""
     value, low, high = (f"{100 * part:+.2f}" for part in estimate[:3])
     return f"{value} [{low}, {high}]"
 
 
 def points(rate: float) -> str:
-    """A rate in points of per cent."""
+    """Return a difference of error rates as text, in percentage points."""
     return f"{100 * rate:.2f}"

@@ -101,11 +101,11 @@ def test_stopped_it_goes_on_from_there(number, command):
 
 def test_a_training_of_other_options_is_not_taken_for_it(command):
     command.run("--jobs", "2")
-    command.write(words=["training.epochs=3", "training.log_interval=9"])
+    command.write(overrides=["training.epochs=3", "training.log_interval=9"])
     said = command.run(code=1)
     assert "was made with other options: training.epochs (4 -> 3). Put them back" in said
     assert "log_interval" not in said
-    command.write(words=[])
+    command.write(overrides=[])
     record = command.cell("easy-0.5-seed0") / "record.json"
     write_json(record, [{**read_json(record)[0], "data": "other"}])
     assert "the training data ('other' -> 'digest')" in command.run(code=1)
@@ -134,13 +134,13 @@ def test_a_half_done_cell_goes_on_with_the_same_training_only(command):
     command.calls()
     for name in CELLS[:3]:
         shutil.rmtree(command.cell(name))
-    command.write(words=["training.epochs=3"])
+    command.write(overrides=["training.epochs=3"])
     said = command.run("--jobs", "2", code=1)
     assert "random-0.5-seed0 was made with other options: training.epochs (4 -> 3)" in said
     assert "random-0.5-seed0" not in command.calls()
     for name in CELLS[:3]:
         shutil.rmtree(command.cell(name))
-    command.write(words=[])
+    command.write(overrides=[])
     command.run("--jobs", "2")
     assert command.calls()["random-0.5-seed0"] == ["score"]
 
@@ -265,7 +265,7 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch, capsys):
         tmp_path, tiny_corpus,
         methods={"easy": ["data_pruning.policy=easy"], "chunks": chunks},
         grid=[{"methods": ["easy", "chunks"], "keep": [0.5], "seeds": [0]}],
-        words=["training.epochs=6", "training.checkpoint_interval=1000"],
+        overrides=["training.epochs=6", "training.checkpoint_interval=1000"],
         claims=[{"claim": "as good", "method": "easy", "keep": 0.5}],
     )  # fmt: skip
     OmegaConf.save(values, tmp_path / "compare.yaml")

@@ -211,9 +211,9 @@ def test_without_renewals_and_without_manifests(exp, caplog):
     decoded(exp, "test", "en fr")
     write_metrics(exp, [LINES[1]])
     report(exp)
-    assert "--manifest-dir is to say" in caplog.text
+    assert "give --manifest-dir" in caplog.text
     text = (exp / "pathways.md").read_text()
-    assert "The training made no mask anew." in text and "WER" not in text
+    assert "The training renewed no mask." in text and "WER" not in text
     assert list(written(exp)) == FILES
 
 
@@ -311,7 +311,7 @@ def damaged_results(exp):
         (damaged_metrics, "metrics.jsonl, line 5, is damaged; give the folder of the training"),
         (wanting_metrics, "metrics.jsonl, line 7, is damaged"),
         (nan_metrics, "metrics.jsonl, line 7, is damaged"),
-        (binary_metrics, "metrics.jsonl is no UTF-8 text"),
+        (binary_metrics, "metrics.jsonl is damaged: it is no UTF-8 text"),
         (
             other_metrics,
             "line 7, is of another training .* no pathway for 'de', but for cy, en, fr",

@@ -37,7 +37,7 @@ def test_the_report_keeps_what_is_around(done):
     write_report(study, cells, records)
     assert path.read_text() == text
     path.write_text(text.replace(marks(study.options)[1], ""))
-    with pytest.raises(UserError, match="one is missing"):
+    with pytest.raises(UserError, match="is missing, or they are in the wrong order"):
         write_report(study, cells, records)
 
 

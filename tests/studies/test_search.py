@@ -304,9 +304,9 @@ def test_a_part_is_fixed_and_within_its_seconds(tiny_corpus):
     [
         (["1kB"], [], "--budgets: 0.001 MB are less than the smallest sub-network has, 0."),
         (["0.9"], [], "--budgets 0.9: no sub-network above sparsity 0.8 was trained"),
-        (["5"], [], "'5' is neither a size, such as 800kB or 5MB, nor work for a second of speech"),
-        (["1GMAC", "5MB"], [], "--budgets 1GMAC 5MB: bytes or multiply-adds"),
-        (["0.5"], ["--population", 5], "--population 5: at least 9, for the first one holds"),
+        (["5"], [], "'5' is neither a size, such as 800kB or 5MB, nor multiply-adds for a second"),
+        (["1GMAC", "5MB"], [], "--budgets 1GMAC 5MB: all budgets of a search have one unit"),
+        (["0.5"], ["--population", 5], "--population 5: must be at least 9. The first population"),
         (["0.5"], ["--generations", -1], "--generations=-1: must be at least 0"),
         (["0.5"], ["--dev-set", "dve"], "tones_cuts_dve.jsonl.gz does not exist"),
         (["0.5"], ["--max-seconds", 0], "--max-seconds 0: must be above 0"),

@@ -1,1 +1,1 @@
-"""Comparisons of ways to train on less data."""
+"""Comparisons of data pruning: methods that train on a part of the data."""

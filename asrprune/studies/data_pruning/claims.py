@@ -19,7 +19,13 @@ from asrprune.studies.verdicts import (
 
 
 def judge(claim: ClaimOptions, summary: Summary, margin: float) -> Verdict:
-    """A verdict; ``margin``: the share of full data's error rate that counts as no difference."""
+    """Judge a claim.
+
+    Args:
+        claim: the claim.
+        summary: the rows of the test set.
+        margin: a share of full data's error rate. Smaller differences do not count.
+    """
     row = summary.rows.get((claim.method, claim.keep))
     if row is None or summary.full is None:
         return Verdict(INCONCLUSIVE, "not run")
@@ -35,7 +41,7 @@ def _parity(summary: Summary, row: KeepRow, margin: float) -> Verdict:
     if compared is None:
         return Verdict(INCONCLUSIVE, "no common seeds")
     most = margin * summary.full.rate.value
-    text = f"{show(compared.estimate)} against full data, {100 * most:.2f} being as good as none"
+    text = f"{show(compared.estimate)} against full data; up to {100 * most:.2f} does not count"
     return concluded(at_least_as_good(compared, most), text, [compared])
 
 
@@ -52,10 +58,10 @@ def _better(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
 
 
 def _faster(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
-    """By the interval of the ratio of times over seeds."""
+    """Judge a claim by the interval of the ratio of times over seeds."""
     seeds = timed_seeds(row, summary.full)
     if not seeds:
-        return Verdict(INCONCLUSIVE, "no training of it, or of full data, ran through undisturbed")
+        return Verdict(INCONCLUSIVE, "no seed whose trainings both ran without being stopped")
     value, low, high, could_show = ratio_interval(
         [summary.full.records[seed]["seconds"] for seed in seeds],
         [row.records[seed]["seconds"] for seed in seeds],

@@ -1,4 +1,4 @@
-"""The cells of a comparison of data: which trainings it takes, and the words that make them."""
+"""The cells of a comparison of data pruning: its trainings and their overrides."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from asrprune.errors import UserError
 from asrprune.studies.data_pruning.options import COMPRESSED, CONTROLS, FULL, DataStudyOptions
 from asrprune.studies.study import Cell
 
-EQUAL_AUDIO = 0.01  # by how much the audio of a control may differ from a method's
+EQUAL_AUDIO = 0.01  # share by which the audio of a control may differ from a method's audio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,23 +22,23 @@ class KeepCell(Cell):
 
 
 def name_of(method: str, keep: float, seed: int) -> str:
-    """``easy2hard-0.7-seed0``: a cell's folder."""
+    """Return the name of a cell, such as ``easy2hard-0.7-seed0``."""
     return f"{method}-{keep:g}-seed{seed}"
 
 
 def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell]:
-    """The cells of a grid and the controls that belong to them, each once.
-
-    Those of one seed come one after another, the first seed first.
+    """Return the cells of a grid and their controls, each once, sorted by seed.
 
     Args:
-        more: words for all trainings, after the comparison's own.
+        study: options of the comparison.
+        more: overrides for all trainings. They are applied after the comparison's own.
 
     Raises:
-        UserError: words that the configuration refuses.
+        UserError: the configuration refuses an override; or no number of epochs of full data has
+            the audio of a keep ratio.
     """
-    words = [*study.words, *more]
-    base = load_config(study.config, words)
+    overrides = [*study.overrides, *more]
+    base = load_config(study.config, overrides)
     places = {name: place for place, name in enumerate([*CONTROLS, *study.methods])}
     wanted = {
         (seed, 1.0 if method == FULL else keep, method)
@@ -49,12 +49,12 @@ def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell
     }
     cells = []
     for seed, keep, method in sorted(wanted, key=lambda cell: (cell[0], -cell[1], places[cell[2]])):
-        own = [*words, f"seed={seed}", *(study.methods.get(method) or CONTROLS[method])]
+        own = [*overrides, f"seed={seed}", *(study.methods.get(method) or CONTROLS[method])]
         if method == COMPRESSED:
             own.append(f"training.epochs={compressed_epochs(base, keep)}")
         elif method != FULL:
             own.append(f"data_pruning.keep={keep:g}")
-        # a misspelt word is found here, before hours of training
+        # this finds a misspelt override before hours of training
         epochs = load_config(study.config, own).training.epochs
         cells.append(
             KeepCell(
@@ -62,7 +62,7 @@ def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell
                 method=method,
                 keep=keep,
                 seed=seed,
-                words=tuple(own),
+                overrides=tuple(own),
                 epochs=epochs,
             )
         )
@@ -70,10 +70,10 @@ def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell
 
 
 def compressed_epochs(config: Config, keep: float) -> int:
-    """Return the epochs of full data with the audio that a fixed-budget policy sees at ``keep``.
+    """Return the epochs of full data that have the audio of a policy with keep ratio ``keep``.
 
     Raises:
-        UserError: no number of epochs has as much audio, to `EQUAL_AUDIO`.
+        UserError: no number of epochs has as much audio, within `EQUAL_AUDIO`.
     """
     exact = config.training.epochs * audio_share(config.data_pruning, config.training.epochs, keep)
     epochs = max(1, math.floor(exact + 0.5))
@@ -81,7 +81,7 @@ def compressed_epochs(config: Config, keep: float) -> int:
         pruned = phases(config.data_pruning, config.training.epochs).count(PRUNED)
         raise UserError(
             f"keep={keep:g}: {config.training.epochs} epochs, {pruned} of them pruned, see the "
-            f"audio of {exact:.2f} epochs. No whole number of epochs has as much, to "
+            f"audio of {exact:.2f} epochs. No whole number of epochs has as much audio, within "
             f"{100 * EQUAL_AUDIO:g} %. Choose training.epochs, data_pruning.warmup_cycles and "
             f"data_pruning.anneal such that keep times the pruned epochs is a whole number."
         )
@@ -89,6 +89,9 @@ def compressed_epochs(config: Config, keep: float) -> int:
 
 
 def audio_share(options: DataPruningOptions, epochs: int, keep: float) -> float:
-    """How much of the audio is seen if pruned cycles keep ``keep`` of it, and the others all."""
+    """Return the share of the audio that is seen if pruned cycles keep the share ``keep`` of it.
+
+    The other cycles keep all audio.
+    """
     fixed = replace(options, policy="random", keep=keep, time=TimeDroppingOptions())
     return sum(planned_shares(fixed, epochs)) / epochs

@@ -1,4 +1,4 @@
-"""What a comparison of ways to prune data is made of: keep ratios, seeds, and claims to judge."""
+"""Options of a comparison of data pruning: methods, keep ratios, seeds, and claims to judge."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from asrprune.options import option
 from asrprune.studies.options import StudyOptions, check_name
 
 FULL, COMPRESSED, RANDOM = "full", "full_compressed", "random"
-# What methods are held against; the words that their trainings add. `COMPRESSED` is full data for
-# fewer epochs, with its whole schedule, such that it sees the audio that a keep ratio leaves.
+# The controls, with which methods are compared, and their overrides. `COMPRESSED` trains on full
+# data for fewer epochs, with the whole schedule. It sees as much audio as a keep ratio leaves.
 CONTROLS = {
     FULL: ["data_pruning=full"],
     COMPRESSED: ["data_pruning=full"],
@@ -19,7 +19,7 @@ PARITY, BETTER, FASTER = "parity", "better", "faster"
 
 @dataclass
 class GridOptions:
-    """Each of these methods at each of these keep ratios with each of these seeds."""
+    """A part of the grid: each of these methods, at each keep ratio, with each seed."""
 
     methods: list[str] = option(factory=list)
     keep: list[float] = option(factory=list)
@@ -28,11 +28,14 @@ class GridOptions:
 
 @dataclass
 class ClaimOptions:
-    """A sentence to judge by what is measured of ``method`` at ``keep``.
+    """A claim about ``method`` at the keep ratio ``keep``, to be judged by measurements.
 
-    - ``parity``: its error rate is that of full data
-    - ``better``: its error rate is lower than that of each of ``than`` at the same keep ratio
-    - ``faster``: it trains ``by`` times as fast as full data
+    Types of claims:
+
+    - ``parity``: the method's error rate is as low as that of full data
+    - ``better``: the method's error rate is lower than that of each method in ``than`` at the same
+      keep ratio
+    - ``faster``: the method trains ``by`` times as fast as full data
     """
 
     claim: str = ""
@@ -45,9 +48,9 @@ class ClaimOptions:
 
 @dataclass
 class DataStudyOptions(StudyOptions):
-    """A comparison of ways to prune the training data; ``margin`` is of full data's WER."""
+    """Options of a comparison of data pruning. ``margin`` is a share of full data's WER."""
 
-    # trained beside each part of the grid: full data, fewer epochs of it, a random draw
+    # controls for each part of the grid: full data, fewer epochs of full data, random keep-sets
     controls: list[str] = option(factory=lambda: list(CONTROLS))
     grid: list[GridOptions] = option(factory=list)
     claims: list[ClaimOptions] = option(factory=list)
@@ -67,10 +70,13 @@ class DataStudyOptions(StudyOptions):
         for name in self.controls:
             check_name(f"{prefix}controls", name, list(CONTROLS))
         if FULL not in self.controls:
-            raise UserError(f"{prefix}controls: {FULL} is needed, for all else is held against it")
-        for name, words in self.methods.items():
-            if name in CONTROLS and list(words) != CONTROLS[name]:
-                raise UserError(f"{prefix}methods.{name} is a control, whose words are fixed")
+            raise UserError(f"{prefix}controls: {FULL} is needed: methods are compared with it")
+        for name, overrides in self.methods.items():
+            if name in CONTROLS and list(overrides) != CONTROLS[name]:
+                raise UserError(
+                    f"{prefix}methods.{name} is a control, so its overrides are fixed. Choose "
+                    "another name"
+                )
         for part in self.grid:
             for name in part.methods:
                 check_name(f"{prefix}grid", name, known)
@@ -83,4 +89,6 @@ class DataStudyOptions(StudyOptions):
             for name in (claim.method, *claim.than):
                 check_name(f"{prefix}claims: {claim.claim}", name, known)
             if claim.kind == BETTER and not claim.than:
-                raise UserError(f"{prefix}claims: {claim.claim}: better than which methods?")
+                raise UserError(
+                    f"{prefix}claims: {claim.claim}: better than which methods? Name them in than:"
+                )

@@ -1,4 +1,4 @@
-"""Plots of a comparison of data: error rates against audio and time, and who was kept."""
+"""Plots of a comparison of data pruning: error rates over audio and time, and kept cuts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from asrprune.studies.data_pruning.summary import KeepRow, Summary
 from asrprune.studies.drawing import MARKS, error_bar, plot_path, save_figure
 from asrprune.studies.study import Record
 
-# axis -> in words
+# value of a record -> title of the plot over this value
 AXES = {
     "hours": "WER against hours of audio seen",
     "seconds": "WER against wall-clock seconds of training",
 }
 KEPT = "kept"
-PLOTS = {**AXES, KEPT: "Who is kept: by duration and by group, cycle by cycle"}
+PLOTS = {**AXES, KEPT: "Share of the cuts that each cycle keeps, by duration and by group"}
 
 
 def draw_plots(study: DataStudyOptions, records: Sequence[Record]) -> None:
-    """Write all, for the first test set; equal records give equal files."""
+    """Write all plots, for the first test set. Equal records give equal files."""
     _draw_rates(study, records)
     _draw_kept(study, records)
 
@@ -30,7 +30,7 @@ def _draw_rates(study: DataStudyOptions, records: Sequence[Record]) -> None:
     from matplotlib.figure import Figure
 
     summary = Summary(records, study.test_sets[0])
-    highest: dict[str, float] = {}  # keep ratio of a method
+    highest: dict[str, float] = {}  # method -> its highest keep ratio
     for method, keep in summary.rows:
         highest[method] = max(keep, highest.get(method, 0.0))
     for axis, text in AXES.items():
@@ -43,7 +43,7 @@ def _draw_rates(study: DataStudyOptions, records: Sequence[Record]) -> None:
                 _draw(axes, row, x, place, filled=row.keep == highest[row.method])
         axes.set_xlabel(text.removeprefix("WER against "))
         synthetic = ", synthetic speech" if study.synthetic else ""
-        axes.set_ylabel(f"WER (%), {study.test_sets[0]}{synthetic}; bars: over seeds")
+        axes.set_ylabel(f"WER (%), {study.test_sets[0]}{synthetic}; bars: range over seeds")
         axes.grid(alpha=0.3)
         if axes.has_data():
             axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -51,7 +51,10 @@ def _draw_rates(study: DataStudyOptions, records: Sequence[Record]) -> None:
 
 
 def _draw_kept(study: DataStudyOptions, records: Sequence[Record]) -> None:
-    """A column a method, of its highest keep ratio and first seed; a row a kind of class."""
+    """Draw a grid of plots: one column for each method, one row for each classification of cuts.
+
+    A method is shown at its highest keep ratio, with its first seed.
+    """
     from matplotlib.figure import Figure
 
     shown: dict[str, Record] = {}
@@ -62,7 +65,7 @@ def _draw_kept(study: DataStudyOptions, records: Sequence[Record]) -> None:
     if not methods:
         return
     some = shown[methods[0]]["kept"]
-    kinds = [kind for kind in some if len(some[kind]["labels"]) > 1]  # one class shows nothing
+    kinds = [kind for kind in some if len(some[kind]["labels"]) > 1]  # a single class is left out
     size = (2 + 1.6 * len(methods), 1 + 2 * len(kinds))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(kinds), len(methods), squeeze=False, sharey="row", sharex=True)
@@ -81,7 +84,7 @@ def _draw_kept(study: DataStudyOptions, records: Sequence[Record]) -> None:
     for axes, kind in zip(grid[:, 0], kinds, strict=True):
         if kind == DURATION:
             axes.set_yticks(range(len(some[kind]["labels"])), some[kind]["labels"])
-            axes.set_ylabel("duration from; white: all kept")
+            axes.set_ylabel("shortest duration; white: all kept")
         else:
             axes.set_ylabel(f"share kept, by {kind}")
             axes.legend(fontsize="xx-small", loc="lower left", ncols=2)
@@ -89,7 +92,10 @@ def _draw_kept(study: DataStudyOptions, records: Sequence[Record]) -> None:
 
 
 def _draw(axes: Any, row: KeepRow, x: float, place: int, filled: bool) -> None:
-    """A mark; a method has its colour and shape, filled at its highest keep ratio."""
+    """Draw the mark of a row. Each method has its own colour and shape.
+
+    The mark is filled at the method's highest keep ratio.
+    """
     middle, bars = error_bar(row)
     axes.errorbar(
         x,

@@ -1,4 +1,4 @@
-"""What a finished cell leaves for the comparison: errors by speaker, and what the training saw."""
+"""The records of a finished cell: errors by speaker, and the data that the training saw."""
 
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,16 @@ def make_records(
     folder: Path,
     progress: dict[str, dict[str, Any]],
 ) -> list[Record]:
-    """The records of a cell, one a test set; everything else in them is of the training.
+    """Return the records of a cell, one for each test set.
+
+    The records differ in their errors only. All other values describe the training.
 
     Args:
-        progress: by step, what it took (`asrprune.studies.cell`).
+        options: options of the comparison.
+        cell: the cell.
+        config: the configuration of the training.
+        folder: the folder of the cell.
+        progress: for each step, the time and attempts it took (`asrprune.studies.cell`).
 
     Raises:
         UserError: a file of the cell is missing or damaged.
@@ -41,7 +47,7 @@ def make_records(
     about = {
         "method": cell.method,
         "policy": config.data_pruning.policy,
-        # of full data for fewer epochs, the keep ratio whose audio it has
+        # full data for fewer epochs: the keep ratio that leaves as much audio
         "keep": cell.keep if isinstance(cell, KeepCell) else config.data_pruning.keep,
         "seed": cell.seed,
         **how_it_is_made(options, cell, folder),
@@ -58,7 +64,10 @@ def make_records(
 
 
 def who_was_kept(folder: Path) -> dict[str, dict[str, Any]]:
-    """Class -> its ``labels``, and ``shares``: a row a cycle, what it kept of each."""
+    """Return for each classification of cuts its ``labels``, and the ``shares`` that were kept.
+
+    The shares have one row for each cycle and one column for each label.
+    """
     return {
         name: {"labels": labels, "shares": shares.round(3).tolist()}
         for name, (labels, shares) in kept_over_time(read_record(folder / "pruning")).items()
@@ -66,15 +75,17 @@ def who_was_kept(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def audio_and_keep_sets(folder: Path, config: Config) -> Record:
-    """Audio, visits and steps of a whole training, and how its keep-sets changed.
+    """Return the audio, visits and steps of a whole training, and changes of its keep-sets.
 
-    ``hours`` is audio after time dropping, ``hours_before_dropping`` before it. ``turnover`` is the
-    mean share of a pruned cycle's keep-set that was not in the pruned one before; ``never_kept``
-    the share of the cuts that no pruned cycle kept, ``never_visited`` that no cycle did; visits of
-    a cut are ``[least, 5 %, median, 95 %, most]``.
+    Returns:
+        Among others, ``hours`` of audio after time dropping and ``hours_before_dropping``.
+        ``turnover``: the mean share of a pruned cycle's keep-set that was not in the keep-set of
+        the pruned cycle before. ``never_kept``: the share of the cuts that no pruned cycle kept.
+        ``never_visited``: the share of the cuts that no cycle kept. ``visits_of_a_cut``: ``[least,
+        5 %, median, 95 %, most]``.
 
     Raises:
-        UserError: the training did not end here.
+        UserError: the folder has no metrics of the last epoch.
     """
     from asrprune.training.checkpoint import load_checkpoint
 
@@ -102,9 +113,9 @@ def _keep_sets(lines: list[Record], pruning: dict[str, Any] | None, config: Conf
     of_cycles = phases(config.data_pruning, epochs)[::cycle]
     visits = pruning["history"]["visits"].numpy().view(np.uint16).astype(int)
     kept = np.unpackbits(pruning["plan"]["keep"].numpy(), count=len(visits)).astype(int)
-    visits += kept  # of the last cycle, which no other one follows
+    visits += kept  # the history lacks the last cycle, because no cycle follows it
     full = sum(phase != PRUNED for phase in of_cycles)
-    # a resume at the start of an epoch writes its line again
+    # a training that continues at the start of an epoch writes the line of the cycle again
     by_step = {line["step"]: line for line in lines if line["kind"] == "pruning"}
     turnover = [
         line["turnover"]

@@ -1,4 +1,4 @@
-"""Comparisons of data pruning, as the code that runs comparisons sees them."""
+"""The type of comparison for data pruning."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,17 +14,17 @@ from asrprune.studies.study import Record, Study
 
 
 class DataPruningStudy(Study):
-    """Methods at keep ratios; a cell is trained, averaged, decoded and scored."""
+    """Compares methods at keep ratios. Each cell is trained, averaged, decoded and scored."""
 
     Options = DataStudyOptions
     options: DataStudyOptions
 
     def cells(self, more: Sequence[str] = ()) -> list[KeepCell]:
-        """Of the grid, and the controls that belong to it."""
+        """Return the cells of the grid and their controls."""
         return cells_of(self.options, more)
 
     def steps(self, cell: KeepCell) -> dict[str, list[str]]:
-        """Train, average, decode, score."""
+        """Return the steps train, average, decode and score."""
         folder = self.folder(cell)
         where, what = ["--exp-dir", str(folder)], decoding_words(self.options)
         return {
@@ -34,40 +34,40 @@ class DataPruningStudy(Study):
         }
 
     def needs(self, cell: KeepCell) -> dict[str, str]:
-        """Each the one before."""
+        """Return the step before each step: every step takes its output."""
         steps = list(self.steps(cell))
         return dict(zip(steps[1:], steps[:-1], strict=True))
 
     def expected(self, cell: KeepCell) -> list[Hashable]:
-        """One a test set."""
+        """Return the names of the test sets: a cell has one record for each."""
         return list(self.options.test_sets)
 
     def key(self, record: Record) -> Hashable:
-        """The test set."""
+        """Return the name of the record's test set."""
         return record["set"]
 
     def cell_name(self, record: Record) -> str:
-        """By method, keep ratio and seed."""
+        """Return the cell's name, made of method, keep ratio and seed."""
         return name_of(record["method"], record["keep"], record["seed"])
 
     def make_records(
         self, cell: KeepCell, config: Config, progress: dict[str, Any]
     ) -> list[Record]:
-        """One a test set."""
+        """Return one record for each test set."""
         return make_records(self.options, cell, config, self.folder(cell), progress)
 
     def made_by(self, cell: KeepCell, key: Hashable) -> Record:
-        """The training's command, and how it is tested."""
+        """Return the training's command, epochs, averaging and decoding method."""
         return how_it_is_made(self.options, cell, self.folder(cell))
 
     def sections(self, cells: Sequence[KeepCell], records: Sequence[Record]) -> list[str]:
-        """Errors, costs and claims."""
+        """Return tables of errors, costs and claims."""
         return sections(self.options, cells, records)
 
     def short(self, cells: Sequence[KeepCell], records: Sequence[Record]) -> list[tuple[str, ...]]:
-        """Return error rates, audio and CPU time."""
+        """Return a table of error rates, audio and CPU time."""
         return short_table(self.options, cells, records)
 
     def draw(self, records: Sequence[Record]) -> None:
-        """Error rates against audio and time, and who was kept."""
+        """Plot error rates over audio and time, and the kept shares of the cuts."""
         draw_plots(self.options, records)

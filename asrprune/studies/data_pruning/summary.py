@@ -1,4 +1,4 @@
-"""The rows of a comparison of data: methods at keep ratios, and how they compare."""
+"""The rows of a comparison of data pruning, one for each method and keep ratio."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class KeepRow(Row):
 
 
 class Summary:
-    """The rows of one test set, and how they compare."""
+    """The rows of one test set, and the comparisons of rows with controls."""
 
     def __init__(self, records: Sequence[Record], test_set: str):
         self.rows: dict[Key, KeepRow] = {}
@@ -30,15 +30,15 @@ class Summary:
 
     @property
     def full(self) -> KeepRow | None:
-        """Full data."""
+        """The row of full data; None if it has not been run."""
         return self.rows.get((FULL, 1.0))
 
     def random(self, row: KeepRow) -> KeepRow | None:
-        """The dynamic random draw at the row's keep ratio."""
+        """Return the row of random keep-sets, drawn anew in each cycle, at the row's keep ratio."""
         return self.rows.get((RANDOM, row.keep))
 
     def compressed(self, row: KeepRow) -> KeepRow | None:
-        """Full data for fewer epochs: the one whose audio is nearest to the row's."""
+        """Return the row of full data for fewer epochs whose audio is nearest to the row's."""
         hours = row.mean("hours") or 0.0
         found = [
             other
@@ -48,11 +48,14 @@ class Summary:
         return min(found, key=lambda other: abs(other.mean("hours") - hours), default=None)
 
     def ceiling(self, row: KeepRow) -> float | None:
-        """Audio of full data over the audio that the row saw: no more than this can be saved."""
+        """Return the audio of full data over the row's audio, which limits the speed-up."""
         seeds = common_seeds(row, self.full)
         return ratio(self.full, row, "hours", seeds) if seeds else None
 
     def speed_up(self, row: KeepRow, of: str = "seconds") -> float | None:
-        """Time of full data's training over the row's; of trainings that were never stopped."""
+        """Return the time of full data's training over the row's.
+
+        Only seeds count for which neither training was stopped.
+        """
         seeds = timed_seeds(row, self.full)
         return ratio(self.full, row, of, seeds) if seeds else None

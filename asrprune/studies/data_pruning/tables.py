@@ -1,4 +1,4 @@
-"""A comparison of data as Markdown: a pure function of its options and its records."""
+"""The report of a comparison of data pruning, a pure function of its options and records."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,25 +16,26 @@ from asrprune.studies.verdicts import INTERVALS, LEGEND, points, show
 
 ERRORS = (
     *("method", "keep", "seeds", "WER", "ins", "del", "sub"),
-    *("− full", "− random", "− compressed full", "could show"),
+    *("− full", "− random", "− compressed full", "detectable"),
 )
 COSTS = (
     *("method", "keep", "epochs", "audio, h", "saving", "visits", "steps", "training, s", "CPU, s"),
-    *("speed-up", "of CPU", "ceiling", "speed-up / ceiling", "turnover", "never kept / seen"),
+    *("speed-up", "CPU speed-up", "ceiling", "speed-up / ceiling"),
+    *("turnover", "never kept / never seen"),
     *FIXED_COSTS,
 )
-CLAIMS = ("claim", "verdict", "measured", "could show")
+CLAIMS = ("claim", "verdict", "measured", "detectable")
 
 
 def short_table(
     study: DataStudyOptions, cells: Sequence[KeepCell], records: Sequence[Record]
 ) -> list[tuple[str, ...]]:
-    """Return a small table of the first test set for the terminal, its head first.
+    """Return a small table of the first test set for the terminal, its header first.
 
     Args:
         study: options of the comparison.
-        cells: all of the grid, for the order of the rows.
-        records: what was measured.
+        cells: all cells of the grid, for the order of the rows.
+        records: the current records.
     """
     summary = Summary(records, study.test_sets[0])
     lines = [("method", "keep", "WER, %", "audio, h", "CPU, s", "audio saved", "CPU time saved")]
@@ -53,10 +54,12 @@ def short_table(
 def sections(
     study: DataStudyOptions, cells: Sequence[KeepCell], records: Sequence[Record]
 ) -> list[str]:
-    """What is said of a comparison: of each test set its tables; a legend; plots.
+    """Return the tables of each test set, a legend, and links to the plots.
 
     Args:
-        cells: all of the grid, for the order of the rows.
+        study: options of the comparison.
+        cells: all cells of the grid, for the order of the rows.
+        records: the current records.
     """
     parts: list[str] = []
     for name in study.test_sets:
@@ -122,14 +125,15 @@ def _costs(summary: Summary, row: KeepRow) -> Iterable[str]:
 
 def _legend(study: DataStudyOptions) -> str:
     return (
-        f"{INTERVALS}; of one seed they hold for that seed only. *Compressed full*: full "
-        "data for fewer epochs, with the whole schedule; the row whose audio is nearest. *Saving*, "
-        "*ceiling*: audio of full data against the audio that was seen, after time dropping. "
-        "*Training*: wall-clock from the start of the process to its end, scoring, planning, "
-        "loading and saving included; times are of trainings that were never stopped. "
-        "*Turnover*: share of a keep-set that was not in the one before. *Never kept*, *seen*: "
-        f"share of the cuts that no pruned cycle kept, and that no cycle did. {FIXED_COSTS_LEGEND} "
-        "Parity: within "
-        f"{100 * study.margin:g} % of full data's WER. {LEGEND} In "
-        "the table of errors it is of the difference from full data."
+        f"{INTERVALS}. An interval of a single seed holds for that seed only. *Compressed full*: "
+        "full data for fewer epochs, with the whole schedule. Each row is compared with the "
+        "compressed training whose audio is nearest. *Ceiling*: audio of full data over the audio "
+        "that was seen, after time dropping. *Saving*: the share of full data's audio that was "
+        "not seen. *Training*: wall-clock time from the start of the process to its end, with "
+        "scoring, planning, loading and saving. Times are of trainings that were never stopped. "
+        "*Turnover*: the share of a keep-set that was not in the keep-set before. *Never kept*, "
+        "*never seen*: the shares of the cuts that no pruned cycle kept, and that no cycle kept. "
+        f"{FIXED_COSTS_LEGEND} *Parity*: the WER is at most {100 * study.margin:g} % (relative) "
+        f"above full data's. {LEGEND} The table of errors shows the detectable difference from "
+        "full data."
     )

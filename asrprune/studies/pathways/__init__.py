@@ -1,1 +1,1 @@
-"""Comparisons of sparse models of several languages: trainings that go on from one another."""
+"""Comparisons of sparse models of several languages, whose trainings start from each other."""

@@ -18,7 +18,13 @@ from asrprune.studies.verdicts import (
 
 
 def judge(claim: ClaimOptions, summary: Summary, margin: float) -> Verdict:
-    """A verdict; ``margin``: the share of a rival's error rate that counts as no difference."""
+    """Judge a claim.
+
+    Args:
+        claim: the claim.
+        summary: the rows of the comparison.
+        margin: a share of a rival's error rate. Smaller differences do not count.
+    """
     if claim.kind == COST:
         return _cost(claim, summary)
     compared = _compared(claim, summary)
@@ -33,7 +39,10 @@ def judge(claim: ClaimOptions, summary: Summary, margin: float) -> Verdict:
 
 
 def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, float]] | None:
-    """The difference to each rival in each language, and the rival's error rate."""
+    """Return the difference to each rival in each language, with the rival's error rate.
+
+    The result is None if a training has not been run.
+    """
     pairs = []
     for language in claim.at:
         row = summary.rows.get((claim.method, language))
@@ -50,9 +59,11 @@ def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, flo
 
 
 def _worse_somewhere(compared: list[tuple[Compared, float]]) -> Verdict:
-    """Holds if one corrected interval shows it; contradicted if each difference is as good as none.
+    """Judge whether a method is worse than its rival in at least one language.
 
-    The claim is on whichever language is hurt, so each is judged at a corrected level.
+    The claim holds if one corrected interval is above zero. Intervals are corrected because any of
+    the languages may show the claim. The claim is contradicted if the method is as good as its
+    rival in each language (`at_least_as_good`).
     """
     verdict = INCONCLUSIVE
     if any(one.corrected.low > 0 for one, _ in compared):
@@ -64,7 +75,7 @@ def _worse_somewhere(compared: list[tuple[Compared, float]]) -> Verdict:
 
 
 def _cost(claim: ClaimOptions, summary: Summary) -> Verdict:
-    """By the hours of speech, which the grid decides: there is nothing to be uncertain of."""
+    """Judge a claim by the hours of speech of the trainings. The grid fixes them: no interval."""
     ours = summary.hours(claim.method)
     parts, verdict = [], HOLDS
     for name in claim.than:

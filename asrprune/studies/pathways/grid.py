@@ -1,4 +1,4 @@
-"""The cells of a comparison of models of several languages: trainings, and what they begin with."""
+"""The cells of a comparison of models of several languages: trainings and their sources."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,8 +17,11 @@ MODEL = "averaged.pt"
 class LanguagesCell(Cell):
     """A training of some languages.
 
-    ``pruned``: the sparsities to which others want its model; ``lineage``: the names of all cells
-    that it begins with, and a digest of the words of each.
+    Attributes:
+        languages: the languages that the model is trained on.
+        pruned: the sparsities to which the cell's model is pruned, for the masks of other cells.
+        lineage: the name of each cell from which weights or masks come, directly or through other
+            cells, with a digest of that cell's overrides.
     """
 
     languages: tuple[str, ...]
@@ -27,13 +30,14 @@ class LanguagesCell(Cell):
 
 
 def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[LanguagesCell]:
-    """The trainings of a grid and all that they begin with, each once, the first seed first.
+    """Return the trainings of a grid and all their sources, each once, sorted by seed.
 
     Args:
-        more: words for all trainings, after the comparison's own.
+        options: options of the comparison.
+        more: overrides for all trainings. They are applied after the comparison's own.
 
     Raises:
-        UserError: words that the configuration refuses.
+        UserError: the configuration refuses an override.
     """
     places = list(options.trainings)
     wanted = {
@@ -55,10 +59,11 @@ def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[La
             }
         )
         for languages in _parts(options, method):
-            words = [*options.words, *more, *_words(options, method, languages, seed)]
-            # a misspelt word is found here, before hours of training; seeds do not differ in that
+            own = _overrides(options, method, languages, seed)
+            overrides = [*options.overrides, *more, *own]
+            # this finds a misspelt override before hours of training; one seed is enough
             if method not in epochs:
-                epochs[method] = load_config(options.config, words).training.epochs
+                epochs[method] = load_config(options.config, overrides).training.epochs
             name, after = _name(options, method, languages, seed), []
             for source in _after(options, method, languages, seed):
                 after.append(cells[source])
@@ -66,7 +71,7 @@ def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[La
                 name=name,
                 method=method,
                 seed=seed,
-                words=tuple(words),
+                overrides=tuple(overrides),
                 epochs=epochs[method],
                 after=tuple(source.name for source in after),
                 languages=languages,
@@ -77,7 +82,7 @@ def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[La
 
 
 def sources_of(options: PathwaysStudyOptions, method: str) -> list[str]:
-    """The trainings that a training begins with, those that these begin with, and so on."""
+    """Return the trainings from which a training's weights and masks come, and their sources."""
     found: list[str] = []
     left = [method]
     while left:
@@ -90,14 +95,14 @@ def sources_of(options: PathwaysStudyOptions, method: str) -> list[str]:
 
 
 def set_of(options: PathwaysStudyOptions, language: str) -> str:
-    """The test set of a language."""
+    """Return the name of a language's test set."""
     return options.test_sets[options.languages.index(language)]
 
 
 def steps_of(
     options: PathwaysStudyOptions, cell: LanguagesCell, folder: Path
 ) -> dict[str, list[str]]:
-    """Train, average, decode, score; and prune what others begin with."""
+    """Return the steps train, average, decode and score; then prune for the masks of others."""
     where, sets = ["--exp-dir", str(folder)], [set_of(options, one) for one in cell.languages]
     what = decoding_words(options, sets)
     steps = {
@@ -113,13 +118,13 @@ def steps_of(
 
 
 def needs_of(cell: LanguagesCell) -> dict[str, str]:
-    """Step -> the step whose output it takes."""
+    """Return the step whose output each step takes: step -> needed step."""
     pruned = {f"prune {sparsity:g}": "average" for sparsity in cell.pruned}
     return {"average": TRAIN, "decode": "average", "score": "decode", **pruned}
 
 
 def _parts(options: PathwaysStudyOptions, method: str) -> list[tuple[str, ...]]:
-    """The languages of each training of a method."""
+    """Return the languages of each training of a method."""
     if options.trainings[method].each_language:
         return [(language,) for language in options.languages]
     return [tuple(options.languages)]
@@ -132,30 +137,30 @@ def _name(
     return "-".join([method, *own, f"seed{seed}"])
 
 
-def _words(
+def _overrides(
     options: PathwaysStudyOptions, method: str, languages: Sequence[str], seed: int
 ) -> list[str]:
-    """A training's own words."""
+    """Return the overrides of one training, without those of the comparison."""
     training = options.trainings[method]
-    words = [*training.words, f"seed={seed}"]
+    overrides = [*training.overrides, f"seed={seed}"]
     if training.each_language:
-        words.append(f"data.languages=[{languages[0]}]")
+        overrides.append(f"data.languages=[{languages[0]}]")
     if training.start:
         start = _name(options, training.start, languages, seed)
-        words.append(f"training.init_from={Path(options.exp_dir, start, MODEL)}")
+        overrides.append(f"training.init_from={Path(options.exp_dir, start, MODEL)}")
     if training.masks:
-        # of all languages, where there is a file of each
+        # a training of all languages takes one file of masks for each language
         of = languages if training.each_language else ["{language}"]
         name = _name(options, training.masks, of, seed)
         path = Path(options.exp_dir, name, _pruned(training.sparsity))
-        words.append(f"weight_pruning.pathways.masks={path}")
-    return words
+        overrides.append(f"weight_pruning.pathways.masks={path}")
+    return overrides
 
 
 def _after(
     options: PathwaysStudyOptions, method: str, languages: Sequence[str], seed: int
 ) -> list[str]:
-    """The cells whose models a training begins with."""
+    """Return the names of the cells whose models a training begins with."""
     training = options.trainings[method]
     names = []
     for source in (training.start, training.masks):
@@ -169,9 +174,9 @@ def _after(
 def _lineage(after: Sequence[LanguagesCell]) -> tuple[tuple[str, str], ...]:
     lineage: dict[str, str] = {}
     for source in after:
-        words = "\0".join(source.words).encode()
+        overrides = "\0".join(source.overrides).encode()
         lineage |= dict(source.lineage)
-        lineage[source.name] = hashlib.blake2b(words, digest_size=6).hexdigest()
+        lineage[source.name] = hashlib.blake2b(overrides, digest_size=6).hexdigest()
     return tuple(sorted(lineage.items()))
 
 

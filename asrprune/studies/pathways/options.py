@@ -1,7 +1,7 @@
-"""What a comparison of models of several languages is made of: trainings and their beginnings.
+"""Options of a comparison of models of several languages: trainings and their sources.
 
-A training may start from the weights of another one, and with masks made of another one's. So
-iterative pruning, lottery tickets, and pathways from whatever masks are all written down as
+A training may start from the weights of another training. Its first masks may come from pruning the
+model of another training. Iterative pruning, lottery tickets and pathways are therefore written as
 trainings that depend on each other.
 """
 
@@ -17,14 +17,14 @@ BETTER, NO_WORSE, WORSE_SOMEWHERE, COST = "better", "no_worse", "worse_somewhere
 
 @dataclass
 class TrainingOptions:
-    """A training of all languages, or one for each of them on its speech alone."""
+    """One training of all languages, or a training for each language on that language's speech."""
 
-    about: str = ""  # what it is, for the report
-    words: list[str] = option(factory=list)  # key=value, changes to the comparison's config
-    start: str = ""  # the training whose averaged model it goes on from; empty: none
-    masks: str = ""  # the training whose averaged model is pruned for the masks it begins with
-    sparsity: float = option(0.0, minimum=0, maximum=1)  # to which that one is pruned
-    each_language: bool = False
+    about: str = ""  # a description for the report
+    overrides: list[str] = option(factory=list)  # key=value changes of the configuration
+    start: str = ""  # the training whose averaged model gives the first weights; empty: none
+    masks: str = ""  # the training whose averaged model is pruned for the first masks; empty: none
+    sparsity: float = option(0.0, minimum=0, maximum=1)  # of the model that is pruned for masks
+    each_language: bool = False  # whether each language has a training of its own
 
     def check(self, prefix: str) -> None:
         """Check that a sparsity comes with masks to prune.
@@ -36,33 +36,40 @@ class TrainingOptions:
             UserError: ``sparsity`` is set, and ``masks`` is not.
         """
         if self.sparsity and not self.masks:
-            raise UserError(f"{prefix}sparsity={self.sparsity:g}: of the masks of which training?")
+            raise UserError(
+                f"{prefix}sparsity={self.sparsity:g} needs masks: the training whose model is "
+                "pruned to this sparsity"
+            )
 
 
 @dataclass
 class ClaimOptions:
-    """A sentence to judge by what is measured of ``method``; its error rates are those at ``at``.
+    """A claim about ``method``, to be judged by error rates in the languages of ``at``.
 
-    - ``better``: they are lower than those of each of ``than``
-    - ``no_worse``: they are those of each of ``than``, or lower
-    - ``worse_somewhere``: at one of them it is higher than that of ``than``
-    - ``cost``: the speech that it was trained on, with all that it begins with, is at most ``by``
-      times that of each of ``than``; what trains from nothing does not count, for all need that
+    Types of claims:
+
+    - ``better``: the method's error rates are lower than those of each training in ``than``.
+    - ``no_worse``: the method's error rates are not higher than those of any training in ``than``.
+    - ``worse_somewhere``: in at least one language, the method's error rate is higher than that of
+      ``than``.
+    - ``cost``: the method and its sources train on at most ``by`` times as many hours of speech as
+      each training in ``than`` with its sources. A source that starts from nothing does not count,
+      because all trainings need it.
     """
 
     claim: str = ""
     kind: str = option(NO_WORSE, choices=(BETTER, NO_WORSE, WORSE_SOMEWHERE, COST))
     method: str = ""
     than: list[str] = option(factory=list)
-    at: list[str] = option(factory=lambda: [ALL])  # languages, or `ALL` of them together
+    at: list[str] = option(factory=lambda: [ALL])  # languages, or `ALL`: all of them together
     by: float = option(1.0, minimum=0)
 
 
 @dataclass
 class PathwaysStudyOptions(StudyOptions):
-    """A comparison of models of several languages; ``margin`` is of the rival's WER."""
+    """Options of a comparison of models of several languages. ``margin`` is of the rival's WER."""
 
-    languages: list[str] = option(factory=list)  # the set of each is that of its place in test_sets
+    languages: list[str] = option(factory=list)  # the languages of test_sets, in the same order
     trainings: dict[str, TrainingOptions] = option(factory=dict)
     grid: list[GridOptions] = option(factory=list)
     claims: list[ClaimOptions] = option(factory=list)
@@ -79,11 +86,13 @@ class PathwaysStudyOptions(StudyOptions):
         """
         super().check(prefix)
         if self.methods:
-            raise UserError(f"{prefix}methods: this kind of comparison has trainings instead")
+            raise UserError(
+                f"{prefix}methods: a comparison of pathways takes trainings, not methods"
+            )
         if len(self.languages) != len(self.test_sets) or ALL in self.languages:
             raise UserError(
-                f"{prefix}languages: one for each of the {len(self.test_sets)} test_sets, in their "
-                f"order, none named {ALL}"
+                f"{prefix}languages: give one for each of the {len(self.test_sets)} test_sets, in "
+                f"the same order. None may be named {ALL}"
             )
         known: list[str] = []
         for name, training in self.trainings.items():
@@ -99,19 +108,23 @@ class PathwaysStudyOptions(StudyOptions):
             for name in (claim.method, *claim.than):
                 check_name(where, name, known)
             if not claim.than:
-                raise UserError(f"{where}: {claim.kind}: than which trainings?")
+                raise UserError(f"{where}: {claim.kind}: than which trainings? Name them in than:")
             for language in claim.at:
                 if language not in (ALL, *self.languages):
-                    raise UserError(f"{where}: at={language}: no language of the comparison")
+                    raise UserError(
+                        f"{where}: at={language}: no language of the comparison. Choose from "
+                        f"{', '.join([ALL, *self.languages])}"
+                    )
 
     def _check_training(self, where: str, training: TrainingOptions, known: list[str]) -> None:
         for key in ("start", "masks"):
             source = getattr(training, key)
             if source:
-                check_name(f"{where}.{key} (it is to be named before)", source, known)
+                check_name(f"{where}.{key} (a training before this one)", source, known)
         single = training.start and self.trainings[training.start].each_language
         if single and not training.each_language:
             raise UserError(
-                f"{where}.start={training.start}: that is a model for each language, and this "
-                "training is of all"
+                f"{where}.start={training.start}: that training has one model for each language, "
+                "but this training has one for all. Set each_language: true, or start from "
+                "another training"
             )

@@ -1,4 +1,4 @@
-"""A plot of a comparison of models of several languages: error rates, and what they took."""
+"""The plot of a comparison of models of several languages: error rates and passes."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ PLOTS = {WER: "WER of each language"}
 
 
 def draw_plots(options: PathwaysStudyOptions, records: Sequence[Record]) -> None:
-    """Write it; equal records give equal files."""
+    """Write the plot. Equal records give equal files."""
     from matplotlib.figure import Figure
 
     summary = Summary(cells_of(options), records)
@@ -43,11 +43,11 @@ def draw_plots(options: PathwaysStudyOptions, records: Sequence[Record]) -> None
     passes = [mean(summary.hours(method).values()) for method in methods]
     right.barh(range(len(methods)), [(hours or 0) / corpus for hours in passes], color="0.7")
     synthetic = ", synthetic speech" if options.synthetic else ""
-    left.set_xlabel(f"WER (%){synthetic}; bars: over seeds")
+    left.set_xlabel(f"WER (%){synthetic}; bars: range over seeds")
     left.set_xscale("log")
     left.set_yticks(range(len(methods)), methods)
     left.invert_yaxis()
-    right.set_xlabel("passes over the speech, after the first training")
+    right.set_xlabel("passes with sources")
     for axes in (left, right):
         axes.grid(alpha=0.3, which="both")
     left.legend(fontsize="small", ncols=len(summary.languages) + 1, loc="lower right")

@@ -1,4 +1,4 @@
-"""What a training leaves for a comparison of models of several languages: a record a language."""
+"""The records of a finished cell: one for each language of the training."""
 
 from itertools import combinations
 from pathlib import Path
@@ -23,10 +23,14 @@ def make_records(
     folder: Path,
     progress: dict[str, dict[str, Any]],
 ) -> list[Record]:
-    """The records of a cell, in the order of its languages.
+    """Return the records of a cell, in the order of its languages.
 
     Args:
-        progress: by step, what it took (`asrprune.studies.cell`).
+        options: options of the comparison.
+        cell: the cell.
+        config: the configuration of the training.
+        folder: the folder of the cell.
+        progress: for each step, the time and attempts it took (`asrprune.studies.cell`).
 
     Raises:
         UserError: a file of the cell is missing or damaged.
@@ -57,10 +61,12 @@ def make_records(
 
 
 def masks_of(path: Path, languages: tuple[str, ...]) -> tuple[dict[str, Record], Record]:
-    """How much of a model each language uses, and all of them together.
+    """Return how much of a model each language uses, and how much all languages use together.
 
-    By language its ``density``, ``parameters`` and ``bytes`` (packed, float32); then the model's
-    ``union_density``, ``union_bytes`` and ``overlaps``, by pair of languages (Jaccard).
+    Returns:
+        For each language, ``density``, ``parameters`` and ``bytes`` (packed, float32). Then, for
+        the model, ``union_density``, ``union_bytes`` and the ``overlaps`` of pairs of languages
+        (Jaccard).
     """
     from asrprune.export.source import open_source
 
@@ -89,7 +95,7 @@ def masks_of(path: Path, languages: tuple[str, ...]) -> tuple[dict[str, Record],
 
 
 def _corpus_hours(options: PathwaysStudyOptions, config: Config) -> float:
-    """Of the training set of all languages."""
+    """Return the hours of the training set, with all languages."""
     from asrprune.training.train import read_statistics
 
     statistics = read_statistics(Path(options.manifest_dir), config.data.corpus)

@@ -1,4 +1,4 @@
-"""Comparisons of models of several languages, as the code that runs comparisons sees them."""
+"""The type of comparison for models of several languages."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,50 +14,50 @@ from asrprune.studies.study import Record, Study
 
 
 class PathwaysStudy(Study):
-    """Trainings that go on from one another; each is decoded in its languages."""
+    """Compares trainings that start from each other. Each is decoded in its own languages."""
 
     Options = PathwaysStudyOptions
     options: PathwaysStudyOptions
 
     def cells(self, more: Sequence[str] = ()) -> list[LanguagesCell]:
-        """Of the grid, and what they begin with."""
+        """Return the trainings of the grid and all their sources."""
         return cells_of(self.options, more)
 
     def steps(self, cell: LanguagesCell) -> dict[str, list[str]]:
-        """Train, average, decode, score, prune."""
+        """Return the steps train, average, decode, score and prune."""
         return steps_of(self.options, cell, self.folder(cell))
 
     def needs(self, cell: LanguagesCell) -> dict[str, str]:
-        """Decoding and pruning need the average."""
+        """Return the step that each step needs: decoding and pruning need the average."""
         return needs_of(cell)
 
     def expected(self, cell: LanguagesCell) -> list[Hashable]:
-        """One a language."""
+        """Return the languages of the training: a cell has one record for each."""
         return list(cell.languages)
 
     def key(self, record: Record) -> Hashable:
-        """The language."""
+        """Return the language of a record."""
         return record["language"]
 
     def cell_name(self, record: Record) -> str:
-        """As the record says."""
+        """Return the name of the record's training."""
         return record["training"]
 
     def make_records(
         self, cell: LanguagesCell, config: Config, progress: dict[str, Any]
     ) -> list[Record]:
-        """One a language."""
+        """Return one record for each language."""
         return make_records(self.options, cell, config, self.folder(cell), progress)
 
     def made_by(self, cell: LanguagesCell, key: Hashable) -> Record:
-        """The training's command, how it is tested, and what it began with."""
+        """Return the training's command, how it is tested, and its sources (``lineage``)."""
         made = how_it_is_made(self.options, cell, self.folder(cell))
         return {**made, "lineage": dict(cell.lineage)}
 
     def sections(self, cells: Sequence[LanguagesCell], records: Sequence[Record]) -> list[str]:
-        """Errors, costs and claims."""
+        """Return tables of errors, costs and claims."""
         return sections(self.options, cells, records)
 
     def draw(self, records: Sequence[Record]) -> None:
-        """Error rates of each language, and against the speech that was trained on."""
+        """Plot the error rates of each language, and the passes over the training speech."""
         draw_plots(self.options, records)

@@ -1,4 +1,4 @@
-"""The rows of a comparison of models of several languages, and what each of them took."""
+"""The rows of a comparison of models of several languages, and the costs of each method."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from asrprune.studies.study import Record
 
 
 class Summary:
-    """Rows by method and language; those of `ALL` are of all languages' utterances together."""
+    """Rows by method and language. A row of `ALL` has the utterances of all languages."""
 
     def __init__(self, cells: Sequence[LanguagesCell], records: Sequence[Record]):
         """Sort the records into rows by method and language.
@@ -21,7 +21,7 @@ class Summary:
         self.rows: dict[tuple[str, str], Row] = {}
         self.languages = list(dict.fromkeys(name for cell in cells for name in cell.languages))
         self._cells = {cell.name: cell for cell in cells}
-        self._of: dict[str, Record] = {}  # one of each training
+        self._of: dict[str, Record] = {}  # one record of each training
         for record in records:
             key = record["method"], record["language"]
             self.rows.setdefault(key, Row({})).records[record["seed"]] = record
@@ -35,34 +35,39 @@ class Summary:
 
     @property
     def methods(self) -> list[str]:
-        """Of which there are records, in the order of the grid."""
+        """The methods that have records, in the order of the grid."""
         found = {method for method, _ in self.rows}
         order = dict.fromkeys(cell.method for cell in self._cells.values())
         return [method for method in order if method in found]
 
     def models(self, method: str) -> int:
-        """How many a method trains for all languages."""
+        """Return how many models a method trains to cover all languages."""
         names = {cell.name for cell in self._cells.values() if cell.method == method}
         return len(names) // len({self._cells[name].seed for name in names})
 
     def hours(self, method: str, *, with_sources: bool = True) -> dict[int, float]:
-        """Seed -> hours of speech that the trainings of a method were on.
+        """Return seed -> hours of speech of a method's trainings.
 
         Args:
-            with_sources: those as well that they begin with, but for what starts from nothing.
+            method: the name of the method.
+            with_sources: whether to add the trainings from which weights and masks come. Sources
+                that start from nothing are left out.
         """
         return self._sums("hours", method, with_sources)
 
     def cpu_seconds(self, method: str) -> dict[int, float]:
-        """As `hours`, of the trainings of a method alone; of those that were never stopped."""
+        """Return seed -> CPU seconds of a method's own trainings.
+
+        Seeds with a training that was stopped are left out.
+        """
         return self._sums("cpu_seconds", method, False)
 
     def corpus_hours(self) -> float:
-        """Of the training set."""
+        """Return the hours of the training set."""
         return next(iter(self._of.values()))["corpus_hours"]
 
     def _sums(self, name: str, method: str, with_sources: bool) -> dict[int, float]:
-        """Over a method's trainings, of the seeds of which all have been run."""
+        """Return seed -> sum over a method's trainings, for seeds with all trainings run."""
         names: dict[int, set[str]] = {}
         for cell in self._cells.values():
             if cell.method == method:
@@ -80,7 +85,10 @@ class Summary:
 
 
 def _together(records: Sequence[Record]) -> Record:
-    """The errors and speakers of several languages; the same speaker of two is two of them."""
+    """Return a record with the errors and speakers of several languages.
+
+    A speaker with two languages counts as two speakers.
+    """
     sums = ("words", "errors", "insertions", "deletions", "substitutions")
     return {
         **{name: sum(record[name] for record in records) for name in sums},

@@ -1,4 +1,4 @@
-"""A comparison of models of several languages as Markdown: a pure function of its records."""
+"""The report of a comparison of pathways, a pure function of its options and records."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,17 +13,17 @@ from asrprune.studies.rows import Row, difference, mean
 from asrprune.studies.study import Record
 from asrprune.studies.verdicts import INTERVALS, LEGEND, show
 
-CLAIMS = ("claim", "verdict", "measured", "could show")
+CLAIMS = ("claim", "verdict", "measured", "detectable")
 COSTS = (
-    *("training", "models", "seeds", "density", "of all languages", "overlap", "passes"),
-    *("with what it begins with", "training, CPU s"),
+    *("training", "models", "seeds", "density", "density of all languages", "overlap", "passes"),
+    *("passes with sources", "training, CPU s"),
 )
 
 
 def sections(
     options: PathwaysStudyOptions, cells: Sequence[LanguagesCell], records: Sequence[Record]
 ) -> list[str]:
-    """What is said of a comparison: errors, masks and passes, claims; a legend; plots."""
+    """Return tables of errors, masks, passes and claims, a legend, and links to the plots."""
     summary = Summary(cells, records)
     base = next((method for method in summary.methods if not _begins(cells, method)), None)
     parts = [
@@ -48,12 +48,12 @@ def sections(
 
 
 def _begins(cells: Sequence[LanguagesCell], method: str) -> bool:
-    """Whether a method begins with another's model."""
+    """Return whether a method begins with the model of another method."""
     return any(cell.after for cell in cells if cell.method == method)
 
 
 def _rivals(options: PathwaysStudyOptions, methods: Sequence[str]) -> list[str]:
-    """The first one that claims compare with: its differences get a table."""
+    """Return the first rival that the claims name; differences from this rival get a table."""
     named = [name for claim in options.claims for name in claim.than if name in methods]
     return named[:1]
 
@@ -87,13 +87,16 @@ def _of_sets(options: PathwaysStudyOptions, summary: Summary) -> str:
                 f"{record['set']}, {record['words']} words of {len(record['speakers'])} speakers"
             )
     speech = "Test sets (synthetic)" if options.synthetic else "Test sets"
-    return f"{speech}: {'; '.join(shown.values())}; {options.decoding_method}; in per cent:"
+    return (
+        f"{speech}: {'; '.join(shown.values())}. Decoded by {options.decoding_method}. Error rates "
+        "in per cent:"
+    )
 
 
 def _by_language(
     summary: Summary, title: str, methods: Sequence[str], shown: Callable[[str, str, Row], str]
 ) -> str:
-    """A row a method, a column a language."""
+    """Return a table with a row for each method and a column for each language."""
     languages = [*summary.languages, ALL]
     rows = []
     for method in methods:
@@ -146,14 +149,16 @@ def _over(value: float | None, by: float) -> float | None:
 def _legend(options: PathwaysStudyOptions) -> str:
     return (
         f"*{ALL}*: the utterances of all languages together. *Density*: the share of the pruned "
-        "layers' weights that a language uses, a mean over languages; *of all languages*: what at "
-        "least one uses; *overlap*: weights that two languages use over those that either does "
-        "(Jaccard), a mean over pairs. *Passes*: hours of speech that was trained on over those of "
-        "the training set, of all models of a row together; *with what it begins with*: and of the "
-        "trainings that its weights and masks come from, but for the one from nothing, which all "
-        "need. Times are means over trainings that were never stopped, of the row's own. "
-        f"{INTERVALS}; **of one seed they hold for that seed only**. No worse: within "
-        f"{100 * options.margin:g} % of the other's WER. {LEGEND}"
+        "layers' weights that a language uses, as a mean over languages. *Density of all "
+        "languages*: the share that at least one language uses. *Overlap*: weights that both of "
+        "two languages use over weights that at least one of them uses (Jaccard), as a mean over "
+        "pairs. *Passes*: hours of speech in all trainings of a row over the hours of the training "
+        "set. *Passes with sources*: the same, with the trainings from which the row's weights and "
+        "masks come. The training from nothing is left out, because all need it. *Training, CPU "
+        "s*: the time of the row's own trainings, as a mean over seeds in which no training was "
+        f"stopped. {INTERVALS}. **An interval of a single seed holds for that seed only.** *No "
+        f"worse*: the WER is at most {100 * options.margin:g} % (relative) above the other's. "
+        f"{LEGEND}"
     )
 
 

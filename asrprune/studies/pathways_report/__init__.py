@@ -1,1 +1,1 @@
-"""What the languages of a pathways model have, what they share, and how that came about."""
+"""The report on a pathways model: masks of its languages, their overlap, and their changes."""

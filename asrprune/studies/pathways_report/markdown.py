@@ -1,4 +1,4 @@
-"""The tables on a pathways model."""
+"""The tables of the report on a pathways model."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ SIZES = ("density", "parameters (M)", "float32 (MB)", "int8 (MB)", "mask (kB)")
 
 
 def markdown(record: Record) -> str:
-    """All that is said of a model, a pure function of its record."""
+    """Return the report on a model, a pure function of its record."""
     union, languages = record["union"], record["languages"]
     return "\n\n".join(
         [
             f"# Pathways of {record['model']}",
-            f"{len(languages)} languages over one set of weights, in blocks of {record['block']}. "
-            "Densities are of the pruned layers. Parameters are those that are kept or never "
-            "pruned; bytes are those of the file that `asrprune extract` packs, and for masks a "
-            "bit a block."
+            f"{len(languages)} languages share one set of weights, which is pruned in blocks of "
+            f"{record['block']}. Densities are shares of the weights of the pruned layers. "
+            "Parameters are weights that are kept or never pruned. Sizes are those of the file "
+            "that `asrprune extract` packs. A mask takes one bit for each block."
             + (" Word error rates in per cent, with 95 % intervals." * bool(record["scores"])),
             _sizes(record),
             "## The union of all masks",
@@ -36,12 +36,12 @@ def markdown(record: Record) -> str:
                     ["by chance", _share(record["shared"]["chance"])],
                 ],
             ),
-            "s is the sparsity of a mask; where these differ, 1-s is the density of the densest "
-            f"mask, and s^{len(languages)} the product of all sparsities. Chance: masks that keep "
-            "as many blocks of each layer, drawn at random.",
-            "## Overlap of each two",
-            "Weights that both keep over weights that either keeps (Jaccard); in brackets what "
-            "chance would give.",
+            "s is the sparsity of a mask. If masks have different sparsities, 1-s is the density "
+            f"of the densest mask, and s^{len(languages)} is the product of all sparsities. *By "
+            "chance*: for masks that are drawn at random and keep as many blocks of each layer.",
+            "## Overlap of each two languages",
+            "Weights that both languages keep over weights that at least one of them keeps "
+            "(Jaccard). In brackets: the overlap by chance.",
             _overlap(record["overlap"]),
             "## Renewals",
             _renewals(record["renewals"]),
@@ -77,7 +77,7 @@ def _described(one: dict[str, Any]) -> list[str]:
 
 
 def _scores(record: Record, language: str, method: str, settings: str) -> str:
-    """The error rate of each set of a language; the sets are named where it has several."""
+    """Return the error rates of a language. Sets are named if the language has several."""
     wanted = (language, method, settings)
     rows = [
         row
@@ -109,7 +109,7 @@ def _overlap(overlap: dict[str, Any]) -> str:
 
 def _renewals(renewals: Renewals) -> str:
     if not any(renewals.values()):
-        return "The training made no mask anew."
+        return "The training renewed no mask."
     rows = []
     for language, lines in renewals.items():
         again = [line["changed"] for line in changes(lines)]
@@ -126,8 +126,8 @@ def _renewals(renewals: Renewals) -> str:
         )
     columns = ["language", "masks made", "steps", "density", "mean change", "last change"]
     return (
-        "Change: 1 less the overlap with the language's mask before; a first mask is none.\n\n"
-        + table(columns, rows)
+        "*Change*: 1 minus the overlap with the language's mask before. The first mask of a "
+        "language does not count as a change.\n\n" + table(columns, rows)
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a pathways model: overlap, densities by layer, and its masks over the training.
+"""Plots of a pathways model: overlap, densities by layer, and changes of masks over the training.
 
 Equal records give equal files.
 """
@@ -11,12 +11,12 @@ from asrprune.studies.drawing import MARKS, save_figure
 from asrprune.studies.pathways_report.record import Record
 from asrprune.studies.pathways_report.renewals import changes
 
-MOST_NUMBERS = 12  # languages whose overlaps are written into their squares
-MOST_TICKS = 30  # layers that are named
+MOST_NUMBERS = 12  # with more languages, overlaps are not written into the heat map
+MOST_TICKS = 30  # the maximum number of layers that are named
 
 
 def draw_masks(record: Record, path: Path) -> None:
-    """A heat map of the overlaps of each two languages, and the union's density in each layer."""
+    """Draw a heat map of the overlaps of each two languages, and densities in each layer."""
     from matplotlib.figure import Figure
 
     count = len(record["languages"])
@@ -29,7 +29,7 @@ def draw_masks(record: Record, path: Path) -> None:
     places = range(len(layers))
     right.plot(places, [layer["union"] for layer in layers], "o-", ms=3, label="union")
     means = [sum(layer["languages"].values()) / count for layer in layers]
-    right.plot(places, means, "s-", ms=3, label="a language, on average")
+    right.plot(places, means, "s-", ms=3, label="mean over languages")
     right.plot(places, [layer["shared"] for layer in layers], "D-", ms=3, label="shared by all")
     ticks = dict(_parts([layer["name"] for layer in layers]))
     right.set_xticks(list(ticks), list(ticks.values()), rotation=90, fontsize="small")
@@ -40,9 +40,9 @@ def draw_masks(record: Record, path: Path) -> None:
 
 
 def draw_training(record: Record, path: Path) -> None:
-    """How much each mask changed at its renewals, and the densities after them, against steps.
+    """Draw the change of each mask at its renewals, and the density after them, over steps.
 
-    A first mask is no change.
+    The first mask of a language does not count as a change.
     """
     from matplotlib.figure import Figure
 
@@ -72,7 +72,7 @@ def _heat_map(figure: Any, axes: Any, overlap: dict[str, Any]) -> None:
     figure.colorbar(image, ax=axes, shrink=0.8)
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 8 else 0)
     axes.set_yticks(range(len(names)), names)
-    axes.set_title("overlap (Jaccard); in brackets by chance")
+    axes.set_title("overlap (Jaccard); in brackets: by chance")
     if len(names) > MOST_NUMBERS:
         axes.set_title("overlap (Jaccard)")
         return
@@ -84,9 +84,10 @@ def _heat_map(figure: Any, axes: Any, overlap: dict[str, Any]) -> None:
 
 
 def _parts(names: list[str]) -> Iterator[tuple[int, str]]:
-    """(place, name) of the first layer of each part of the model: ``layers.3`` of the encoder.
+    """Yield (index, name) of the first layer of each part of the model.
 
-    Of more than `MOST_TICKS` parts, some.
+    A part is, for example, ``layers.3`` of the encoder. If the model has more than `MOST_TICKS`
+    parts, only every n-th part is yielded.
     """
     found, last = [], ""
     for place, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""What is to be said of a pathways model, as plain values."""
+"""Collects the values of the report on a pathways model."""
 
 from typing import Any
 
@@ -11,16 +11,21 @@ Record = dict[str, Any]
 
 
 def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) -> Record:
-    """All that is known of a model with named masks.
+    """Return the values of the report on a model with named masks.
 
-    Densities are shares of the weights of the pruned layers, 0 to 1; parameters and bytes are of
-    the whole model: ``bytes`` of the packed file of ``asrprune extract``, in float32,
-    ``int8_bytes`` the same in int8; ``mask_bytes`` what masks take in the model file, a bit a
-    block. Of the union's density: ``equal`` if all masks were equal (1-s), ``independent`` if they
-    were independent (1-s^L), ``chance`` as of `asrprune.weight_pruning.sharing`.
+    Densities are shares of the weights of the pruned layers, 0 to 1. Parameters and bytes are those
+    of the whole model. ``bytes`` is the size of the packed file of ``asrprune extract`` in float32,
+    and ``int8_bytes`` its size in int8. ``mask_bytes`` is the size of masks in the model file, one
+    bit for each block.
+
+    The union has three more densities for comparison. ``equal``: if all masks were equal (1-s).
+    ``independent``: if masks were independent (1-s^L). ``chance``: as in
+    `asrprune.weight_pruning.sharing`.
 
     Args:
-        scores: as of `asrprune.studies.pathways_report.scores.scores_of`.
+        source: the model.
+        scores: error rates from `asrprune.studies.pathways_report.scores.scores_of`.
+        renewals: the renewals of the masks over the training.
 
     Raises:
         UserError: the model has no named masks.

@@ -1,4 +1,4 @@
-"""How the masks of the languages changed over a training: their renewals, of its metrics."""
+"""Reads the renewals of the languages' masks from the metrics of a training."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 from asrprune.errors import UserError
 
-PREFIX = "pathway-"  # of a line's kind, before the language
+PREFIX = "pathway-"  # the kind of a line is this prefix and the language
 NUMBERS = ("density", "changed", "union")
 WAY_OUT = "give the folder of the training (stage 5), which writes it"
 
@@ -16,16 +16,16 @@ Renewals = dict[str, list[dict[str, Any]]]  # by language, in the order of the s
 
 
 def read_renewals(path: Path, languages: Sequence[str]) -> Renewals:
-    """The renewals of each language's mask: ``step``, ``density``, ``changed`` and ``union``.
+    """Return the renewals of each language's mask: ``step``, ``density``, ``changed``, ``union``.
 
-    ``changed`` is 1 less the overlap (Jaccard) with the mask before, and 1 of a first mask;
-    ``union`` is the density of all masks after it. Of a language whose mask the training took over
-    and left as it was there are none.
+    ``changed`` is 1 minus the overlap (Jaccard) with the mask before, and 1 for a first mask.
+    ``union`` is the density of the union of all masks after the renewal. A language has no renewals
+    if the training took its mask over and never changed it.
 
     Args:
-        path: a ``log/metrics.jsonl``. The half of a line at its end, of a training that is at work
-            or was killed, is passed over.
-        languages: of the model.
+        path: a file ``log/metrics.jsonl``. An incomplete last line is ignored: the training is
+            running, or was killed.
+        languages: the languages of the model.
 
     Raises:
         UserError: the file is missing, damaged, or of another training.
@@ -35,7 +35,7 @@ def read_renewals(path: Path, languages: Sequence[str]) -> Renewals:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path} does not exist; {WAY_OUT}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no UTF-8 text: it is damaged; {WAY_OUT}") from error
+        raise UserError(f"{path} is damaged: it is no UTF-8 text; {WAY_OUT}") from error
     found: Renewals = {language: [] for language in languages}
     for number, text in enumerate(lines, 1):
         try:
@@ -51,14 +51,14 @@ def read_renewals(path: Path, languages: Sequence[str]) -> Renewals:
         language = kind.removeprefix(PREFIX)
         if language not in found:
             raise UserError(
-                f"{path}, line {number}, is of another training than the model: it has no pathway "
-                f"for {language!r}, but for {', '.join(languages)}. Give the folder of the "
-                "training that the model is of, or its model by --model"
+                f"{path}, line {number}, is of another training than the model. The model has no "
+                f"pathway for {language!r}, but for {', '.join(languages)}. Give the folder of the "
+                "model's training, or the training's model by --model"
             )
         found[language].append(values)
     return found
 
 
 def changes(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The renewals of one language that had a mask before them: a first mask is no change."""
+    """Return the renewals of one language that changed a mask. A first mask is no change."""
     return lines[1:] if lines and lines[0]["changed"] == 1 else lines

@@ -1,9 +1,9 @@
-"""What the languages of a pathways model have each, what they share, and how that came about.
+"""Report on a pathways model: the masks of its languages, their overlap, and their changes.
 
-Writes ``pathways.json`` (plain values), ``pathways.md`` (tables) and two pictures into the
-training's folder: ``pathways.png`` with the overlap of each two masks and densities by layer, and
-``pathways-training.png`` with how the masks changed over the training. With --manifest-dir, error
-rates of each language too, where something has been decoded.
+Writes four files into the training's folder. ``pathways.json`` has all values, and ``pathways.md``
+has tables. ``pathways.png`` shows the overlap of each two masks, and densities by layer.
+``pathways-training.png`` shows how the masks changed over the training. With --manifest-dir, the
+report has the error rates of each language, if test sets have been decoded.
 """
 
 import argparse
@@ -24,21 +24,23 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune pathways``."""
+    """Add the options of ``asrprune pathways`` to a parser."""
     parser.add_argument("exp_dir", type=Path, help="folder of the training, such as exp/pathways")
     parser.add_argument("--model", type=Path, help="default: EXP_DIR/averaged.pt (stage 6)")
     parser.add_argument(
-        "--manifest-dir", type=Path, help="the decoded cuts (stage 3), which say their languages"
+        "--manifest-dir",
+        type=Path,
+        help="validated cuts (stage 3) that were decoded; they have the languages of the cuts",
     )
-    parser.add_argument("--out-dir", type=Path, help="where the report goes; default: EXP_DIR")
+    parser.add_argument("--out-dir", type=Path, help="folder of the report; default: EXP_DIR")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the report, and write it beside its pictures.
+    """Print the report, and write it with its plots.
 
     Raises:
-        UserError: the model or the metrics are missing, damaged or of something else; results of
-            decoding that do not fit to the model or the manifests.
+        UserError: the model or the metrics are missing, damaged or of another training; or the
+            results of decoding do not fit the model or the manifests.
     """
     path = args.model or args.exp_dir / "averaged.pt"
     source = _open(path)
@@ -46,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     renewals = read_renewals(args.exp_dir / "log" / "metrics.jsonl", languages)
     files = result_files_of(args.exp_dir, path)
     if files and not args.manifest_dir:
-        log.warning("no error rates: --manifest-dir is to say in which languages the cuts are")
+        log.warning("no error rates: give --manifest-dir, which has the languages of the cuts")
         files = []
     scores = scores_of(files, languages, args.manifest_dir, source.config.data.corpus)
     record = record_of(source, scores, renewals)
@@ -57,22 +59,22 @@ def main(args: argparse.Namespace) -> None:
     draw_masks(record, target.with_suffix(".png"))
     draw_training(record, training)
     write_json(target.with_suffix(".json"), record)
-    write_text(target, text)  # last: where it is, the others are too
+    write_text(target, text)  # last: if this file exists, the others exist too
     sys.stdout.write(f"{text}\n{target}, {target.with_suffix('.png')}, {training}\n")
 
 
 def _open(path: Path) -> Source:
-    """A model that has pathways.
+    """Open a model with pathways.
 
     Raises:
-        UserError: the file is missing, damaged, or of a model without.
+        UserError: the file is missing or damaged, or its model has no pathways.
     """
     try:
         source = open_source(path, [])
     except UserError as error:
         if str(path) in str(error):
             raise
-        raise UserError(f"{path}: {error}; the average stage (6) makes it anew") from error
+        raise UserError(f"{path}: {error}; run the average stage (6) again") from error
     method = source.config.weight_pruning.method
     if method != "pathways" or not source.trained or not source.bank.names:
         raise UserError(

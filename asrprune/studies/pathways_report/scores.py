@@ -1,4 +1,4 @@
-"""Word error rates of each language, of the decoding results of a pathways model."""
+"""Computes the error rates of each language from the decoding results of a pathways model."""
 
 import re
 from collections.abc import Sequence
@@ -14,14 +14,15 @@ from asrprune.scoring.score import score_set
 from asrprune.scoring.wer import Utterance
 from asrprune.weight_pruning.pathways import pathway_of
 
-# what may follow the model in a result file's name: settings of the search
+# settings of the search, which may follow the model in the name of a result file
 SETTINGS = r"(?:-(?:max_sym_|beam_|blank-penalty-|streaming|language_).*)?"
 
 
 def result_files_of(exp_dir: Path, model: Path) -> list[tuple[str, str, str, Path]]:
-    """(test set, method, settings of the search, file) of all results of a model, in order.
+    """Return (test set, method, settings of the search, file) of all results of a model, in order.
 
-    Settings are as in the file's name, such as ``beam_4-streaming``; empty: those by default.
+    Settings are written as in the file's name, such as ``beam_4-streaming``. They are empty for the
+    default settings.
     """
     name = re.compile(rf"recogs-(.+)-{re.escape(model_suffix(model))}({SETTINGS})\.txt")
     found = []
@@ -38,18 +39,22 @@ def scores_of(
     manifest_dir: Path,
     corpus: str,
 ) -> list[dict[str, Any]]:
-    """A row for each result file and language in it, with ``WER`` and ``CER`` as stage 9 has them.
+    """Return a row for each result file and each language in it, with ``WER`` and ``CER``.
 
-    The languages are those of the decoded cuts, in the order of ``languages``.
+    Scores are computed as in stage 9. Languages are those of the decoded cuts, in the order of
+    ``languages``.
 
     Args:
-        files: as of `result_files_of`.
+        files: result files from `result_files_of`.
+        languages: the languages of the model.
+        manifest_dir: the folder with the manifests of the decoded cuts.
+        corpus: the prefix of the manifests.
 
     Raises:
-        UserError: a result is damaged, its manifest is missing or without one of its cuts, or the
-            model has no pathway for a language.
+        UserError: a result is damaged; its manifest is missing or lacks a cut; or the model has no
+            pathway for a language.
     """
-    known: dict[str, dict[str, str]] = {}  # of each set the languages of its cuts, by id
+    known: dict[str, dict[str, str]] = {}  # test set -> cut id -> language
     rows = []
     for test_set, method, settings, path in files:
         if test_set not in known:
@@ -74,6 +79,6 @@ def scores_of(
 
 
 def _languages(manifest_dir: Path, corpus: str, test_set: str) -> dict[str, str]:
-    """The language of each cut that is of one, by its id."""
+    """Return cut id -> language, for the cuts that have a language."""
     cuts = open_cuts(manifest_dir, corpus, test_set, lazy=True)
     return {cut.id: language for cut in cuts if (language := language_of(cut))}

@@ -1,1 +1,1 @@
-"""Comparisons of what methods cost until they reach the same error rate."""
+"""Comparisons of the costs of methods at equal error rates."""

@@ -1,10 +1,10 @@
-"""At which cost two ways to train reach the same error rate, from a few lengths of training each.
+"""Compares the costs of two methods at equal error rates, from a few lengths of training each.
 
-A way to train has a curve: several lengths of training, each with its whole schedule, with a cost
-and an error rate each. Error rates are made monotone (the longer training is not worse: isotonic
-regression of their logarithms) and interpolated, the logarithm of the cost against that of the
-error rate. Nothing is extrapolated. Intervals come from draws of speakers and seeds, as in
-`asrprune.scoring.clusters`, the same draws for all curves.
+A method has a curve of several lengths of training. Each length is trained with its whole schedule,
+and has a cost and an error rate. Error rates are made monotone by isotonic regression of their
+logarithms: a longer training is not worse. The logarithm of the cost is then interpolated linearly
+over the logarithm of the error rate. Nothing is extrapolated. Intervals come from draws of speakers
+and seeds, as in `asrprune.scoring.clusters`. All curves share the same draws.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from asrprune.studies.rows import RatioEstimate
 
 @dataclass(frozen=True)
 class Curve:
-    """One way to train, at L lengths with R seeds each, tested on S speakers.
+    """A method at L lengths of training with R seeds each, tested on S speakers.
 
     Attributes:
-        costs: (L, R), such as CPU seconds; NaN where a cost was not measured.
-        errors: (L, R, S) by speaker.
+        costs: (L, R) costs, such as CPU seconds; NaN where a cost was not measured.
+        errors: (L, R, S) word errors by speaker.
     """
 
     costs: np.ndarray
@@ -32,12 +32,12 @@ class Draws:
     """Draws of seeds and speakers, the same for all curves of a comparison."""
 
     def __init__(self, seeds: int, words: np.ndarray, resamples: int = RESAMPLES):
-        """Draw.
+        """Draw seeds and speakers.
 
         Args:
-            seeds: how many all trainings have.
+            seeds: the number of seeds, the same for all trainings.
             words: (S,) reference words by speaker.
-            resamples: how many draws.
+            resamples: the number of draws. Draws of speakers without words are left out.
         """
         words = np.asarray(words, np.float64)
         count = len(words)
@@ -52,12 +52,12 @@ class Draws:
         """Return the costs and the error rates (draws, L) of a curve.
 
         Args:
-            curve: of the seeds and speakers of these draws.
-            fixed_speakers: draw seeds only.
+            curve: a curve with the seeds and speakers of these draws.
+            fixed_speakers: whether only seeds are drawn, and each speaker counts once.
         """
         errors = np.asarray(curve.errors, np.float64)
         seeds = errors.shape[1]
-        if seeds > 1:  # deviations as wide as those of a sample, not of a population (Rao, Wu)
+        if seeds > 1:  # draws of few seeds spread too little: widen the deviations (Rao, Wu)
             mean = errors.mean(1, keepdims=True)
             errors = mean + np.sqrt(seeds / (seeds - 1)) * (errors - mean)
         known = ~np.isnan(curve.costs)
@@ -77,16 +77,16 @@ class Draws:
 
 
 def cost_ratios(full: Curve, other: Curve, draws: Draws) -> list[RatioEstimate]:
-    """Return the cost of ``full`` over that of ``other`` at the error rate of each length of full.
+    """Return the cost of ``full`` over the cost of ``other`` at the error rate of each length.
 
     Args:
-        full: what is compared with.
-        other: of the same seeds and speakers; any lengths.
-        draws: of these seeds and speakers.
+        full: the curve whose lengths give the error rates.
+        other: a curve with the same seeds and speakers, and any lengths.
+        draws: draws of these seeds and speakers.
 
     Returns:
-        A ratio for each length of full. It is 0 where the error rate is below all of ``other``, and
-        infinity where it is above all.
+        A ratio for each length of ``full``. The ratio is 0 where the error rate is below all error
+        rates of ``other``, and infinity where the error rate is above all of them.
     """
     from scipy.stats import norm
 
@@ -112,8 +112,8 @@ def cost_ratios(full: Curve, other: Curve, draws: Draws) -> list[RatioEstimate]:
 def monotone(rates: np.ndarray) -> np.ndarray:
     """Return the nearest rates (draws, L) that do not rise from one length to the next.
 
-    Nearest by the squares of differences of logarithms. Source: the min-max formula of isotonic
-    regression (Barlow et al. 1972).
+    The distance is the sum of squared differences of logarithms. Source: the min-max formula of
+    isotonic regression (Barlow et al. 1972).
     """
     logs = np.log(np.maximum(rates, 1e-12))
     lengths = logs.shape[1]
@@ -123,28 +123,28 @@ def monotone(rates: np.ndarray) -> np.ndarray:
         means = (sums[:, begin + 1 :] - sums[:, begin : begin + 1]) / np.arange(
             1, lengths - begin + 1
         )
-        # of all stretches from here on, the highest that reaches so far
+        # for each length, the highest mean of the stretches that start at begin and contain it
         highest = np.maximum.accumulate(means[:, ::-1], 1)[:, ::-1]
         result[:, begin:] = np.minimum(result[:, begin:], highest)
     return np.exp(result)
 
 
 def costs_at(costs: np.ndarray, rates: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return the least costs (draws, W) at which a monotone curve reaches error rates.
+    """Return the lowest costs (draws, W) at which a monotone curve reaches error rates.
 
     Args:
-        costs: (draws, L), rising.
-        rates: (draws, L), not rising.
-        wanted: (draws, W) error rates.
+        costs: (draws, L) costs, rising.
+        rates: (draws, L) error rates, not rising.
+        wanted: (draws, W) error rates to reach.
 
     Returns:
-        0 where the shortest training is better than wanted, and infinity where the longest is not
-        as good.
+        The costs: 0 where the shortest training is better than wanted, and infinity where the
+        longest training is worse than wanted.
     """
     x, y = -np.log(np.maximum(rates, 1e-12)), np.log(costs)
     goal = -np.log(np.maximum(wanted, 1e-12))
     tolerance = 1e-9
-    # the first length that is as good
+    # the first length whose error rate is as low as wanted
     as_good = x[:, None, :] >= goal[:, :, None] - tolerance
     after = as_good.argmax(2)
     reached = as_good.any(2)
@@ -161,10 +161,10 @@ def costs_at(costs: np.ndarray, rates: np.ndarray, wanted: np.ndarray) -> np.nda
 def _log_ratios(
     full: Curve, other: Curve, draws: Draws, fixed_speakers: bool = False
 ) -> np.ndarray:
-    """Return (draws, lengths of full) logarithms of the ratio of costs."""
+    """Return the logarithms of the ratios of costs (draws, lengths of ``full``)."""
     costs, rates = draws.points(full, fixed_speakers)
     wanted = monotone(rates)
-    least = costs_at(costs, wanted, wanted)  # of lengths that are alike, the shortest
+    least = costs_at(costs, wanted, wanted)  # the shortest of lengths with equal error rates
     own_costs, own_rates = draws.points(other, fixed_speakers)
     reached = costs_at(own_costs, monotone(own_rates), wanted)
     with np.errstate(divide="ignore"):
@@ -172,7 +172,7 @@ def _log_ratios(
 
 
 def _stretch(by_seed: np.ndarray, drawn: np.ndarray, seeds: int, speakers: int) -> float:
-    """Return how much wider Student's interval is than the normal one (Satterthwaite)."""
+    """Return how many times wider Student's interval is than a normal one (Satterthwaite)."""
     from scipy.stats import norm, t
 
     if seeds == 1:

@@ -1,4 +1,4 @@
-"""What a comparison of costs at equal error rates is made of: lengths, seeds, claims."""
+"""Options of a comparison of costs at equal error rates: lengths of training, seeds, claims."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ MEASURES = {CPU: "CPU seconds", AUDIO: "hours of audio"}
 
 @dataclass
 class LengthOptions:
-    """Each of these methods for each of these numbers of epochs with each of these seeds."""
+    """A part of the grid: each of these methods, for each number of epochs, with each seed."""
 
     methods: list[str] = option(factory=list)
     epochs: list[int] = option(factory=list)
@@ -22,35 +22,42 @@ class LengthOptions:
 
 @dataclass
 class CostClaimOptions:
-    """A sentence to judge: ``method`` costs ``by`` times less than full data.
+    """A claim to judge: full data costs at least ``by`` times as much as ``method``.
 
-    The costs are compared at the error rate of full data's ``epochs``.
+    The costs are compared at the error rate that full data reaches after ``epochs``.
     """
 
     claim: str = ""
     method: str = ""
-    epochs: int = 0  # of full data; 0: its longest training
+    epochs: int = 0  # epochs of full data; 0: its longest training
     measure: str = option(CPU, choices=tuple(MEASURES))
     by: float = option(1.0, minimum=0)
 
 
 @dataclass
 class TimeToWerOptions(StudyOptions):
-    """A comparison of what methods cost until they reach the same error rate."""
+    """Options of a comparison of the costs of methods at equal error rates."""
 
     grid: list[LengthOptions] = option(factory=list)
     claims: list[CostClaimOptions] = option(factory=list)
 
     def check(self, prefix: str) -> None:
-        """Check what does not depend on other files.
+        """Check that the options of the comparison are complete and go together.
+
+        Args:
+            prefix: the text before an option's name in messages; empty for these options.
 
         Raises:
-            UserError: something is missing, or options that do not go together.
+            UserError: an option is missing; full data is redefined, or has less than two lengths; a
+                name of a method is unknown; or a value in the grid or a claim is not valid.
         """
         super().check(prefix)
         known = [FULL, *self.methods]
         if FULL in self.methods:
-            raise UserError(f"{prefix}methods.{FULL} is always there, and its words are fixed")
+            raise UserError(
+                f"{prefix}methods.{FULL} is always there, and its overrides are fixed. Choose "
+                "another name"
+            )
         for part in self.grid:
             for name in part.methods:
                 check_name(f"{prefix}grid", name, known)
@@ -66,6 +73,7 @@ class TimeToWerOptions(StudyOptions):
             check_name(where, claim.method, list(self.methods))
             if claim.epochs not in {0, *lengths}:
                 raise UserError(
-                    f"{where}: epochs={claim.epochs}: {FULL} is not trained for as many. Choose "
-                    f"one of {', '.join(map(str, sorted(lengths)))}, or 0 for the most."
+                    f"{where}: epochs={claim.epochs}: {FULL} is not trained for so many epochs. "
+                    f"Choose one of {', '.join(map(str, sorted(lengths)))}, or 0 for the longest "
+                    "training."
                 )

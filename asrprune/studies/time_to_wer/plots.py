@@ -1,4 +1,4 @@
-"""Plots of a comparison of costs: error rate over CPU seconds, and over hours of audio."""
+"""Plots of a comparison of costs: error rates over CPU seconds, and over hours of audio."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ PLOTS = {CPU: "WER over CPU time", AUDIO: "WER over hours of audio"}
 
 
 def draw_plots(options: TimeToWerOptions, records: Sequence[Record]) -> None:
-    """Write the plots, for the first test set; equal records give equal files."""
+    """Write the plots, for the first test set. Equal records give equal files."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter
 
@@ -42,7 +42,7 @@ def draw_plots(options: TimeToWerOptions, records: Sequence[Record]) -> None:
             )
         synthetic = ", synthetic speech" if options.synthetic else ""
         axes.set_xlabel(label)
-        axes.set_ylabel(f"WER (%), {options.test_sets[0]}{synthetic}; bars: over seeds")
+        axes.set_ylabel(f"WER (%), {options.test_sets[0]}{synthetic}; bars: range over seeds")
         axes.set_xscale("log")
         axes.set_yscale("log")
         for side in (axes.xaxis, axes.yaxis):

@@ -1,4 +1,4 @@
-"""Comparisons of costs at equal error rates, as the code that runs comparisons sees them."""
+"""The type of comparison for costs at equal error rates."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,17 @@ from asrprune.studies.time_to_wer.tables import sections
 
 
 class TimeToWerStudy(DataPruningStudy):
-    """Methods at several lengths of training; each cell is trained, averaged, decoded and scored.
+    """Compares methods at several lengths of training.
 
-    Each length is a training of its own, with its whole schedule.
+    Each length is a training of its own, with its whole schedule. Each cell is trained, averaged,
+    decoded and scored.
     """
 
     Options = TimeToWerOptions
     options: TimeToWerOptions
 
     def cells(self, more: Sequence[str] = ()) -> list[Cell]:
-        """Return the cells of the grid, all of the first seed first."""
+        """Return the cells of the grid, sorted by seed."""
         order = [FULL, *self.options.methods]
         wanted = {
             (seed, epochs, order.index(method))
@@ -34,33 +35,39 @@ class TimeToWerStudy(DataPruningStudy):
         for seed, epochs, number in sorted(wanted):
             method = order[number]
             own = CONTROLS[FULL] if method == FULL else self.options.methods[method]
-            words = (*self.options.words, *more, f"seed={seed}", *own, f"training.epochs={epochs}")
-            load_config(self.options.config, words)  # a misspelt word is found here
+            overrides = (
+                *self.options.overrides,
+                *more,
+                f"seed={seed}",
+                *own,
+                f"training.epochs={epochs}",
+            )
+            load_config(self.options.config, overrides)  # finds a misspelt override
             cells.append(
                 Cell(
                     name=_name(method, epochs, seed),
                     method=method,
                     seed=seed,
-                    words=words,
+                    overrides=overrides,
                     epochs=epochs,
                 )
             )
         return cells
 
     def cell_name(self, record: Record) -> str:
-        """Return the cell's name, of method, epochs and seed."""
+        """Return the cell's name, made of method, epochs and seed."""
         return _name(record["method"], record["epochs"], record["seed"])
 
     def sections(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[str]:
-        """Return error rates and costs, ratios of costs, and verdicts on claims."""
+        """Return tables of error rates, costs, ratios of costs, and verdicts on claims."""
         return sections(self.options, cells, records)
 
     def short(self, cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[str, ...]]:
-        """Return nothing: the plots say more."""
+        """Return no table: the plots show more."""
         return []
 
     def draw(self, records: Sequence[Record]) -> None:
-        """Draw error rates over costs."""
+        """Plot error rates over costs."""
         draw_plots(self.options, records)
 
 

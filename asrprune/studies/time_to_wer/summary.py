@@ -1,4 +1,4 @@
-"""The rows of a comparison of costs: methods at lengths of training, and their curves."""
+"""The rows of a comparison of costs, one for each method and length of training; their curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class LengthRow(Row):
 
 
 class Summary:
-    """The rows of one test set, and what methods cost at equal error rates."""
+    """The rows of one test set, and ratios of the methods' costs at equal error rates."""
 
     def __init__(self, records: Sequence[Record], test_set: str):
         self.rows: dict[tuple[str, int], LengthRow] = {}
@@ -43,12 +43,13 @@ class Summary:
         """Return full data's cost over the method's, at the error rate of each length of full data.
 
         Args:
-            method: not full data.
-            measure: of a record, such as ``cpu_seconds``.
+            method: the name of a method other than full data.
+            measure: the value of a record that is the cost, such as ``cpu_seconds``.
 
         Returns:
-            Epochs of full data -> ratio. Empty where method or full data lacks two lengths, or
-            common seeds, or times of trainings that were never stopped.
+            Epochs of full data -> ratio. The result is empty in three cases: the method or full
+            data has less than two lengths; they have no common seeds; or no training of some
+            length ran without being stopped.
         """
         seeds, of_full, own = self.seeds(method), self.lengths(FULL), self.lengths(method)
         if not seeds or min(len(of_full), len(own)) < 2:
@@ -63,7 +64,7 @@ class Summary:
 
 
 def _curve(rows: Sequence[LengthRow], seeds: Sequence[int], measure: str) -> Curve:
-    """Return the curve of a method; its costs rise with the length."""
+    """Return the curve of a method from its rows, the shortest training first."""
     names = list(rows[0].records[seeds[0]]["speakers"])
     costs = [[_cost(row.records[seed], measure) for seed in seeds] for row in rows]
     errors = [
@@ -74,5 +75,5 @@ def _curve(rows: Sequence[LengthRow], seeds: Sequence[int], measure: str) -> Cur
 
 
 def _cost(record: Record, measure: str) -> float:
-    """Return a record's cost; NaN for the time of a training that was stopped."""
+    """Return the cost of a record's training; NaN for the CPU time of a stopped training."""
     return float("nan") if measure == CPU and record["attempts"] > 1 else record[measure]

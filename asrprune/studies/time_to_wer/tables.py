@@ -1,4 +1,4 @@
-"""A comparison of costs at equal error rates as Markdown: a pure function of its records."""
+"""The report of a comparison of costs, a pure function of its options and records."""
 
 from collections.abc import Iterable, Sequence
 
@@ -24,29 +24,31 @@ ROWS = (
     *("method", "epochs", "seeds", "WER", "audio, h", "steps", "training, s", "CPU, s"),
     *FIXED_COSTS,
 )
-CLAIMS = ("claim", "verdict", "measured", "could show")
+CLAIMS = ("claim", "verdict", "measured", "detectable")
 LEGEND = (
     "Each length of training is a training of its own, with its whole schedule. *At the error rate "
-    "of*: full data's cost over the method's cost at the same error rate, which full data has "
-    "after so many epochs. Above 1 the method is cheaper. Error rates are made monotone (a longer "
-    "training is not worse) and interpolated, logarithm against logarithm; nothing is "
-    "extrapolated: *<* is a method that does not come so far in its longest training, *>* one that "
-    "is further after its shortest. Intervals are of 95 %, over draws of speakers and seeds that "
-    "are the same for all curves, and stretched where few seeds make up the spread (Student). "
-    f"{FIXED_COSTS_LEGEND} Times are of trainings that were never stopped. *Could show*: the least "
-    "factor between the true ratio and the claim's that would be found 4 times out of 5."
+    "of*: full data reaches this error rate after so many epochs. The ratio is full data's cost "
+    "over the method's cost at this error rate. Above 1 the method is cheaper. Error rates are "
+    "made monotone: a longer training is not worse. The logarithm of the cost is interpolated over "
+    "the logarithm of the error rate. Nothing is extrapolated. *<*: the method does not reach the "
+    "error rate in its longest training. *>*: the method's shortest training is better than the "
+    "error rate. Intervals have a coverage of 95 %. Speakers and seeds are resampled, with the "
+    "same draws for all curves. Intervals are widened where the spread comes from few seeds "
+    f"(Student's t). {FIXED_COSTS_LEGEND} Times are of trainings that were never stopped. "
+    "*Detectable*: the smallest factor between the true ratio and the claimed ratio that would be "
+    "found 4 times out of 5."
 )
 
 
 def sections(
     options: TimeToWerOptions, cells: Sequence[Cell], records: Sequence[Record]
 ) -> list[str]:
-    """Return what is said of a comparison: of each test set its tables; a legend; plots.
+    """Return the tables of each test set, a legend, and links to the plots.
 
     Args:
-        options: of the comparison.
-        cells: all of the grid, for the order of the methods.
-        records: what was measured.
+        options: options of the comparison.
+        cells: all cells of the grid, for the order of the methods.
+        records: the current records.
     """
     parts: list[str] = []
     methods = sorted({cell.method for cell in cells}, key=[FULL, *options.methods].index)
@@ -78,16 +80,16 @@ def sections(
 
 
 def judge(claim: CostClaimOptions, summary: Summary) -> Verdict:
-    """Judge whether a method costs ``by`` times less than full data."""
+    """Judge whether full data costs at least ``by`` times as much as the method."""
     ratios = summary.ratios(claim.method, claim.measure)
     if not ratios:
         return Verdict(INCONCLUSIVE, "not run")
     epochs = claim.epochs or max(ratios)
     ratio, seeds = ratios[epochs], len(summary.seeds(claim.method))
     found = (
-        f"{show(ratio, summary, claim.method, claim.measure, epochs)} of {MEASURES[claim.measure]}"
+        f"{show(ratio, summary, claim.method, claim.measure, epochs)} as many "
+        f"{MEASURES[claim.measure]} for full data, at the error rate of its {epochs} epochs"
     )
-    found += f" at the error rate of {epochs} epochs of full data"
     if seeds < LEAST_SEEDS:
         return Verdict(INCONCLUSIVE, f"{found} ({count_seeds(seeds)} only)")
     verdict = INCONCLUSIVE
@@ -99,7 +101,11 @@ def judge(claim: CostClaimOptions, summary: Summary) -> Verdict:
 
 
 def show(ratio: RatioEstimate, summary: Summary, method: str, measure: str, epochs: int) -> str:
-    """Return a ratio and its interval; the nearest that can be said where there is none."""
+    """Return a ratio and its interval as text.
+
+    Where the method does not reach the error rate, or is better from the start, the text states the
+    bound of the ratio that the longest or the shortest training gives.
+    """
     rows = summary.lengths(method)
     full = summary.rows[FULL, epochs].mean(measure)
     if ratio.value == 0:

@@ -1,1 +1,1 @@
-"""Comparisons of ways to models of every size: a training a size, one for all, or one-shot."""
+"""Comparisons of methods for sparse models of several sizes: gradual, supernet, one-shot."""

@@ -29,24 +29,32 @@ def judge(
     records: Sequence[Record],
     margin: float,
 ) -> Verdict:
-    """A verdict; ``margin``: the share of a rival's error rate that counts as no difference."""
+    """Judge a claim.
+
+    Args:
+        claim: the claim.
+        summary: the rows of the test set.
+        cells: all cells of the grid.
+        records: the records of the test set.
+        margin: a share of a rival's error rate. Smaller differences do not count.
+    """
     if claim.kind == COST:
         return _cost(claim, cells, records)
     compared = _compared(claim, summary)
     if compared is None:
         return Verdict(INCONCLUSIVE, "not run")
     if not compared:
-        return Verdict(INCONCLUSIVE, "nothing to compare: they are the same networks")
+        return Verdict(INCONCLUSIVE, "nothing to compare: all are the same networks")
     if claim.kind == BETTER:
         return better_than_each([one for one, _ in compared])
     return no_worse_than_each([(one, margin * rate) for one, rate in compared])
 
 
 def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, float]] | None:
-    """At each sparsity the difference to each rival, and the rival's error rate.
+    """Return the difference to each rival at each sparsity, with the rival's error rate.
 
-    Left out are networks that are the same: the gradually pruned one at 0 is the dense model.
-    None where some have not been run.
+    Pairs of the same networks are left out: at sparsity 0, *gradual* is the dense model. The result
+    is None if a network has not been run.
     """
     pairs = []
     for sparsity in claim.at:
@@ -64,7 +72,7 @@ def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, flo
 
 
 def _cost(claim: ClaimOptions, cells: Sequence[NetworksCell], records: Sequence[Record]) -> Verdict:
-    """By the interval over seeds of the ratio to the dense training."""
+    """Judge a claim by the interval of the cost over the dense training's cost, over seeds."""
     ours, dense = (
         {
             seed: value
@@ -75,7 +83,7 @@ def _cost(claim: ClaimOptions, cells: Sequence[NetworksCell], records: Sequence[
     )
     seeds = sorted(ours.keys() & dense.keys())
     if not seeds:
-        return Verdict(INCONCLUSIVE, "nothing that ran through undisturbed")
+        return Verdict(INCONCLUSIVE, "no seed with known costs of both")
     value, low, high, could_show = ratio_interval(
         [ours[seed] for seed in seeds], [dense[seed] for seed in seeds]
     )

@@ -1,4 +1,4 @@
-"""What each way to models of all sizes takes: trainings, passes, times, and the search."""
+"""The costs of each method for models of all sizes: trainings, passes, times, and the search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, ONE_SHOT
 
 @dataclass(frozen=True)
 class Cost:
-    """Of all that one seed's networks of a method need, in trainings and in one search.
+    """The cost of all networks of a method with one seed: their trainings and one search.
 
-    A training's times are None where it was stopped and went on, which hides a part of them. A
-    search's seconds are those of all its evaluations, whenever and for whatever they were done: two
-    searches that share some of them both bear them. Their CPU seconds nobody knows.
+    The times are None if a training was stopped, because a part of its time is then unknown. The
+    seconds of a search are those of all its evaluations. Two searches may share evaluations; both
+    then count them. The CPU seconds of evaluations are not known.
     """
 
     trainings: int
-    passes: int | None  # forward and backward; those of a teacher, forward only, count a third
+    passes: int | None  # forward and backward; a teacher's forward pass counts a third
     training_seconds: float | None
     training_cpu_seconds: float | None
     evaluations: int
@@ -26,21 +26,22 @@ class Cost:
 
     @property
     def seconds(self) -> float | None:
-        """Of trainings and search."""
+        """Wall-clock seconds of trainings and search; None if unknown."""
         return _sum([self.training_seconds, self.search_seconds])
 
     @property
     def cpu_seconds(self) -> float | None:
-        """Of trainings; None where a search comes to it."""
+        """CPU seconds of the trainings; None if unknown, as with a search."""
         return None if self.evaluations else self.training_cpu_seconds
 
 
 def costs_of(
     method: str, cells: Sequence[NetworksCell], records: Sequence[Record]
 ) -> dict[int, Cost]:
-    """Seed -> the cost of all networks of a method, where its trainings and search have been run.
+    """Return seed -> the cost of all networks of a method.
 
-    The dense model is one of the gradually pruned ones: that of sparsity 0.
+    A seed is left out if one of its trainings, or its search, has not been run. The dense training
+    counts as one of the gradual trainings: the one with sparsity 0.
     """
     needed: dict[int, set[str]] = {}
     for cell in cells:
@@ -64,7 +65,7 @@ def _part_of(method: str, cell: NetworksCell) -> bool:
 
 
 def _is_there(method: str, records: list[Record]) -> bool:
-    """Whether a training has been run, and the search, if the method is one."""
+    """Return whether a training has been run, and also its search if the method needs one."""
     if method in TABLES:
         return any(record["method"] == method for record in records)
     return bool(records)
@@ -91,7 +92,7 @@ def _passes(trainings: list[Record]) -> int | None:
     counted = [record["passes"] for record in trainings]
     if None in counted:
         return None
-    # a backward pass costs about two forward ones
+    # a backward pass costs about two forward passes
     teachers = sum(record["teacher_passes"] or 0 for record in trainings)
     return sum(counted) + round(teachers / 3)
 

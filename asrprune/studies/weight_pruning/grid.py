@@ -1,4 +1,4 @@
-"""The cells of a comparison of sparse models: its trainings, and the networks taken out of each."""
+"""The cells of a comparison of sparse models: its trainings, and the networks of each training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,42 +20,49 @@ from asrprune.studies.weight_pruning.options import (
 )
 from asrprune.weight_pruning.options import parse_block
 
-# network -> what its search writes
+# method of a network -> file that its search writes
 TABLES = {SEARCHED: "pareto.json", RANDOM_SEARCH: "pareto-random.json"}
 MODEL = "network.pt"  # in a network's folder
-# a step of its own, that costs no search anything: does the loss order networks as the WER does?
+# A step that correlates loss and WER. It is separate, so its time does not count for the search.
 SAMPLE = "sample"
 SAMPLE_TABLE = "sample.json"
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is taken out of a training: a way, and the sparsity whose size it has at most."""
+    """A network that is extracted from a training's model.
+
+    Attributes:
+        method: how the network is chosen, such as ``searched``.
+        sparsity: the network is at most as large as the uniform network of this sparsity.
+    """
 
     method: str
     sparsity: float
 
     @property
     def name(self) -> str:
-        """``searched-0.7``: its folder, inside of its training's."""
+        """The folder of the network inside the training's folder, such as ``searched-0.7``."""
         return f"{self.method}-{self.sparsity:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworksCell(Cell):
-    """A training and its networks."""
+    """A training and the networks that are extracted from its model."""
 
     networks: tuple[Network, ...]
 
 
 def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[NetworksCell]:
-    """The trainings of a grid and the dense ones of its seeds, each once, the first seed first.
+    """Return the trainings of a grid and a dense training for each seed, each once, by seed.
 
     Args:
-        more: words for all trainings, after the comparison's own.
+        options: options of the comparison.
+        more: overrides for all trainings. They are applied after the comparison's own.
 
     Raises:
-        UserError: words that the configuration refuses.
+        UserError: the configuration refuses an override; or a supernet has not what is to be
+            extracted from it.
     """
     order = list(dict.fromkeys([*TRAININGS, *options.methods]))
     wanted = {
@@ -66,17 +73,17 @@ def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[Netw
     }
     cells = []
     for seed, place in sorted(wanted):
-        words = [*options.words, *more, f"seed={seed}"]
+        overrides = [*options.overrides, *more, f"seed={seed}"]
         for name, own, networks in _trainings(options, order[place]):
-            # a misspelt word is found here, before hours of training
-            config = load_config(options.config, [*words, *own])
+            # this finds a misspelt override before hours of training
+            config = load_config(options.config, [*overrides, *own])
             _check_levels(options, config, networks)
             cells.append(
                 NetworksCell(
                     name=f"{name}-seed{seed}",
                     method=order[place],
                     seed=seed,
-                    words=(*words, *own),
+                    overrides=(*overrides, *own),
                     epochs=config.training.epochs,
                     networks=tuple(networks),
                 )
@@ -85,10 +92,11 @@ def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[Netw
 
 
 def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequence[Network]) -> None:
-    """See before hours of training that a supernet has what is to be taken out of it.
+    """Check, before hours of training, that a supernet will have the wanted networks.
 
     Raises:
-        UserError: a sparsity that it does not reach; a search that cannot begin.
+        UserError: a sparsity is above the supernet's highest sparsity, or the population of the
+            search is too small.
     """
     pruning = config.weight_pruning
     if pruning.method != SUPERNET:
@@ -97,10 +105,11 @@ def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequenc
     if above := [f"{one.sparsity:g}" for one in networks if one.sparsity > final + 1e-6]:
         raise UserError(
             f"sparsities {', '.join(dict.fromkeys(above))}: a supernet is trained to "
-            f"weight_pruning.schedule.final={final:g}; raise that by words, or leave them out"
+            f"weight_pruning.schedule.final={final:g}. Raise this option by overrides, or leave "
+            "the sparsities out"
         )
     if any(network.method in TABLES for network in networks):
-        # both import torch
+        # imported late: both modules import torch
         from asrprune.studies.budgets import choices_of
         from asrprune.weight_pruning.blocks import LEVELS, level_of
 
@@ -108,15 +117,16 @@ def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequenc
         choices = choices_of(parse_block(pruning.block), final, wanted)
         if options.search.population < len(choices):
             raise UserError(
-                f"search.population={options.search.population}: at least {len(choices)}, for the "
-                f"first one holds the uniform sub-networks of {', '.join(map(str, choices))}"
+                f"search.population={options.search.population}: must be at least {len(choices)}. "
+                "The first population holds the uniform sub-networks of the sparsities "
+                f"{', '.join(map(str, choices))}"
             )
 
 
 def _trainings(
     options: WeightStudyOptions, method: str
 ) -> list[tuple[str, list[str], list[Network]]]:
-    """Name, own words and networks of the trainings that a method takes with one seed."""
+    """Return name, own overrides and networks of each training of a method with one seed."""
     levels = options.sparsities
     if method == DENSE:
         networks = [Network(ONE_SHOT, level) for level in levels]
@@ -130,19 +140,22 @@ def _trainings(
                 [Network(method, level)],
             )
             for level in levels
-            if level  # the dense one is that of sparsity 0
+            if level  # the dense training is the one of sparsity 0
         ]
-    words = ["weight_pruning.method=supernet", *options.methods.get(SUPERNET, [])]
+    overrides = ["weight_pruning.method=supernet", *options.methods.get(SUPERNET, [])]
     networks = [Network(method, level) for level in levels]
     if method == SUPERNET:
         networks += [Network(way, level) for way in TABLES for level in options.searched]
     else:
-        words += options.methods[method]
-    return [(method, words, networks)]
+        overrides += options.methods[method]
+    return [(method, overrides, networks)]
 
 
 def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> dict[str, list[str]]:
-    """Train, average, search where it is asked for; then extract, decode and score each network."""
+    """Return the steps of a cell: train, average and search; then those of each network.
+
+    The steps of a network are extract, decode and score.
+    """
     steps = train_steps(options, cell, folder)
     ways = {network.method for network in cell.networks}
     for way, table in TABLES.items():
@@ -162,7 +175,7 @@ def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> d
 
 
 def needs_of(cell: NetworksCell) -> dict[str, str]:
-    """Step -> the step whose output it takes."""
+    """Return the step whose output each step takes: step -> needed step."""
     needs = {"average": TRAIN, **dict.fromkeys(TABLES, "average"), SAMPLE: SEARCHED}
     for network in cell.networks:
         source = network.method if network.method in TABLES else "average"
@@ -173,7 +186,7 @@ def needs_of(cell: NetworksCell) -> dict[str, str]:
 
 
 def extract_words(folder: Path, network: Network) -> list[str]:
-    """What takes a network out of its training's model."""
+    """Return the arguments of the command that extracts a network from its training's model."""
     words = ["extract", "--model", str(folder / "averaged.pt")]
     if network.method in TABLES:
         words += ["--search", str(folder / TABLES[network.method])]
@@ -184,7 +197,7 @@ def extract_words(folder: Path, network: Network) -> list[str]:
 def _search(
     options: WeightStudyOptions, cell: Cell, folder: Path, way: str, table: str
 ) -> list[str]:
-    """All searches of a cell use one log of evaluations: none is done twice."""
+    """Return the arguments of a search. All searches of a cell share one log of evaluations."""
     search = options.search
     words = ["search", "--exp-dir", str(folder), *data_words(options), "--dev-set", search.dev_set]
     if search.max_seconds:

@@ -1,4 +1,4 @@
-"""What a comparison of sparse models is made of: sparsities, ways to them, claims to judge."""
+"""Options of a comparison of sparse models: sparsities, methods, the search, claims to judge."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from asrprune.studies.options import GridOptions, StudyOptions, check_name
 # trainings
 DENSE, GRADUAL, SUPERNET = "dense", "gradual", "supernet"
 TRAININGS = (DENSE, GRADUAL, SUPERNET)
-# networks that come of them, besides those of the trainings' own names
+# networks that are extracted from trainings, besides those named after their training
 ONE_SHOT, SEARCHED, RANDOM_SEARCH = "one_shot", "searched", "random_search"
 FOUND = (SEARCHED, RANDOM_SEARCH)
 LEAST_SAMPLE = 3
@@ -21,22 +21,27 @@ class SearchStepOptions:
     """How the supernet is searched; see ``asrprune search``."""
 
     dev_set: str = ""
-    max_seconds: float = option(0.0, minimum=0)  # of its speech; 0: all of it
+    max_seconds: float = option(0.0, minimum=0)  # of the set's speech; 0: the whole set
     population: int = option(16, minimum=1)
     generations: int = option(30, minimum=0)
-    # sub-networks of each size to decode as well, which no search is charged for; 0: none
+    # Number of sub-networks of each size to decode, to correlate loss and WER; 0: none. Their
+    # decoding does not count as a cost of the search.
     sample_wer: int = option(0, minimum=0)
 
 
 @dataclass
 class ClaimOptions:
-    """A sentence to judge by what is measured of ``method``.
+    """A claim about ``method``, to be judged by measurements.
 
-    - ``cost``: all of its networks together, a search for them included, take at most ``by`` times
-      what one dense training takes (``passes`` are of trainings alone; of a search, CPU seconds are
-      not known)
-    - ``no_worse``: at each sparsity of ``at``, its error rate is that of each of ``than``, or lower
-    - ``better``: at each sparsity of ``at``, its error rate is lower than that of each of ``than``
+    Types of claims:
+
+    - ``cost``: all networks of the method, with their search, cost at most ``by`` times as much as
+      one dense training. ``passes`` are those of trainings only. The CPU seconds of a search are
+      not known.
+    - ``no_worse``: at each sparsity in ``at``, the method's error rate is not higher than the error
+      rate of any method in ``than``.
+    - ``better``: at each sparsity in ``at``, the method's error rate is lower than the error rate
+      of each method in ``than``.
     """
 
     claim: str = ""
@@ -50,15 +55,19 @@ class ClaimOptions:
 
 @dataclass
 class WeightStudyOptions(StudyOptions):
-    """A comparison of ways to sparse models; ``margin`` is of the rival's WER.
+    """Options of a comparison of sparse models. ``margin`` is a share of the rival's WER.
 
-    Trainings: ``dense``, from which come the ``one_shot`` prunings; ``gradual``, one for each
-    sparsity; ``supernet``, of which sub-networks of one sparsity in all layers are taken, and those
-    that a search finds (``searched``, ``random_search``); and variants of it, named in ``methods``.
+    Trainings:
+
+    - ``dense``: one dense model, from which the ``one_shot`` networks are pruned.
+    - ``gradual``: one training for each sparsity.
+    - ``supernet``: one training. Its networks have one sparsity in all layers, or are found by a
+      search (``searched``, ``random_search``).
+    - variants of ``supernet``, named in ``methods``.
     """
 
     sparsities: list[float] = option(factory=lambda: [0.0, 0.5, 0.7, 0.8, 0.9])
-    searched: list[float] = option(factory=list)  # sparsities whose sizes are searched; none: no
+    searched: list[float] = option(factory=list)  # sparsities whose sizes get a search
     search: SearchStepOptions = option(factory=SearchStepOptions)
     grid: list[GridOptions] = option(factory=list)
     claims: list[ClaimOptions] = option(factory=list)
@@ -77,19 +86,25 @@ class WeightStudyOptions(StudyOptions):
         for key in ("sparsities", "searched"):
             levels = list(getattr(self, key))
             if levels != sorted(set(levels)) or not all(0 <= level < 1 for level in levels):
-                raise UserError(f"{prefix}{key}={levels}: ascending, at least 0 and below 1")
+                raise UserError(
+                    f"{prefix}{key}={levels}: must be ascending, at least 0 and below 1"
+                )
         if not self.sparsities:
             raise UserError(f"{prefix}sparsities is not set")
         if self.searched and not self.search.dev_set:
-            raise UserError(f"{prefix}search.dev_set is not set: searched={list(self.searched)}")
+            raise UserError(
+                f"{prefix}search.dev_set is not set, but searched={list(self.searched)} needs it"
+            )
         if 0 < self.search.sample_wer < LEAST_SAMPLE:
             raise UserError(
-                f"{prefix}search.sample_wer={self.search.sample_wer}: at least {LEAST_SAMPLE} to "
-                "correlate, or 0 for none"
+                f"{prefix}search.sample_wer={self.search.sample_wer}: at least {LEAST_SAMPLE} "
+                "sub-networks are needed for a correlation. Give more, or 0 for none"
             )
         for name in self.methods:
             if name in (DENSE, GRADUAL, ONE_SHOT, SEARCHED, RANDOM_SEARCH):
-                raise UserError(f"{prefix}methods.{name}: words go to variants of the supernet")
+                raise UserError(
+                    f"{prefix}methods.{name}: only the supernet and its variants take overrides"
+                )
         trainings = list(dict.fromkeys([*TRAININGS, *self.methods]))
         for part in self.grid:
             for name in part.methods:
@@ -104,14 +119,20 @@ class WeightStudyOptions(StudyOptions):
         if claim.kind == COST:
             check_name(where, claim.method, networks)
             if claim.measure == "cpu_seconds" and claim.method in FOUND:
-                raise UserError(f"{where}: CPU seconds of a search are not known: measure: seconds")
+                raise UserError(
+                    f"{where}: the CPU seconds of a search are not known. Set measure: seconds"
+                )
             return
         for name in (claim.method, *claim.than):
             check_name(where, name, networks)
         if not (claim.than and claim.at):
-            raise UserError(f"{where}: {claim.kind}: than which methods, at which sparsities?")
+            raise UserError(
+                f"{where}: {claim.kind}: than which methods, at which sparsities? Set than: and at:"
+            )
         for name in (claim.method, *claim.than):
             key = "searched" if name in FOUND else "sparsities"
             for level in claim.at:
                 if level not in getattr(self, key):
-                    raise UserError(f"{where}: at={level:g}: {name} is not at that ({key})")
+                    raise UserError(
+                        f"{where}: at={level:g}: {name} has no such sparsity. Choose one of {key}"
+                    )

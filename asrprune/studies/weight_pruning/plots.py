@@ -1,4 +1,4 @@
-"""A plot of a comparison of sparse models: error rate against size."""
+"""The plot of a comparison of sparse models: error rate over size."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ PLOTS = {SIZE: "WER against size"}
 
 
 def draw_plots(options: WeightStudyOptions, records: Sequence[Record]) -> None:
-    """Write it, for the first test set; equal records give equal files."""
+    """Write the plot, for the first test set. Equal records give equal files."""
     from matplotlib.figure import Figure
 
     summary = Summary(records, options.test_sets[0])
@@ -34,8 +34,8 @@ def draw_plots(options: WeightStudyOptions, records: Sequence[Record]) -> None:
             label=method,
         )
     synthetic = ", synthetic speech" if options.synthetic else ""
-    axes.set_xlabel("size, packed, float32 (MB)")
-    axes.set_ylabel(f"WER (%), {options.test_sets[0]}{synthetic}; bars: over seeds")
+    axes.set_xlabel("packed size, float32 (MB)")
+    axes.set_ylabel(f"WER (%), {options.test_sets[0]}{synthetic}; bars: range over seeds")
     axes.set_yscale("log")
     axes.grid(alpha=0.3, which="both")
     if axes.has_data():

@@ -1,7 +1,8 @@
-"""What a training leaves for a comparison of sparse models: a record a network and test set.
+"""The records of a finished cell: one for each network and test set.
 
-Beside its errors it has the network's size, what its training took (the same in all records of one
-training), and where a search chose it, what that took.
+A record has the errors of the network, its size, and the cost of its training. The cost is the same
+in all records of one training. If a search chose the network, the record also has the cost of the
+search.
 """
 
 import shlex
@@ -35,10 +36,14 @@ def make_records(
     folder: Path,
     progress: dict[str, dict[str, Any]],
 ) -> list[Record]:
-    """The records of a cell: of each test set, those of its networks in order.
+    """Return the records of a cell, by test set and then by network.
 
     Args:
-        progress: by step, what it took (`asrprune.studies.cell`).
+        options: options of the comparison.
+        cell: the cell.
+        config: the configuration of the training.
+        folder: the folder of the cell.
+        progress: for each step, the time and attempts it took (`asrprune.studies.cell`).
 
     Raises:
         UserError: a file of the cell is missing or damaged.
@@ -68,7 +73,10 @@ def make_records(
 
 
 def size_of(folder: Path) -> Record:
-    """What ``asrprune extract`` says of the network in a folder; bytes are of the packed file."""
+    """Return the sizes that ``asrprune extract`` wrote beside a network.
+
+    Bytes are those of the packed file.
+    """
     about = read_json(folder / Path(MODEL).with_suffix(".json"))
     names = ("density", "parameters", "dense_parameters", "bytes", "int8_bytes")
     return {name: about[name] for name in names}
@@ -79,13 +87,15 @@ def search_of(
     folder: Path,
     network: Network,
 ) -> Record | None:
-    """What the search for a network took, for all sizes together; None of a uniform one.
+    """Return the options, the cost and the result of a network's search.
 
-    ``loss`` is the network's on the development set, ``uniform_loss`` that of the best uniform one
-    of its size at most. ``evaluation_seconds`` are of all the search's evaluations, also of those
-    that were done before, by another search or by this one before it was stopped.
-    Where a sample was asked for, ``rank_correlation`` is that of loss and WER among networks of the
-    network's size, ``band`` below it at most; None where there is none.
+    Returns:
+        None if no search chose the network. ``evaluations`` and ``evaluation_seconds`` are those of
+        the search for all sizes together. They include evaluations of another search, and of this
+        search before it was stopped. ``loss``: the loss of the network on the development set.
+        ``uniform_loss``: the loss of the best uniform network that is not larger. With a sample,
+        ``rank_correlation``: the rank correlation of loss and WER among networks that are smaller
+        than the budget by at most the share ``band``; None if there is no correlation.
     """
     wanted = wanted_search(options, network.method)
     if wanted is None:
@@ -109,7 +119,7 @@ def search_of(
 
 
 def wanted_search(options: WeightStudyOptions, method: str) -> Record | None:
-    """The options of the search for a method's networks, as records hold them; None without one."""
+    """Return the options of a method's search as records hold them; None without a search."""
     search = options.search
     if method not in TABLES:
         return None

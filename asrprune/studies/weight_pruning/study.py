@@ -1,4 +1,4 @@
-"""Comparisons of sparse models, as the code that runs comparisons sees them."""
+"""The type of comparison for sparse models."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,25 +14,25 @@ from asrprune.studies.weight_pruning.tables import sections
 
 
 class WeightPruningStudy(Study):
-    """Trainings, and networks of several sizes out of each of them."""
+    """Compares networks of several sizes, which are extracted from the models of trainings."""
 
     Options = WeightStudyOptions
     options: WeightStudyOptions
 
     def cells(self, more: Sequence[str] = ()) -> list[NetworksCell]:
-        """Of the grid, and the dense ones of its seeds."""
+        """Return the trainings of the grid and a dense training for each seed."""
         return cells_of(self.options, more)
 
     def steps(self, cell: NetworksCell) -> dict[str, list[str]]:
-        """Train, average, search; then extract, decode and score each network."""
+        """Return the steps train, average and search; then extract, decode, score each network."""
         return steps_of(self.options, cell, self.folder(cell))
 
     def needs(self, cell: NetworksCell) -> dict[str, str]:
-        """Networks need the average, or what found them."""
+        """Return the step that each step needs: networks need the average, or their search."""
         return needs_of(cell)
 
     def expected(self, cell: NetworksCell) -> list[Hashable]:
-        """Of each test set, one a network."""
+        """Return the keys of the records: one for each test set and network."""
         return [
             (name, network.method, network.sparsity)
             for name in self.options.test_sets
@@ -40,34 +40,34 @@ class WeightPruningStudy(Study):
         ]
 
     def key(self, record: Record) -> Hashable:
-        """The test set and the network."""
+        """Return the test set, the network's method and its sparsity."""
         return record["set"], record["method"], record["sparsity"]
 
     def cell_name(self, record: Record) -> str:
-        """As the record says."""
+        """Return the name of the record's training."""
         return record["training"]
 
     def make_records(
         self, cell: NetworksCell, config: Config, progress: dict[str, Any]
     ) -> list[Record]:
-        """Of each test set, one a network."""
+        """Return one record for each test set and network."""
         return make_records(self.options, cell, config, self.folder(cell), progress)
 
     def made_by(self, cell: NetworksCell, key: Hashable) -> Record:
-        """The training's command, how it is tested, and how a network was searched."""
+        """Return the training's command, how it is tested, and the options of the search."""
         _, method, _ = key
         made = how_it_is_made(self.options, cell, self.folder(cell))
         return made | {"search": wanted_search(self.options, method)}
 
     def sets(self) -> list[str]:
-        """The test sets, and what a search measures its loss on."""
+        """Return the test sets and the development set of the search."""
         dev = [self.options.search.dev_set] if self.options.searched else []
         return [*super().sets(), *dev]
 
     def sections(self, cells: Sequence[NetworksCell], records: Sequence[Record]) -> list[str]:
-        """Errors, costs and claims."""
+        """Return tables of errors, costs and claims."""
         return sections(self.options, cells, records)
 
     def draw(self, records: Sequence[Record]) -> None:
-        """Error rates against size."""
+        """Plot error rates over sizes."""
         draw_plots(self.options, records)

@@ -1,4 +1,4 @@
-"""The rows of a comparison of sparse models: each a method at one sparsity."""
+"""The rows of a comparison of sparse models, one for each method and sparsity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ Key = tuple[str, float]  # method, sparsity
 
 @dataclass
 class NetworkRow(Row):
-    """Networks of one method and sparsity, on one test set."""
+    """Networks of one method and one sparsity, on one test set."""
 
     method: str
     sparsity: float
 
 
 class Summary:
-    """The rows of one test set. At sparsity 0, the gradually pruned one is the dense model."""
+    """The rows of one test set. At sparsity 0, the row of *gradual* is the dense model's row."""
 
     def __init__(self, records: Sequence[Record], test_set: str):
         self.rows: dict[Key, NetworkRow] = {}
@@ -32,15 +32,15 @@ class Summary:
 
     @property
     def dense(self) -> NetworkRow | None:
-        """The dense model: nothing is pruned of it in one shot."""
+        """The row of the dense model: *one_shot* at sparsity 0. None if it has not been run."""
         return self.rows.get((ONE_SHOT, 0.0))
 
     @property
     def methods(self) -> list[str]:
-        """In the order of the records."""
+        """The methods, in the order of the records."""
         return list(dict.fromkeys(method for method, _ in self.rows))
 
     @property
     def sparsities(self) -> list[float]:
-        """Ascending."""
+        """The sparsities, ascending."""
         return sorted({sparsity for _, sparsity in self.rows})

@@ -1,4 +1,4 @@
-"""A comparison of sparse models as Markdown: a pure function of its options and its records."""
+"""The report of a comparison of sparse models, a pure function of its options and records."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -15,20 +15,22 @@ from asrprune.studies.weight_pruning.plots import PLOTS
 from asrprune.studies.weight_pruning.summary import NetworkRow, Summary
 
 COSTS = (
-    *("way to all sizes", "seeds", "trainings", "passes", "training, s", "training, CPU s"),
-    *("evaluations", "search, s", "of one dense", "of one dense, CPU"),
-    *("of all gradual", "of all gradual, CPU"),
+    *("cost of all sizes", "seeds", "trainings", "passes", "training, s", "training, CPU s"),
+    *("evaluations", "search, s", "time / one dense", "CPU time / one dense"),
+    *("time / all gradual", "CPU time / all gradual"),
 )
-CLAIMS = ("claim", "verdict", "measured", "could show")
+CLAIMS = ("claim", "verdict", "measured", "detectable")
 
 
 def sections(
     options: WeightStudyOptions, cells: Sequence[NetworksCell], records: Sequence[Record]
 ) -> list[str]:
-    """What is said of a comparison: of each test set its tables; a legend; plots.
+    """Return the tables of each test set, a legend, and links to the plots.
 
     Args:
-        cells: all of the grid, for what each way takes.
+        options: options of the comparison.
+        cells: all cells of the grid, for the costs of each method.
+        records: the current records.
     """
     parts: list[str] = []
     for name in options.test_sets:
@@ -39,7 +41,7 @@ def sections(
         parts.append(of_set(options, name, found[0]))
         parts.append(_errors(summary))
         if any(method == GRADUAL for method, _ in summary.rows):
-            parts.append("Differences from the gradually pruned one of the same sparsity:")
+            parts.append("Differences from the *gradual* model of the same sparsity:")
             parts.append(_differences(summary))
         if name == options.test_sets[0]:
             parts += [_costs(summary, cells, found), *_searches(summary)]
@@ -56,7 +58,10 @@ def sections(
 
 
 def _errors(summary: Summary) -> str:
-    """A row a method, a column a sparsity; above them what networks of one sparsity weigh."""
+    """Return the table of error rates: a row for each method, a column for each sparsity.
+
+    The first rows are the sizes of networks that have this sparsity in all layers.
+    """
     uniform = {
         row.sparsity: row for (method, _), row in summary.rows.items() if method not in TABLES
     }
@@ -137,7 +142,7 @@ def _costs(summary: Summary, cells: Sequence[NetworksCell], records: Sequence[Re
 
 
 def _ratio(costs: dict[int, Cost], others: dict[int, Cost], name: str) -> float | None:
-    """Of sums over the seeds of both whose times are known."""
+    """Return the ratio of two costs, summed over the seeds for which both are known."""
     pairs = [
         (getattr(costs[seed], name), getattr(others[seed], name))
         for seed in sorted(costs.keys() & others.keys())
@@ -147,22 +152,23 @@ def _ratio(costs: dict[int, Cost], others: dict[int, Cost], name: str) -> float 
 
 
 def _searches(summary: Summary) -> list[str]:
-    """What the searches found on their development set, and what that says of the error rate."""
+    """Return the losses of searched networks, and their correlation with error rates."""
     methods = [method for method in summary.methods if method in TABLES]
     if not methods:
         return []
     some = next(row for (method, _), row in summary.rows.items() if method in TABLES)
     search = next(iter(some.records.values()))["search"]
     return [
-        f"Loss a token on {search['dev_set']} of what was found within a size (in parentheses: of "
-        "the best of one sparsity for all layers), a mean over seeds:",
+        f"Loss per token on {search['dev_set']} of the best network that was found for each size, "
+        "as a mean over seeds. In parentheses: the best network within the same size that has one "
+        "sparsity in all layers.",
         _by_sparsity(summary, "loss", methods, _loss),
         *_correlations(summary),
     ]
 
 
 def _correlations(summary: Summary) -> list[str]:
-    """Does a lower loss mean a lower error rate, among networks of one size?"""
+    """Return a sentence on the rank correlation of loss and WER among networks of one size."""
     rows = [row for (method, _), row in summary.rows.items() if method == SEARCHED]
     some = next((record["search"] for row in rows for record in row.records.values()), None)
     if not (some and some["sample_of_each"]):
@@ -170,10 +176,10 @@ def _correlations(summary: Summary) -> list[str]:
     found = {row.sparsity: _correlation(row) for row in rows}
     shown = ", ".join(f"{_number(one, 2)} at {level:g}" for level, one in sorted(found.items()))
     return [
-        f"Rank correlation of that loss with the WER on {some['dev_set']}, among up to "
-        f"{some['sample_of_each']} evaluated sub-networks of nearly the same size (at most "
-        f"{100 * some['band']:g} % below what the sparsity allows), means over seeds: {shown}; "
-        f"{_number(mean(found.values()), 2)} on average."
+        f"Rank correlation of this loss with the WER on {some['dev_set']}, as means over seeds: "
+        f"{shown}; {_number(mean(found.values()), 2)} on average. For each size, up to "
+        f"{some['sample_of_each']} evaluated sub-networks of nearly the same size are compared: at "
+        f"most {100 * some['band']:g} % smaller than the uniform network of the sparsity."
     ]
 
 
@@ -189,15 +195,18 @@ def _loss(row: NetworkRow) -> str:
 
 def _legend(options: WeightStudyOptions) -> str:
     return (
-        "*one_shot*: the dense model, pruned after its training. *gradual*: a training for each "
-        "sparsity; at 0 it is the dense model. After a *supernet*'s training nothing is trained: "
-        "its sub-networks are of one sparsity in all layers, or *searched* within the bytes of "
-        "that one, or the best of as many random draws (*random_search*). *Search, s*: of all "
-        "its evaluations, also of those that the other search had done; their CPU time is not "
-        f"known. {INTERVALS}. "
-        "*Passes*: of a micro-batch, forward and backward; a teacher's, forward only, "
-        "count a third. Times are means over processes that were never stopped, from start to end. "
-        f"No worse: within {100 * options.margin:g} % of the other's WER. {LEGEND}"
+        "*one_shot*: the dense model, pruned after its training. *gradual*: one training for each "
+        "sparsity; at 0 the dense model. *supernet*: one training for all sparsities. Its "
+        "sub-networks have one sparsity in all layers and are not trained further. *searched*: the "
+        "best sub-network of the supernet that a search finds within the size of the uniform "
+        "sub-network. *random_search*: the best of as many random draws. *Search, s*: the time of "
+        "all evaluations of the search, also of those that the other search had done before. Their "
+        f"CPU time is not known. {INTERVALS}. *Passes*: forward and backward passes of a "
+        "micro-batch. A teacher's forward pass counts a third. Times are means over processes that "
+        "were never stopped, from start to end. *Time / one dense* and *time / all gradual*: the "
+        "time of trainings and search over the time of one dense training, and over the time of "
+        f"all gradual trainings. *No worse*: the WER is at most {100 * options.margin:g} % "
+        f"(relative) above the other's. {LEGEND}"
     )
 
 

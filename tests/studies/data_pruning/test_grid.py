@@ -13,7 +13,7 @@ from asrprune.studies.kinds import load_study
 
 def test_controls_are_always_there(study):
     grid = [{"methods": ["easy"], "keep": [0.5, 0.7], "seeds": [3, 1]}]
-    cells = study(words=["training.epochs=13"], grid=grid).cells()
+    cells = study(overrides=["training.epochs=13"], grid=grid).cells()
     assert [cell.name for cell in cells[:7]] == [
         "full-1-seed1", "full_compressed-0.7-seed1", "random-0.7-seed1", "easy-0.7-seed1",
         "full_compressed-0.5-seed1", "random-0.5-seed1", "easy-0.5-seed1",
@@ -34,10 +34,10 @@ def test_a_cell_that_is_asked_for_twice_runs_once(study):
     assert len(study(grid=[part, part]).cells()) == 4
 
 
-def test_words_make_the_trainings(study):
-    cells = {cell.method: cell for cell in study(words=["training.epochs=8"]).cells(["seed=9"])}
+def test_overrides_make_the_trainings(study):
+    cells = {cell.method: cell for cell in study(overrides=["training.epochs=8"]).cells(["seed=9"])}
     configs = {
-        name: load_config(study().options.config, cell.words) for name, cell in cells.items()
+        name: load_config(study().options.config, cell.overrides) for name, cell in cells.items()
     }
     assert {config.seed for config in configs.values()} == {0}
     assert configs["full"].data_pruning == DataPruningOptions()
@@ -59,7 +59,7 @@ def test_a_compressed_training_has_the_same_audio(epochs, keep, expected, study)
 @pytest.mark.parametrize("epochs, keep", [(4, 0.7), (8, 0.7), (24, 0.63)])
 def test_unequal_audio_is_refused(epochs, keep, study):
     config = load_config(study().options.config, [f"training.epochs={epochs}"])
-    with pytest.raises(UserError, match="No whole number of epochs has as much, to 1 %"):
+    with pytest.raises(UserError, match="No whole number of epochs has as much audio, within 1 %"):
         compressed_epochs(config, keep)
 
 
@@ -72,7 +72,7 @@ def test_cycles_of_several_epochs():
 BAD = {
     "kind: data": "kind=data: choose one of data_pruning, time_to_wer",
     "prepare: ['say \"yes']": "prepare: 'say \"yes': No closing quotation",
-    "prepare: ['']": "prepare: a line without words",
+    "prepare: ['']": "prepare: a command line is empty",
     "grids: []": "unknown key 'grids' .did you mean 'grid'",
     "grid: []": "grid is not set",
     "avg: 0": "avg=0: must be at least 1",
@@ -82,7 +82,7 @@ BAD = {
     "grid: [{methods: [easy], keep: [0.5], seeds: []}]": "each part needs keep, and seeds",
     "controls: [random]": "controls: full is needed",
     "controls: [full, rondom]": "unknown method 'rondom' .*'random'",
-    "methods: {a-b: []}": "'a-b' is to be of letters",
+    "methods: {a-b: []}": "'a-b' is not a valid name",
     "methods: {random: [data_pruning.policy=easy]}": "methods.random is a control",
     "claims: [{claim: x, kind: best, method: easy}]": "kind=best: choose one of parity",
     "claims: [{claim: x, kind: better, method: easy}]": "better than which",
@@ -107,7 +107,7 @@ def test_bad_files_are_refused(text, tmp_path):
         load_study(tmp_path / "study.yaml")
 
 
-def test_misspelt_words_are_found_before_anything_runs(study):
+def test_misspelt_overrides_are_found_before_anything_runs(study):
     with pytest.raises(UserError, match="data_pruning.policy=eesy"):
         study(methods={"easy": ["data_pruning.policy=eesy"]}).cells()
     with pytest.raises(UserError, match="does not exist"):
@@ -124,7 +124,7 @@ def test_a_comparison_like_another(tmp_path):
     one, two = (load_study(tmp_path / f"{name}.yaml").options for name in ("one", "two"))
     assert two == replace(one, exp_dir="f", methods={"easy": ["seed=3"]})
     (tmp_path / "three.yaml").write_text("like: two.yaml\n")
-    with pytest.raises(UserError, match=r"three.yaml: like: two.yaml is itself like another one"):
+    with pytest.raises(UserError, match=r"three.yaml: like: two.yaml has a key 'like' itself"):
         load_study(tmp_path / "three.yaml")
     (tmp_path / "four.yaml").write_text("like: five.yaml\n")
     with pytest.raises(UserError, match=r"four.yaml: like: .*five.yaml does not exist"):

@@ -5,14 +5,14 @@ from tests.studies.conftest import study_of
 from tests.studies.example_records import make_record, records_of
 
 FIXED = ["weight_pruning.pathways.adapt=false"]
-ROUND = {"each_language": True, "words": FIXED}
+ROUND = {"each_language": True, "overrides": FIXED}
 TRAININGS = {
-    "start": {"words": ["weight_pruning.method=none", "data.batches=mixed"]},
-    "dense": {"start": "start", "words": ["weight_pruning.method=none"]},
-    "lap": {"start": "start", "words": ["weight_pruning.method=gradual"]},
+    "start": {"overrides": ["weight_pruning.method=none", "data.batches=mixed"]},
+    "dense": {"start": "start", "overrides": ["weight_pruning.method=none"]},
+    "lap": {"start": "start", "overrides": ["weight_pruning.method=gradual"]},
     "imp": {"start": "start", "masks": "start", "sparsity": 0.5, **ROUND},
     "imp2": {"start": "imp", "masks": "imp", "sparsity": 0.7, **ROUND},
-    "fixed": {"start": "start", "masks": "imp", "sparsity": 0.7, "words": FIXED},
+    "fixed": {"start": "start", "masks": "imp", "sparsity": 0.7, "overrides": FIXED},
     "dynamic": {"start": "start", "masks": "start", "sparsity": 0.5},
 }
 WORDS = ["weight_pruning.method=pathways", "data.batches=monolingual", "data.dev=[]"]
@@ -23,7 +23,7 @@ def values_of(folder, corpus, **options):
     own = {
         "kind": "pathways",
         "methods": {},
-        "words": WORDS,
+        "overrides": WORDS,
         "languages": list(LANGUAGES),
         "test_sets": [f"dev-{language}" for language in LANGUAGES],
         "trainings": TRAININGS,

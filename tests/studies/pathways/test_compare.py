@@ -27,7 +27,7 @@ def command(tmp_path, monkeypatch, capsys):
 def test_a_training_begins_when_those_before_it_are_done(command):
     said = command.run("--jobs", "2", code=1, FAKE_FAIL="train imp-fr-seed0")
     assert "imp-fr-seed0 failed: train ended with status 3" in said
-    assert "fixed-seed0 failed: it begins with imp-fr-seed0" in said
+    assert "fixed-seed0 failed: it needs unfinished cells: imp-fr-seed0" in said
     calls = command.calls()
     assert "fixed-seed0" not in calls and calls["dynamic-seed0"] == WHOLE
     assert calls["start-seed0"] == [*WHOLE, "prune"]
@@ -98,7 +98,7 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch):
     folder.mkdir()
     claims = [{"claim": "cheap", "kind": "cost", "method": "dynamic", "than": ["fixed"], "by": 0.6}]
     values = values_of(tmp_path, in_languages(tiny_corpus, folder), claims=claims)
-    values["words"] += [
+    values["overrides"] += [
         "training.epochs=1", "training.checkpoint_interval=1000", "data.max_duration=4",
         "weight_pruning.schedule.initial=0.5", "weight_pruning.schedule.refresh_interval=2",
         "data.num_workers=0",

@@ -1,4 +1,4 @@
-"""Trainings that go on from one another: which there are, with which words, after which."""
+"""Trainings that go on from one another: which there are, with which overrides, after which."""
 
 import pytest
 
@@ -32,12 +32,12 @@ def test_all_that_a_training_begins_with_is_there_and_before_it(study):
     assert imp2.after == ("imp-fr-seed1",) and imp2.languages == ("fr",)
     assert {name for name, _ in imp2.lineage} == {"start-seed1", "imp-fr-seed1"}
     assert by_name["imp-fr-seed1"].pruned == (0.7,) and by_name["start-seed0"].pruned == (0.5,)
-    config = load_config(whole.options.config, fixed.words)
+    config = load_config(whole.options.config, fixed.overrides)
     folder = whole.options.exp_dir
     assert config.training.init_from == f"{folder}/start-seed1/averaged.pt"
     masks = config.weight_pruning.pathways.masks
     assert masks == f"{folder}/imp-{{language}}-seed1/pruned-0.7.pt"
-    config = load_config(whole.options.config, imp2.words)
+    config = load_config(whole.options.config, imp2.overrides)
     assert config.data.languages == ["fr"] and config.seed == 1
     assert config.weight_pruning.pathways.masks == f"{folder}/imp-fr-seed1/pruned-0.7.pt"
     steps = whole.steps(by_name["imp-fr-seed1"])
@@ -48,8 +48,8 @@ def test_all_that_a_training_begins_with_is_there_and_before_it(study):
 
 def test_a_change_of_what_it_began_with_is_a_change(study):
     cell = study().cells()[-1]
-    words = [*TRAININGS["imp"]["words"], "training.epochs=3"]
-    changed = study(trainings={**TRAININGS, "imp": {**TRAININGS["imp"], "words": words}})
+    overrides = [*TRAININGS["imp"]["overrides"], "training.epochs=3"]
+    changed = study(trainings={**TRAININGS, "imp": {**TRAININGS["imp"], "overrides": overrides}})
     lineage = {one.name: one.lineage for one in changed.cells()}
     assert lineage["dynamic-seed0"] == cell.lineage
     before = {one.name: one.lineage for one in study().cells()}
@@ -59,17 +59,17 @@ def test_a_change_of_what_it_began_with_is_a_change(study):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"languages": ["en"]}, "languages: one for each of the 3 test_sets"),
-        ({"methods": {"a": ["seed=1"]}}, "methods: this kind of comparison has trainings"),
+        ({"languages": ["en"]}, "languages: give one for each of the 3 test_sets"),
+        ({"methods": {"a": ["seed=1"]}}, "methods: a comparison of pathways takes trainings"),
         (
             {"trainings": {"a": {"start": "b"}, "b": {}}},
-            r"trainings.a.start \(it is to be named before\): unknown method 'b'",
+            r"trainings.a.start \(a training before this one\): unknown method 'b'",
         ),
         (
             {"trainings": {**TRAININGS, "a": {"start": "imp"}}},
-            "start=imp: that is a model for each",
+            "start=imp: that training has one model for each",
         ),
-        ({"trainings": {**TRAININGS, "a": {"sparsity": 0.5}}}, "a.sparsity=0.5: of the masks of"),
+        ({"trainings": {**TRAININGS, "a": {"sparsity": 0.5}}}, "a.sparsity=0.5 needs masks"),
         (
             {"trainings": {**TRAININGS, "a": {"masks": "start", "sparsity": 7.0}}},
             "trainings.a.sparsity=7.0: must be between 0 and 1",

@@ -57,8 +57,8 @@ def test_cells(tmp_path):
     ]  # fmt: skip
     assert len(cells) == len({cell.name for cell in cells}) == 27
     full, half = cells[:2]
-    assert full.words == ("data.dev=[]", "seed=0", "data_pruning=full", "training.epochs=5")
-    assert half.words == ("data.dev=[]", "seed=0", *HALF, "training.epochs=5")
+    assert full.overrides == ("data.dev=[]", "seed=0", "data_pruning=full", "training.epochs=5")
+    assert half.overrides == ("data.dev=[]", "seed=0", *HALF, "training.epochs=5")
     assert cells[-1].seed == 2 and cells[-1].epochs == 20
 
 

@@ -110,7 +110,7 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch):
     values = values_of(
         tmp_path, tiny_corpus, claims=claims, sparsities=[0.0, 0.5],
         methods={}, search={"dev_set": "dev", "population": 10, "generations": 1, "sample_wer": 3},
-        words=["training.epochs=2", "training.checkpoint_interval=1000",
+        overrides=["training.epochs=2", "training.checkpoint_interval=1000",
                "weight_pruning.schedule.final=0.8", "weight_pruning.schedule.refresh_interval=5"],
     )  # fmt: skip
     OmegaConf.save(values, tmp_path / "compare.yaml")

@@ -19,12 +19,12 @@ def test_trainings_and_the_dense_ones_of_their_seeds(study):
     assert names(cells[4:]) == [name.replace("seed1", "seed3") for name in names(cells[:4])]
 
 
-def test_words_make_the_trainings(study):
+def test_overrides_make_the_trainings(study):
     variants = {"supernet": ["weight_pruning.supernet.jitter=0.3", FINAL], "sandwich":
                 ["weight_pruning.supernet.sampling=sandwich"]}  # fmt: skip
     whole = study(methods=variants, grid=[{"methods": [*variants, "gradual"], "seeds": [7]}])
     configs = {
-        cell.name: load_config(whole.options.config, cell.words).weight_pruning
+        cell.name: load_config(whole.options.config, cell.overrides).weight_pruning
         for cell in whole.cells(["training.epochs=2"])
     }
     assert configs["dense-seed7"].method == "none"
@@ -91,7 +91,10 @@ def test_without_a_search(study):
     [
         ({"methods": {}}, "sparsities 0.8: a supernet is trained to .*schedule.final=0.7"),
         ({"searched": [0.5, 0.9]}, "sparsities 0.9: a supernet"),
-        ({"search": {"dev_set": "dev", "population": 8}}, "search.population=8: at least 9, for"),
+        (
+            {"search": {"dev_set": "dev", "population": 8}},
+            "search.population=8: must be at least 9",
+        ),
     ],
 )
 def test_what_a_supernet_will_not_have(options, message, study):
@@ -100,18 +103,18 @@ def test_what_a_supernet_will_not_have(options, message, study):
 
 
 BAD = {
-    "sparsities": ([0.5, 0.3], "sparsities=.0.5, 0.3.: ascending"),
-    "searched": ([1.0], "searched=.1.0.: ascending, at least 0 and below 1"),
-    "search": ({"population": 9}, "search.dev_set is not set: searched=.0.5."),
+    "sparsities": ([0.5, 0.3], "sparsities=.0.5, 0.3.: must be ascending"),
+    "searched": ([1.0], "searched=.1.0.: must be ascending, at least 0 and below"),
+    "search": ({"population": 9}, "search.dev_set is not set, but searched=.0.5."),
     "decoding_method": ("greedy", "decoding_method=greedy: choose one of .*'greedy_search'"),
-    "methods": ({"searched": []}, "methods.searched: words go to variants"),
+    "methods": ({"searched": []}, "methods.searched: only the supernet and its variants"),
     "grid": ([{"methods": ["supernett"], "seeds": [0]}], "unknown method 'supernett'.*'supernet'"),
     "claims": ([{"claim": "x", "method": "sandwich"}], "claims: x: unknown method 'sandwich'"),
 }
 
 
 def test_a_sample_of_two_tells_nothing(study):
-    with pytest.raises(UserError, match="search.sample_wer=2: at least 3 to correlate"):
+    with pytest.raises(UserError, match="search.sample_wer=2: at least 3 sub-networks"):
         study(search={"dev_set": "dev", "sample_wer": 2})
 
 
@@ -135,10 +138,13 @@ def test_bad_options(key, study):
     "claim, message",
     [
         ({"kind": "no_worse", "at": [0.5]}, "no_worse: than which methods, at which sparsities"),
-        ({"kind": "better", "than": ["gradual"], "at": [0.6]}, "at=0.6: supernet is not at that"),
+        (
+            {"kind": "better", "than": ["gradual"], "at": [0.6]},
+            "at=0.6: supernet has no such sparsity",
+        ),
         (
             {"kind": "better", "method": "searched", "than": ["supernet"], "at": [0.8]},
-            "at=0.8: searched is not at that .searched.",
+            "at=0.8: searched has no such sparsity.*one of searched",
         ),
         (
             {"kind": "cost", "method": "searched", "measure": "cpu_seconds"},
