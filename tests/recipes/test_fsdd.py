@@ -56,7 +56,14 @@ def corpus(tmp_path_factory) -> Path:
 
 
 def options(corpus: Path, folder: Path, **changes) -> argparse.Namespace:
-    given = {"train_hours": 0.02, "train_takes": None, "test_uses": 3, "seed": 0, **changes}
+    given = {
+        "train_hours": 0.02,
+        "train_takes": None,
+        "dev_uses": 2,
+        "test_uses": 3,
+        "seed": 0,
+        **changes,
+    }
     return argparse.Namespace(
         corpus=corpus, audio_dir=folder / "audio", manifest_dir=folder / "manifests", **given
     )
@@ -246,6 +253,7 @@ def test_wrong_options(connect, corpus, tmp_path, monkeypatch, capsys):
     words = [corpus, tmp_path / "manifests", "--audio-dir", corpus]
     for more, said in (
         (["--train-hours", "0"], "--train-hours must be above 0"),
+        (["--dev-uses", "0"], "--dev-uses must be at least 1"),
         (["--test-uses", "0"], "--test-uses must be at least 1"),
         (["--train-takes", "0"], "--train-takes must be at least 1"),
         ([], "holds other files: choose another --audio-dir"),

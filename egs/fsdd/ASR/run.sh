@@ -13,9 +13,10 @@ stage=download        # first stage to run, a name or a number
 stop_stage=score      # last stage to run
 dry_run=false         # print the commands and load the configuration, run nothing
 train_hours=1.0       # (number) how much to train on; one use of each take makes 0.4 h
-train_takes=          # (integer) takes of each digit and speaker to train on; the others are tested
-                      # on. Empty: all but those of the official test set
-test_uses=10          # how often each test take is used, each time in another sequence
+train_takes=          # (integer) takes of each digit and speaker to train on; the others join the
+                      # development and test sets. Empty: all takes that are in neither
+dev_uses=2            # how often each development take is used, each time in another sequence
+test_uses=10          # how often each test take is used, likewise
 download_dir=download # holds fsdd/, the corpus or a link to your copy
 data_dir=data         # what stages 1 to 4 make
 config=conf/digits.yaml # model and training
@@ -61,10 +62,11 @@ corpus=fsdd train_splits=train dev_splits=dev test_splits=test added_words=()
 
 stage download "$data_dir" --options download_dir --makes "$download_dir/fsdd" -- \
   run python3 local/takes.py "$download_dir/fsdd"
-stage manifests "$data_dir" --options download_dir train_hours train_takes test_uses \
+stage manifests "$data_dir" --options download_dir train_hours train_takes dev_uses test_uses \
   --makes "${manifests[@]}" "$data_dir/audio" -- \
   run_into "$data_dir/manifests" python3 local/connect.py --audio-dir "$data_dir/audio" \
-  --train-hours "$train_hours" ${train_takes:+--train-takes "$train_takes"} --test-uses "$test_uses" "$download_dir/fsdd"
+  --train-hours "$train_hours" ${train_takes:+--train-takes "$train_takes"} \
+  --dev-uses "$dev_uses" --test-uses "$test_uses" "$download_dir/fsdd"
 for split in "${splits[@]}"; do features "$split"; done
 data_stages
 model_stages

@@ -33,11 +33,10 @@ from asrprune.files import atomic_path, read_json, write_json
 from asrprune.randomness import keyed_random
 from asrprune.scripts import run_script
 
-VERSION = 1  # of what is joined and how: raise it when equal options would give other files
+VERSION = 2  # of what is joined and how: raise it when equal options would give other files
 LEAST, MOST = 3, 8  # digits of an utterance
 PAUSE = (0.1, 0.3)  # seconds between two digits
 WRITTEN_RATE = 16000  # Hz
-DEV_USES = 2  # of each take
 
 Samples = dict[Take, np.ndarray]
 
@@ -66,9 +65,10 @@ def main() -> int:
     parser.add_argument(
         "--train-takes",
         type=int,
-        help="takes of each digit and speaker to train on; the others are tested on. Default: all "
-        "but those of the official test set",
+        help="takes of each digit and speaker to train on; the others join the development and "
+        "test sets. Default: all that are in neither",
     )
+    parser.add_argument("--dev-uses", type=int, default=2, help="how often to use each dev take")
     parser.add_argument("--test-uses", type=int, default=10, help="how often to use each test take")
     parser.add_argument("--seed", type=int, default=0, help="of sequences and pauses")
     return run_script("connect", lambda: connect(parser.parse_args()))
@@ -83,8 +83,9 @@ def connect(args: argparse.Namespace) -> None:
     """
     if not 0 < args.train_hours < math.inf:
         raise UserError(f"--train-hours must be above 0, not {args.train_hours}")
-    if args.test_uses < 1:
-        raise UserError(f"--test-uses must be at least 1, not {args.test_uses}")
+    for name in ("dev", "test"):
+        if (uses := getattr(args, f"{name}_uses")) < 1:
+            raise UserError(f"--{name}-uses must be at least 1, not {uses}")
     if args.train_takes is not None and args.train_takes < 1:
         raise UserError(f"--train-takes must be at least 1, not {args.train_takes}")
     takes = find_takes(args.corpus)
@@ -99,8 +100,7 @@ def connect(args: argparse.Namespace) -> None:
         if name == "train":
             chosen = take_hours(utterances(own, name, args.seed), args.train_hours, samples)
         else:
-            uses = DEV_USES if name == "dev" else args.test_uses
-            chosen = list(utterances(own, name, args.seed, uses))
+            chosen = list(utterances(own, name, args.seed, getattr(args, f"{name}_uses")))
         write_set(name, chosen, samples, args.audio_dir, args.manifest_dir)
 
 
