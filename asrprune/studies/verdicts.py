@@ -17,7 +17,8 @@ INTERVALS = (
 LEGEND = (
     "A claim on several differences holds if the 95 % interval of each difference shows it. The "
     "claim is contradicted if one of its k differences shows the contrary by an interval with a "
-    "coverage of 1 − 5 %/k (Bonferroni). *Detectable*: the smallest true difference that would be "
+    "coverage of 1 − 5 %/k (Bonferroni). Where a difference up to a margin does not count, the "
+    "interval must lie below or above that margin. *Detectable*: the smallest true difference that would be "
     "found 4 times out of 5; for a ratio, the smallest factor between the true ratio and the "
     "claimed ratio."
 )
@@ -69,12 +70,12 @@ def compare(against: str, row: Row, other: Row | None, differences: int) -> Comp
 def at_least_as_good(compared: Compared, most: float) -> str:
     """Judge whether an error rate is at most ``most`` above the rival's.
 
-    The claim holds if the whole interval is at most ``most``. Otherwise it is contradicted if the
-    corrected interval is above zero.
+    The claim holds if the whole interval is at most ``most``. It is contradicted if the whole
+    corrected interval is above ``most``.
     """
     if compared.estimate.high <= most:
         return HOLDS
-    return CONTRADICTED if compared.corrected.low > 0 else INCONCLUSIVE
+    return CONTRADICTED if compared.corrected.low > most else INCONCLUSIVE
 
 
 def better_than_each(compared: Sequence[Compared]) -> Verdict:

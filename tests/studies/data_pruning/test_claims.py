@@ -30,6 +30,7 @@ PARITY = ClaimOptions("as good", "parity", "easy", 0.7)
         (-0.02, 0.0005, "holds"),  # better is as good as well
         (0.003, 0.0005, "holds"),  # of 10 %, a difference that does not count
         (0.02, 0.0005, "contradicted"),
+        (0.005, 0.0005, "inconclusive"),  # worse, and perhaps by more than the margin
         (0.0, 0.2, "inconclusive"),
     ],
 )
