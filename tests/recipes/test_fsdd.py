@@ -61,6 +61,7 @@ def options(corpus: Path, folder: Path, **changes) -> argparse.Namespace:
         "train_takes": None,
         "dev_uses": 2,
         "test_uses": 3,
+        "snr_db": None,
         "seed": 0,
         **changes,
     }
@@ -174,6 +175,16 @@ def test_another_seed_leaves_nothing_of_the_first(connect, corpus, joined, tmp_p
     assert not files(tmp_path / "audio").items() & files(joined / "audio").items()
 
 
+def test_noise_is_as_loud_as_asked(connect, corpus, joined, tmp_path):
+    connect.connect(options(corpus, tmp_path, snr_db=[0.0, 0.0]))
+    for path in sorted((tmp_path / "audio").rglob("*.flac"))[:5]:
+        noisy, rate = soundfile.read(path)
+        clean, _ = soundfile.read(joined / path.relative_to(tmp_path))
+        assert rate == 16000 and len(noisy) == len(clean)
+        # speech is half of the power
+        assert np.corrcoef(noisy, clean)[0, 1] == pytest.approx(0.5**0.5, abs=0.02)
+
+
 def test_fewer_takes_to_train_on_are_more_to_test_on(connect, takes, corpus, joined, tmp_path):
     connect.connect(options(corpus, tmp_path))
     connect.connect(options(corpus, tmp_path, train_takes=2))  # in place of the audio there
@@ -255,6 +266,7 @@ def test_wrong_options(connect, corpus, tmp_path, monkeypatch, capsys):
         (["--train-hours", "0"], "--train-hours must be above 0"),
         (["--dev-uses", "0"], "--dev-uses must be at least 1"),
         (["--test-uses", "0"], "--test-uses must be at least 1"),
+        (["--snr-db", "5", "4"], "--snr-db 5 4: the first must not be above the second"),
         (["--train-takes", "0"], "--train-takes must be at least 1"),
         ([], "holds other files: choose another --audio-dir"),
     ):

@@ -17,6 +17,7 @@ train_takes=          # (integer) takes of each digit and speaker to train on; t
                       # development and test sets. Empty: all takes that are in neither
 dev_uses=2            # how often each development take is used, each time in another sequence
 test_uses=10          # how often each test take is used, likewise
+snr_db=               # add noise at signal-to-noise ratios between these two: "0 20"; empty: none
 download_dir=download # holds fsdd/, the corpus or a link to your copy
 data_dir=data         # what stages 1 to 4 make
 config=conf/digits.yaml # model and training
@@ -62,11 +63,11 @@ corpus=fsdd train_splits=train dev_splits=dev test_splits=test added_words=()
 
 stage download "$data_dir" --options download_dir --makes "$download_dir/fsdd" -- \
   run python3 local/takes.py "$download_dir/fsdd"
-stage manifests "$data_dir" --options download_dir train_hours train_takes dev_uses test_uses \
+stage manifests "$data_dir" --options download_dir train_hours train_takes dev_uses test_uses snr_db \
   --makes "${manifests[@]}" "$data_dir/audio" -- \
   run_into "$data_dir/manifests" python3 local/connect.py --audio-dir "$data_dir/audio" \
   --train-hours "$train_hours" ${train_takes:+--train-takes "$train_takes"} \
-  --dev-uses "$dev_uses" --test-uses "$test_uses" "$download_dir/fsdd"
+  --dev-uses "$dev_uses" --test-uses "$test_uses" ${snr_db:+--snr-db $snr_db} "$download_dir/fsdd"
 for split in "${splits[@]}"; do features "$split"; done
 data_stages
 model_stages

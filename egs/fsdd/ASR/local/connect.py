@@ -16,8 +16,8 @@ import math
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -28,9 +28,11 @@ from takes import RATE, SPLITS, WORDS, Take, find_takes, read_take
 from asrprune.arguments import Parser
 from asrprune.corpus.manifests import to_line, write_lines
 from asrprune.corpus.parallel import one_torch_thread, progress_bar
+from asrprune.corpus.rehearsal_units import acoustics_of
+from asrprune.corpus.room_acoustics import Acoustics, record
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, read_json, write_json
-from asrprune.randomness import keyed_random
+from asrprune.randomness import key_to_seed, keyed_random
 from asrprune.scripts import run_script
 
 VERSION = 2  # of what is joined and how: raise it when equal options would give other files
@@ -70,7 +72,14 @@ def main() -> int:
     )
     parser.add_argument("--dev-uses", type=int, default=2, help="how often to use each dev take")
     parser.add_argument("--test-uses", type=int, default=10, help="how often to use each test take")
-    parser.add_argument("--seed", type=int, default=0, help="of sequences and pauses")
+    parser.add_argument(
+        "--snr-db",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="add noise to all utterances, at signal-to-noise ratios between these. Default: none",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of sequences, pauses and noise")
     return run_script("connect", lambda: connect(parser.parse_args()))
 
 
@@ -94,17 +103,41 @@ def connect(args: argparse.Namespace) -> None:
         for take in takes:
             samples[take] = read_take(take.path)
             bar.update()
-    claim_folder(args.audio_dir, args.seed, args.train_takes, samples)
+    noise = None if args.snr_db is None else noise_of(tuple(args.snr_db))
+    claim_folder(args.audio_dir, args.seed, args.train_takes, args.snr_db, samples)
     for name in SPLITS:
         own = [take for take in takes if take.split_with(args.train_takes) == name]
         if name == "train":
             chosen = take_hours(utterances(own, name, args.seed), args.train_hours, samples)
         else:
             chosen = list(utterances(own, name, args.seed, getattr(args, f"{name}_uses")))
-        write_set(name, chosen, samples, args.audio_dir, args.manifest_dir)
+
+        def sound(utterance: Utterance) -> np.ndarray:
+            wave = join(utterance, samples)
+            if noise is None:
+                return resample(wave)
+            rng = np.random.default_rng(key_to_seed(args.seed, "noise", utterance.id))
+            return record(wave, RATE, WRITTEN_RATE, noise, rng)
+
+        write_set(name, chosen, samples, sound, args.audio_dir, args.manifest_dir)
 
 
-def claim_folder(folder: Path, seed: int, train_takes: int | None, samples: Samples) -> None:
+def noise_of(snr_db: tuple[float, float]) -> Acoustics:
+    """Return the conditions of recording with noise and without reverberation.
+
+    Raises:
+        UserError: ``snr_db`` is no range.
+    """
+    return replace(acoustics_of(snr_db), reverberant_share=0.0)
+
+
+def claim_folder(
+    folder: Path,
+    seed: int,
+    train_takes: int | None,
+    snr_db: Sequence[float] | None,
+    samples: Samples,
+) -> None:
     """Empty a folder whose utterances were made of other takes, or with other options.
 
     Raises:
@@ -117,6 +150,8 @@ def claim_folder(folder: Path, seed: int, train_takes: int | None, samples: Samp
     made_of = {"version": VERSION, "seed": seed, "takes": digest.hexdigest()}
     if train_takes is not None:
         made_of["train_takes"] = train_takes
+    if snr_db is not None:
+        made_of["snr_db"] = list(snr_db)
     path = folder / ".made_of.json"
     if path.exists():
         if read_json(path) == made_of:
@@ -193,16 +228,30 @@ def resample(wave: np.ndarray) -> np.ndarray:
 
 
 def write_set(
-    name: str, chosen: list[Utterance], samples: Samples, audio_dir: Path, manifest_dir: Path
+    name: str,
+    chosen: list[Utterance],
+    samples: Samples,
+    sound: Callable[[Utterance], np.ndarray],
+    audio_dir: Path,
+    manifest_dir: Path,
 ) -> None:
-    """Write the audio that is not there, and then the two manifests of a set."""
+    """Write the audio that is not there, and then the two manifests of a set.
+
+    Args:
+        name: of the set.
+        chosen: its utterances.
+        samples: of the takes.
+        sound: returns the int16 samples of an utterance, at 16 kHz.
+        audio_dir: gets the audio.
+        manifest_dir: gets the manifests.
+    """
     recordings, supervisions, seconds = [], [], 0.0
     with progress_bar(len(chosen), f"joining for {name}", "utterance") as bar:
         for utterance in chosen:
             speaker = utterance.takes[0].speaker
             path = audio_dir / name / speaker / f"{utterance.id}.flac"
             if not path.exists():
-                write_audio(path, resample(join(utterance, samples)))
+                write_audio(path, sound(utterance))
             frames = length(utterance, samples) * WRITTEN_RATE // RATE
             duration = frames / WRITTEN_RATE
             seconds += duration
