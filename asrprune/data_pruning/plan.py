@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from asrprune.data_pruning.context import MAX_TIER, Context, NoScoresYet, Ranking, Selection
+from asrprune.data_pruning.answers import checked_ranking, checked_selection
+from asrprune.data_pruning.context import Context, NoScoresYet, Ranking, Selection
 from asrprune.data_pruning.floors import (
     Groups,
     below_floor,
@@ -222,10 +223,10 @@ class _Planner:
         """Return the keep-set (N,), and the weights (N,) or None."""
         answer = self.policy.function(self.context)
         if isinstance(answer, Selection):
-            return self._take(_checked_selection(answer, self.options.policy, len(self.index)))
+            return self._take(checked_selection(answer, self.options.policy, len(self.index)))
         if not isinstance(answer, Ranking):
             answer = Ranking(answer)
-        return self._fill(_checked_ranking(answer, self.options.policy, self.context)), None
+        return self._fill(checked_ranking(answer, self.options.policy, self.context)), None
 
     def _old_ones(self) -> np.ndarray | None:
         """Return the cuts (N,) bool that are kept for their age; None if no cut is due.
@@ -380,64 +381,3 @@ def _inverse_share(
     weights = np.full(len(keep), factors[0]) if codes is None else factors[codes]
     weights[~keep] = 0
     return weights
-
-
-def _checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking:
-    """Check the ranking that a policy returned.
-
-    Args:
-        ranking: the answer of the policy.
-        policy: its name, for the message.
-        context: what the policy was given.
-
-    Returns:
-        The ranking, with ``priority`` as float32.
-
-    Raises:
-        UserError: the priority is not one number for each cut; the tiers are not valid; or a
-            priority is NaN though the cut has a known score or the policy used no scores.
-    """
-    priority, tier = np.asarray(ranking.priority), ranking.tier
-    fits = priority.shape == (len(context),) and priority.dtype.kind in "fiu"
-    if fits and tier is not None:
-        fits = tier.shape == priority.shape and tier.dtype in (np.uint8, np.uint16)
-        fits = fits and (tier.dtype == np.uint8 or tier.max() <= MAX_TIER)
-    if not fits:
-        raise UserError(
-            f"data_pruning.policy={policy} must return a number for each of {len(context)} cuts "
-            f"(and uint8 or uint16 tiers up to {MAX_TIER}), or a Selection"
-        )
-    wrong = np.isnan(priority)
-    if wrong.any() and (not context.used_scores or (wrong & context.known).any()):
-        raise UserError(
-            f"data_pruning.policy={policy} returned NaN for cuts with known scores. It must return "
-            "a number for each of them."
-        )
-    return Ranking(priority.astype(np.float32, copy=False), tier)
-
-
-def _checked_selection(selection: Selection, policy: str, count: int) -> Selection:
-    """Check the selection that a policy returned.
-
-    Args:
-        selection: the answer of the policy.
-        policy: its name, for the message.
-        count: the number N of cuts.
-
-    Returns:
-        The selection, unchanged.
-
-    Raises:
-        UserError: ``keep`` is not one boolean for each cut; or the weights are not one finite
-            number for each kept cut.
-    """
-    keep, weights = selection
-    fits = keep.shape == (count,) and keep.dtype == bool
-    if fits and weights is not None:
-        fits = weights.shape == keep.shape and bool(np.isfinite(weights[keep]).all())
-    if not fits:
-        raise UserError(
-            f"data_pruning.policy={policy} must select with a boolean for each of {count} cuts, "
-            "and weigh what it keeps with finite numbers"
-        )
-    return selection
