@@ -18,9 +18,9 @@ LEGEND = (
     "A claim on several differences holds if the 95 % interval of each difference shows it. The "
     "claim is contradicted if one of its k differences shows the contrary by an interval with a "
     "coverage of 1 − 5 %/k (Bonferroni). Where a difference up to a margin does not count, the "
-    "interval must lie below or above that margin. *Detectable*: the smallest true difference that would be "
-    "found 4 times out of 5; for a ratio, the smallest factor between the true ratio and the "
-    "claimed ratio."
+    "interval must lie below or above that margin. *Detectable*: the smallest true difference that "
+    "would be found 4 times out of 5; for a ratio, the smallest factor between the true ratio and "
+    "the claimed ratio."
 )
 
 
