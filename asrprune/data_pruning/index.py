@@ -83,7 +83,7 @@ class CutIndex:
             UserError: there are no cuts.
         """
         if not len(cut_hash):
-            raise UserError("the training manifest holds no cuts. Give a manifest with cuts.")
+            raise UserError("the training manifest holds no cuts")
         self.cut_hash = np.ascontiguousarray(cut_hash, dtype=np.uint64)
         ticks = np.rint(np.asarray(duration, dtype=np.float64) * TICKS)
         self.duration = (np.maximum(ticks, 1) / TICKS).astype(np.float32)

@@ -10,6 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -243,11 +244,19 @@ class Signalled(Dataset):
         return index
 
 
+@pytest.fixture
+def own_server():
+    """Stop a server of processes that an earlier test started, maybe without blocked signals."""
+    forkserver._forkserver._stop()  # CPython has it for its own tests
+
+
+@pytest.mark.usefixtures("own_server")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_workers_that_are_starting_outlive_a_signal(number):
     assert list(load_batches(Signalled(number), range(3), num_workers=1)) == [0, 1, 2]
 
 
+@pytest.mark.usefixtures("own_server")
 def test_workers_outlive_a_signal_and_end_by_themselves(tiny_corpus, monkeypatch):
     """Ctrl-C and SIGTERM reach a whole process group, and the trainer still needs a batch."""
     monkeypatch.setattr("asrprune.corpus.loader._GRACE", 2)
