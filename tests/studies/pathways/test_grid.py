@@ -1,4 +1,4 @@
-"""Trainings that go on from one another: which there are, with which overrides, after which."""
+"""The grid of a pathways comparison: its trainings, their overrides, and their order."""
 
 import pytest
 
