@@ -19,7 +19,7 @@ from asrprune.corpus.invisible import Tally, is_empty
 from asrprune.corpus.lengths import TOO_LONG, Spoken, check_lengths, frames_of
 from asrprune.corpus.manifests import parse_line, read_lines
 from asrprune.corpus.spelling import EVALUATED, balanced, check_spelling
-from asrprune.data_pruning.index import utterance_id
+from asrprune.data_pruning.ids import utterance_id
 from asrprune.encodings import text_lines
 from asrprune.errors import UserError
 from asrprune.files import atomic_path, write_text

@@ -41,7 +41,7 @@ from asrprune.corpus.manifests import parse_line, read_lines, to_line, write_lin
 from asrprune.corpus.parallel import progress_bar, run_parts
 from asrprune.corpus.sources import AudioSpan, audio_span
 from asrprune.corpus.statistics import duration_bins, table
-from asrprune.data_pruning.index import utterance_id
+from asrprune.data_pruning.ids import utterance_id
 from asrprune.environment import usable_cores
 from asrprune.errors import UserError
 from asrprune.files import explain_failed_write, write_json, write_text

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrprune.data_pruning.index import hash_id
+from asrprune.data_pruning.ids import hash_id
 from asrprune.errors import UserError, nearest
 from asrprune.randomness import keyed_generator, keyed_uniforms
 

@@ -1,10 +1,8 @@
 """Hold the cuts of a training manifest as arrays: ids, durations, groups and utterances."""
 
 import hashlib
-import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,23 @@ from asrprune.data_pruning.descriptions import (
     describe_lines,
     in_fixed_order,
 )
+from asrprune.data_pruning.ids import (
+    READINGS,
+    all_found,
+    check_distinct,
+    copied_once,
+    find_ids,
+    hash_pair,
+    number_ids,
+    utterance_id,
+)
 from asrprune.data_pruning.token_counts import CountTokens, TokenCounter
 from asrprune.errors import UserError
 
 # Durations are multiples of 1/1024 s (about 1 ms), so that their sums are exact in any order.
 TICKS = 1024
 
-# Suffixes that lhotse appends to the id of a copy. Factors of speed, tempo and volume perturbation
-# have a point or an exponent: an id with ``_sp1`` names a first speaker, and is not a copy.
-# Repetition appends a number.
-_COPY = re.compile(r"(_(sp|tp|vp)\d+(\.\d+(e-?\d+)?|e-?\d+)|_(repeat|dup)\d+)+$")
-# Suffixes of a repeated cut. Lhotse appends ``_dup0`` on a rank that would get no cut. Before it,
-# the sampler appends ``_pass1`` to a cut that comes again within an epoch.
-_AGAIN = [re.compile(r"(_dup\d+)+$"), re.compile(r"_pass\d+(_dup\d+)*$")]
-
 _FIELDS = ("language", "speaker", "corpus")
-
-
-def utterance_id(cut_id: str) -> str:
-    """Return the id of the utterance that a cut is a copy of: ``a`` for ``a_sp0.9_repeat1``."""
-    return _COPY.sub("", cut_id) or cut_id
 
 
 class CutIndex:
@@ -175,8 +170,8 @@ class CutIndex:
                     f"cut {cut.id!r} has a duration of {cut.duration} seconds. A duration must be "
                     "above 0 and below 1e6 seconds. Correct or remove the cut."
                 )
-            cut_keys.extend(_keys(cut.id))
-            utterance_keys.extend(_keys(utterance_id(cut.id) if share_copies else cut.id))
+            cut_keys.extend(hash_pair(cut.id))
+            utterance_keys.extend(hash_pair(utterance_id(cut.id) if share_copies else cut.id))
             durations.append(cut.duration)
             frames.append(cut.num_frames)
             if tokens:
@@ -185,8 +180,8 @@ class CutIndex:
                 value = getattr(cut, name)
                 codes[name].append(numbers[name].setdefault(value, len(numbers[name])))
         cut_key = np.frombuffer(cut_keys, np.uint64).reshape(-1, 2)
-        _check_distinct(cut_key)
-        ids_hash, utterance = _number(np.frombuffer(utterance_keys, np.uint64).reshape(-1, 2))
+        check_distinct(cut_key)
+        ids_hash, utterance = number_ids(np.frombuffer(utterance_keys, np.uint64).reshape(-1, 2))
         groups = {
             name: (np.frombuffer(codes[name], np.int32), list(numbers[name]))
             for name in _FIELDS
@@ -216,8 +211,8 @@ class CutIndex:
         """
         if self._cut_order is None:
             self._cut_order = np.argsort(self.cut_hash).astype(np.int32)
-        readings = _READINGS[:1] if exact else self._readings
-        return _find(ids, self.cut_hash, self._cut_order, readings)
+        readings = READINGS[:1] if exact else self._readings
+        return find_ids(ids, self.cut_hash, self._cut_order, readings)
 
     def find_utterances(self, ids: Sequence[str]) -> np.ndarray:
         """Return the utterances (n,) int64 of the cuts with these ids; -1 for an unknown id.
@@ -226,7 +221,7 @@ class CutIndex:
         """
         if self._utterance_order is None:
             self._utterance_order = np.argsort(self.ids_hash).astype(np.int32)
-        return _find(ids, self.ids_hash, self._utterance_order, self._readings)
+        return find_ids(ids, self.ids_hash, self._utterance_order, self._readings)
 
     def cuts_of(self, ids: Sequence[str]) -> np.ndarray:
         """Return the lines (n,) int64 of the cuts with these ids, as `find_cuts` does.
@@ -234,7 +229,7 @@ class CutIndex:
         Raises:
             UserError: an id is unknown.
         """
-        return _all_found(ids, self.find_cuts(ids))
+        return all_found(ids, self.find_cuts(ids))
 
     def utterances_of(self, ids: Sequence[str]) -> np.ndarray:
         """Return the utterances (n,) int64 of the cuts with these ids, as `find_utterances` does.
@@ -242,11 +237,11 @@ class CutIndex:
         Raises:
             UserError: an id is unknown.
         """
-        return _all_found(ids, self.find_utterances(ids))
+        return all_found(ids, self.find_utterances(ids))
 
     @property
     def _readings(self) -> Sequence[Callable[[str], str]]:
-        return [*_READINGS, *[_copied_once] * self.share_copies]
+        return [*READINGS, *[copied_once] * self.share_copies]
 
     def strata(self, count: int, stratify_by: str = "") -> np.ndarray:
         """Return the duration stratum (N,) of each cut; 0 has the shortest cuts.
@@ -365,93 +360,3 @@ def chunks(count: int, size: int = 1 << 17) -> Iterator[slice]:
     """
     for start in range(0, count, size):
         yield slice(start, min(count, start + size))
-
-
-def hash_id(name: str) -> int:
-    """Return the 64-bit hash of an id. It is the same on every machine."""
-    return _keys(name)[0]
-
-
-def _keys(name: str) -> tuple[int, int]:
-    """Return two hashes of an id. If only the first hashes of two ids are equal, they collide."""
-    digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
-
-
-def _check_distinct(keys: np.ndarray) -> None:
-    order = np.argsort(keys[:, 0], kind="stable")
-    again = np.flatnonzero(np.diff(keys[order, 0].view(np.int64)) == 0)
-    if len(again):
-        first, second = sorted(order[again[0] : again[0] + 2].tolist())
-        raise UserError(
-            f"cuts {first + 1} and {second + 1} of the training manifest have the same id. Give "
-            "each cut an id of its own."
-        )
-
-
-def _number(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct keys in order of first appearance.
-
-    Args:
-        keys: (N, 2) hashes of ids, from `_keys`.
-
-    Returns:
-        The first hashes (U,) of the distinct keys, and the number (N,) of each key.
-
-    Raises:
-        UserError: two ids have the same first hash.
-    """
-    hashes, first, inverse = np.unique(keys[:, 0], return_index=True, return_inverse=True)
-    if (keys[first, 1][inverse] != keys[:, 1]).any():
-        cut = int(np.flatnonzero(keys[first, 1][inverse] != keys[:, 1])[0])
-        raise UserError(
-            f"the id of cut {cut + 1} of the training manifest has the hash of another id. "
-            "Rename this cut."
-        )
-    order = np.argsort(first)
-    number = np.empty(len(order), np.int32)
-    number[order] = np.arange(len(order), dtype=np.int32)
-    return hashes[order], number[inverse]
-
-
-def _copied_once(name: str) -> str:
-    return utterance_id(_AGAIN[1].sub("", name))
-
-
-# How an id may be read: as it is, without the suffix of lhotse, without that of the sampler.
-_READINGS = (str, partial(_AGAIN[0].sub, ""), partial(_AGAIN[1].sub, ""))
-
-
-def _find(
-    ids: Sequence[str],
-    hashes: np.ndarray,
-    order: np.ndarray,
-    readings: Sequence[Callable[[str], str]],
-) -> np.ndarray:
-    """Return the line of each id, by the first of its readings that is known; else -1."""
-    lines = np.full(len(ids), -1, dtype=np.int64)
-    left = np.arange(len(ids))
-    for reading in readings:
-        wanted = np.array([hash_id(reading(ids[at])) for at in left], dtype=np.uint64)
-        position = np.searchsorted(hashes, wanted, sorter=order)
-        found = order[np.minimum(position, len(order) - 1)]
-        there = hashes[found] == wanted
-        lines[left[there]] = found[there]
-        left = left[~there]
-        if not len(left):
-            break
-    return lines
-
-
-def _all_found(ids: Sequence[str], lines: np.ndarray) -> np.ndarray:
-    """Return the lines after a check that every id was found.
-
-    Raises:
-        UserError: an id has no line.
-    """
-    if (missing := np.flatnonzero(lines < 0)).size:
-        raise UserError(
-            f"cut {ids[missing[0]]!r} is not in the training manifest that this index was made of. "
-            "Use cuts of that manifest, or make the index again."
-        )
-    return lines

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from lhotse.serialization import open_best
 
-from asrprune.data_pruning.index import hash_id
+from asrprune.data_pruning.ids import hash_id
 from asrprune.data_pruning.record import Cycle, Record, read_record
 from asrprune.errors import UserError
 from asrprune.files import write_text

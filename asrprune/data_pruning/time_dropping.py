@@ -18,7 +18,8 @@ from torch import Tensor
 
 from asrprune.data_pruning.drop_plan import Drop, lengths_left, plan_drop
 from asrprune.data_pruning.encoder_frames import EncoderFrames
-from asrprune.data_pruning.index import CutIndex, chunks, hash_id
+from asrprune.data_pruning.ids import hash_id
+from asrprune.data_pruning.index import CutIndex, chunks
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_rivals import (
     fit_to_frames,

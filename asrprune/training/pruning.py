@@ -15,7 +15,8 @@ from torch import nn
 
 from asrprune.config import Config
 from asrprune.corpus.batches import SpeechDataset, language_of
-from asrprune.data_pruning.index import CutIndex, hash_id
+from asrprune.data_pruning.ids import hash_id
+from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.monolingual import LanguageSchedule
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.sampler import PruningSampler

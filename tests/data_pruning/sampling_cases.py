@@ -14,7 +14,8 @@ from lhotse import CutSet, MonoCut, SupervisionSegment
 from lhotse.dataset import DynamicBucketingSampler
 from torch.utils.data import DataLoader
 
-from asrprune.data_pruning.index import CutIndex, utterance_id
+from asrprune.data_pruning.ids import utterance_id
+from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.randomness import key_to_seed

@@ -12,7 +12,8 @@ from lhotse.testing.dummies import dummy_recording
 from lhotse.utils import compute_num_frames
 
 from asrprune.data_pruning.descriptions import transcript
-from asrprune.data_pruning.index import CutIndex, hash_id, utterance_id
+from asrprune.data_pruning.ids import hash_id, utterance_id
+from asrprune.data_pruning.index import CutIndex
 from asrprune.errors import UserError
 
 
@@ -141,12 +142,12 @@ def test_bad_manifests(tmp_path, cuts):
 def test_colliding_hashes_are_found(cuts, monkeypatch):
     from asrprune.data_pruning import index as module
 
-    real = module._keys
-    monkeypatch.setattr(module, "_keys", lambda name: (real(name)[0] if name < "c" else 7, 1))
+    real = module.hash_pair
+    monkeypatch.setattr(module, "hash_pair", lambda name: (real(name)[0] if name < "c" else 7, 1))
     with pytest.raises(UserError, match="have the same id"):
         CutIndex.from_cuts([cut("c"), cut("d")])
     monkeypatch.setattr(
-        module, "_keys", lambda name: (7 if name in "cd" else hash(name) % 2**60, ord(name[0]))
+        module, "hash_pair", lambda name: (7 if name in "cd" else hash(name) % 2**60, ord(name[0]))
     )
     with pytest.raises(UserError, match="the id of cut 2 .* has the hash of another id"):
         CutIndex.from_cuts([cut("c_sp0.9"), cut("d_sp0.9")])

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.data_pruning.index import CutIndex, hash_id
+from asrprune.data_pruning.ids import hash_id
+from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_dropping import TimeDropping, frames_of
 
