@@ -139,7 +139,7 @@ def _done(
         trust: whether a cell is also finished if the results file has its records. A cell whose
             files an unfinished cell needs is not finished without its folder.
     """
-    known = read_records(study.options) if trust else []
+    known = study.reused(cells, data) + (read_records(study.options) if trust else [])
     done, needed = {}, set()
     for cell in reversed(cells):
         records = finished(study, cell, data)

@@ -73,13 +73,14 @@ def _same(name: str, was: Any, now: Any) -> bool:
 
 
 def _meaning(command: str) -> tuple[list[str], dict[str, str]]:
-    """Return the arguments of a training's command and its overrides, without ``--exp-dir``."""
+    """Return the arguments of a training's command, without ``--exp-dir``, and its overrides.
+
+    ``training.epochs`` is left out, because a record has its number of epochs as a value.
+    """
     words = shlex.split(command)
     if "--exp-dir" in words:
         place = words.index("--exp-dir")
         del words[place : place + 2]
-    changes = [word for word in words if "=" in word]
-    return (
-        [word for word in words if "=" not in word],
-        dict(word.split("=", 1) for word in changes),
-    )
+    changes = dict(word.split("=", 1) for word in words if "=" in word)
+    changes.pop("training.epochs", None)
+    return [word for word in words if "=" not in word], changes

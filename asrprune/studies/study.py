@@ -100,6 +100,15 @@ class Study(ABC):
         Where a value is a dictionary, the record's dictionary may have more keys.
         """
 
+    def reused(self, cells: Sequence[Cell], data: str | None) -> list[Record]:
+        """Return records of other comparisons that cells take over; none for types that do not.
+
+        Args:
+            cells: all cells of the grid.
+            data: the digest of the training data; None while there is no data.
+        """
+        return []
+
     def sets(self) -> list[str]:
         """Return the names of the sets that are used besides the training set."""
         return list(self.options.test_sets)

@@ -17,7 +17,9 @@ CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
 
 def make_records(study, a_cell, config, progress):
     """Of a cell whose children wrote nothing but their calls."""
-    record = make_record(a_cell.method, a_cell.keep, a_cell.seed, [0.1, 0.2])
+    record = make_record(
+        a_cell.method, getattr(a_cell, "keep", 0.5), a_cell.seed, [0.1, 0.2], epochs=a_cell.epochs
+    )
     record["attempts"] = progress["train"]["attempts"]
     return stamped(study, [a_cell], [record])
 

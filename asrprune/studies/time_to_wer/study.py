@@ -1,8 +1,12 @@
 """The type of comparison for costs at equal error rates."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from asrprune.config import load_config
+from asrprune.errors import UserError
+from asrprune.files import read_json
+from asrprune.studies.current import changed
 from asrprune.studies.data_pruning.options import CONTROLS, FULL
 from asrprune.studies.data_pruning.study import DataPruningStudy
 from asrprune.studies.study import Cell, Record
@@ -53,6 +57,34 @@ class TimeToWerStudy(DataPruningStudy):
                 )
             )
         return cells
+
+    def reused(self, cells: Sequence[Cell], data: str | None) -> list[Record]:
+        """Return records of the files of ``reuse`` that cells of this comparison would make today.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        found = []
+        for path in self.options.reuse:
+            if not Path(path).is_file():
+                raise UserError(
+                    f"reuse: {path} does not exist. Run the comparison that writes it first, or "
+                    "remove the file from reuse:"
+                )
+            for record in read_json(path):
+                if record["set"] in self.options.test_sets and data in (None, record["data"]):
+                    found += [
+                        record | self._labels(cell)
+                        for cell in cells
+                        if (cell.seed, cell.epochs) == (record["seed"], record["epochs"])
+                        and not changed(self, cell, record)
+                    ]
+        return found
+
+    def _labels(self, cell: Cell) -> Record:
+        """Return what a cell's records have in place of the other comparison's names."""
+        keep = load_config(self.options.config, cell.overrides).data_pruning.keep
+        return {"method": cell.method, "keep": keep}
 
     def cell_name(self, record: Record) -> str:
         """Return the cell's name, made of method, epochs and seed."""

@@ -5,12 +5,15 @@ import re
 import pytest
 
 from asrprune.errors import UserError
+from asrprune.files import write_json
 from asrprune.studies.kinds import study_from
 from asrprune.studies.report import markdown
 from asrprune.studies.time_to_wer.options import CostClaimOptions
 from asrprune.studies.time_to_wer.summary import Summary
 from asrprune.studies.time_to_wer.tables import judge
 from asrprune.studies.verdicts import CONTRADICTED, HOLDS, INCONCLUSIVE
+from tests.studies.command import Command
+from tests.studies.conftest import FakeCorpus, study_of
 from tests.studies.example_records import make_record, stamped
 
 HALF = ["data_pruning.policy=easy", "data_pruning.keep=0.5"]
@@ -112,6 +115,38 @@ def test_times_of_stopped_trainings_do_not_count(tmp_path):
     assert Summary(all_stopped, "dev").ratios("half", "hours")[10].value == pytest.approx(
         2, rel=0.01
     )
+
+
+def test_trainings_of_another_comparison_are_not_run_again(tmp_path, monkeypatch, capsys):
+    values = study_of(tmp_path, FakeCorpus(tmp_path))
+    first = Command(tmp_path, values, monkeypatch, capsys)
+    first.run()
+    trained = {record["method"]: record for record in first.records()}
+    assert trained["full"]["epochs"] == trained["easy"]["epochs"] == 4
+    shorter = trained["full_compressed"]["epochs"]
+    first.calls()
+    lengths = {"methods": ["full", "half"], "epochs": [shorter, 4], "seeds": [0]}
+    (tmp_path / "second").mkdir()
+    more = {
+        "kind": "time_to_wer", "results": str(tmp_path / "second" / "results.json"),
+        "methods": {"half": ["data_pruning.keep=0.5", "data_pruning.policy=easy"]},
+        "grid": [lengths], "reuse": [values["results"]],
+    }  # fmt: skip
+    second = Command(tmp_path, values | more, monkeypatch, capsys)
+    second.run()
+    assert list(second.calls()) == [f"half-{shorter}epochs-seed0"]
+    found = {(r["method"], r["epochs"]): r for r in second.records()}
+    assert len(found) == 4
+    assert found["half", 4] == trained["easy"] | {"method": "half"}
+    assert found["full", shorter] == trained["full_compressed"] | {"method": "full", "keep": 1.0}
+    second.run()
+    assert second.calls() == {} and len(second.records()) == 4
+    changed = [record | {"avg": 7} for record in first.records()]
+    write_json(values["results"], changed)  # no training of today
+    second.run()
+    assert len(second.calls()) == 3
+    second.write(reuse=["nowhere.json"])
+    assert "reuse: nowhere.json does not exist. Run the comparison" in second.run(code=1)
 
 
 @pytest.mark.parametrize(
