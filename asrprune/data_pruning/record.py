@@ -105,13 +105,16 @@ def read_record(folder: Path) -> Record:
     Raises:
         UserError: the run has recorded nothing, or a file is damaged.
     """
-    index = _read(folder / "index.npz")
+    index = _read(
+        folder / "index.npz",
+        "Without it there is no report. Continuing the training writes it again.",
+    )
     names = [name.removesuffix("_codes") for name in index if name.endswith("_codes")]
     groups = {n: (index[f"{n}_codes"], index[f"{n}_names"].tolist()) for n in names}
     count = len(index["utterance"])
     cycles = []
     for number, path in cycle_files(folder).items():
-        content = _read(path)
+        content = _read(path, "Delete it: the report leaves out a missing cycle.")
         cycles.append(
             Cycle(
                 number,
@@ -144,7 +147,7 @@ def _write(path: Path, **arrays: np.ndarray) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path, way_out: str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(
             f"{path} does not exist. The training has no data_pruning, or has not begun. Give the "
@@ -155,5 +158,5 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return dict(content)
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         raise UserError(
-            f"{path} is damaged ({error}). Delete it: the report leaves out a missing cycle."
+            f"{path} is damaged ({error}). {way_out}"
         ) from error

@@ -84,7 +84,7 @@ def cycle_rows(record: Record) -> Iterator[dict[str, Any]]:
             "cuts": _percent(report["cuts"]),
             "seconds": _percent(report["seconds"]),
             "new": _percent(report.get("turnover")),
-            "never visited before": _percent(report.get("never_visited")),
+            "never visited": _percent(report.get("never_visited")),
             "forced by age": report["forced"],
             "by floors": report["floored"],
             "without score": report["unknown"],

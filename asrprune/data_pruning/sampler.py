@@ -415,10 +415,7 @@ class PruningSampler(CutSampler):
         """Merge the scores that the ranks gathered in the last cycle, and plan the next cycle."""
         if cycle > self.plan.cycle:
             self.end_cycle()
-        before = self.plan.keep
         self._follow(self._make_plan(cycle))
-        self.plan.report["turnover"] = _turnover(before, self.plan.keep)
-        self.plan.report["never_visited"] = float(np.mean(self.history.visits == 0))
         for note in self.plan.report["notes"]:
             log.warning("cycle %d: %s", cycle, note)
 
@@ -453,8 +450,3 @@ class PruningSampler(CutSampler):
         return make_plan(
             self.index, self.scores, self.options, self.seed, cycle, self.cycles, self.history
         )
-
-
-def _turnover(before: np.ndarray, after: np.ndarray) -> float:
-    """Return the share of a keep-set that was not in the keep-set before."""
-    return float(np.count_nonzero(after & ~before) / np.count_nonzero(after))
