@@ -18,7 +18,7 @@ from asrprune.data_pruning.ids import hash_id
 from asrprune.errors import UserError, nearest
 from asrprune.randomness import keyed_generator, keyed_uniforms
 
-VARIANTS = ("chunk", "span", "point")
+VARIANTS = ("chunk", "point")
 
 
 class Drop(NamedTuple):
@@ -51,10 +51,10 @@ def plan_drop(
     """Draw which frames of a sequence stay. The result is a pure function of the arguments.
 
     The sequence is cut into M pieces. With the variant ``chunk`` a piece has ``chunk`` frames, and
-    the last piece may be shorter. With other variants a piece is one frame. ``drop_ratio * M``
-    pieces are dropped. The fraction of this number is rounded up with its own probability, so the
-    expected share is ``drop_ratio`` unless ``least`` limits the drop. The pieces are drawn without
-    replacement. The variant ``span`` drops neighbouring pieces.
+    the last piece may be shorter. With the variant ``point`` a piece is one frame. The number of
+    dropped pieces is ``drop_ratio * M``. The fraction of this number is rounded up with its own
+    probability, so the expected share is ``drop_ratio`` unless ``least`` limits the drop. The
+    pieces are drawn without replacement.
 
     The grid of chunks begins at a random frame, and continues at the start of the sequence after
     its end. A chunk that lies across the end therefore drops frames at both ends.
@@ -63,7 +63,7 @@ def plan_drop(
         length: frames of the sequence.
         drop_ratio: share of the frames to drop, 0 <= drop_ratio < 1.
         key: key of the draw, such as ``(seed, cycle, cut id)``; the cut id comes last.
-        variant: ``chunk``, ``span`` or ``point``.
+        variant: ``chunk`` or ``point``.
         chunk: frames of a piece, for the variant ``chunk``.
         least: frames that must stay, such as one encoder frame for each token; at least 1. Fewer
             pieces are dropped if the drop of whole pieces would leave fewer frames.
@@ -74,13 +74,15 @@ def plan_drop(
     Raises:
         UserError: ``drop_ratio``, ``variant``, ``chunk`` or ``length`` is out of its limits.
     """
-    position, counts = _draw(length, drop_ratio, key, variant, chunk, least)
+    _check(drop_ratio, variant, chunk)
+    if length < 0:
+        raise UserError(f"length={length}: must not be negative")
+    *shared, cut_id = key
+    draws = keyed_uniforms(hash_id(str(cut_id)), "time-dropping", *shared)
+    counts = count_pieces(np.array(length), drop_ratio, variant, chunk, least, *draws)
     size, pieces, dropped, tail, _, clamped = (values.item() for values in counts)
     keep = torch.ones(pieces, dtype=torch.bool)
-    if variant == "span":
-        start = int(position * (pieces - dropped + 1))
-        keep[start : start + dropped] = False
-    elif dropped:
+    if dropped:
         # the counts have decided on the last piece; the others are equally long
         keep[-1] = not tail
         generator = keyed_generator("time-dropping", *key)
@@ -150,24 +152,6 @@ def count_pieces(
     return Counts(size, pieces, dropped, tail, left, clamped)
 
 
-def _draw(
-    length: int, drop_ratio: float, key: Sequence[int | str], variant: str, chunk: int, least: int
-) -> tuple[float, Counts]:
-    """Return the draw ``position`` of a cut, and the counts of its sequence.
-
-    Raises:
-        UserError: an argument is out of its limits.
-    """
-    _check(drop_ratio, variant, chunk)
-    if length < 0:
-        raise UserError(f"length={length}: must not be negative")
-    *shared, cut_id = key
-    coin, position = keyed_uniforms(hash_id(str(cut_id)), "time-dropping", *shared)
-    return position, count_pieces(
-        np.array(length), drop_ratio, variant, chunk, least, coin, position
-    )
-
-
 def _check(drop_ratio: float, variant: str, chunk: int) -> None:
     """Check the arguments that do not depend on the sequence.
 
@@ -178,16 +162,7 @@ def _check(drop_ratio: float, variant: str, chunk: int) -> None:
         raise UserError(
             f"variant={variant}: choose one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
         )
-    check_share(drop_ratio)
-    if chunk < 1:
-        raise UserError(f"chunk={chunk}: must be at least 1 frame")
-
-
-def check_share(drop_ratio: float) -> None:
-    """Check that ``drop_ratio`` is at least 0 and below 1.
-
-    Raises:
-        UserError: ``drop_ratio`` is out of these limits.
-    """
     if not 0 <= drop_ratio < 1:
         raise UserError(f"drop_ratio={drop_ratio}: must be at least 0 and below 1")
+    if chunk < 1:
+        raise UserError(f"chunk={chunk}: must be at least 1 frame")

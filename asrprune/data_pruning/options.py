@@ -23,15 +23,15 @@ UNSCORED_POLICIES = ("full", "random", "static_random", "longest", "shortest")
 class TimeDroppingOptions:
     """Options of time dropping: parts of an utterance are removed to make its sequence shorter.
 
-    Two variants are rivals to compare with. ``mask`` overwrites the chunks with the mean, and saves
-    nothing. ``speed`` plays all of the audio faster, and saves as much as dropping.
+    The variant ``chunk`` removes pieces of ``chunk_seconds``. The variant ``point`` removes single
+    frames. With ``none`` no time is dropped.
 
     Time is dropped in pruned cycles only, and only in cycles between the shares ``start`` and
     ``end`` of the training. Before ``start`` the model has no alignment yet. After ``end`` the
     model learns whole utterances.
     """
 
-    variant: str = option("none", choices=("none", "chunk", "span", "point", "mask", "speed"))
+    variant: str = option("none", choices=("none", "chunk", "point"))
     drop_ratio: float = option(0.3, minimum=0, maximum=0.95)  # share of the time that is removed
     chunk_seconds: float = option(0.2, minimum=0.01, maximum=10)
     level: str = option("frames", choices=("samples", "frames", "encoder"))
@@ -45,14 +45,8 @@ class TimeDroppingOptions:
             prefix: the text before an option's name in messages, such as ``data_pruning.time.``.
 
         Raises:
-            UserError: the variant does not work at this level, or ``start`` is not below ``end``.
+            UserError: ``start`` is not below ``end``.
         """
-        needed = {"mask": "frames", "speed": "samples"}.get(self.variant, self.level)
-        if self.level != needed:
-            raise UserError(
-                f"{prefix}variant={self.variant} does not work at {prefix}level={self.level}. Set "
-                f"{prefix}level={needed}."
-            )
         if self.start >= self.end:
             raise UserError(
                 f"{prefix}start={self.start} must be below {prefix}end={self.end}. To drop no "

@@ -53,8 +53,7 @@ def planned_shares(options: DataPruningOptions, epochs: int) -> list[float]:
     cycles = -(-epochs // options.cycle)
     kept = EMERGENT_SHARES.get(options.policy, lambda keep: keep)(options.keep)
     kept = 1.0 if options.policy == "full" else kept
-    saves_time = options.time.variant not in ("none", "mask")
-    left = 1 - options.time.drop_ratio if saves_time else 1.0
+    left = 1.0 if options.time.variant == "none" else 1 - options.time.drop_ratio
     shares = []
     for epoch in range(epochs):
         cycle = epoch // options.cycle

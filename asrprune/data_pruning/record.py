@@ -157,6 +157,4 @@ def _read(path: Path, way_out: str) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as content:
             return dict(content)
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
-        raise UserError(
-            f"{path} is damaged ({error}). {way_out}"
-        ) from error
+        raise UserError(f"{path} is damaged ({error}). {way_out}") from error

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from asrprune.data_pruning.time_dropping import TimeDropping, drop_encoder_frames
-from asrprune.data_pruning.time_rivals import mask_frames
 from asrprune.data_pruning.token_counts import CountTokens, token_counts
 from asrprune.errors import UserError
 
@@ -82,13 +81,6 @@ def drop_from_batch(
         length = max(0, min(count, inputs.size(1) - start))
         keep = dropping.plan(length, cut.id, least).keep
         keeps.append(torch.cat((torch.ones(start, dtype=torch.bool), keep)))
-    if dropping.options.variant == "mask":
-        inputs = inputs.clone()
-        for row, start, keep in zip(inputs, starts, keeps, strict=True):
-            row[start : len(keep)] = mask_frames(
-                row[start : len(keep)], keep[start:].to(row.device)
-            )
-        return {**batch, "inputs": inputs}
     ends = about["start_frame"].long() + about["num_frames"].long()
     inputs, left = drop_encoder_frames(inputs, ends, keeps, PADDING)
     about["num_frames"] = (left.to(ends) - about["start_frame"]).to(about["num_frames"])

@@ -1,10 +1,10 @@
 """Drop random parts of an utterance, so that its sequence gets shorter (time dropping).
 
-This is the time-wise half of DDP-ASR (arXiv 2406.18373). Single frames (*points*), one *span*, or
-*chunks* are dropped, and the rest is joined. The transcript stays. `plan_drop` decides which frames
-are dropped, by a random key. Adapters apply its plan to raw samples, feature frames or encoder
-frames. `TimeDropping` binds the adapters to the options, and holds the one switch.
-`asrprune.data_pruning.time_batches` applies it to batches of lhotse's own dataset.
+This is the time-wise half of DDP-ASR (arXiv 2406.18373). Single frames (*points*) or *chunks* are
+dropped, and the rest is joined. The transcript stays. `plan_drop` decides which frames are dropped,
+by a random key. Adapters apply its plan to raw samples, feature frames or encoder frames.
+`TimeDropping` binds the adapters to the options, and holds the one switch.
+`asrprune.data_pruning.time_batches` applies time dropping to batches of lhotse's own dataset.
 """
 
 from __future__ import annotations
@@ -21,13 +21,6 @@ from asrprune.data_pruning.encoder_frames import EncoderFrames
 from asrprune.data_pruning.ids import hash_id
 from asrprune.data_pruning.index import CutIndex, chunks
 from asrprune.data_pruning.options import TimeDroppingOptions
-from asrprune.data_pruning.time_rivals import (
-    fit_to_frames,
-    mask_frames,
-    speed_hundredths,
-    speed_left,
-    speed_up,
-)
 from asrprune.options import check
 
 
@@ -141,8 +134,7 @@ class TimeDropping:
     @property
     def mean_share_left(self) -> float:
         """The mean share of the audio that the options leave while time dropping is active."""
-        saves = self.options.variant not in ("none", "mask")
-        return 1 - self.options.drop_ratio if saves else 1.0
+        return 1.0 if self.options.variant == "none" else 1 - self.options.drop_ratio
 
     def least(self, num_tokens: np.ndarray | int) -> np.ndarray:
         """Return how many frames must stay of cuts with ``num_tokens`` tokens, (N,) int64.
@@ -155,11 +147,7 @@ class TimeDropping:
         return self.encoder.needed(encoder_frames)
 
     def plan(self, length: int, cut_id: str, num_tokens: int = 0) -> Drop:
-        """Return the plan of a cut in this cycle. The plan keeps all frames while inactive.
-
-        For the variant ``mask`` the plan says which frames are not overwritten. The variant
-        ``speed`` has no plan.
-        """
+        """Return the plan of a cut in this cycle. The plan keeps all frames while inactive."""
         if not self._on():
             return Drop(torch.ones(length, dtype=torch.bool), False)
         key = (self.seed, self.cycle, cut_id)
@@ -187,11 +175,9 @@ class TimeDropping:
             num_tokens: (N,) tokens of the transcripts, or one number for all.
         """
         lengths = np.asarray(lengths, dtype=np.int64)
-        if not self._on() or self.options.variant == "mask":
+        if not self._on():
             return lengths
         least = self.least(np.asarray(num_tokens))
-        if self.options.variant == "speed":
-            return speed_left(self.options.drop_ratio, lengths, least)
         key = (self.seed, self.cycle)
         return lengths_left(lengths, key=key, cut_hash=cut_hash, least=least, **self._how)
 
@@ -231,16 +217,7 @@ class TimeDropping:
         """
         if not self.acts_on("samples"):
             return samples, False
-        frames = frames_of(samples.size(-1), hop)
-        if self.options.variant == "speed":
-            drop_ratio, least = self.options.drop_ratio, int(self.least(num_tokens))
-            clamped = speed_hundredths(drop_ratio, frames, least) > speed_hundredths(
-                drop_ratio, frames
-            )
-            faster = speed_up(samples, drop_ratio, hop, least)
-            left = self.length_left(frames, cut_id, num_tokens)
-            return fit_to_frames(faster, left, hop), bool(clamped)
-        keep, clamped = self.plan(frames, cut_id, num_tokens)
+        keep, clamped = self.plan(frames_of(samples.size(-1), hop), cut_id, num_tokens)
         return drop_samples(samples, keep, hop), clamped
 
     def frames(self, features: Tensor, cut_id: str, num_tokens: int = 0) -> tuple[Tensor, bool]:
@@ -259,8 +236,6 @@ class TimeDropping:
         if not self.acts_on("frames"):
             return features, False
         keep, clamped = self.plan(len(features), cut_id, num_tokens)
-        if self.options.variant == "mask":
-            return mask_frames(features, keep), clamped
         return drop_frames(features, keep), clamped
 
     def frame_transform(
@@ -279,8 +254,8 @@ class TimeDropping:
 
     @property
     def _how(self) -> dict[str, Any]:
-        variant = "chunk" if self.options.variant == "mask" else self.options.variant
-        return {"drop_ratio": self.options.drop_ratio, "variant": variant, "chunk": self.chunk}
+        options = self.options
+        return {"drop_ratio": options.drop_ratio, "variant": options.variant, "chunk": self.chunk}
 
 
 class DropFrames:

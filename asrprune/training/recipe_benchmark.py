@@ -105,7 +105,7 @@ def measure(config: Config, ranks: Ranks, steps: int) -> Cost:
         times = _steps(trainer, batches)
     memory = torch.cuda.max_memory_allocated(ranks.device) if cuda else None
     step, dropping = statistics.median(times), None
-    if config.data_pruning.time.variant not in ("none", "mask"):
+    if config.data_pruning.time.variant != "none":
         dropping = (
             statistics.median(_steps(trainer, _dropped(config, model.encoder, batches))) / step
         )
@@ -180,8 +180,6 @@ def _loss(trainer: Trainer, batch: Batch, backend: str) -> Callable[[], None]:
 def _dropped(config: Config, encoder: torch.nn.Module, batches: list[Batch]) -> list[Batch]:
     """The batches with less in them: of noise, samples that are dropped are frames that are."""
     options = dataclasses.replace(config.data_pruning.time, level="frames")
-    if options.variant == "speed":
-        options = dataclasses.replace(options, variant="chunk")  # removes as much
     dropping = TimeDropping(options, config.seed, encoder.subsampling, encoder.output_lengths)
     dropping.active = True
     shorter = []

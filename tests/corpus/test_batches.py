@@ -409,7 +409,7 @@ def test_ranks_share_a_dev_set(tiny_corpus, workers):
 
 
 @pytest.mark.parametrize("noise", [NO_NOISE["noise"], {"probability": 1.0}])
-@pytest.mark.parametrize("variant", ["chunk", "span", "point"])
+@pytest.mark.parametrize("variant", ["chunk", "point"])
 @pytest.mark.parametrize("level", ["frames", "samples", "encoder"])
 def test_the_length_left_is_foretold(level, variant, noise, tiny_corpus):
     """What a sampler fills its batches by is what the dataset, or the model, makes of a cut."""

@@ -22,18 +22,6 @@ drop_ratios = st.floats(0, 1, exclude_max=True)
 keys = st.tuples(st.integers(0, 5), st.integers(0, 50), st.text(max_size=8))
 
 
-def runs_of_dropped(keep: torch.Tensor) -> list[tuple[int, int]]:
-    """``(start, length)`` of each longest stretch that goes, by hand."""
-    runs, start = [], None
-    for index, kept in enumerate([*keep.tolist(), True]):
-        if kept and start is not None:
-            runs.append((start, index - start))
-            start = None
-        elif not kept and start is None:
-            start = index
-    return runs
-
-
 def chunks_gone(keep: torch.Tensor, chunk: int) -> set[int]:
     """How many chunks may have gone, by all grids around the sequence on which whole ones did."""
     grids = (keep.roll(-begin).split(chunk) for begin in range(len(keep)))
@@ -85,21 +73,16 @@ def test_whole_chunks_go_as_many_as_asked(length, drop_ratio, key, chunk):
 
 @laws
 @given(st.integers(1, 400), drop_ratios, keys)
-def test_points_and_spans_go_as_many_as_asked(length, drop_ratio, key):
-    for variant in ("point", "span"):
-        keep, clamped = plan_drop(length, drop_ratio, key, variant=variant)
-        gone = int((~keep).sum())
-        assert (
-            (gone == length - 1 < drop_ratio * length + 1)
-            if clamped
-            else abs(gone - drop_ratio * length) < 1
-        )
-        assert variant == "point" or len(runs_of_dropped(keep)) <= 1
-    # a piece of one frame is a point
-    assert torch.equal(
-        plan_drop(length, drop_ratio, key, variant="point").keep,
-        plan_drop(length, drop_ratio, key, chunk=1).keep,
+def test_points_go_as_many_as_asked(length, drop_ratio, key):
+    keep, clamped = plan_drop(length, drop_ratio, key, variant="point")
+    gone = int((~keep).sum())
+    assert (
+        (gone == length - 1 < drop_ratio * length + 1)
+        if clamped
+        else abs(gone - drop_ratio * length) < 1
     )
+    # a piece of one frame is a point
+    assert torch.equal(keep, plan_drop(length, drop_ratio, key, chunk=1).keep)
 
 
 @pytest.mark.parametrize("twentieths", range(0, 20, 3))
@@ -122,7 +105,7 @@ def test_expected_share_is_rho_exactly(length, size, twentieths):
         assert share < drop_ratio and any(outcome.clamped for outcome in outcomes)
 
 
-@pytest.mark.parametrize("variant, length", [("chunk", 190), ("point", 190), ("span", 190)])
+@pytest.mark.parametrize("variant, length", [("chunk", 190), ("point", 190)])
 def test_what_is_drawn_has_that_expectation(variant, length):
     """Within 4.5 standard errors, of the deviation that was drawn."""
     hashes = np.array([hash_id(f"cut-{number}") for number in range(4000)], np.uint64)
@@ -155,12 +138,6 @@ def test_every_frame_is_equally_likely_to_go():
     assert (gone - gone.mean()).abs().max() < 4.5 * error
 
 
-def test_every_place_of_a_span_is_equally_likely():
-    plans = [plan_drop(12, 0.25, (0, i, "a"), variant="span").keep for i in range(3000)]
-    assert {run[1] for keep in plans for run in runs_of_dropped(keep)} == {3}
-    assert_equally_likely([runs_of_dropped(keep)[0][0] for keep in plans], 10)
-
-
 def test_clamped_is_said():
     asked = [plan_drop(100, 0.5, (0, i, "a"), chunk=20, least=61) for i in range(50)]
     assert all(plan.clamped and int(plan.keep.sum()) == 80 for plan in asked)
@@ -188,7 +165,7 @@ def test_the_key_alone_decides():
 PROCESS = """
 import sys
 from asrprune.data_pruning.drop_plan import plan_drop
-for variant in ("chunk", "span", "point"):
+for variant in ("chunk", "point"):
     for cut in ("a", "b_sp1.1"):
         keep = plan_drop(333, 0.3, (1, 2, cut), variant=variant).keep
         sys.stdout.write("".join("01"[kept] for kept in keep.tolist()) + "\\n")
@@ -208,7 +185,7 @@ def test_another_process_draws_the_same_and_needs_no_torchaudio():
         "".join(
             "01"[kept] for kept in plan_drop(333, 0.3, (1, 2, cut), variant=variant).keep.tolist()
         )
-        for variant in ("chunk", "span", "point")
+        for variant in ("chunk", "point")
         for cut in ("a", "b_sp1.1")
     ]
     assert done.stdout.split() == [*here, "False"]

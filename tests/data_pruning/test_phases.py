@@ -21,7 +21,7 @@ def test_pruned_cycles_and_dropped_time():
     time = TimeDroppingOptions(variant="point", drop_ratio=0.5, start=0.5, end=0.8)
     options = DataPruningOptions(policy="random", keep=0.7, anneal=0.1, time=time)
     assert planned_shares(options, 10) == pytest.approx([1, *[0.7] * 4, *[0.35] * 3, 0.7, 1])
-    options.time.variant = "mask"  # saves nothing
+    options.time.variant = "none"
     assert planned_shares(options, 10) == pytest.approx([1, *[0.7] * 8, 1])
     options.cycle = 3
     assert planned_shares(options, 7) == pytest.approx([1] * 3 + [0.7] * 4)

@@ -163,7 +163,7 @@ def recorded(trainer: Trainer) -> list[tuple]:
     return calls
 
 
-LEVELS = [("frames", "chunk"), ("samples", "span"), ("encoder", "point"), ("frames", "point")]
+LEVELS = [("frames", "chunk"), ("samples", "chunk"), ("encoder", "point"), ("frames", "point")]
 
 
 @pytest.mark.parametrize("topology", ["regular", "modified"])
