@@ -51,7 +51,7 @@ class Context:
     scores: ScoreTable
     policy: str
     keep: float  # the keep ratio that the options ask for
-    smooth: bool  # `score` is the running mean, not the last score
+    smooth: bool  # `score` is the typical score, not the last score
     cycle: int
     pruned_cycle: int  # counted from the first pruned cycle
     progress: float  # 0 in the first pruned cycle, 1 in the last
@@ -74,7 +74,7 @@ class Context:
     @property
     def score(self) -> np.ndarray:
         """Score of each cut, float32. Higher is harder; NaN where unknown."""
-        return self._scores("mean" if self.smooth else "last")
+        return self._scores("typical" if self.smooth else "last")
 
     @property
     def mean(self) -> np.ndarray:

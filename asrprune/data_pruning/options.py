@@ -73,8 +73,8 @@ class DataPruningOptions:
     rescale: bool = False  # weigh a kept cut by the inverse of its chance to be kept
     score: str = option("loss", choices=("loss", "loss_sum", "loss_per_frame", "el2n"))
     detrend: bool = True  # divide a score by the trend of the losses at the time of the visit
-    ema: float = option(0.5, minimum=0, maximum=0.999)  # weight of the past in mean and variance
-    smooth: bool = False  # rank by the running mean of an utterance's scores, not by the last score
+    ema: float = option(0.8, minimum=0, maximum=0.999)  # weight of the past in running averages
+    smooth: bool = True  # rank by an utterance's typical score, not by its last score
     share_copies: bool = True  # speed-perturbed copies have one score
     time: TimeDroppingOptions = option(factory=TimeDroppingOptions)
 
@@ -147,6 +147,7 @@ PRESETS = {
         max_age=0,
         score="loss_sum",
         detrend=False,
+        smooth=False,
         time=TimeDroppingOptions(variant="chunk", drop_ratio=0.3, level="samples"),
     ),
     "recommended": DataPruningOptions(

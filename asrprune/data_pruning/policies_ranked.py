@@ -1,8 +1,9 @@
 """Policies with a fixed budget: each ranks the cuts, and the first cuts are kept.
 
-Notation: N is the number of cuts, k the share to keep. The score is its last value, or its running
-mean with ``data_pruning.smooth``. Ranks and shares are those inside a duration stratum, in units of
-``data_pruning.unit``. Static policies call the same functions once, after the warm-up.
+Notation: N is the number of cuts, k the share to keep. The score is the typical score of an
+utterance's visits, or its last score with ``data_pruning.smooth=false``. Ranks and shares are those
+inside a duration stratum, in units of ``data_pruning.unit``. Static policies call the same
+functions once, after the warm-up.
 """
 
 import numpy as np

@@ -30,7 +30,7 @@ class Cycle:
     phase: str
     keep: np.ndarray  # (N,) bool
     last: np.ndarray  # (U,) float32: last scores, NaN where unknown
-    mean: np.ndarray  # (U,) float32: running means of the scores, NaN where unknown
+    typical: np.ndarray  # (U,) float32: typical scores, NaN where unknown
     visits: np.ndarray  # (N,) uint16: earlier cycles that kept a cut
     report: dict[str, Any]  # the report of the plan
 
@@ -87,7 +87,7 @@ def write_cycle(folder: Path, plan: Plan, scores: ScoreTable, history: History) 
         phase=np.array(plan.phase),
         keep=np.packbits(plan.keep),
         last=np.where(known, scores.last, np.nan).astype(np.float16),
-        mean=np.where(known, scores.mean, np.nan).astype(np.float16),
+        typical=np.where(known, scores.typical, np.nan).astype(np.float16),
         visits=history.visits,
         report=np.array(json.dumps(plan.report)),
     )
@@ -121,7 +121,7 @@ def read_record(folder: Path) -> Record:
                 str(content["phase"]),
                 np.unpackbits(content["keep"], count=count).view(bool),
                 content["last"].astype(np.float32),
-                content["mean"].astype(np.float32),
+                content["typical"].astype(np.float32),
                 content["visits"],
                 json.loads(str(content["report"])),
             )

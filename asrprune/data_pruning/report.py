@@ -1,7 +1,7 @@
 """Report what data pruning did in a run: which cuts it kept, and which cuts are the hardest.
 
 The report is ``report.md``, with pictures, in the run's folder ``pruning/``. The hardest cuts have
-the highest mean scores. They are usually label errors.
+the highest typical scores. They are usually label errors.
 """
 
 import argparse
@@ -150,10 +150,10 @@ def visit_rows(record: Record) -> Iterator[dict[str, Any]]:
 
 
 def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
-    """Yield a row for each of the utterances with the highest mean score."""
+    """Yield a row for each of the utterances with the highest typical score."""
     last = record.cycles[-1]
-    known = np.flatnonzero(np.isfinite(last.mean))
-    hardest = known[np.argsort(-last.mean[known], kind="stable")[:count]]
+    known = np.flatnonzero(np.isfinite(last.typical))
+    hardest = known[np.argsort(-last.typical[known], kind="stable")[:count]]
     cuts = {int(n): np.flatnonzero(record.utterance == n).tolist() for n in hardest}
     entries = _entries(record, [cut for copies in cuts.values() for cut in copies])
     visits = record.visits
@@ -162,7 +162,7 @@ def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
         entry = entries[cut]
         text = " ".join(s.get("text") or "" for s in entry.get("supervisions") or [])
         yield {
-            "score": _number(last.mean[number]),
+            "score": _number(last.typical[number]),
             "cut": entry["id"],
             "seconds": f"{record.duration[cut]:.2f}",
             "visits": int(visits[cut]),

@@ -8,11 +8,13 @@ import torch
 from asrprune.data_pruning.index import chunks
 from asrprune.errors import UserError
 
-_TABLE = ("last", "mean", "variance", "worse_sum", "worse_times", "count")
+_TABLE = ("last", "typical", "mean", "variance", "worse_sum", "worse_times", "count")
 _MAXIMUM = np.iinfo(np.uint16).max
 # Sums are integers in units of 2^-30, so that the order of additions, on any ranks, changes no bit.
 UNIT = 2.0**-30
 _LARGEST = 2.0**26  # higher scores count as this score, so that sums of 64 bits do not overflow
+# A score counts as at least this in logarithms: a loss of almost 0 is easy, and how easy is chance.
+_SMALLEST = 2.0**-13
 LOSS_CLASSES = 4096  # classes of batches: enough for 12 sizes of a model in 340 languages
 
 
@@ -90,7 +92,13 @@ class ScoreTable:
     ranks, and `merge` folds the cycle's mean value of each visited utterance into the table. With
     ``detrend`` all scores are on one scale, whenever they were renewed: see `Detrend` and `merge`.
 
+    The losses of two visits differ by chance: by what SpecAugment masks, for example. In a training
+    that has almost converged, this is as much as what utterances differ by. A typical score
+    therefore tells difficulties better apart than the last score.
+
     - ``last`` (U,) float32: the last score
+    - ``typical`` (U,) float32: the geometric mean of the scores of the first ``1 / (1 - ema)``
+      cycles, then an exponential average of their logarithms, ``t' = t^ema s^(1 - ema)``
     - ``mean``, ``variance`` (U,) float32: exponential averages over cycles,
       ``m' = a m + (1 - a) s`` and ``v' = a (v + (1 - a) (s - m)^2)`` with ``a = ema``
     - ``worse_sum`` (U,) float32, ``worse_times`` (U,) uint16: by how much, and how often, a score
@@ -98,11 +106,11 @@ class ScoreTable:
     - ``count`` (U,) uint16: cycles with a score; 0: unknown, and the other arrays have 0 too
     """
 
-    def __init__(self, num_utterances: int, ema: float = 0.5, detrend: bool = True) -> None:
+    def __init__(self, num_utterances: int, ema: float = 0.8, detrend: bool = True) -> None:
         self.ema = ema
         self.detrend = Detrend() if detrend else None
-        self.last, self.mean, self.variance, self.worse_sum = np.zeros(
-            (4, num_utterances), np.float32
+        self.last, self.typical, self.mean, self.variance, self.worse_sum = np.zeros(
+            (5, num_utterances), np.float32
         )
         self.worse_times, self.count = np.zeros((2, num_utterances), np.uint16)
         self._sum: np.ndarray | None = None  # made when the first value comes
@@ -181,9 +189,9 @@ class ScoreTable:
         """Fold the sum of `pending` over all ranks into the table, and drop what is pending.
 
         The same call on each rank leaves the same table. With ``detrend`` the cycle's scores are
-        first multiplied by one factor. This makes their sum (of square roots) the same as the sum
-        that the table had for these utterances. Without the factor, errors of the trend would add
-        up over the cycles in the renewed scores: the trend lags behind falling losses, for example.
+        first multiplied by one factor. This makes their geometric mean the same as that of the
+        typical scores of these utterances. Without the factor, errors of the trend would add up
+        over the cycles in the renewed scores: the trend lags behind falling losses, for example.
         """
         self._check_size(pending["sum"])
         total, visits = pending["sum"].numpy(), pending["visits"].numpy()
@@ -231,16 +239,17 @@ class ScoreTable:
 
     def _scale(self, total: np.ndarray, visits: np.ndarray) -> float:
         """Return the factor that brings the scores of a cycle to the scale of the table."""
-        before = now = 0.0
+        excess, count = 0.0, 0
         for part in chunks(len(self)):
             seen = np.flatnonzero(visits[part])
-            now += _size(_means(total[part][seen], visits[part][seen]))
-            before += _size(self._expected(seen + part.start))
-        return (before / now) ** 2 if now else 1.0
+            excess += _logarithms(self._expected(seen + part.start)).sum()
+            excess -= _logarithms(_means(total[part][seen], visits[part][seen])).sum()
+            count += len(seen)
+        return float(np.exp(excess / max(count, 1)))
 
     def _expected(self, at: np.ndarray) -> np.ndarray:
         """Return the expected scores (n,) of utterances ``at`` (n,); 1 if the score is unknown."""
-        return np.where(self.count[at] > 0, self.mean[at], np.float32(1))
+        return np.where(self.count[at] > 0, self.typical[at], np.float32(1))
 
     def _fold(self, at: np.ndarray, values: np.ndarray) -> None:
         """Fold the mean values (n,) of a cycle into the distinct utterances ``at`` (n,)."""
@@ -251,6 +260,10 @@ class ScoreTable:
         times = self.worse_times[at]
         self.worse_times[at] = times + ((worse > 0) & (times < _MAXIMUM))
         past = np.float32(self.ema)
+        share = np.maximum(1 - self.ema, 1 / (self.count[at] + 1.0))  # of this score; 1 for a first
+        logarithm = _logarithms(np.where(old, self.typical[at], 1))
+        logarithm += share * (_logarithms(values) - logarithm)
+        self.typical[at] = np.exp(logarithm)
         away = score - self.mean[at]
         spread = past * (self.variance[at] + (1 - past) * away * away)
         self.variance[at] = np.where(old, spread, 0)
@@ -269,6 +282,11 @@ class ScoreTable:
 def _means(total: np.ndarray, visits: np.ndarray) -> np.ndarray:
     """Return the mean scores (n,) float64 from sums in units of 2^-30."""
     return total * UNIT / visits
+
+
+def _logarithms(values: np.ndarray) -> np.ndarray:
+    """Return the logarithms (n,) float64 of scores."""
+    return np.log(np.maximum(values, _SMALLEST), dtype=np.float64)
 
 
 def _size(values: np.ndarray) -> float:

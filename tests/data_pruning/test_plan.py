@@ -109,7 +109,7 @@ def test_a_window_is_inside_of_each_stratum(window, seed, keep, unit, strata):
     )  # fmt: skip
     cost = cost_of(index, unit)
     for part in strata_of(index, strata):
-        order = sorted(part, key=lambda cut: (float(scores.last[cut]), cut))
+        order = sorted(part, key=lambda cut: (float(scores.typical[cut]), cut))
         places = np.flatnonzero(plan.keep[order])
         assert len(places) and len(places) == places[-1] - places[0] + 1
         below = float(cost[order[: places[0]]].sum())
@@ -167,7 +167,7 @@ def test_report_counts_turnover_and_what_was_never_visited():
     index, scores = random_case(0, 10, equal=True)
     history = History(10)
     history.advance(np.arange(10) < 6)
-    scores.last[:] = np.arange(10)
+    scores.typical[:] = np.arange(10)
     report = plan_of(index, scores, policy="hard", keep=0.5, history=history).report
     assert (report["turnover"], report["never_visited"]) == (0.8, 0.0)
     report = plan_of(index, scores, policy="easy", keep=0.5, history=history).report

@@ -352,14 +352,14 @@ def test_defaults_are_the_published_numbers(policy, keep, default, other):
     assert plans[0] == plans[1] != plans[2]
 
 
-def test_smooth_ranks_by_the_running_mean():
+def test_smooth_ranks_by_the_typical_score():
     rng = np.random.default_rng(0)
     index, scores = make_index(np.ones(60)), scored(*rng.lognormal(0, 1, (4, 60)))
     for policy, sign in (("easy", 1), ("hard", -1)):
-        for smooth, values in ((True, scores.mean), (False, scores.last)):
+        for smooth, values in ((True, scores.typical), (False, scores.last)):
             plan = plan_of(index, scores, policy=policy, keep=0.5, smooth=smooth)
             assert kept(plan) == first_by(sign * values, 30)
-    assert first_by(scores.mean, 30) != first_by(scores.last, 30)
+    assert first_by(scores.typical, 30) != first_by(scores.last, 30)
 
 
 def test_random_is_uniform_and_fresh():

@@ -207,7 +207,7 @@ def _one_bit_on_a_rank(rank: int) -> None:
     # and one whose scores are
     state = sampler.state_dict()
     if rank == 1:
-        state["scores"]["last"][:20] += 4
+        state["scores"]["typical"][:20] += 4
     again = make_sampler(make_cuts(), options)
     again.load_state_dict(state)
     again.set_epoch(2)

@@ -38,6 +38,8 @@ def simulate(
     fall: float = 0.35,
     detrend: bool = True,
     copies: int = 1,
+    smooth: bool = True,
+    cycles: int = CYCLES,
 ) -> list[float]:
     """The agreement of each pruned cycle.
 
@@ -52,14 +54,14 @@ def simulate(
         np.repeat(np.arange(count), copies),
         np.arange(count, dtype=np.uint64) * 77,
     )
-    options = DataPruningOptions(policy, keep=keep, anneal=0.0, detrend=detrend)
+    options = DataPruningOptions(policy, keep=keep, anneal=0.0, detrend=detrend, smooth=smooth)
     scores, history = ScoreTable(count, options.ema, options.detrend), History(len(index))
     truth = scored(difficulty, difficulty)
     found = []
-    for cycle in range(CYCLES):
-        plan = make_plan(index, scores, options, seed, cycle, CYCLES, history)
+    for cycle in range(cycles):
+        plan = make_plan(index, scores, options, seed, cycle, cycles, history)
         if plan.phase == PRUNED:
-            right = make_plan(index, truth, options, seed, cycle, CYCLES, history)
+            right = make_plan(index, truth, options, seed, cycle, cycles, history)
             found.append(agreement(plan, right))
         order = rng.permutation(np.flatnonzero(plan.keep))
         batches = np.array_split(order, max(1, len(order) // batch))
@@ -104,6 +106,34 @@ def test_of_any_corpus_and_keep_ratio(policy, keep, seed, count, batch, fall, co
 def test_raw_losses_do_not_rank():
     """What the simulation would show of scores that were left on the scale of their date."""
     assert min(simulate("hard", 0.5, detrend=False)) < 0.5
+
+
+@pytest.mark.parametrize("policy", ["easy", "hard", "middle", "easy2hard"])
+def test_typical_scores_rank_where_chance_is_as_large_as_difficulty(policy):
+    """As in trainings that have almost converged, where SpecAugment decides much of a loss."""
+    typical, last = (
+        np.mean(simulate(policy, 0.7, noise=1.0, smooth=smooth, cycles=25)[-6:])
+        for smooth in (True, False)
+    )
+    assert typical > 0.5 and typical > last + 0.15
+
+
+@pytest.mark.parametrize("rises", [False, True])
+def test_chance_moves_no_scale(rises):
+    """Renewed scores of much chance stay level with older ones, whichever half is renewed."""
+    rng = np.random.default_rng(4)
+    difficulty = rng.lognormal(0, 0.6, 2000)
+    kept = (difficulty > np.median(difficulty)) == rises
+    table = ScoreTable(2000)
+    levels = []
+    for cycle in range(30):
+        order = rng.permutation(np.flatnonzero(kept) if cycle else np.arange(2000))
+        for cuts in np.array_split(order, 40):
+            table.add(cuts, difficulty[cuts] * rng.lognormal(0, 1.0, len(cuts)) * 0.9**cycle)
+        table.merge(table.pending())
+        found = np.log(table.typical / difficulty)
+        levels.append(found[kept].mean() - found[~kept].mean())
+    assert abs(levels[-1] - levels[0]) < 0.1
 
 
 def test_renewed_scores_stay_on_the_scale_of_the_others():

@@ -44,6 +44,10 @@ def test_as_plain_lists(cycles, ema):
             expected = [series[-1], mean, variance, sum(max(r, 0) for r in rises)]
             got = [getattr(table, name)[utterance] for name in ("last", "mean", "variance")]
             assert np.allclose([*got, table.worse_sum[utterance]], expected, rtol=1e-3, atol=1e-3)
+            typical = math.log(series[0])
+            for number, value in enumerate(series[1:], 2):  # first a plain mean
+                typical += max(1 - ema, 1 / number) * (math.log(value) - typical)
+            assert math.log(table.typical[utterance]) == pytest.approx(typical, abs=1e-4)
 
 
 def test_worse_times():
