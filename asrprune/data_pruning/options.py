@@ -28,15 +28,15 @@ class TimeDroppingOptions:
 
     Time is dropped in pruned cycles only, and only in cycles between the shares ``start`` and
     ``end`` of the training. Before ``start`` the model has no alignment yet. After ``end`` the
-    model learns whole utterances.
+    model learns whole utterances, at a learning rate that still teaches.
     """
 
     variant: str = option("none", choices=("none", "chunk", "point"))
     drop_ratio: float = option(0.3, minimum=0, maximum=0.95)  # share of the time that is removed
     chunk_seconds: float = option(0.2, minimum=0.01, maximum=10)
     level: str = option("frames", choices=("samples", "frames", "encoder"))
-    start: float = option(0.0, minimum=0, maximum=1)  # share of the training before the first drop
-    end: float = option(1.0, minimum=0, maximum=1)  # share of the training after the last drop
+    start: float = option(0.3, minimum=0, maximum=1)  # share of the training before the first drop
+    end: float = option(0.6, minimum=0, maximum=1)  # share of the training after the last drop
 
     def check(self, prefix: str) -> None:
         """Check that the options of time dropping go together.
@@ -148,7 +148,7 @@ PRESETS = {
         score="loss_sum",
         detrend=False,
         smooth=False,
-        time=TimeDroppingOptions(variant="chunk", drop_ratio=0.3, level="samples"),
+        time=TimeDroppingOptions("chunk", drop_ratio=0.3, level="samples", start=0.0, end=1.0),
     ),
     "recommended": DataPruningOptions(
         policy="easy2hard",

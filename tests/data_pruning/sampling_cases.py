@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from asrprune.data_pruning.ids import utterance_id
 from asrprune.data_pruning.index import CutIndex
-from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.randomness import key_to_seed
 from tests.training.command import assert_same
@@ -50,7 +50,10 @@ def make_cut(name: str, duration: float) -> MonoCut:
 
 def make_options(policy: str = "random", **values: Any) -> DataPruningOptions:
     """Options of a policy, whose training of `EPOCHS` is as said there."""
-    return DataPruningOptions(policy, **{"keep": 0.6, "anneal": 0.2, **values})
+    return DataPruningOptions(
+        policy,
+        **{"keep": 0.6, "anneal": 0.2, "time": TimeDroppingOptions(start=0.0, end=1.0), **values},
+    )
 
 
 def make_sampler(

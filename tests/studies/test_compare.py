@@ -261,6 +261,7 @@ def test_real_trainings(tmp_path, tiny_corpus, monkeypatch, capsys):
     monkeypatch.setattr(compare, "Children", InProcess)
     monkeypatch.setattr(compare, "ThreadPoolExecutor", OneThread)
     chunks = ["data_pruning.policy=easy2hard", "data_pruning.time.variant=chunk"]
+    chunks += ["data_pruning.time.start=0", "data_pruning.time.end=1"]
     values = study_of(
         tmp_path, tiny_corpus,
         methods={"easy": ["data_pruning.policy=easy"], "chunks": chunks},

@@ -163,13 +163,20 @@ def recorded(trainer: Trainer) -> list[tuple]:
     return calls
 
 
+THROUGHOUT = {"start": 0.0, "end": 1.0}  # of the training
 LEVELS = [("frames", "chunk"), ("samples", "chunk"), ("encoder", "point"), ("frames", "point")]
 
 
 @pytest.mark.parametrize("topology", ["regular", "modified"])
 @pytest.mark.parametrize("level, variant", LEVELS)
 def test_time_is_dropped_in_pruned_epochs_only(level, variant, topology, make_trainer, tiny_corpus):
-    time = {"level": level, "variant": variant, "drop_ratio": 0.4, "chunk_seconds": 0.08}
+    time = {
+        "level": level,
+        "variant": variant,
+        "drop_ratio": 0.4,
+        "chunk_seconds": 0.08,
+        **THROUGHOUT,
+    }
     trainer = make_trainer(keep=0.7, time=time, loss__topology=topology)
     tokenizer = load_tokenizer(tiny_corpus.lang)
     cuts = {
@@ -221,7 +228,7 @@ def test_time_dropping_has_a_start_and_an_end(start, end, epochs, make_trainer):
 
 def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer):
     """As much audio left in a batch as without, so fewer steps; other frames in each epoch."""
-    time = {"variant": "chunk", "drop_ratio": 0.5, "chunk_seconds": 0.04}
+    time = {"variant": "chunk", "drop_ratio": 0.5, "chunk_seconds": 0.04, **THROUGHOUT}
     trainer = make_trainer(policy="full", time=time, data__spec_augment={"probability": 0.0})
     calls = recorded(trainer)
     assert trainer.run() == 0
@@ -245,7 +252,13 @@ TRIMMER = "tests.transducer.tiny_encoder:Trimmer"
 @pytest.mark.parametrize("encoder", ["conformer", "emformer", "without padding"])
 def test_short_cuts_keep_a_frame_for_each_token(level, encoder, make_trainer):
     """However much is to go: the topology ``modified`` has no path else, and the loss no number."""
-    time = {"level": level, "variant": "chunk", "drop_ratio": 0.95, "chunk_seconds": 0.04}
+    time = {
+        "level": level,
+        "variant": "chunk",
+        "drop_ratio": 0.95,
+        "chunk_seconds": 0.04,
+        **THROUGHOUT,
+    }
     options = {"time": time, "loss__topology": "modified", "keep": 0.7}
     if encoder == "emformer":
         small = {"dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 32}
@@ -317,7 +330,13 @@ def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
 
 @pytest.mark.parametrize("level", ["frames", "encoder"])
 def test_scores_per_frame_are_of_the_frames_that_are_left(level, make_trainer):
-    time = {"level": level, "variant": "chunk", "drop_ratio": 0.5, "chunk_seconds": 0.08}
+    time = {
+        "level": level,
+        "variant": "chunk",
+        "drop_ratio": 0.5,
+        "chunk_seconds": 0.08,
+        **THROUGHOUT,
+    }
     options = {"score": "loss_per_frame", "detrend": False, "time": time, "keep": 0.6}
     trainer = in_cycle(make_trainer(policy="hard", **options, **PLAIN), 2)
     pruning, calls = trainer.data.sampler, recorded(trainer)
@@ -418,6 +437,7 @@ def test_epochs_are_of_what_is_kept(make_trainer):
 def test_the_command_trains_with_a_preset(train_command, caplog, capsys):
     words = (
         *("data_pruning=recommended", "data_pruning.time.variant=chunk"),
+        *("data_pruning.time.start=0", "data_pruning.time.end=1"),
         *("data_pruning.anneal=0.25", "training.epochs=4"),
     )
     assert train_command(*words) == 0
