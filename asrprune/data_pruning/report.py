@@ -98,9 +98,9 @@ def scored(record: Record) -> list[Cycle]:
 
 
 def score_rows(record: Record) -> Iterator[dict[str, Any]]:
-    """Yield a row for each cycle with scores: quantiles of the last scores, over the utterances."""
+    """Yield a row for each cycle with scores: quantiles of the utterances' typical scores."""
     for cycle in scored(record):
-        values = np.nanquantile(cycle.last, SCORE_QUANTILES)
+        values = np.nanquantile(cycle.typical, SCORE_QUANTILES)
         yield {
             "cycle": cycle.cycle,
             **{

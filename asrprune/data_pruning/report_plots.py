@@ -84,12 +84,12 @@ def _visits(axes: Axes, record: Record) -> None:
 
 def _scores(axes: Axes, record: Record) -> None:
     cycles = scored(record)
-    values = np.array([np.nanquantile(cycle.last, SCORE_QUANTILES) for cycle in cycles])
+    values = np.array([np.nanquantile(cycle.typical, SCORE_QUANTILES) for cycle in cycles])
     for share, line in zip(SCORE_QUANTILES, values.T, strict=True):
         axes.plot([cycle.cycle for cycle in cycles], line, label=f"{100 * share:g} %")
     axes.set(
         xlabel="cycle",
         ylabel="score (as data_pruning.score)",
-        title="Quantiles of the last scores, over the utterances",
+        title="Quantiles of the typical scores, over the utterances",
     )
     axes.legend(fontsize="x-small")
