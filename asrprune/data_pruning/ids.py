@@ -1,4 +1,4 @@
-"""Hash the ids of cuts, tell copies of an utterance by their ids, and find ids again."""
+"""Hash the ids of cuts, recognise copies of an utterance by their ids, and find ids again."""
 
 import hashlib
 import re
@@ -79,11 +79,11 @@ def number_ids(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def copied_once(name: str) -> str:
-    """Return the id of the utterance of a cut that came again within an epoch."""
+    """Return the id of a cut's utterance. The cut may have come again within an epoch."""
     return utterance_id(_AGAIN[1].sub("", name))
 
 
-# How an id may be read: as it is, without the suffix of lhotse, without that of the sampler.
+# How an id may be read: as it is, without lhotse's suffix, or without the sampler's suffix.
 READINGS = (str, partial(_AGAIN[0].sub, ""), partial(_AGAIN[1].sub, ""))
 
 
@@ -93,7 +93,7 @@ def find_ids(
     order: np.ndarray,
     readings: Sequence[Callable[[str], str]],
 ) -> np.ndarray:
-    """Return the line (n,) int64 of each id, by the first of its readings that is known; else -1.
+    """Return the line (n,) int64 of each id by its first known reading, and -1 if none is known.
 
     Args:
         ids: n ids.

@@ -13,7 +13,7 @@ _MAXIMUM = np.iinfo(np.uint16).max
 # Sums are integers in units of 2^-30, so that the order of additions, on any ranks, changes no bit.
 UNIT = 2.0**-30
 _LARGEST = 2.0**26  # higher scores count as this score, so that sums of 64 bits do not overflow
-# A score counts as at least this in logarithms: a loss of almost 0 is easy, and how easy is chance.
+# In logarithms, a lower score counts as this score: how close a small loss comes to 0 is chance.
 _SMALLEST = 2.0**-13
 LOSS_CLASSES = 4096  # classes of batches: enough for 12 sizes of a model in 340 languages
 
@@ -92,9 +92,9 @@ class ScoreTable:
     ranks, and `merge` folds the cycle's mean value of each visited utterance into the table. With
     ``detrend`` all scores are on one scale, whenever they were renewed: see `Detrend` and `merge`.
 
-    The losses of two visits differ by chance: by what SpecAugment masks, for example. In a training
-    that has almost converged, this is as much as what utterances differ by. A typical score
-    therefore tells difficulties better apart than the last score.
+    The losses of two visits of an utterance differ by chance: by what SpecAugment masks, for
+    example. In a training that has almost converged, utterances may differ no more than that. The
+    typical score therefore ranks utterances by difficulty better than the last score does.
 
     - ``last`` (U,) float32: the last score
     - ``typical`` (U,) float32: the geometric mean of the scores of the first ``1 / (1 - ema)``

@@ -51,8 +51,8 @@ class TimeToWerOptions(StudyOptions):
             prefix: the text before an option's name in messages; empty for these options.
 
         Raises:
-            UserError: an option is missing; full data is redefined, or has less than two lengths; a
-                name of a method is unknown; or a value in the grid or a claim is not valid.
+            UserError: an option is missing; full data is redefined, or has fewer than two lengths;
+                the name of a method is unknown; or a value in the grid or a claim is not valid.
         """
         super().check(prefix)
         known = [FULL, *self.methods]

@@ -82,7 +82,7 @@ class TimeToWerStudy(DataPruningStudy):
         return found
 
     def _labels(self, cell: Cell) -> Record:
-        """Return what a cell's records have in place of the other comparison's names."""
+        """Return the values that replace the other comparison's values in a record of this cell."""
         keep = load_config(self.options.config, cell.overrides).data_pruning.keep
         return {"method": cell.method, "keep": keep}
 
