@@ -443,7 +443,7 @@ def test_the_command_trains_with_a_preset(train_command, caplog, capsys):
     assert train_command(*words) == 0
     lines = (train_command.exp / "log" / "metrics.jsonl").read_text()
     assert lines.count('"kind": "pruning"') == 4
-    assert "epoch 2, cycle 1: {'policy': 'easy2hard', 'phase': 'pruned'" in caplog.text
+    assert "epoch 2, cycle 1: {'policy': 'infobatch', 'phase': 'pruned'" in caplog.text
     state = train_command.last()
     assert state["config"]["data_pruning"]["time"]["variant"] == "chunk"
     assert state["seen"]["seconds_left"] < 0.9 * state["seen"]["seconds"]
