@@ -231,6 +231,11 @@ class CutIndex:
         """
         return all_found(ids, self.find_cuts(ids))
 
+    def language_of(self, cut_id: str) -> int:
+        """Return the number of a cut's language among the languages of `groups`."""
+        [line] = self.cuts_of([cut_id])
+        return int(self.groups["language"][0][line])
+
     def utterances_of(self, ids: Sequence[str]) -> np.ndarray:
         """Return the utterances (n,) int64 of the cuts with these ids, as `find_utterances` does.
 

@@ -133,8 +133,8 @@ def preset(name: str) -> dict[str, Any]:
 
 # `ddp_asr_paper` follows the abstract of arXiv 2406.18373, and what others write about the paper:
 # easy2hard at 70 % of the utterances, 30 % of chunks dropped. The length of a chunk is our choice.
-# `recommended` was the best way at about 75 % of the audio in the comparison on synthetic speech
-# (RESULTS.md of the recipe for LibriSpeech).
+# `recommended` had the lowest WER of the ways that save a quarter of the audio in the comparison on
+# synthetic speech (RESULTS.md of the recipe for LibriSpeech). Its lead may be chance.
 PRESETS = {
     "full": DataPruningOptions(),
     "ddp_asr_paper": DataPruningOptions(

@@ -268,11 +268,6 @@ class PruningSampler(CutSampler):
         weights[np.bincount(found.row, minlength=len(cuts)) == 0] = 1
         return weights.astype(np.float32)
 
-    def language_of(self, cut_id: str) -> int:
-        """Return the number of a cut's language among the languages of the index."""
-        [line] = self.index.cuts_of([cut_id])
-        return int(self.index.groups["language"][0][line])
-
     def __iter__(self) -> "PruningSampler":
         if torch.utils.data.get_worker_info() is not None:
             raise UserError(

@@ -119,7 +119,7 @@ class ScoreFeedback:
             loss_class: class of the sub-network that the losses are of, below `SIZES`.
         """
         if self.sampler.turns:  # losses of one language are not like those of another
-            loss_class += SIZES * (1 + self.sampler.language_of(batch["cut_ids"][0]))
+            loss_class += SIZES * (1 + self.sampler.index.language_of(batch["cut_ids"][0]))
         more: dict[str, Any] = {"loss_class": loss_class}
         if self.score == "loss_per_frame":
             more["num_frames"] = encoder_frames(self.encoder, self.dropping, batch)

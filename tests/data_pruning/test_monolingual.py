@@ -131,7 +131,7 @@ def test_what_comes_again_is_drawn_anew_and_scored():
     assert sampler.scores.known[sampler.index.utterances_of(cy[:10])].all()
     assert sampler.weights_of(cy) is None
     codes, names = sampler.index.groups["language"]
-    assert {names[sampler.language_of(name)] for name in cy} == {"cy"}
+    assert {names[sampler.index.language_of(name)] for name in cy} == {"cy"}
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

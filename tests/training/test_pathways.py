@@ -95,7 +95,7 @@ def test_a_step_moves_its_own_pathway(method, accumulate, make):
         before = {name: p.detach().clone() for name, p in parameters.items()}
         moments = {n: {k: v.clone() for k, v in state[p].items()} for n, p in parameters.items()}
         part = batches[step * accumulate : (step + 1) * accumulate]
-        ids = {trainer.data.sampler.language_of(name) for b in part for name in b["cut_ids"]}
+        ids = {trainer.data.sampler.index.language_of(name) for b in part for name in b["cut_ids"]}
         assert [trainer.data.languages[number] for number in ids] == [language]
         trainer.step(part, Meter(ALONE), False)
         renewed = own[language] % 4 == 0 if method != "fixed" else own[language] == 0
