@@ -18,13 +18,15 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 def about(options: StudyOptions, records: Sequence[Record], trainings: int) -> str:
     """Return a sentence on the number of trainings, the machines, the packages and the commits."""
     last = records[-1]
-    machines = sorted({f"{r['machine']['system']}, {r['machine']['cores']} cores" for r in records})
+    machines = {tuple(record["machine"].values()): record["machine"] for record in records}
+    kinds = sorted({f"{m['system']}, {m['cores']} cores" for m in machines.values()})
+    several = f"{len(machines)} machines: " if len(machines) > 1 else ""
     versions = {name: last["versions"].get(name) for name in ("python", "torch", "lhotse")}
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     speech = "**Synthetic speech.** " if options.synthetic else ""
     code = sorted({record["git"] for record in records})
     commits = f"; commits {' and '.join(code)}" if len(code) > 1 else ""
-    return f"{speech}{trainings} trainings on {' and '.join(machines)}; {packages}{commits}."
+    return f"{speech}{trainings} trainings on {several}{' and '.join(kinds)}; {packages}{commits}."
 
 
 def missing(names: Sequence[str], cells: int) -> str:

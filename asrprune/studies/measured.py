@@ -11,7 +11,7 @@ import numpy as np
 
 from asrprune.config import Config
 from asrprune.data_pruning.index import CutIndex
-from asrprune.environment import git_state, machine
+from asrprune.environment import git_state, machine, machine_id
 from asrprune.errors import UserError, nearest
 from asrprune.scoring.files import read_recogs
 from asrprune.scoring.score import newest_results
@@ -107,10 +107,14 @@ def what_it_took(train: dict[str, Any]) -> Record:
 
 
 def where_it_runs() -> Record:
-    """Return the state of the code, and the machine's system and cores, without its name."""
+    """Return the state of the code, and the machine's system, cores and id."""
     return {
         "git": git_state(),
-        "machine": {"system": platform.system(), "cores": machine()["cores"]},
+        "machine": {
+            "system": platform.system(),
+            "cores": machine()["cores"],
+            "id": machine_id(),
+        },
     }
 
 

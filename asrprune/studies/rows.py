@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asrprune.scoring.clusters import COVERAGE, POWER, Estimate, difference_of, rate_of
+from asrprune.studies.pace import timed
 from asrprune.studies.study import Record
 
 
@@ -22,9 +23,8 @@ class Row:
         return mean(record.get(name) for record in self.records.values())
 
     def time(self, name: str = "seconds") -> float | None:
-        """Return the mean of a time over the trainings that were never stopped."""
-        whole = (record for record in self.records.values() if record["attempts"] == 1)
-        return mean(record.get(name) for record in whole)
+        """Return the mean of a time over the trainings whose times can be compared."""
+        return mean(record.get(name) for record in self.records.values() if timed(record))
 
     def waiting(self) -> float | None:
         """Return the share of the epochs' wall-clock time that steps waited for batches."""
@@ -76,11 +76,11 @@ def difference(
 
 
 def timed_seeds(row: Row, other: Row | None) -> list[int]:
-    """Return the common seeds for which neither training was stopped, so times can be compared."""
+    """Return the common seeds for which the times of both trainings can be compared."""
     return [
         seed
         for seed in common_seeds(row, other)
-        if row.records[seed]["attempts"] == other.records[seed]["attempts"] == 1
+        if timed(row.records[seed]) and timed(other.records[seed])
     ]
 
 

@@ -61,7 +61,7 @@ def _faster(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
     """Judge a claim by the interval of the ratio of times over seeds."""
     seeds = timed_seeds(row, summary.full)
     if not seeds:
-        return Verdict(INCONCLUSIVE, "no seed whose trainings both ran without being stopped")
+        return Verdict(INCONCLUSIVE, "no seed whose trainings have times that can be compared")
     value, low, high, could_show = ratio_interval(
         [summary.full.records[seed]["seconds"] for seed in seeds],
         [row.records[seed]["seconds"] for seed in seeds],

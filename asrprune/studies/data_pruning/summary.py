@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asrprune.studies.data_pruning.options import COMPRESSED, FULL, RANDOM
+from asrprune.studies.pace import at_one_pace
 from asrprune.studies.rows import Row, common_seeds, ratio, timed_seeds
 from asrprune.studies.study import Record
 
@@ -23,10 +24,10 @@ class Summary:
 
     def __init__(self, records: Sequence[Record], test_set: str):
         self.rows: dict[Key, KeepRow] = {}
-        for record in records:
-            if record["set"] == test_set:
-                key = record["method"], record["keep"]
-                self.rows.setdefault(key, KeepRow({}, *key)).records[record["seed"]] = record
+        of_set = [record for record in records if record["set"] == test_set]
+        for record in at_one_pace(of_set, _key):
+            key = _key(record)
+            self.rows.setdefault(key, KeepRow({}, *key)).records[record["seed"]] = record
 
     @property
     def full(self) -> KeepRow | None:
@@ -55,7 +56,11 @@ class Summary:
     def speed_up(self, row: KeepRow, of: str = "seconds") -> float | None:
         """Return the time of full data's training over the row's.
 
-        Only seeds count for which neither training was stopped.
+        Only seeds count for which both times can be compared.
         """
         seeds = timed_seeds(row, self.full)
         return ratio(self.full, row, of, seeds) if seeds else None
+
+
+def _key(record: Record) -> Key:
+    return record["method"], record["keep"]

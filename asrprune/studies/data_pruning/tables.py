@@ -10,6 +10,7 @@ from asrprune.studies.data_pruning.summary import KeepRow, Summary
 from asrprune.studies.drawing import plot_path
 from asrprune.studies.fixed_costs import FIXED_COSTS, FIXED_COSTS_LEGEND, fixed_costs
 from asrprune.studies.markup import NOTHING, image, of_set, percent, seconds, table, times
+from asrprune.studies.pace import pace_legend
 from asrprune.studies.rows import difference
 from asrprune.studies.study import Record
 from asrprune.studies.verdicts import INTERVALS, LEGEND, points, show
@@ -78,7 +79,7 @@ def sections(
                 for claim, found in verdicts
             ]
             parts.append(table(CLAIMS, lines))
-    parts.append(_legend(study))
+    parts.append(_legend(study, records))
     for axis, text in PLOTS.items():
         parts.append(image(study, text, plot_path(study.results, axis)))
     return parts
@@ -123,14 +124,15 @@ def _costs(summary: Summary, row: KeepRow) -> Iterable[str]:
     yield from fixed_costs(row)
 
 
-def _legend(study: DataStudyOptions) -> str:
+def _legend(study: DataStudyOptions, records: Sequence[Record]) -> str:
     return (
         f"{INTERVALS}. An interval of a single seed holds for that seed only. *Compressed full*: "
         "full data for fewer epochs, with the whole schedule. Each row is compared with the "
         "compressed training whose audio is nearest. *Ceiling*: audio of full data over the audio "
         "that was seen, after time dropping. *Saving*: the share of full data's audio that was "
         "not seen. *Training*: wall-clock time from the start of the process to its end, with "
-        "scoring, planning, loading and saving. Times are of trainings that were never stopped. "
+        "scoring, planning, loading and saving. Times are of trainings that were never stopped."
+        f"{pace_legend(records)} "
         "*Turnover*: the share of a keep-set that was not in the keep-set before. *Never kept*, "
         "*never seen*: the shares of the cuts that no pruned cycle kept, and that no cycle kept. "
         f"{FIXED_COSTS_LEGEND} *Parity*: the WER is at most {100 * study.margin:g} % (relative) "

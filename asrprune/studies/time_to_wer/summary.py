@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asrprune.studies.data_pruning.options import FULL
+from asrprune.studies.pace import at_one_pace, timed
 from asrprune.studies.rows import RatioEstimate, Row
 from asrprune.studies.study import Record
 from asrprune.studies.time_to_wer.curve import Curve, Draws, cost_ratios
@@ -25,10 +26,10 @@ class Summary:
 
     def __init__(self, records: Sequence[Record], test_set: str):
         self.rows: dict[tuple[str, int], LengthRow] = {}
-        for record in records:
-            if record["set"] == test_set:
-                key = record["method"], record["epochs"]
-                self.rows.setdefault(key, LengthRow({}, *key)).records[record["seed"]] = record
+        of_set = [record for record in records if record["set"] == test_set]
+        for record in at_one_pace(of_set, _key):
+            key = _key(record)
+            self.rows.setdefault(key, LengthRow({}, *key)).records[record["seed"]] = record
 
     def lengths(self, method: str) -> list[LengthRow]:
         """Return the rows of a method, the shortest training first."""
@@ -49,7 +50,7 @@ class Summary:
         Returns:
             Epochs of full data -> ratio. The result is empty in three cases: the method or full
             data has less than two lengths; they have no common seeds; or no training of some
-            length ran without being stopped.
+            length has a CPU time that can be compared.
         """
         seeds, of_full, own = self.seeds(method), self.lengths(FULL), self.lengths(method)
         if not seeds or min(len(of_full), len(own)) < 2:
@@ -61,6 +62,10 @@ class Summary:
         words = np.array([words for _, words in record["speakers"].values()])
         found = cost_ratios(*curves, Draws(len(seeds), words))
         return {row.epochs: ratio for row, ratio in zip(of_full, found, strict=True)}
+
+
+def _key(record: Record) -> tuple[str, int]:
+    return record["method"], record["epochs"]
 
 
 def _curve(rows: Sequence[LengthRow], seeds: Sequence[int], measure: str) -> Curve:
@@ -75,5 +80,5 @@ def _curve(rows: Sequence[LengthRow], seeds: Sequence[int], measure: str) -> Cur
 
 
 def _cost(record: Record, measure: str) -> float:
-    """Return the cost of a record's training; NaN for the CPU time of a stopped training."""
-    return float("nan") if measure == CPU and record["attempts"] > 1 else record[measure]
+    """Return the cost of a record's training; NaN for a CPU time that cannot be compared."""
+    return float("nan") if measure == CPU and not timed(record) else record[measure]

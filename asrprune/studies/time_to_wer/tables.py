@@ -6,6 +6,7 @@ from asrprune.studies.data_pruning.options import FULL
 from asrprune.studies.drawing import plot_path
 from asrprune.studies.fixed_costs import FIXED_COSTS, FIXED_COSTS_LEGEND, fixed_costs
 from asrprune.studies.markup import image, of_set, seconds, table
+from asrprune.studies.pace import pace_legend
 from asrprune.studies.rows import RatioEstimate
 from asrprune.studies.study import Cell, Record
 from asrprune.studies.time_to_wer.options import MEASURES, CostClaimOptions, TimeToWerOptions
@@ -34,7 +35,8 @@ LEGEND = (
     "error rate in its longest training. *>*: the method's shortest training is better than the "
     "error rate. Intervals have a coverage of 95 %. Speakers and seeds are resampled, with the "
     "same draws for all curves. Intervals are widened where the spread comes from few seeds "
-    f"(Student's t). {FIXED_COSTS_LEGEND} Times are of trainings that were never stopped. "
+    f"(Student's t). {FIXED_COSTS_LEGEND} "
+    "Times are of trainings that were never stopped.{} "
     "*Detectable*: the smallest factor between the true ratio and the claimed ratio that would be "
     "found 4 times out of 5."
 )
@@ -73,7 +75,7 @@ def sections(
                 for claim, found in verdicts
             ]
             parts.append(table(CLAIMS, lines))
-    parts.append(LEGEND)
+    parts.append(LEGEND.format(pace_legend(records)))
     for axis, text in PLOTS.items():
         parts.append(image(options, text, plot_path(options.results, axis)))
     return parts
