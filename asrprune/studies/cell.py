@@ -74,20 +74,13 @@ def run_cell(study: Study, cell: Cell, children: Children, data: str) -> list[Re
     progress, known = _Progress(study, cell), folder / "record.json"
     if progress.is_done(TRAIN):
         _refuse(folder, _changed_options(folder, config))
-        if known.is_file():
-            records = read_json(known)
-            progress.learn(records[0])
-            if any(changed(study, cell, record) for record in records):
-                progress.forget_wordless()
-        was = progress.state[TRAIN].get("data", data)
-        _refuse(folder, [("the training data", (was, data))])
+        _refuse(folder, [("the training data", (progress.state[TRAIN]["data"], data))])
     _refuse(folder, progress.changed_sources())
     known.unlink(missing_ok=True)  # the steps below replace the results that it describes
     while left := progress.left():
         words = progress.steps[left[0]]
-        progress.start(left[0])
+        progress.start(left[0], data)
         progress.end(left[0], children.run(words, folder / "compare.log"))
-    progress.learn({"data": data, **where_it_runs()})
     records = study.make_records(cell, config, progress.state)
     write_json(known, records)
     return records
@@ -157,14 +150,20 @@ class _Progress:
         """Return the steps that are not done, or were done with other arguments than today's."""
         return [step for step, words in self.steps.items() if not self._is_done_as(step, words)]
 
-    def start(self, step: str) -> None:
-        """Note that a step begins. Steps that depend on it no longer count as done."""
+    def start(self, step: str, data: str) -> None:
+        """Note that a step begins. Steps that depend on it no longer count as done.
+
+        Args:
+            step: the step.
+            data: the digest of the training data.
+        """
         before = self.state.get(step, {"done": True})
         attempts = 1 if before["done"] else before["attempts"] + 1
         self.state[step] = {"attempts": attempts, "done": False, "words": self.steps[step]}
         if step == TRAIN:
             self.state[step] |= {"run": before.get("run") or secrets.token_hex(8)}
             self.state[step] |= {"sources": before.get("sources") or self.sources}
+            self.state[step] |= {"data": data}
         gone = {step}
         for later in self.steps:  # in order: what a step needs has been seen before it
             if self.needs.get(later) in gone:
@@ -196,19 +195,6 @@ class _Progress:
             if (now := self.sources.get(name)) is not None
         ]
 
-    def learn(self, of_training: Record) -> None:
-        """Add data, code and machine to the training's entry, where they are missing."""
-        names = ("data", "git", "machine")
-        self.state[TRAIN] = {name: of_training[name] for name in names} | self.state[TRAIN]
-        write_json(self.path, self.state)
-
-    def forget_wordless(self) -> None:
-        """Forget the steps whose arguments were not recorded, except the training."""
-        self.state = {
-            step: entry for step, entry in self.state.items() if step == TRAIN or "words" in entry
-        }
-
     def _is_done_as(self, step: str, words: list[str]) -> bool:
-        # A training is compared by its configuration. Older files do not hold arguments.
-        known = step == TRAIN or self.state.get(step, {}).get("words", words) == words
-        return self.is_done(step) and known
+        # A training is compared by its configuration.
+        return self.is_done(step) and (step == TRAIN or self.state[step]["words"] == words)

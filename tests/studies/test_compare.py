@@ -145,28 +145,6 @@ def test_a_half_done_cell_goes_on_with_the_same_training_only(command):
     assert command.calls()["random-0.5-seed0"] == ["score"]
 
 
-def test_steps_that_were_done_before_their_words_were_written_down(command):
-    command.run("--jobs", "2")
-    command.calls()
-    for name in CELLS:
-        path = command.cell(name) / "progress.json"
-        state = read_json(path)
-        for entry in state.values():
-            del entry["words"]
-        for key in ("data", "git", "machine"):
-            del state["train"][key]
-        write_json(path, state)
-    first = command.records()
-    command.run()
-    assert command.calls() == {} and command.records() == first
-    (command.cell("easy-0.5-seed0") / "record.json").unlink()
-    command.run()
-    assert command.calls() == {}
-    command.write(decoding_method="modified_beam_search")  # who knows what of them was by this
-    command.run("--jobs", "2")
-    assert command.calls() == dict.fromkeys(CELLS, STEPS[1:])
-
-
 def test_the_data_is_prepared_before_the_first_cell_only(command):
     script = f'{sys.executable} -c \'open("{command.folder}/prepared", "a").write("x")\''
     command.write(prepare=[script])

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from asrprune import cli
-from asrprune.files import read_json, write_json
+from asrprune.files import read_json
 from asrprune.studies import compare
 from asrprune.studies.kinds import load_study
 from tests.studies.command import Command, InProcess, OneThread, written_part
@@ -76,30 +76,6 @@ def test_another_search_takes_no_new_training(command):
     command.run()
     more = {name.replace("0.5", "0.8"): verbs for name, verbs in found.items()}
     assert command.calls() == {"supernet-seed0": 3 * ["search"], **found, **more}
-
-
-def test_what_was_done_when_the_sample_was_part_of_the_search(command):
-    """Such searches are made again, and what they found; nothing else is."""
-    command.run("--jobs", "2")
-    command.calls()
-    folder = command.cell("supernet-seed0")
-    state = read_json(folder / "progress.json")
-    del state["sample"]
-    state["searched"]["words"] += ["--sample-wer", "4"]
-    for name in ("data", "git", "machine"):
-        del state["train"][name]
-    write_json(folder / "progress.json", state)
-    records = read_json(folder / "record.json")
-    for record in records:
-        record["git"] = "of the training"
-        if record["search"]:
-            record["search"].pop("sample_of_each", None)
-    write_json(folder / "record.json", records)
-    command.run()
-    assert command.calls() == {"supernet-seed0": 2 * ["search"],
-                               "supernet-seed0/searched-0.5": NETWORK}  # fmt: skip
-    again = read_json(folder / "progress.json")
-    assert again["searched"]["attempts"] == 1 and again["train"]["git"] == "of the training"
 
 
 def test_real_trainings(tmp_path, tiny_corpus, monkeypatch):
