@@ -16,11 +16,13 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from asrprune.errors import UserError
 from asrprune.files import explain_failed_write, flush_to_disk, write_text
 
 UTTERANCES_PER_CHAPTER = 8
 NUM_SPEAKERS = {"train": 251, "dev": 40, "test": 40}  # as in the real corpus
 FIRST_SPEAKER = {"train": 1001, "dev": 5001, "test": 7001}
+MOST_SPEAKERS = {"train": 4000, "dev": 2000, "test": 3000}  # of whom each has an identifier
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Chapter:
     group: str  # "train", "dev" or "test"
     speaker_index: int  # within the group
     number: int  # of the speaker's chapters, from 0
+    size: int = UTTERANCES_PER_CHAPTER  # number of utterances
 
     @property
     def speaker_id(self) -> int:
@@ -50,15 +53,33 @@ class Chapter:
     @property
     def utterances(self) -> range:
         """Numbers of the utterances among the speaker's."""
-        start = self.number * UTTERANCES_PER_CHAPTER
-        return range(start, start + UTTERANCES_PER_CHAPTER)
+        return range(self.number * self.size, (self.number + 1) * self.size)
 
 
-def chapters(split: str, group: str, count: int) -> list[Chapter]:
-    """The first ``count`` chapters of a split; more chapters never change the earlier ones.
+def chapters(
+    split: str, group: str, count: int, utterances_per_speaker: int | None = None
+) -> list[Chapter]:
+    """Return the first chapters of a split. More chapters never change the earlier ones.
 
     Speakers come one after another, so a small corpus has as many voices as chapters.
+
+    Args:
+        split: the name of the split.
+        group: "train", "dev" or "test": the group of the speakers.
+        count: number of chapters.
+        utterances_per_speaker: each speaker has one chapter of so many utterances. None: as many
+            speakers as the real corpus has, with chapters of `UTTERANCES_PER_CHAPTER` each.
+
+    Raises:
+        UserError: the identifiers do not suffice for so many speakers.
     """
+    if utterances_per_speaker is not None:
+        if count > (most := MOST_SPEAKERS[group]):
+            raise UserError(
+                f"--utterances-per-speaker {utterances_per_speaker}: {split} would have {count} "
+                f"speakers, and can have {most}. Choose fewer hours or more utterances"
+            )
+        return [Chapter(split, group, k, 0, utterances_per_speaker) for k in range(count)]
     speakers = NUM_SPEAKERS[group]
     return [Chapter(split, group, k % speakers, k // speakers) for k in range(count)]
 

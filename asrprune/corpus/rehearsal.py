@@ -81,6 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="signal-to-noise ratios of utterances are between these; default: "
         f"{DEFAULT_ACOUSTICS.snr_db[0]:g} {DEFAULT_ACOUSTICS.snr_db[1]:g}",
     )
+    parser.add_argument(
+        "--utterances-per-speaker",
+        type=int,
+        metavar="N",
+        help="of LibriSpeech's layout: each speaker says so many utterances; default: "
+        "as many speakers as in the real corpus, of 8 utterances and more",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of texts, voices and rooms")
     parser.add_argument(
         "--jobs", type=int, default=usable_cores(), help="processes; does not change the files"
@@ -92,9 +99,13 @@ def main(args: argparse.Namespace) -> None:
     check_hours(train=args.train_hours, dev=args.dev_hours, test=args.test_hours)
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
-    languages = {} if args.languages is None else {"languages": args.languages}
-    if languages and args.layout not in MULTILINGUAL:
+    own = {} if args.languages is None else {"languages": args.languages}
+    if own and args.layout not in MULTILINGUAL:
         raise UserError(f"--languages: the layout {args.layout} has but one")
+    if args.utterances_per_speaker is not None:
+        if args.layout != "librispeech":
+            raise UserError(f"--utterances-per-speaker: not of the layout {args.layout}")
+        own["utterances_per_speaker"] = args.utterances_per_speaker
     LAYOUTS[args.layout](
         args.out_dir,
         args.train_hours,
@@ -104,7 +115,7 @@ def main(args: argparse.Namespace) -> None:
         dev_hours=args.dev_hours,
         text=args.text,
         snr_db=args.snr_db,
-        **languages,
+        **own,
     )
 
 
@@ -118,20 +129,26 @@ def rehearse_librispeech(
     dev_hours: float | None = None,
     text: str = "sentences",
     snr_db: SnrRange | None = None,
+    utterances_per_speaker: int | None = None,
 ) -> None:
     """``out_dir/LibriSpeech`` with train-clean-100, dev-clean and test-clean.
 
     A larger corpus of the same seed holds the smaller one's utterances.
 
     Raises:
-        UserError: another rehearsal corpus is there, no espeak-ng, disk full.
+        UserError: an impossible number of utterances per speaker, another rehearsal corpus is
+            there, no espeak-ng, disk full.
     """
     acoustics = acoustics_of(snr_db)
     find_library()  # say what is missing before anything is written
     spell(0)
     corpus = out_dir / "LibriSpeech"
     spec = specification(VERSION, train_hours, seed, test_hours, dev_hours, text, snr_db)
-    claim_folder(corpus, spec)
+    size = UTTERANCES_PER_CHAPTER
+    if utterances_per_speaker is not None:
+        size = spec["utterances_per_speaker"] = utterances_per_speaker
+    if size < 1:
+        raise UserError(f"--utterances-per-speaker must be at least 1, not {size}")
     dev_hours, test_hours = evaluation_hours(train_hours, dev_hours, test_hours)
     plan = [
         chapter
@@ -140,13 +157,16 @@ def rehearse_librispeech(
             ("dev-clean", "dev", dev_hours),
             ("test-clean", "test", test_hours),
         )
-        for chapter in librispeech.chapters(split, group, num_chapters(hours))
+        for chapter in librispeech.chapters(
+            split, group, num_chapters(hours, size), utterances_per_speaker
+        )
     ]
+    claim_folder(corpus, spec)
     missing = [chapter for chapter in plan if not librispeech.is_written(corpus, chapter)]
     librispeech.remove_leftovers(corpus)
     try:
         work = partial(speak_chapters, corpus, seed, text, acoustics)
-        write_missing(work, plan, missing, UTTERANCES_PER_CHAPTER, jobs, "chapters")
+        write_missing(work, plan, missing, size, jobs, "chapters")
     finally:
         librispeech.remove_leftovers(corpus)
     if missing or not librispeech.is_finished(corpus):
@@ -163,9 +183,9 @@ LAYOUTS: dict[str, Callable[..., None]] = {
 MULTILINGUAL = ("commonvoice",)
 
 
-def num_chapters(hours: float) -> int:
-    """Chapters that hold about this many hours, at least one."""
-    return max(1, round(hours * 3600 / (MEAN_SECONDS * UTTERANCES_PER_CHAPTER)))
+def num_chapters(hours: float, size: int = UTTERANCES_PER_CHAPTER) -> int:
+    """Return the number of chapters of ``size`` utterances in about so many hours, at least 1."""
+    return max(1, round(hours * 3600 / (MEAN_SECONDS * size)))
 
 
 def speak_chapters(
@@ -185,7 +205,7 @@ def speak_chapters(
                 speak_chapter(espeak, seed, chapter, text, acoustics),
                 SAMPLING_RATE,
             )
-            progress(UTTERANCES_PER_CHAPTER)
+            progress(chapter.size)
 
 
 def speak_chapter(

@@ -16,6 +16,7 @@ import soundfile
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("num2words")
 
+from asrprune import cli
 from asrprune.corpus import librispeech_layout as librispeech
 from asrprune.corpus import rehearsal
 from asrprune.corpus.espeak import Espeak, Voice
@@ -103,6 +104,33 @@ def test_more_hours_of_another_set_change_nothing_else(corpus, tmp_path, group):
     assert all(path.startswith(f"{group}-clean/") for path in more)
     with pytest.raises(UserError, match=f"{group}_hours is 0.03 there and None here"):
         rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=1)
+
+
+def test_few_utterances_of_each_speaker_give_many_speakers(corpus, tmp_path, espeak):
+    options = {"dev_hours": 0.01, "test_hours": 0.01, "utterances_per_speaker": 2}
+    rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=2, **options)
+    made = tmp_path / "LibriSpeech"
+    for split, speakers in {"train-clean-100": 6, "dev-clean": 3, "test-clean": 3}.items():
+        folders = list((made / split).iterdir())
+        assert len(folders) == speakers
+        assert all(len(list(folder.rglob("*.flac"))) == 2 for folder in folders)
+    # the first utterances of a speaker are the same, however many there are
+    first = "train-clean-100/1001/10010000/1001-10010000-0001.flac"
+    assert (made / first).read_bytes() == (corpus / first).read_bytes()
+    with pytest.raises(UserError, match="utterances_per_speaker is 2 there and None here"):
+        rehearsal.rehearse_librispeech(tmp_path, HOURS, seed=0, jobs=1, **options | {
+            "utterances_per_speaker": None
+        })  # fmt: skip
+
+
+def test_impossible_numbers_of_utterances_per_speaker(tmp_path):
+    with pytest.raises(UserError, match="--utterances-per-speaker must be at least 1, not 0"):
+        rehearsal.rehearse_librispeech(tmp_path, HOURS, 0, 1, utterances_per_speaker=0)
+    with pytest.raises(UserError, match="train-clean-100 would have 5538 speakers.*have 4000"):
+        rehearsal.rehearse_librispeech(tmp_path, 10.0, 0, 1, utterances_per_speaker=1)
+    assert not list(tmp_path.iterdir())
+    words = ["rehearse", "--layout", "table", "--out-dir", str(tmp_path)]
+    assert cli.main([*words, "--utterances-per-speaker", "2"]) == 1
 
 
 def test_a_real_corpus_is_never_touched(tmp_path):

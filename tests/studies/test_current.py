@@ -66,4 +66,6 @@ def test_machines_and_commits_that_differ_are_named(done):
     assert "commits" not in markdown(study, cells, records)
     other = {**records[0], "git": "def", "machine": {"system": "Linux", "cores": "64"}}
     text = markdown(study, cells, [other, *records[1:]]).splitlines()[0]
-    assert "on 2 machines: Linux, 2 cores and Linux, 64 cores;" in text and text.endswith("abc and def.")
+    assert "on 2 machines: Linux, 2 cores and Linux, 64 cores;" in text and text.endswith(
+        "abc and def."
+    )

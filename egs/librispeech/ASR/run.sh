@@ -16,6 +16,7 @@ rehearsal=false       # the same stages on a little synthetic speech, all below 
 rehearsal_hours=1.0   # (number) how much of it to train on
 rehearsal_text=sentences # (sentences|numbers|digits) what is said in it; numbers need less speech
 rehearsal_snr_db=     # lowest and highest signal-to-noise ratio in it, such as "5 25"; empty: 15 to 35
+rehearsal_utterances_per_speaker= # (number) fewer give more voices; empty: 8, or more in large sets
 rehearsal_dev_hours=  # (number) how much of it to choose by; empty: 0.1 for an hour of training
 rehearsal_test_hours= # (number) how much of it to test on; empty: 0.3 for an hour of training
 mini=false            # mini LibriSpeech: train on train-clean-5, test on dev-clean-2
@@ -84,7 +85,7 @@ corpus=librispeech added_words=()
 . local/corpus.sh # stages 0 and 1, and musan
 
 stage download "$data_dir" --options rehearsal_hours rehearsal_text rehearsal_snr_db \
-  rehearsal_dev_hours rehearsal_test_hours download_dir \
+  rehearsal_utterances_per_speaker rehearsal_dev_hours rehearsal_test_hours download_dir \
   --makes "${splits[@]/#/$download_dir/LibriSpeech/}" -- download
 stage manifests "$data_dir" --options download_dir --makes "${manifests[@]}" -- prepare
 for split in "${splits[@]}"; do features "$split"; done

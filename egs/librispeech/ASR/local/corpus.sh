@@ -7,6 +7,8 @@ download() { # what is there, such as a link to your copy, is left as it is
     run asrprune rehearse --layout librispeech --out-dir "$download_dir" \
       --train-hours "$rehearsal_hours" --text "$rehearsal_text" \
       ${rehearsal_snr_db:+--snr-db "${rehearsal_snr_db% *}" "${rehearsal_snr_db#* }"} \
+      ${rehearsal_utterances_per_speaker:+--utterances-per-speaker \
+        "$rehearsal_utterances_per_speaker"} \
       ${rehearsal_dev_hours:+--dev-hours "$rehearsal_dev_hours"} \
       ${rehearsal_test_hours:+--test-hours "$rehearsal_test_hours"} --jobs "$jobs"
   else
