@@ -61,6 +61,14 @@ def test_words_in_another_order_or_folder_make_the_same_training(done):
     assert not same([*options, *changes, "seed=7"]) and not same(options[:-2])
 
 
+def test_a_preset_that_changed_outdates_its_records(done):
+    study, cells, records = done
+    was = records[0]["data_pruning"]
+    assert not changed(study, cells[0], records[0])
+    for now in (was | {"keep": 0.9}, was | {"time": was["time"] | {"drop_ratio": 0.5}}):
+        assert changed(study, cells[0], {**records[0], "data_pruning": now}) == ["data_pruning"]
+
+
 def test_machines_and_commits_that_differ_are_named(done):
     study, cells, records = done
     assert "commits" not in markdown(study, cells, records)

@@ -1,11 +1,12 @@
 """The records of a finished cell: errors by speaker, and the data that the training saw."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asrprune.config import Config
+from asrprune.config import Config, load_config
 from asrprune.data_pruning.phases import PRUNED, phases
 from asrprune.data_pruning.record import read_record
 from asrprune.data_pruning.report import kept_over_time
@@ -20,6 +21,13 @@ from asrprune.studies.measured import (
     what_it_took,
 )
 from asrprune.studies.study import TRAIN, Cell, Record
+
+
+def how_it_is_pruned(options: DataStudyOptions, cell: Cell, folder: Path) -> Record:
+    """Return the values of a record that follow from the grid, options of data pruning included."""
+    pruning = load_config(options.config, cell.overrides).data_pruning
+    made = how_it_is_made(options, cell, folder)
+    return made | {"data_pruning": dataclasses.asdict(pruning)}
 
 
 def make_records(
@@ -50,7 +58,7 @@ def make_records(
         # full data for fewer epochs: the keep ratio that leaves as much audio
         "keep": cell.keep if isinstance(cell, KeepCell) else config.data_pruning.keep,
         "seed": cell.seed,
-        **how_it_is_made(options, cell, folder),
+        **how_it_is_pruned(options, cell, folder),
         **audio_and_keep_sets(folder, config),
         "kept": who_was_kept(folder),
         **what_it_took(progress[TRAIN]),

@@ -7,9 +7,9 @@ from asrprune.config import Config
 from asrprune.studies.data_pruning.grid import KeepCell, cells_of, name_of
 from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.data_pruning.plots import draw_plots
-from asrprune.studies.data_pruning.records import make_records
+from asrprune.studies.data_pruning.records import how_it_is_pruned, make_records
 from asrprune.studies.data_pruning.tables import sections, short_table
-from asrprune.studies.measured import data_words, decoding_words, how_it_is_made, train_steps
+from asrprune.studies.measured import data_words, decoding_words, train_steps
 from asrprune.studies.study import Record, Study
 
 
@@ -57,8 +57,11 @@ class DataPruningStudy(Study):
         return make_records(self.options, cell, config, self.folder(cell), progress)
 
     def made_by(self, cell: KeepCell, key: Hashable) -> Record:
-        """Return the training's command, epochs, averaging and decoding method."""
-        return how_it_is_made(self.options, cell, self.folder(cell))
+        """Return the training's command and options, epochs, averaging and decoding method.
+
+        The options are those of data pruning. A preset may change while its name stays.
+        """
+        return how_it_is_pruned(self.options, cell, self.folder(cell))
 
     def sections(self, cells: Sequence[KeepCell], records: Sequence[Record]) -> list[str]:
         """Return tables of errors, costs and claims."""
