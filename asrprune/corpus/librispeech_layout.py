@@ -22,7 +22,7 @@ from asrprune.files import explain_failed_write, flush_to_disk, write_text
 UTTERANCES_PER_CHAPTER = 8
 NUM_SPEAKERS = {"train": 251, "dev": 40, "test": 40}  # as in the real corpus
 FIRST_SPEAKER = {"train": 1001, "dev": 5001, "test": 7001}
-MOST_SPEAKERS = {"train": 4000, "dev": 2000, "test": 3000}  # of whom each has an identifier
+MAX_SPEAKERS = {"train": 4000, "dev": 2000, "test": 3000}  # no two with one identifier
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def chapters(
         UserError: the identifiers do not suffice for so many speakers.
     """
     if utterances_per_speaker is not None:
-        if count > (most := MOST_SPEAKERS[group]):
+        if count > (maximum := MAX_SPEAKERS[group]):
             raise UserError(
                 f"--utterances-per-speaker {utterances_per_speaker}: {split} would have {count} "
-                f"speakers, and can have {most}. Choose fewer hours or more utterances"
+                f"speakers, and the maximum is {maximum}. Choose fewer hours or more utterances."
             )
         return [Chapter(split, group, k, 0, utterances_per_speaker) for k in range(count)]
     speakers = NUM_SPEAKERS[group]

@@ -85,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--utterances-per-speaker",
         type=int,
         metavar="N",
-        help="of LibriSpeech's layout: each speaker says so many utterances; default: "
-        "as many speakers as in the real corpus, of 8 utterances and more",
+        help="number of utterances of each speaker, for LibriSpeech's layout; default: as many "
+        "speakers as the real corpus has, with 8 or more utterances each",
     )
     parser.add_argument("--seed", type=int, default=0, help="of texts, voices and rooms")
     parser.add_argument(
@@ -104,7 +104,10 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--languages: the layout {args.layout} has but one")
     if args.utterances_per_speaker is not None:
         if args.layout != "librispeech":
-            raise UserError(f"--utterances-per-speaker: not of the layout {args.layout}")
+            raise UserError(
+                f"--utterances-per-speaker: the layout {args.layout} does not have this option. "
+                "Leave it out, or choose --layout librispeech."
+            )
         own["utterances_per_speaker"] = args.utterances_per_speaker
     LAYOUTS[args.layout](
         args.out_dir,
