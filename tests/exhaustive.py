@@ -34,7 +34,6 @@ EXHAUSTIVE = frozenset(
         "studies/pathways/test_compare.py::test_what_another_one_needs_later",
         "studies/test_compare.py::test_a_half_done_cell_goes_on_with_the_same_training_only",
         "studies/test_compare.py::test_records_count_without_their_folders_where_they_are_trusted",
-        "studies/test_compare.py::test_steps_that_were_done_before_their_words_were_written_down",
         "studies/test_compare.py::test_stopped_it_goes_on_from_there[15]",
         "studies/test_compare.py::test_stopped_it_goes_on_from_there[9]",
         "studies/test_compare.py::test_what_comes_after_a_training_is_done_again",
@@ -46,8 +45,6 @@ EXHAUSTIVE = frozenset(
         "[egs/commonvoice/ASR/conf/compare_pathways_large.yaml]",
         "studies/weight_pruning/test_compare.py::test_a_failed_network",
         "studies/weight_pruning/test_compare.py::test_another_search_takes_no_new_training",
-        "studies/weight_pruning/test_compare.py"
-        "::test_what_was_done_when_the_sample_was_part_of_the_search",
         "training/test_distributed.py::test_a_rank_that_is_killed",
         "training/test_distributed.py::test_ranks_leave_together[0]",
         "training/test_distributed.py::test_ranks_that_are_told_to_end_have_time_to_save[1-False]",
