@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from asrprune.studies.options import StudyOptions
+from asrprune.studies.pace import machine_of
 from asrprune.studies.study import Record
 
 NOTHING = "–"
@@ -18,15 +19,15 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 def about(options: StudyOptions, records: Sequence[Record], trainings: int) -> str:
     """Return a sentence on the number of trainings, the machines, the packages and the commits."""
     last = records[-1]
-    machines = {tuple(record["machine"].values()): record["machine"] for record in records}
-    kinds = sorted({f"{m['system']}, {m['cores']} cores" for m in machines.values()})
-    several = f"{len(machines)} machines: " if len(machines) > 1 else ""
+    machines = sorted({f"{r['machine']['system']}, {r['machine']['cores']} cores" for r in records})
+    count = len(set(map(machine_of, records)))
+    several = f"{count} machines: " if count > 1 else ""
     versions = {name: last["versions"].get(name) for name in ("python", "torch", "lhotse")}
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     speech = "**Synthetic speech.** " if options.synthetic else ""
     code = sorted({record["git"] for record in records})
     commits = f"; commits {' and '.join(code)}" if len(code) > 1 else ""
-    return f"{speech}{trainings} trainings on {several}{' and '.join(kinds)}; {packages}{commits}."
+    return f"{speech}{trainings} trainings on {several}{' and '.join(machines)}; {packages}{commits}."
 
 
 def missing(names: Sequence[str], cells: int) -> str:

@@ -39,21 +39,22 @@ def at_one_pace(records: Sequence[Record], type_of: Callable[[Record], Hashable]
     """
     machines: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        machines[_machine(record)].append(record)
+        machines[machine_of(record)].append(record)
     if len(machines) < 2:
         return list(records)
     means = {name: _means(some, type_of) for name, some in machines.items()}
     usual = max(machines, key=lambda name: len(machines[name]))
     scales = {name: _scale(means[usual], means[name]) for name in machines}
-    return [_scaled(record, scales[_machine(record)]) for record in records]
+    return [_scaled(record, scales[machine_of(record)]) for record in records]
 
 
 def pace_legend(records: Sequence[Record]) -> str:
     """Return sentences on the times of several machines; empty if all records are of one."""
-    return LEGEND if len(set(map(_machine, records))) > 1 else ""
+    return LEGEND if len(set(map(machine_of, records))) > 1 else ""
 
 
-def _machine(record: Record) -> str:
+def machine_of(record: Record) -> str:
+    """Return a text that is the same for all records of one machine."""
     return json.dumps(record["machine"], sort_keys=True)
 
 
@@ -65,12 +66,12 @@ def _means(
     for record in records:
         if timed(record):
             found[type_of(record)].append(record["cpu_seconds"])
-    return {kind: sum(values) / len(values) for kind, values in found.items()}
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def _scale(usual: dict[Hashable, float], own: dict[Hashable, float]) -> float | None:
     """Return the usual machine's time over another machine's time, a geometric mean over types."""
-    logs = [math.log(usual[kind] / own[kind]) for kind in usual if kind in own]
+    logs = [math.log(usual[name] / own[name]) for name in usual if name in own]
     return math.exp(sum(logs) / len(logs)) if logs else None
 
 
