@@ -133,8 +133,8 @@ def preset(name: str) -> dict[str, Any]:
 
 # `ddp_asr_paper` follows the abstract of arXiv 2406.18373, and what others write about the paper:
 # easy2hard at 70 % of the utterances, 30 % of chunks dropped. The length of a chunk is our choice.
-# `recommended` was as good as full data, with 22 % less audio, in the comparison on real digits. Its
-# lead over fewer epochs with as much audio may be chance (RESULTS.md of the recipe for digits).
+# `recommended` was as good as full data, with 22 % less audio, in the comparison on real digits.
+# Its lead over fewer epochs with as much audio may be chance (RESULTS.md of the digits' recipe).
 PRESETS = {
     "full": DataPruningOptions(),
     "ddp_asr_paper": DataPruningOptions(

@@ -27,7 +27,8 @@ def about(options: StudyOptions, records: Sequence[Record], trainings: int) -> s
     speech = "**Synthetic speech.** " if options.synthetic else ""
     code = sorted({record["git"] for record in records})
     commits = f"; commits {' and '.join(code)}" if len(code) > 1 else ""
-    return f"{speech}{trainings} trainings on {several}{' and '.join(machines)}; {packages}{commits}."
+    where = several + " and ".join(machines)
+    return f"{speech}{trainings} trainings on {where}; {packages}{commits}."
 
 
 def missing(names: Sequence[str], cells: int) -> str:
