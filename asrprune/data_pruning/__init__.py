@@ -1,9 +1,9 @@
 """Choose which utterances, and which parts of them, train in each cycle (dynamic data pruning).
 
-The package works alone, with torch, numpy and lhotse. An index numbers the cuts of a manifest.
-Training gathers a score for each utterance. Before each cycle a policy turns the scores into a
-plan, which does not change within the cycle. The sampler makes batches of the cuts that the plan
-keeps.
+The package works with any training loop. It needs torch, numpy and lhotse. An index numbers the
+cuts of a manifest. Training gathers a score for each utterance. Before each cycle (one or more
+epochs) a policy turns the scores into a plan, which does not change within the cycle. The sampler
+makes batches of the cuts that the plan keeps.
 
 A training loop of your own looks as follows. ``losses`` (B,) are the losses of a batch's cuts, each
 summed over the ``num_tokens`` (B,) of its cut::
@@ -24,8 +24,8 @@ summed over the ``num_tokens`` (B,) of its cut::
 
 A checkpoint holds ``sampler.state_dict()``. Before the loop ``sampler.load_state_dict`` restores
 it. Lhotse's datasets put ``cut`` into a batch if they have ``return_cuts=True``. Call ``update``
-beside the optimiser's step, not where the loss is computed: validation, and scans for batches that
-do not fit in memory, compute losses too.
+once for each batch that was trained on. Do not call it where the loss is computed: validation, and
+scans for batches that do not fit in memory, compute losses too.
 """
 
 from importlib import import_module

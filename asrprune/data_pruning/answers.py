@@ -1,4 +1,4 @@
-"""Check what a policy returned, which may be a user's own."""
+"""Check what a policy returned. The policy may be a user's own."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking:
 
     Args:
         ranking: the answer of the policy.
-        policy: its name, for the message.
+        policy: name of the policy, for the message.
         context: what the policy was given.
 
     Returns:
@@ -45,15 +45,15 @@ def checked_selection(selection: Selection, policy: str, count: int) -> Selectio
 
     Args:
         selection: the answer of the policy.
-        policy: its name, for the message.
+        policy: name of the policy, for the message.
         count: the number N of cuts.
 
     Returns:
         The selection, unchanged.
 
     Raises:
-        UserError: ``keep`` is not one boolean for each cut; or the weights are not one finite
-            number for each kept cut.
+        UserError: ``keep`` is not one boolean for each cut; the weights are not one number for each
+            cut; or the weight of a kept cut is not finite.
     """
     keep, weights = selection
     fits = keep.shape == (count,) and keep.dtype == bool

@@ -1,4 +1,4 @@
-"""Find the cuts of a batch in the index, also cuts that were joined, and compute their scores."""
+"""Find the cuts of a batch in the index, joined cuts included, and compute their scores."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ _NEEDED = {"loss_per_frame": ["num_frames"], "el2n": ["el2n"]}
 class Found(NamedTuple):
     """The m parts of a batch's B cuts that the index knows.
 
-    A plain cut is one part. A joined cut has a part for each of its tracks.
+    A plain cut is one part. Each track of a joined (concatenated or mixed) cut is one part.
     """
 
     row: np.ndarray  # (m,) int64: position of the part's cut in the batch
     line: np.ndarray  # (m,) int64: line or utterance of the part in the index
-    share: np.ndarray  # (m,) float64: share of the cut's known duration; they sum to 1 for a cut
+    share: np.ndarray  # (m,) float64: share of the cut's known duration; a cut's shares sum to 1
     unknown: list[str]  # ids of cuts of which the index knows no part
 
 
@@ -36,6 +36,9 @@ def find_in_batch(cuts: Sequence[Any], find: Callable[[Sequence[str]], np.ndarra
     Args:
         cuts: (B,) ids, or lhotse cuts.
         find: function from ids to their lines, such as `CutIndex.find_cuts`; -1: unknown id.
+
+    Returns:
+        The known parts, and the ids of the unknown cuts.
     """
     ids = [cut if isinstance(cut, str) else cut.id for cut in cuts]
     lines = find(ids)

@@ -1,6 +1,6 @@
-"""Measure the cost of data pruning: plans, lengths, checkpoints and the speed of the sampler.
+"""Measure the cost of data pruning on a simulated corpus.
 
-The corpus is simulated.
+What is measured: plans, lengths after time dropping, checkpoints, and the speed of the sampler.
 """
 
 import argparse
@@ -159,9 +159,9 @@ def time_lengths(count: int, rounds: int) -> None:
 def time_states(count: int, keep: float) -> None:
     """Print the bytes and seconds of a sampler's checkpoint in the middle of a pruned cycle.
 
-    One checkpoint is of one rank, the other of eight ranks. The latter holds the sum of the ranks'
-    scores, and the trend of each rank. The trend of this rank is repeated for the other seven. No
-    time is spent on a network.
+    The first checkpoint is of one rank, the second of eight ranks. The second holds the sum of the
+    ranks' scores, and the trend of each rank. Here all eight trends are copies of one. The time to
+    exchange values between ranks is not measured.
     """
     rng = np.random.default_rng(0)
     index = CutIndex(rng.integers(0, 2**63, count, dtype=np.uint64), rng.gamma(4.0, 3.0, count))

@@ -29,11 +29,11 @@ class Selection(NamedTuple):
     """The answer of a policy whose rule decides how much is kept."""
 
     keep: np.ndarray  # (N,) bool
-    weights: np.ndarray | None = None  # (N,) float32, of the kept cuts; None: all 1
+    weights: np.ndarray | None = None  # (N,) float32, used for kept cuts only; None: all 1
 
 
 class NoScoresYet(Exception):
-    """A policy asked for scores before anything was trained on. The plan then keeps all cuts."""
+    """A policy asked for scores that do not exist yet. The plan then keeps all cuts."""
 
 
 @dataclass

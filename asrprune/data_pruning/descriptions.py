@@ -18,7 +18,7 @@ class Description(NamedTuple):
 
     id: str
     duration: float  # seconds
-    language: str  # "" where the cut has none; also speaker and corpus
+    language: str  # "" where the cut has none; the same for speaker and corpus
     speaker: str
     corpus: str
     num_frames: int  # feature frames
@@ -37,7 +37,11 @@ def _joined(spoken: Sequence[Any]) -> str:
 
 
 def describe_cut(cut: Any) -> Description:
-    """Describe a lhotse cut."""
+    """Describe a lhotse cut.
+
+    Language and speaker are those of its first supervision. The corpus is its custom field
+    ``corpus``.
+    """
     tracks = getattr(cut, "tracks", None)
     custom = (tracks[0].cut if tracks else cut).custom
     supervisions = cut.supervisions
@@ -66,7 +70,7 @@ def _num_frames(duration: float, frame_shift: float, sampling_rate: int) -> int:
 
 
 def describe_entry(entry: dict[str, Any]) -> Description:
-    """Describe a cut by its entry of a manifest. The entry of a mixed cut has tracks of cuts."""
+    """Describe a cut by its entry in a manifest. Each track of a mixed cut's entry has a cut."""
     tracks = entry.get("tracks") or [{"cut": entry}]
     tracks = [track for track in tracks if not track.get("mute")] or tracks
     parts = [track["cut"] for track in tracks]

@@ -52,9 +52,9 @@ def plan_drop(
 
     The sequence is cut into M pieces. With the variant ``chunk`` a piece has ``chunk`` frames, and
     the last piece may be shorter. With the variant ``point`` a piece is one frame. The number of
-    dropped pieces is ``drop_ratio * M``. The fraction of this number is rounded up with its own
-    probability, so the expected share is ``drop_ratio`` unless ``least`` limits the drop. The
-    pieces are drawn without replacement.
+    dropped pieces is ``drop_ratio * M``, rounded up or down at random. The probability of rounding
+    up is the fractional part, so the expected share is ``drop_ratio`` unless ``least`` limits the
+    drop. The pieces are drawn without replacement.
 
     The grid of chunks begins at a random frame, and continues at the start of the sequence after
     its end. A chunk that lies across the end therefore drops frames at both ends.
@@ -65,8 +65,8 @@ def plan_drop(
         key: key of the draw, such as ``(seed, cycle, cut id)``; the cut id comes last.
         variant: ``chunk`` or ``point``.
         chunk: frames of a piece, for the variant ``chunk``.
-        least: frames that must stay, such as one encoder frame for each token; at least 1. Fewer
-            pieces are dropped if the drop of whole pieces would leave fewer frames.
+        least: frames that must stay, such as one encoder frame for each token; at least 1. If
+            fewer frames would stay, fewer pieces are dropped.
 
     Returns:
         The plan of the sequence.
@@ -133,8 +133,15 @@ def count_pieces(
 ) -> Counts:
     """Count the pieces that are dropped, from two uniform draws in [0, 1) for each sequence.
 
-    ``coin`` decides how the number of pieces is rounded. ``position`` decides whether the last
-    piece is dropped, which may be shorter. Its probability is that of a draw without replacement.
+    Args:
+        lengths: (N,) frames of the sequences.
+        drop_ratio: as in `plan_drop`.
+        variant: as in `plan_drop`.
+        chunk: as in `plan_drop`.
+        least: (N,) frames that must stay, or one number for all.
+        coin: (N,) draws that decide whether the number of dropped pieces is rounded up.
+        position: (N,) draws that decide whether the last piece, which may be shorter, is dropped.
+            The probability is that of a draw without replacement.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     size = (

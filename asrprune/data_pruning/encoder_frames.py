@@ -47,11 +47,11 @@ class EncoderFrames:
         return self._lengths[np.clip(num_frames, 0, LONGEST)]
 
     def needed(self, encoder_frames: np.ndarray | int) -> np.ndarray:
-        """Return the fewest feature frames that give ``encoder_frames`` frames, (N,) int64.
+        """Return the fewest feature frames that give ``encoder_frames`` encoder frames, (N,) int64.
 
-        Any longer utterance also gives at least ``encoder_frames``. If no utterance in the table
-        gives enough, the result is above `LONGEST`: nothing may be dropped then.
+        Every longer utterance also gives at least as many. If no utterance in the table gives
+        enough, the result is above `LONGEST`: nothing may be dropped then.
         """
-        # of the table's type: numpy would copy the table to another type
+        # the type of the table; with another type numpy would convert the whole table
         wanted = np.asarray(encoder_frames, dtype=np.int64)
         return self._at_least.searchsorted(wanted, side="left")

@@ -55,7 +55,15 @@ def below_floor(
 def first_of_groups(
     index: CutIndex, floors: dict[str, float], cost: np.ndarray, groups: Groups, ranking: Ranking
 ) -> np.ndarray:
-    """Return the first cuts (N,) bool of each of ``groups``, as many as their floors ask for."""
+    """Return the first cuts (N,) bool of each of ``groups``, as many as their floors ask for.
+
+    Args:
+        index: of the training cuts.
+        floors: grouping -> minimum share that is kept of each group.
+        cost: (N,) cost of each cut.
+        groups: the groups, as `below_floor` returns them.
+        ranking: the order of the cuts.
+    """
     result = np.zeros(len(index), bool)
     for name, chosen in groups.items():
         codes, names = index.groups[name]

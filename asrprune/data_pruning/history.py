@@ -12,7 +12,7 @@ _MAXIMUM = np.iinfo(np.uint16).max
 
 
 class History:
-    """The state of N cuts that plans are made from, besides the scores.
+    """How long ago, and how often, each of N cuts was kept. Plans depend on this and on the scores.
 
     - ``age`` (N,) uint16: number of latest cycles in a row that did not keep the cut
     - ``visits`` (N,) uint16: number of cycles that kept the cut
@@ -24,9 +24,11 @@ class History:
         self.frozen: np.ndarray | None = None
 
     def advance(self, keep: np.ndarray, freeze: bool = False) -> None:
-        """Count a cycle that kept the cuts ``keep`` (N,) bool.
+        """Count a cycle.
 
-        With ``freeze`` these cuts are stored as the choice of a static policy.
+        Args:
+            keep: (N,) bool, the cuts that the cycle kept.
+            freeze: whether these cuts are stored as the choice of a static policy.
         """
         for part in chunks(len(keep)):
             kept, age, visits = keep[part], self.age[part], self.visits[part]

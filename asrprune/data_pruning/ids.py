@@ -10,11 +10,11 @@ import numpy as np
 from asrprune.errors import UserError
 
 # Suffixes that lhotse appends to the id of a copy. Factors of speed, tempo and volume perturbation
-# have a point or an exponent: an id with ``_sp1`` names a first speaker, and is not a copy.
+# have a point or an exponent. Without one, ``_sp1`` may name a speaker: such a cut is not a copy.
 # Repetition appends a number.
 _COPY = re.compile(r"(_(sp|tp|vp)\d+(\.\d+(e-?\d+)?|e-?\d+)|_(repeat|dup)\d+)+$")
-# Suffixes of a repeated cut. Lhotse appends ``_dup0`` on a rank that would get no cut. Before it,
-# the sampler appends ``_pass1`` to a cut that comes again within an epoch.
+# Suffixes of a repeated cut. The sampler appends ``_pass1`` to a cut that comes again within an
+# epoch. After this suffix lhotse appends ``_dup0`` on a rank that would get no cut.
 _AGAIN = [re.compile(r"(_dup\d+)+$"), re.compile(r"_pass\d+(_dup\d+)*$")]
 
 
@@ -29,7 +29,7 @@ def hash_id(name: str) -> int:
 
 
 def hash_pair(name: str) -> tuple[int, int]:
-    """Return two hashes of an id. If only the first hashes of two ids are equal, they collide."""
+    """Return two 64-bit hashes of an id. Two ids collide if only their first hashes are equal."""
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
@@ -79,7 +79,7 @@ def number_ids(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def copied_once(name: str) -> str:
-    """Return the id of a cut's utterance. The cut may have come again within an epoch."""
+    """Return the id of a cut's utterance, without suffixes of repeated cuts and of copies."""
     return utterance_id(_AGAIN[1].sub("", name))
 
 

@@ -127,8 +127,9 @@ class CutIndex:
                 Each call gets some thousand texts. None: tokens are not counted.
 
         Raises:
-            UserError: there are no cuts, or no end of cuts; two cuts have the same id; a cut has no
-                valid duration; or ``count_tokens`` does not return a number for each text.
+            UserError: there are no cuts; the CutSet has no end, or its order cannot be repeated;
+                two cuts have the same id; a cut has no valid duration; or ``count_tokens`` does not
+                return a number for each text.
         """
         return cls._build(map(describe_cut, in_fixed_order(cuts)), share_copies, count_tokens)
 
@@ -201,13 +202,13 @@ class CutIndex:
     def find_cuts(self, ids: Sequence[str], exact: bool = False) -> np.ndarray:
         """Return the lines (n,) int64 of the cuts with these ids; -1 for an unknown id.
 
-        An unknown id is looked up again as that of a copy. The copy may be one that lhotse or the
-        sampler made within an epoch. Where copies share a score, it may also be one of another
-        speed that was made after the sampler.
+        An unknown id is looked up again without its suffixes, as the id of a copy. The suffixes are
+        those of cuts that lhotse or the sampler repeats within an epoch. If copies share a score,
+        suffixes of perturbed copies, such as ``_sp0.9``, are taken off too.
 
         Args:
             ids: the ids of the cuts.
-            exact: look up the ids as they are only, and not as those of copies.
+            exact: whether ids are looked up only as they are, with their suffixes.
         """
         if self._cut_order is None:
             self._cut_order = np.argsort(self.cut_hash).astype(np.int32)
@@ -232,7 +233,11 @@ class CutIndex:
         return all_found(ids, self.find_cuts(ids))
 
     def language_of(self, cut_id: str) -> int:
-        """Return the number of a cut's language among the languages of `groups`."""
+        """Return the number of a cut's language among the languages of `groups`.
+
+        Raises:
+            UserError: the id is unknown.
+        """
         [line] = self.cuts_of([cut_id])
         return int(self.groups["language"][0][line])
 
@@ -327,7 +332,8 @@ class CutIndex:
             saved: the digest in the saved state.
 
         Raises:
-            UserError: the saved state belongs to other cuts, or to another order of the cuts.
+            UserError: the cuts of the saved state have other ids, durations or utterances, or
+                another order.
         """
         if saved != self.digest:
             raise UserError(

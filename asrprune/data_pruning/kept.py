@@ -1,9 +1,11 @@
 """Iterate over the cuts that a plan keeps, and do not decode the others.
 
-Cuts are chosen by their ids, never by their positions: a CutSet may come in another order at each
-iteration. Cuts in memory are looked up once. Lines of a manifest that are not kept are skipped
-without being decoded. Where time is dropped, a `CutProxy` stands for each cut. The duration of the
-proxy is what time dropping leaves, so that a sampler fills its batches by what the model will see.
+Cuts are found in the index by their ids, because a CutSet may come in another order at each
+iteration. Cuts in memory are looked up once. Only the lines of a lazy manifest are chosen by their
+position. Lines that are not kept are skipped without being decoded, and the ids of the others are
+compared with the index. Where time is dropped, a `CutProxy` stands for each cut. The duration of
+the proxy is what time dropping leaves, so that a sampler fills its batches by what the model will
+see.
 """
 
 import copy
@@ -37,7 +39,7 @@ class CutProxy(Cut):
         self.duration = duration
 
     def with_id(self, name: str) -> "CutProxy":
-        """Return the proxy of a copy. Lhotse makes copies so that each rank gets a cut."""
+        """Return a proxy with another id. Lhotse makes such copies so that each rank gets a cut."""
         return CutProxy(self.cut.with_id(name), self.duration)
 
 
@@ -53,7 +55,7 @@ class KeptCuts:
 
         Args:
             cuts: the training cuts, in memory or lazy.
-            index: of these cuts, in any order.
+            index: of these cuts; for a lazy manifest in the order of its lines, else in any order.
             seed: seed of the order, where the CutSet draws it.
             world_size: number of ranks that draw from these cuts.
 
@@ -124,7 +126,7 @@ class KeptCuts:
             yield from self._as_indexed(numbers, cuts)
 
     def _as_indexed(self, numbers: list[int], cuts: list[Cut]) -> Iterator[tuple[int, Cut]]:
-        """Return the cuts with their numbers, after a check that the index has the same numbers.
+        """Return the cuts with their numbers, after a check that these are their index lines.
 
         Raises:
             UserError: a line holds another cut than when the index was made.

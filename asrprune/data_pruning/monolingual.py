@@ -36,7 +36,7 @@ class LanguageSchedule:
         """Check that the language of every cut is known.
 
         Raises:
-            UserError: a cut does not say its language.
+            UserError: a cut has no language.
         """
         _, names = self.index.groups.get("language", ([], [""]))
         if "" in names:
@@ -93,7 +93,7 @@ def monolingual_batches(
         world_size: number of ranks.
 
     Raises:
-        UserError: the plan keeps no cut of a language.
+        UserError: the plan keeps no cut of a language that a step needs.
     """
     streams: list[Iterator[CutSet]] = [iter(()) for _ in turns.names]
     passes = [0] * len(streams)

@@ -68,7 +68,8 @@ class DataPruningOptions:
     cycle: int = option(1, minimum=1)  # epochs between two plans
     warmup_cycles: int = option(1, minimum=0)  # first cycles, which train on everything
     anneal: float = option(0.125, minimum=0, maximum=1)  # share of last cycles, on everything
-    max_age: int = option(5, minimum=0, maximum=1000)  # cycles skipped before a visit; 0: no limit
+    # cycles in a row that may leave out a cut before it is due to be kept; 0: no limit
+    max_age: int = option(5, minimum=0, maximum=1000)
     floors: dict[str, float] = option(factory=dict)  # grouping -> minimum share kept of each group
     rescale: bool = False  # weigh a kept cut by the inverse of its chance to be kept
     score: str = option("loss", choices=("loss", "loss_sum", "loss_per_frame", "el2n"))
@@ -134,7 +135,8 @@ def preset(name: str) -> dict[str, Any]:
 # `ddp_asr_paper` follows the abstract of arXiv 2406.18373, and what others write about the paper:
 # easy2hard at 70 % of the utterances, 30 % of chunks dropped. The length of a chunk is our choice.
 # `recommended` was as good as full data, with 22 % less audio, in the comparison on real digits.
-# Its lead over fewer epochs with as much audio may be chance (RESULTS.md of the digits' recipe).
+# Full data for fewer epochs, with as much audio, was worse by a difference that may be chance
+# (RESULTS.md of the digits' recipe).
 PRESETS = {
     "full": DataPruningOptions(),
     "ddp_asr_paper": DataPruningOptions(

@@ -14,7 +14,7 @@ class OrderOfBatches:
 
     A loader draws batches ahead of the training, so the digests of drawn batches wait until
     `consume`. After a restart the sampler draws the batches again that were trained on before. If
-    their digest is then another, some cuts would be lost and others seen twice.
+    their digest has changed, some cuts would be lost and others seen twice.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class OrderOfBatches:
         self._drawn.append(self._last)
         if self._expected is None or self._number > self._expected[0]:
             return
-        self._drawn.clear()  # it was trained on before the restart
+        self._drawn.clear()  # this batch was trained on before the restart
         if self._number == self._expected[0] and self._last != self._expected[1]:
             raise UserError(
                 f"The first {self._number} batches of this epoch differ from those before the "

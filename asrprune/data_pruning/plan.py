@@ -1,9 +1,9 @@
 """Plan a cycle: which cuts it keeps, and how much each kept cut weighs.
 
-A plan is a pure function of the index, the scores, the history, the options and (seed, cycle). It
-does not change within the cycle. Cuts that are kept for a group floor or for their age count
-towards the budget. If they need more than the budget, they are kept all the same, and the report
-says so.
+A plan is a pure function of the index, the scores, the history, the options, the number of cycles
+and (seed, cycle). It does not change within the cycle. Cuts that are kept for a group floor or for
+their age count towards the budget. If they need more than the budget, they are kept all the same,
+and the report says so. With an emergent policy they are kept on top of what its rule keeps.
 """
 
 import hashlib
@@ -131,6 +131,9 @@ def make_plan(
         cycles: number of cycles of the whole training.
         history: the history at the end of the cycle before.
 
+    Returns:
+        The plan, the same on all ranks.
+
     Raises:
         UserError: all scores are unknown after cycles that should have given some; no cut is left,
             or no cut of a language, a corpus or a group with a floor; or the policy's answer is
@@ -229,12 +232,15 @@ class _Planner:
         return self._fill(checked_ranking(answer, self.options.policy, self.context)), None
 
     def _old_ones(self) -> np.ndarray | None:
-        """Return the cuts (N,) bool that are kept for their age; None if no cut is due.
+        """Return the cuts (N,) bool that are kept for their age; None if no cut is forced.
 
         A cut is due when ``max_age`` cycles in a row have not kept it. The due cuts are spread over
-        the next cycles. Each of them forces 1 in ``max_age`` of what a cycle can drop, oldest
-        first, ties by index. Therefore no cut is skipped more than ``2 max_age - 1`` times in a
-        row. The forced cuts fit the budget if ``keep >= 1 / (max_age + 1)``.
+        the next cycles. Each cycle forces 1 in ``max_age`` of what a cycle can drop, oldest first,
+        ties by index. Therefore no cut is skipped more than ``2 max_age - 1`` times in a row.
+
+        A ranked policy of this package can drop the share ``1 - keep`` of each stratum. Its forced
+        cuts fit the budget if ``keep >= 1 / (max_age + 1)``. With floors, an emergent rule or a
+        user's policy, a cycle may drop all of a stratum.
         """
         limit = self.options.max_age
         if self.policy.static or not limit:
@@ -257,13 +263,13 @@ class _Planner:
         return forced
 
     def _fill(self, ranking: Ranking) -> np.ndarray:
-        """Return the cuts (N,) that a ranking keeps. Cuts for floors and ages are in the budget."""
+        """Return the cuts (N,) bool that a ranking keeps, with cuts kept for floors and ages."""
         ranking = self._urgent_first(ranking)
         keep = self._within_budget(ranking, self.forced)
         groups: Groups = {}
         turn = 0
         while lacking := below_floor(self.index, self.options.floors, self.cost, keep):
-            # a turn may take cuts from groups that had enough; after 5, all groups get theirs first
+            # a turn may take cuts from groups that had enough; after 5 turns all groups come first
             turn += 1
             for name, below in lacking.items():
                 groups[name] = groups.get(name, False) | below | (turn > 5)
@@ -369,7 +375,7 @@ def _classes(options: DataPruningOptions, policy: Policy) -> tuple[int, str]:
 def _inverse_share(
     index: CutIndex, strata: tuple[np.ndarray | None, int], keep: np.ndarray
 ) -> np.ndarray:
-    """Return weights (N,): the cuts of a stratum over its kept cuts; 0 for dropped cuts.
+    """Return weights (N,): a stratum's number of cuts over its number of kept cuts; 0 if dropped.
 
     The inverse of a weight is a cut's chance to be kept by a random draw. The weights of a stratum
     with a kept cut sum to its number of cuts.

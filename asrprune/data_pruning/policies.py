@@ -30,8 +30,9 @@ class Policy:
 def duration_matched(context: Context, like: str = "easy", bins: int = 20) -> Ranking:
     """Draw cuts at random, with the same durations as the cuts that another policy would keep.
 
-    In each of ``bins`` duration classes as much is drawn as the policy ``like`` keeps there. This
-    control shows whether that policy chooses by more than the duration.
+    In each of ``bins`` duration classes as much is drawn as the policy ``like`` keeps there, if
+    ``like`` ranks inside the same strata. The share kept is ``keep``, also if ``like`` has an
+    emergent budget. This control shows whether ``like`` chooses by more than the duration.
     """
     check_range("bins", bins, 1, 100)
     known = [name for name in POLICIES if name != "duration_matched"]

@@ -88,6 +88,11 @@ def kmeans_edges(values: np.ndarray, groups: int, rounds: int = 300) -> np.ndarr
     Each round is a step of Lloyd's rule. Clusters of numbers are intervals, so a round needs only
     the sums between boundaries. The first centres are the middle values of equally large parts. A
     centre without values does not move.
+
+    Args:
+        values: (n,) float32, at least one.
+        groups: number of clusters.
+        rounds: maximum number of rounds.
     """
     sums = _PrefixSums(values)
     centres = values[(2 * np.arange(groups) + 1) * len(values) // (2 * groups)].astype(np.float64)
@@ -129,7 +134,7 @@ def _count_below(values: np.ndarray, edge: float) -> int:
 
 
 def _float32_from(bound: float) -> np.float32:
-    """Return the lowest float32 that is not below ``bound``: the same float32 are below both."""
+    """Return the lowest float32 that is not below ``bound``. The same float32s are below both."""
     near = np.float32(bound)
     return near if float(near) >= bound else np.nextafter(near, np.float32(np.inf))
 

@@ -85,8 +85,8 @@ def ucb(context: Context, c: float = 1.0) -> Ranking:
 def orderdp(context: Context, pool: float = 0.0) -> Ranking:
     """Keep the ``k N`` highest scores of a uniform pool of ``pool N`` cuts (OrderDP, ICLR 2026).
 
-    By default the pool leaves out 0.6 of what is dropped, as published. At ``k`` = 0.75 the pool
-    has 0.85 N cuts.
+    By default the pool leaves out 60 % of the cuts that are dropped, as published. At ``k`` = 0.75
+    the pool has 0.85 N cuts.
     """
     if not pool:
         pool = 1 - 0.6 * (1 - context.keep)
@@ -117,8 +117,8 @@ def el2n(context: Context) -> Ranking:
 def forgetting(context: Context, magnitude: bool = True) -> Ranking:
     """Keep the ``k N`` cuts whose score increased most, summed over the cycles of the warm-up.
 
-    Without ``magnitude`` the number of increases counts (Toneva et al., ICLR 2019). That number has
-    many ties in tasks without classes to get right or wrong.
+    Without ``magnitude`` the cuts with the largest number of increases are kept (Toneva et al.,
+    ICLR 2019). Many cuts have the same number of increases.
     """
     return Ranking(-(context.worse_sum if magnitude else context.worse_times))
 

@@ -52,6 +52,9 @@ def sum_over_ranks(tensors: dict[str, Tensor], world_size: int) -> dict[str, Ten
 
     The sums have the same bits on all ranks. With NCCL a tensor passes through the GPU in pieces of
     at most 8 MB.
+
+    Raises:
+        UserError: there is no process group, or the collective failed.
     """
     if world_size == 1:
         return tensors
@@ -59,7 +62,11 @@ def sum_over_ranks(tensors: dict[str, Tensor], world_size: int) -> dict[str, Ten
 
 
 def gather_from_ranks(tensors: dict[str, Tensor], world_size: int) -> list[dict[str, Tensor]]:
-    """Return copies of each rank's small tensors, in the order of the ranks. Collective."""
+    """Return copies of each rank's small tensors, in the order of the ranks. Collective.
+
+    Raises:
+        UserError: there is no process group, or the collective failed.
+    """
     if world_size == 1:
         return [{name: tensor.clone() for name, tensor in tensors.items()}]
     parts: list[dict[str, Tensor]] = [{} for _ in range(world_size)]

@@ -29,8 +29,8 @@ class Cycle:
     cycle: int
     phase: str
     keep: np.ndarray  # (N,) bool
-    last: np.ndarray  # (U,) float32: last scores, NaN where unknown
-    typical: np.ndarray  # (U,) float32: typical scores, NaN where unknown
+    last: np.ndarray  # (U,) float32: last scores, saved as float16; NaN where unknown
+    typical: np.ndarray  # (U,) float32: typical scores, saved as float16; NaN where unknown
     visits: np.ndarray  # (N,) uint16: earlier cycles that kept a cut
     report: dict[str, Any]  # the report of the plan
 
@@ -94,7 +94,10 @@ def write_cycle(folder: Path, plan: Plan, scores: ScoreTable, history: History) 
 
 
 def write_end(folder: Path, cycle: int, scores: ScoreTable, history: History) -> None:
-    """Write the scores and visits after the last cycle, as ``cycle-NNN.npz`` of a next cycle."""
+    """Write the scores and visits after the last cycle, as ``cycle-NNN.npz``.
+
+    ``cycle`` is the number NNN of this file: one more than the number of the last cycle.
+    """
     nothing = np.zeros(len(history.age), bool)
     write_cycle(folder, Plan(cycle, END, False, nothing, None, False, {}), scores, history)
 

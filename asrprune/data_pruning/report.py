@@ -1,7 +1,7 @@
 """Report what data pruning did in a run: which cuts it kept, and which cuts are the hardest.
 
-The report is ``report.md``, with pictures, in the run's folder ``pruning/``. The hardest cuts have
-the highest typical scores. They are usually label errors.
+The report is ``report.md``, with the picture ``report.png``, in the run's folder ``pruning/``. The
+hardest cuts have the highest typical scores. They often have a wrong transcript.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the report, and write it beside its pictures."""
+    """Print the report, and write it with its picture."""
     from asrprune.data_pruning.report_plots import draw
 
     folder = args.exp_dir / "pruning"
@@ -111,7 +111,7 @@ def score_rows(record: Record) -> Iterator[dict[str, Any]]:
 
 
 def kept_by_group(record: Record) -> dict[str, list[dict[str, Any]]]:
-    """Return a table for each grouping: the share of its cuts that a class kept in pruned cycles.
+    """Return the rows of a table for each grouping: the share kept of each class of cuts.
 
     The share is the mean over the pruned cycles. The classes are those of duration, and the groups
     of each grouping in the manifest (speaker, language, corpus).

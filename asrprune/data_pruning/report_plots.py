@@ -24,7 +24,7 @@ def draw(record: Record, path: Path) -> bool:
     """Draw the picture of a run, and return whether there was anything to draw.
 
     Kept cuts are drawn only if the run left out some cuts, and by group only if a grouping has
-    several groups. Scores are drawn if they are known at two cycles at least.
+    several groups. Scores are drawn if they are known at the start of two cycles at least.
 
     Args:
         record: of the run.

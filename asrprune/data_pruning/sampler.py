@@ -45,12 +45,12 @@ class PruningSampler(CutSampler):
 
     A training loop calls these methods:
 
-    - `set_epoch` at the start of each epoch, on all ranks. It merges the scores of all ranks, and
-      plans the next cycle.
-    - `update` after each step.
-    - `state_dict` to write a checkpoint, and `load_state_dict` to read it. `state_dict` is the
-      state of one rank, and one rank alone may call it. `gathered_state_dict` is called on all
-      ranks, and makes a resume exact on all of them.
+    - `set_epoch` at the start of each epoch, on all ranks. Before a new cycle it merges the scores
+      of all ranks and plans the cycle.
+    - `update` after the backward pass of each batch.
+    - `state_dict` to write a checkpoint, and `load_state_dict` to read it. `state_dict` returns the
+      state of one rank, and needs no other rank. `gathered_state_dict` must be called on all ranks,
+      and makes a resume exact on all of them.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class PruningSampler(CutSampler):
 
         Args:
             cuts: the training cuts, in memory or lazy.
-            index: of these cuts, in any order.
+            index: of these cuts; for a lazy manifest in the order of its lines, else in any order.
             options: of data pruning.
-            epochs: number of epochs of the whole training. A longer training may set the attribute
-                ``epochs`` again.
+            epochs: number of epochs of the whole training. To make the training longer, set the
+                attribute ``epochs``.
             duration_bins: edges of the buckets in seconds, from the full set of cuts. (Lhotse would
                 estimate them badly, from the first cuts that are kept.) None: ``num_buckets``
                 buckets of equal total duration, from the index.
@@ -179,9 +179,12 @@ class PruningSampler(CutSampler):
         If the epoch begins a new cycle, the scores of all ranks are merged and the cycle is
         planned.
 
+        Args:
+            epoch: number of the epoch, counted from ``first_epoch``.
+
         Raises:
-            UserError: the policy needs scores, and the cycles so far gathered none; or the plans of
-                the ranks differ.
+            UserError: the policy needs scores, and the cycles so far gathered none; the plan is not
+                possible (`make_plan`); or manifests, plans or positions of the ranks differ.
         """
         if epoch != self.epoch:
             self.epoch = epoch
@@ -225,14 +228,15 @@ class PruningSampler(CutSampler):
 
         Args:
             cuts: (B,) the cuts, or their ids. The loss of a concatenated or mixed cut reaches the
-                scores of its tracks, if the cut itself is given.
+                scores of its tracks if the cut is given, and not only its id.
             losses: (B,) the loss of each cut, summed over its tokens.
             num_tokens: (B,) tokens of the transcripts.
             num_frames: (B,) encoder frames, for ``score=loss_per_frame``.
             el2n: (B,) EL2N scores, for ``score=el2n``.
-            loss_class: class of the batch, 1 to 4095, where sizes of a model or languages take
-                turns. With ``detrend=true`` the losses of a class are divided by its level, so
-                that a class with higher losses does not give higher scores. 0: no division.
+            loss_class: class of the batch, 1 to 4095, if batches of several model sizes or
+                languages alternate. With ``detrend=true`` the losses of a class are divided by the
+                level of the class. A class with higher losses then does not give higher scores.
+                0: no division.
 
         Raises:
             UserError: the losses are not one number for each cut; numbers that the score needs are
@@ -295,19 +299,19 @@ class PruningSampler(CutSampler):
         return full_cuts(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of this rank. Not collective: one rank alone may call it.
+        """Return the state of this rank. Not collective: the other ranks need not call it.
 
         The position is the number of batches that were given to `update`. Of the scores gathered
         in the current cycle, the state holds those of this rank. After a resume the scores of other
         ranks are missing: their cuts keep the scores of the cycle before. For an exact resume on
-        several ranks save `gathered_state_dict`.
+        several ranks, save the result of `gathered_state_dict`.
         """
         return self._state([self.rank], self.scores.pending(), [self._order.state()])
 
     def gathered_state_dict(self) -> dict[str, Any]:
         """Return the state of all ranks, which is equal on all of them. Collective.
 
-        The state is as large as that of one rank, because the sums of the ranks are added up.
+        The state is about as large as that of one rank, because sums are added up over the ranks.
         """
         summed = sum_over_ranks(self.scores.pending(), self.world_size)
         small = {"trend": self.scores.trend, "order": torch.tensor([self._order.state()])}
@@ -319,8 +323,8 @@ class PruningSampler(CutSampler):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of `state_dict` or `gathered_state_dict`.
 
-        With another number of ranks, or other limits of a batch, the scores and the plan are kept
-        and the epoch starts again.
+        If the number of ranks or a setting of the batches has changed, the scores and the plan are
+        kept and the epoch starts again.
 
         Args:
             state: the saved state, which is not changed.

@@ -13,7 +13,7 @@ _PLAIN = ("cycle", "phase", "drops_time", "freeze")  # plain values of a plan
 
 
 def saved_plan(plan: Plan) -> dict[str, Any]:
-    """Return a plan as plain values and tensors: 1 bit per cut, and 4 bytes more for weights."""
+    """Return a plan as plain values and tensors: 1 bit per cut, and 4 bytes per cut for weights."""
     weights = plan.weights
     return {
         **{name: getattr(plan, name) for name in _PLAIN},

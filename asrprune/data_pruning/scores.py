@@ -22,23 +22,24 @@ class Detrend:
     """Divides the losses of a batch by the trend: how large losses are at the time of the visit.
 
     Losses fall several-fold inside the first cycle. A raw first score therefore says when an
-    utterance was visited, and not how difficult it is. The trend is a ratio over the latest
-    batches: the losses of the visited utterances now, over the scores that are expected of them.
-    The weight of a batch fades by ``memory`` with each next batch. The expected scores are those of
-    the *visited* utterances, so a keep-set of easy utterances does not pull the trend down. Both
-    sums are over square roots, so that neither a few large losses nor losses near 0 decide.
+    utterance was visited, and not how difficult it is. The trend is the ratio of two sums over the
+    latest batches: the losses of the visited utterances now, over the scores that are expected of
+    these utterances. Each batch multiplies the weight of all earlier batches by ``memory``. The
+    expected scores are those of the *visited* utterances, so a keep-set of easy utterances does not
+    pull the trend down. The sums are over square roots, and their ratio is squared, so that neither
+    a few large losses nor losses near 0 decide.
 
     Batches may be of several classes, such as sub-networks of several sizes. All losses of one
     class may be higher than those of another. Losses of classes above 0 are first divided by the
     level of their class. The level is the same ratio over the batches of that class, relative to
-    the trend. (A class has no trend of its own: where a class is rare and losses fall, that trend
-    would be out of date. A level changes little.)
+    the trend. (A class has no trend of its own: the trend of a rare class would be out of date
+    while losses fall. A level changes little.)
     """
 
     def __init__(self, memory: float = 0.9) -> None:
         self.memory = memory
-        # totals are sums of losses. weights[0] sums expected scores. The other weights sum the
-        # losses that the trend expects of their class.
+        # All are sums of square roots. totals sum losses. weights[0] sums expected scores. The
+        # other weights sum the losses that the trend expects of the batches of their class.
         self.totals, self.weights = np.zeros((2, LOSS_CLASSES))
 
     def __call__(
@@ -51,6 +52,9 @@ class Detrend:
             loss_class: class of the batch, below `LOSS_CLASSES`.
             expected: (n,) scores of these utterances in the table so far. An utterance without a
                 score has 1, the level of all utterances. None: 1 for all.
+
+        Returns:
+            The scores (n,) float64.
 
         Raises:
             UserError: no loss so far is above 0.
@@ -129,7 +133,7 @@ class ScoreTable:
 
         Args:
             utterances: (n,) numbers of the utterances.
-            values: (n,) their scores.
+            values: (n,) scores of these utterances, before `Detrend`.
             loss_class: class of the batch, below `LOSS_CLASSES`; see `Detrend`.
 
         Raises:
@@ -285,7 +289,7 @@ def _means(total: np.ndarray, visits: np.ndarray) -> np.ndarray:
 
 
 def _logarithms(values: np.ndarray) -> np.ndarray:
-    """Return the logarithms (n,) float64 of scores."""
+    """Return the logarithms (n,) float64 of scores, at least that of `_SMALLEST`."""
     return np.log(np.maximum(values, _SMALLEST), dtype=np.float64)
 
 

@@ -108,7 +108,10 @@ def select_many(
     tier: np.ndarray | None,
     candidates: np.ndarray,
 ) -> np.ndarray:
-    """Do what `select` does with ``cover``, by sorting: for many strata and few candidates."""
+    """Do what `select` does with ``cover``, by sorting: for many strata and few candidates.
+
+    Arguments and result are those of `select`.
+    """
     where = np.flatnonzero(candidates)
     tiers = np.zeros(len(where), np.uint8) if tier is None else tier[where]
     order = np.lexsort((_keys(priority[where]), tiers, codes[where]))
@@ -129,7 +132,14 @@ def totals(
     strata: int,
     candidates: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the cost (strata,) float64 of the candidates of each stratum."""
+    """Return the cost (strata,) float64 of the candidates of each stratum.
+
+    Args:
+        cost: (N,) cost of each cut.
+        codes: (N,) stratum of each cut; None: one stratum.
+        strata: number of strata.
+        candidates: (N,) bool, cuts that count; None: all.
+    """
     return _tier_totals(cost, codes, strata, None, candidates)[:, 0]
 
 
@@ -184,7 +194,12 @@ def _keys(priority: np.ndarray) -> np.ndarray:
 
 
 def _crossing(costs: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first bin (strata,) that exceeds what is left, and the cost of the bins before."""
+    """Return the bin (strata,) in which what is left is used up, and the cost of the bins before.
+
+    Args:
+        costs: (strata, bins) cost of each bin.
+        left: (strata,) what is left of each budget.
+    """
     sums = costs.cumsum(1)
     bins = (sums > left[:, None]).argmax(1)
     rows = np.arange(len(bins))

@@ -34,9 +34,13 @@ _COUNTS = ("num_iters", "num_times_iterated", "epoch")
 def check_source(cuts: CutSet, world_size: int = 1) -> None:
     """Refuse a CutSet whose cuts or order cannot be repeated.
 
+    Args:
+        cuts: the set.
+        world_size: number of ranks that read the set.
+
     Raises:
-        UserError: the set has no end; the machine draws its order; or each rank would see another
-            part of it.
+        UserError: the set has no end; its order is drawn without a fixed seed (``trng``); or each
+            rank would read another part of the set.
     """
     for node in _nodes(cuts):
         endless = isinstance(node, LazyRepeater) and node.times is None

@@ -3,7 +3,7 @@
 This is the time-wise half of DDP-ASR (arXiv 2406.18373). Single frames (*points*) or *chunks* are
 dropped, and the rest is joined. The transcript stays. `plan_drop` decides which frames are dropped,
 by a random key. Adapters apply its plan to raw samples, feature frames or encoder frames.
-`TimeDropping` binds the adapters to the options, and holds the one switch.
+`TimeDropping` binds the adapters to the options, and switches all of them on or off.
 `asrprune.data_pruning.time_batches` applies time dropping to batches of lhotse's own dataset.
 """
 
@@ -78,23 +78,24 @@ def drop_encoder_frames(
 
 
 def share_left(left: np.ndarray | int, whole: np.ndarray | int) -> np.ndarray:
-    """Return the share of N sequences that is left, (N,) float64; 1 for one without frames."""
+    """Return the share that is left of N sequences, (N,) float64; 1 for an empty sequence."""
     return np.where(np.equal(whole, 0), 1.0, np.minimum(left / np.maximum(whole, 1), 1))
 
 
 class TimeDropping:
     """Drops time as the options ask for. The draws are keyed by (seed, cycle, cut id).
 
-    ``active`` is the one switch. It is off until the trainer turns it on, for the cycles of
+    ``active`` is the switch. It is off until the trainer turns it on, for the cycles of
     `PruningSampler.drops_time`. Evaluation never turns it on, and therefore never drops time.
-    ``cycle`` is the number of the pass over the data, so that every visit has a new draw. Both are
-    read at each call. Loader workers get both with the pickled object, so set them before the
-    workers of an epoch start.
+    ``cycle`` here is the number of the pass over the data, which is the epoch. Every visit then has
+    a new draw, also if a cycle of data pruning has several epochs. Both are read at each call.
+    Loader workers get both with the pickled object, so set them before the workers of an epoch
+    start.
 
-    Of the adapters `samples`, `frames`, `frame_transform` and `drop_from_batch` only that of the
-    options' ``level`` does anything. Frames are the feature frames that the model sees, or encoder
-    frames for the level ``encoder``. If the number of tokens of a cut is given, enough frames stay
-    for one encoder frame per token. At least one encoder frame stays.
+    There are four adapters: `samples`, `frames`, `frame_transform` and `drop_from_batch`. Only the
+    adapters of the options' ``level`` do anything. Frames are the feature frames that the model
+    sees, or encoder frames for the level ``encoder``. If the number of tokens of a cut is given,
+    enough frames stay for one encoder frame per token. At least one encoder frame stays.
     """
 
     def __init__(
@@ -147,7 +148,13 @@ class TimeDropping:
         return self.encoder.needed(encoder_frames)
 
     def plan(self, length: int, cut_id: str, num_tokens: int = 0) -> Drop:
-        """Return the plan of a cut in this cycle. The plan keeps all frames while inactive."""
+        """Return the plan of a cut in this cycle. The plan keeps all frames while inactive.
+
+        Args:
+            length: feature frames, or encoder frames for the level ``encoder``.
+            cut_id: id of the cut.
+            num_tokens: number of tokens of its transcript.
+        """
         if not self._on():
             return Drop(torch.ones(length, dtype=torch.bool), False)
         key = (self.seed, self.cycle, cut_id)
@@ -241,7 +248,9 @@ class TimeDropping:
     def frame_transform(
         self, cut_ids: Sequence[str], num_tokens: Sequence[int]
     ) -> DropFrames | None:
-        """Return the function that an encoder calls after subsampling a batch; None: no function.
+        """Return the function that an encoder calls after subsampling a batch.
+
+        The result is None while no encoder frames are dropped.
 
         Args:
             cut_ids: (B,) ids of the batch's cuts.

@@ -1,7 +1,7 @@
 """Runs the steps of one cell of a comparison, and makes the records of its results.
 
 The cell's ``progress.json`` lists the steps that are done. A training that was stopped goes on from
-its checkpoint. A cell is finished if its ``record.json`` is complete.
+its checkpoint. A cell is finished if no step is left and ``record.json`` has all of its records.
 
 Training is the expensive step, so a finished training is never repeated silently. The cell is
 refused if the options or the data of the training have changed. It is also refused if the training

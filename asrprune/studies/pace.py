@@ -1,7 +1,8 @@
 """Brings the times of trainings on several machines to the pace of one machine.
 
-A training takes longer on a slower machine, so times of two machines cannot be compared. Where
-both machines ran trainings of the same type, the ratio of these times is the ratio of the paces.
+A training takes longer on a slower machine, so times of two machines cannot be compared. If both
+machines ran trainings of the same type, the ratio of the CPU times of these trainings is the ratio
+of the paces.
 """
 
 import json
@@ -21,7 +22,8 @@ LEGEND = (
 def timed(record: Record) -> bool:
     """Return whether a record's times can be compared with other times.
 
-    They cannot if the training was stopped on its way, or if its machine has nothing to compare.
+    They cannot if the training was stopped on its way, or if its machine ran no type of training
+    that `at_one_pace` can compare.
     """
     return record["attempts"] == 1 and record["cpu_seconds"] is not None
 
@@ -70,7 +72,10 @@ def _means(
 
 
 def _scale(usual: dict[Hashable, float], own: dict[Hashable, float]) -> float | None:
-    """Return the usual machine's time over another machine's time, a geometric mean over types."""
+    """Return the usual machine's time over another machine's time, a geometric mean over types.
+
+    The result is None if no type of training is in both.
+    """
     logs = [math.log(usual[name] / own[name]) for name in usual if name in own]
     return math.exp(sum(logs) / len(logs)) if logs else None
 

@@ -7,8 +7,9 @@ def make_record(method, keep, seed, rates, hours=10.0, **more):
     """A record whose speakers of 1000 words each have these error rates."""
     speakers = {f"s{n}": [round(1000 * rate), 1000] for n, rate in enumerate(rates)}
     errors = sum(wrong for wrong, _ in speakers.values())
+    policy = "full" if method.startswith("full") else method
     return {
-        "set": "dev", "method": method, "policy": method, "keep": keep, "seed": seed,
+        "set": "dev", "method": method, "policy": policy, "keep": keep, "seed": seed,
         "words": 1000 * len(speakers), "errors": errors, "insertions": 1, "deletions": 2,
         "substitutions": errors - 3, "speakers": speakers, "command": f"asrprune train seed={seed}",
         "epochs": 13, "avg": 1, "decoding_method": "greedy_search", "data": "digest",

@@ -70,7 +70,7 @@ def cells_of(study: DataStudyOptions, more: Sequence[str] = ()) -> list[KeepCell
 
 
 def compressed_epochs(config: Config, keep: float) -> int:
-    """Return the epochs of full data that have the audio of a policy with keep ratio ``keep``.
+    """Return how many epochs of full data have as much audio as a policy that keeps ``keep``.
 
     Raises:
         UserError: no number of epochs has as much audio, within `EQUAL_AUDIO`.

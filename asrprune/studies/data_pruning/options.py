@@ -7,8 +7,9 @@ from asrprune.options import option
 from asrprune.studies.options import StudyOptions, check_name
 
 FULL, COMPRESSED, RANDOM = "full", "full_compressed", "random"
-# The controls, with which methods are compared, and their overrides. `COMPRESSED` trains on full
-# data for fewer epochs, with the whole schedule. It sees as much audio as a keep ratio leaves.
+# Controls and their overrides. Methods are compared with the controls. `COMPRESSED` trains on full
+# data for fewer epochs, with the whole learning-rate schedule, on as much audio as a keep ratio
+# leaves.
 CONTROLS = {
     FULL: ["data_pruning=full"],
     COMPRESSED: ["data_pruning=full"],
@@ -32,7 +33,7 @@ class ClaimOptions:
 
     Types of claims:
 
-    - ``parity``: the method's error rate is as low as that of full data
+    - ``parity``: the method's error rate exceeds that of full data by at most the margin
     - ``better``: the method's error rate is lower than that of each method in ``than`` at the same
       keep ratio
     - ``faster``: the method trains ``by`` times as fast as full data

@@ -89,8 +89,8 @@ def audio_and_keep_sets(folder: Path, config: Config) -> Record:
         Among others, ``hours`` of audio after time dropping and ``hours_before_dropping``.
         ``turnover``: the mean share of a pruned cycle's keep-set that was not in the keep-set of
         the pruned cycle before. ``never_kept``: the share of the cuts that no pruned cycle kept.
-        ``never_visited``: the share of the cuts that no cycle kept. ``visits_of_a_cut``: ``[least,
-        5 %, median, 95 %, most]``.
+        ``never_visited``: the share of the cuts that no cycle kept. ``visits_of_a_cut``:
+        ``[minimum, 5 %, median, 95 %, maximum]`` over the cuts.
 
     Raises:
         UserError: the folder has no metrics of the last epoch.

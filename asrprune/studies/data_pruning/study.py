@@ -34,7 +34,7 @@ class DataPruningStudy(Study):
         }
 
     def needs(self, cell: KeepCell) -> dict[str, str]:
-        """Return the step before each step: every step takes its output."""
+        """Return for each step but the first the step before, whose output it takes."""
         steps = list(self.steps(cell))
         return dict(zip(steps[1:], steps[:-1], strict=True))
 
@@ -59,7 +59,8 @@ class DataPruningStudy(Study):
     def made_by(self, cell: KeepCell, key: Hashable) -> Record:
         """Return the training's command and options, epochs, averaging and decoding method.
 
-        The options are those of data pruning. A preset may change while its name stays.
+        The options are those of data pruning. The command alone would not show that a preset has
+        changed, because the name of the preset stays.
         """
         return how_it_is_pruned(self.options, cell, self.folder(cell))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asrprune.studies.data_pruning.options import COMPRESSED, FULL, RANDOM
+from asrprune.studies.data_pruning.options import FULL, RANDOM
 from asrprune.studies.pace import at_one_pace
 from asrprune.studies.rows import Row, common_seeds, ratio, timed_seeds
 from asrprune.studies.study import Record
@@ -17,6 +17,11 @@ class KeepRow(Row):
 
     method: str
     keep: float
+
+    @property
+    def trains_on_everything(self) -> bool:
+        """Whether no cut is dropped: full data, for all epochs or for fewer."""
+        return all(record["policy"] == FULL for record in self.records.values())
 
 
 class Summary:
@@ -39,12 +44,20 @@ class Summary:
         return self.rows.get((RANDOM, row.keep))
 
     def compressed(self, row: KeepRow) -> KeepRow | None:
-        """Return the row of full data for fewer epochs whose audio is nearest to the row's."""
+        """Return the row of full data for fewer epochs whose audio is nearest to the row's.
+
+        Rows that lack one of the row's seeds do not count. A row of full data has none to be
+        compared with, and gets None.
+        """
+        if row.trains_on_everything:
+            return None
         hours = row.mean("hours") or 0.0
         found = [
             other
-            for (method, _), other in self.rows.items()
-            if method == COMPRESSED and set(row.records) <= set(other.records)
+            for other in self.rows.values()
+            if other is not self.full
+            and other.trains_on_everything
+            and set(row.records) <= set(other.records)
         ]
         return min(found, key=lambda other: abs(other.mean("hours") - hours), default=None)
 

@@ -17,7 +17,7 @@ from asrprune.studies.verdicts import INTERVALS, LEGEND, points, show
 
 ERRORS = (
     *("method", "keep", "seeds", "WER", "ins", "del", "sub"),
-    *("− full", "− random", "− compressed full", "detectable"),
+    *("− full", "− random", "− fewer epochs", "detectable"),
 )
 COSTS = (
     *("method", "keep", "epochs", "audio, h", "saving", "visits", "steps", "training, s", "CPU, s"),
@@ -44,7 +44,7 @@ def short_table(
         ceiling, speed = summary.ceiling(row), summary.speed_up(row, "cpu_seconds")
         lines.append(
             (
-                *(row.method, f"{row.keep:g}", _rate(row), f"{row.mean('hours'):.2f}"),
+                *(row.method, _keep(summary, row), _rate(row), f"{row.mean('hours'):.2f}"),
                 seconds(row.time("cpu_seconds")),
                 *(percent(1 - 1 / ratio if ratio else None) for ratio in (ceiling, speed)),
             )
@@ -95,24 +95,31 @@ def _rate(row: KeepRow) -> str:
     return f"{100 * row.rate.value:.2f} [{100 * row.rate.low:.2f}, {100 * row.rate.high:.2f}]"
 
 
+def _keep(summary: Summary, row: KeepRow) -> str:
+    """Return the keep ratio. Full data for fewer epochs keeps all cuts, and has its epochs."""
+    if row is summary.full or not row.trains_on_everything:
+        return f"{row.keep:g}"
+    return f"1 for {row.mean('epochs'):g} epochs"
+
+
 def _errors(summary: Summary, row: KeepRow) -> Iterable[str]:
-    estimates = [
-        difference(row, other)
-        for other in (summary.full, summary.random(row), summary.compressed(row))
-    ]
-    against_full = estimates[0]
-    yield from (row.method, f"{row.keep:g}", str(len(row.records)))
+    shorter = summary.compressed(row)
+    against_full, against_random, against_shorter = (
+        difference(row, other) for other in (summary.full, summary.random(row), shorter)
+    )
+    yield from (row.method, _keep(summary, row), str(len(row.records)))
     yield _rate(row)
     words = row.mean("words") or 1
     for kind in ("insertions", "deletions", "substitutions"):
         yield f"{100 * row.mean(kind) / words:.2f}"
-    yield from (show(found[0]) if found else NOTHING for found in estimates)
+    yield from (show(found[0]) if found else NOTHING for found in (against_full, against_random))
+    yield f"{show(against_shorter[0])} ({shorter.method})" if against_shorter else NOTHING
     yield points(against_full[0].could_show) if against_full else NOTHING
 
 
 def _costs(summary: Summary, row: KeepRow) -> Iterable[str]:
     ceiling, speed = summary.ceiling(row), summary.speed_up(row)
-    yield from (row.method, f"{row.keep:g}", f"{row.mean('epochs'):g}")
+    yield from (row.method, _keep(summary, row), f"{row.mean('epochs'):g}")
     yield f"{row.mean('hours'):.2f}"
     yield percent(1 - 1 / ceiling if ceiling else None)
     yield from (f"{row.mean(name):.0f}" for name in ("visits", "steps"))
@@ -126,9 +133,10 @@ def _costs(summary: Summary, row: KeepRow) -> Iterable[str]:
 
 def _legend(study: DataStudyOptions, records: Sequence[Record]) -> str:
     return (
-        f"{INTERVALS}. An interval of a single seed holds for that seed only. *Compressed full*: "
-        "full data for fewer epochs, with the whole schedule. Each row is compared with the "
-        "compressed training whose audio is nearest. *Ceiling*: audio of full data over the audio "
+        f"{INTERVALS}. An interval of a single seed holds for that seed only. A difference uses "
+        "the seeds that both trainings have. *Fewer epochs*: full data for fewer epochs, with its "
+        "whole schedule. Each row is compared with the one of these trainings whose audio is "
+        "nearest, and which is named there. *Ceiling*: audio of full data over the audio "
         "that was seen, after time dropping. *Saving*: the share of full data's audio that was "
         "not seen. *Training*: wall-clock time from the start of the process to its end, with "
         "scoring, planning, loading and saving. Times are of trainings that were never stopped."

@@ -49,8 +49,8 @@ class Summary:
 
         Returns:
             Epochs of full data -> ratio. The result is empty in three cases: the method or full
-            data has less than two lengths; they have no common seeds; or no training of some
-            length has a CPU time that can be compared.
+            data has fewer than two lengths; they have no common seeds; or, for CPU time, no
+            training of some length has a time that can be compared.
         """
         seeds, of_full, own = self.seeds(method), self.lengths(FULL), self.lengths(method)
         if not seeds or min(len(of_full), len(own)) < 2:

@@ -95,6 +95,9 @@ def test_rows():
     found = summary(FULL, *compressed, records_of("random", 0.7), pruned)
     row = found.rows["easy", 0.7]
     assert found.compressed(row) is found.rows["full_compressed", 0.5]  # 10 h are nearer to 9
+    assert found.compressed(found.rows["full_compressed", 0.5]) is None
+    named = summary(FULL, *compressed, records_of("full_9", 0.7, hours=9.1), pruned)
+    assert named.compressed(row) is named.rows["full_9", 0.7]
     assert found.random(row) is found.rows["random", 0.7]
     assert found.ceiling(row) == pytest.approx(20 / 9) == pytest.approx(found.speed_up(row))
     assert difference(row, found.full)[1] == 1

@@ -40,7 +40,7 @@ def test_a_small_table_for_the_terminal(done):
     study, cells, records = done
     head, *lines = study.short(cells, records)
     assert [line[:2] for line in lines] == [
-        ("full", "1"), ("full_compressed", "0.5"), ("easy", "0.5"),
+        ("full", "1"), ("full_compressed", "1 for 3 epochs"), ("easy", "0.5"),
     ]  # fmt: skip
     assert dict(zip(head, lines[2], strict=True))["audio saved"] == "50 %"
     text = _aligned([head, *lines])
