@@ -21,7 +21,8 @@ def checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking:
         UserError: the priority is not one number for each cut; the tiers are not valid; or a
             priority is NaN though the cut has a known score or the policy used no scores.
     """
-    priority, tier = np.asarray(ranking.priority), ranking.tier
+    priority = np.asarray(ranking.priority)
+    tier = None if ranking.tier is None else np.asarray(ranking.tier)
     fits = priority.shape == (len(context),) and priority.dtype.kind in "fiu"
     if fits and tier is not None:
         fits = tier.shape == priority.shape and tier.dtype in (np.uint8, np.uint16)
@@ -49,19 +50,21 @@ def checked_selection(selection: Selection, policy: str, count: int) -> Selectio
         count: the number N of cuts.
 
     Returns:
-        The selection, unchanged.
+        The selection, of arrays.
 
     Raises:
         UserError: ``keep`` is not one boolean for each cut; the weights are not one number for each
             cut; or the weight of a kept cut is not finite.
     """
-    keep, weights = selection
+    keep = np.asarray(selection.keep)
+    weights = None if selection.weights is None else np.asarray(selection.weights)
     fits = keep.shape == (count,) and keep.dtype == bool
     if fits and weights is not None:
-        fits = weights.shape == keep.shape and bool(np.isfinite(weights[keep]).all())
+        fits = weights.shape == keep.shape and weights.dtype.kind in "fiu"
+        fits = fits and bool(np.isfinite(weights[keep]).all())
     if not fits:
         raise UserError(
-            f"data_pruning.policy={policy} must select with a boolean for each of {count} cuts, "
-            "and weigh what it keeps with finite numbers"
+            f"data_pruning.policy={policy} returned a Selection that is not valid. `keep` must be "
+            f"one boolean for each of {count} cuts, and `weights` finite numbers for kept cuts."
         )
-    return selection
+    return Selection(keep, weights)

@@ -40,10 +40,11 @@ def describe_cut(cut: Any) -> Description:
     """Describe a lhotse cut.
 
     Language and speaker are those of its first supervision. The corpus is its custom field
-    ``corpus``.
+    ``corpus``. For a mixed cut this field is that of the first track that is not muted.
     """
-    tracks = getattr(cut, "tracks", None)
-    custom = (tracks[0].cut if tracks else cut).custom
+    tracks = getattr(cut, "tracks", None) or []
+    heard = next((track for track in tracks if not getattr(track, "mute", False)), None)
+    custom = (heard.cut if heard else tracks[0].cut if tracks else cut).custom
     supervisions = cut.supervisions
     supervision = next(iter(supervisions), None)
     has_rate = cut.has_features or cut.has_recording

@@ -338,8 +338,9 @@ class CutIndex:
         if saved != self.digest:
             raise UserError(
                 f"the saved scores and keep-sets belong to another training manifest (digest "
-                f"{saved}, and {self.digest} here). The cuts, their order or their durations "
-                "differ. Restore the other manifest, or train in a new folder."
+                f"{saved}, and {self.digest} here). The cuts, their order, their "
+                "durations or data_pruning.share_copies differ. Restore them, or train in a new "
+                "folder."
             )
 
     def _digest(self) -> str:

@@ -100,9 +100,9 @@ class DataPruningOptions:
         dynamic = self.policy not in STATIC_POLICIES and self.policy != "full"
         if dynamic and self.max_age and self.keep < 1 / (self.max_age + 1):
             raise UserError(
-                f"{prefix}keep={self.keep}: with {prefix}max_age={self.max_age} every utterance "
-                f"is visited once in {self.max_age + 1} cycles. For this keep must be at least "
-                f"{1 / (self.max_age + 1):.4f}. Raise either option, or set {prefix}max_age=0."
+                f"{prefix}keep={self.keep} is too low for {prefix}max_age={self.max_age}: the "
+                f"visits that age forces need a keep ratio of {1 / (self.max_age + 1):.4f} or "
+                f"more. Raise either option, or set {prefix}max_age=0."
             )
         for name, share in self.floors.items():
             if not 0 <= share <= 1:

@@ -52,7 +52,7 @@ def planned_shares(options: DataPruningOptions, epochs: int) -> list[float]:
     """
     cycles = -(-epochs // options.cycle)
     kept = EMERGENT_SHARES.get(options.policy, lambda keep: keep)(options.keep)
-    kept = 1.0 if options.policy == "full" else kept
+    kept = 1.0 if options.policy == "full" or options.keep == 1 else kept
     left = 1.0 if options.time.variant == "none" else 1 - options.time.drop_ratio
     shares = []
     for epoch in range(epochs):

@@ -35,7 +35,7 @@ def duration_matched(context: Context, like: str = "easy", bins: int = 20) -> Ra
     emergent budget. This control shows whether ``like`` chooses by more than the duration.
     """
     check_range("bins", bins, 1, 100)
-    known = [name for name in POLICIES if name != "duration_matched"]
+    known = [name for name in POLICIES if name not in ("full", "duration_matched")]
     if like not in known:
         raise UserError(
             f"data_pruning.policy_options.like={like}: there is no such policy"

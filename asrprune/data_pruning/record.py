@@ -153,8 +153,8 @@ def _write(path: Path, **arrays: np.ndarray) -> None:
 def _read(path: Path, way_out: str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist. The training has no data_pruning, or has not begun. Give the "
-            "folder of a training with data_pruning."
+            f"{path} does not exist. No training has begun in this folder. Give the folder of a "
+            "training (training.exp_dir)."
         )
     try:
         with np.load(path, allow_pickle=False) as content:

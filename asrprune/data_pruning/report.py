@@ -127,7 +127,7 @@ def kept_by_group(record: Record) -> dict[str, list[dict[str, Any]]]:
         DURATION: [
             {"seconds": f"{low:.1f}–{high:.1f}", "cuts": count, "kept": _percent(share)}
             for (low, high), (_, count, share) in zip(
-                itertools.pairwise(bounds), by_duration, strict=False
+                itertools.pairwise(bounds), by_duration, strict=True
             )
         ]
     }
@@ -171,8 +171,13 @@ def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
 
 
 def duration_edges(record: Record) -> np.ndarray:
-    """Return the durations that divide the cuts into classes of about equally many cuts."""
-    return np.unique(np.quantile(record.duration, np.arange(1, DURATIONS) / DURATIONS))
+    """Return the durations that divide the cuts into classes of about equally many cuts.
+
+    Each is the duration of a cut, and above the shortest duration. So no class is empty.
+    """
+    shares = np.arange(1, DURATIONS) / DURATIONS
+    edges = np.unique(np.quantile(record.duration, shares, method="higher"))
+    return edges[edges > record.duration.min()]
 
 
 def kept_over_time(record: Record) -> dict[str, tuple[list[str], np.ndarray]]:
@@ -216,6 +221,8 @@ def _entries(record: Record, cuts: list[int]) -> dict[int, dict[str, Any]]:
     Raises:
         UserError: the manifest does not exist, or lacks one of the cuts.
     """
+    if not cuts:
+        return {}
     manifest = record.manifest
     if not Path(manifest).is_file():
         raise UserError(

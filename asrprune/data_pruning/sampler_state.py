@@ -56,7 +56,8 @@ def saved_pending(pending: dict[str, Tensor]) -> dict[str, Any]:
 def restore_pending(scores: ScoreTable, state: dict[str, Any], rank: int, world_size: int) -> None:
     """Give a rank its part of the scores that were gathered in a cycle.
 
-    Sums that were added up over ranks go to the first rank. Sums of one rank go to that rank. The
+    Sums that were added up over ranks go to the first rank. Sums of one rank go to that rank, or to
+    the first rank if there is no such rank any more. The
     trend is the rank's own if the state holds that trend. Else it is the mean of all trends in the
     state.
 
@@ -68,7 +69,8 @@ def restore_pending(scores: ScoreTable, state: dict[str, Any], rank: int, world_
     """
     pending, ranks = state["pending"], state["ranks"]
     gathered = ranks == list(range(state["batching"]["world_size"]))
-    if pending["sum"] is not None and rank == (0 if gathered else ranks[0]):
+    owner = 0 if gathered or ranks[0] >= world_size else ranks[0]
+    if pending["sum"] is not None and rank == owner:
         scores.load_pending(pending)
     trends = pending["trend"]
     own = gathered and len(ranks) == world_size
@@ -81,5 +83,7 @@ def restore_pending(scores: ScoreTable, state: dict[str, Any], rank: int, world_
 def changed_batching(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return the changed settings of batches, as texts such as ``seed (1 -> 2)``."""
     return [
-        f"{name} ({value} -> {now[name]})" for name, value in before.items() if value != now[name]
+        f"{name} ({before.get(name)} -> {now.get(name)})"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
     ]

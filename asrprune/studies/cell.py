@@ -112,8 +112,8 @@ def _refuse(folder: Path, found: Sequence[tuple[str, tuple[Any, Any]]]) -> None:
     different = [f"{key} ({was!r} -> {now!r})" for key, (was, now) in found if was != now]
     if different:
         raise UserError(
-            f"{folder} was made with other options: {', '.join(different)}. Put them back, "
-            "remove that folder to run the cell again, or choose another exp_dir"
+            f"{folder} was made with other options, data or models: {', '.join(different)}. Put "
+            "them back, remove that folder to run the cell again, or choose another exp_dir."
         )
 
 

@@ -196,6 +196,14 @@ def test_frames_of_cuts_without_features(cuts, tmp_path):
     assert CutIndex(np.arange(2, dtype=np.uint64), [1.0, 0.5]).num_frames.tolist() == [100, 50]
 
 
+def test_the_corpus_of_a_mixed_cut_is_not_that_of_a_muted_track(tmp_path):
+    loud, mute = cut("a", corpus="x"), cut("b", corpus="y")
+    mixed = MixedCut("m", [MixTrack(mute, mute=True), MixTrack(loud)])
+    CutSet.from_cuts([mixed]).to_file(tmp_path / "cuts.jsonl")
+    for index in (CutIndex.from_cuts([mixed]), CutIndex.from_manifest(tmp_path / "cuts.jsonl")):
+        assert list(index.groups["corpus"][1]) == ["x"]
+
+
 def test_tokens_are_those_of_the_transcripts(tmp_path):
     texts = ["a b c", "", "a b", None, "a b c", "ä  ö"]
     cuts = [cut(f"cut-{at}") for at in range(len(texts))]

@@ -46,6 +46,14 @@ def short(context):
 def nan(context):
     return np.where(np.arange(len(context)) == 5, np.nan, 0.0)
 
+def lists(context):
+    count = len(context)
+    return Ranking(list(range(count)), np.zeros(count, np.uint8).tolist())
+
+def chosen_by_lists(context, weights: bool):
+    keep = [n % 3 == 0 for n in range(len(context))]
+    return Selection(keep, [2.0 if kept else 0.0 for kept in keep] if weights else None)
+
 def nan_weight(context):
     keep = np.ones(len(context), bool)
     return Selection(keep, np.where(keep, np.nan, 1).astype(np.float32))
@@ -82,7 +90,7 @@ def test_own_policies(own):
     for name, message in (
         ("short", "must return a number for each of 30 cuts"),
         ("nan", "returned NaN for cuts with known scores"),
-        ("nan_weight", "weigh what it keeps with finite numbers"),
+        ("nan_weight", "finite numbers for kept cuts"),
     ):
         with pytest.raises(UserError, match=message):
             plan_of(index, scores, policy=f"own_policies:{name}", keep=0.5)
@@ -163,6 +171,18 @@ def test_wrong_names_and_options(policy, options, message, own):
     with pytest.raises(UserError) as caught:
         load_policy(policy, options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_lists_in_place_of_arrays(own, weights):
+    index, scores = make_index(np.ones(30)), scored(np.ones(30))
+    plan = plan_of(
+        index, scores, 1, policy="own_policies:chosen_by_lists", keep=0.5, max_age=0,
+        policy_options={"weights": weights},
+    )  # fmt: skip
+    assert kept(plan) == set(range(0, 30, 3))
+    with pytest.raises(UserError, match="uint8 or uint16 tiers"):
+        plan_of(index, scores, 1, policy="own_policies:lists", keep=0.5, max_age=0)
 
 
 def test_free_options_of_own_policies_pass(own):

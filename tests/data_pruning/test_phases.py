@@ -15,6 +15,8 @@ def test_epochs_of_all_data():
     assert planned_shares(DataPruningOptions(), 3) == [1.0] * 3
     assert planned_shares(DataPruningOptions(policy="random", keep=1.0), 3) == [1.0] * 3
     assert planned_shares(DataPruningOptions(policy="full", keep=0.5), 4) == [1.0] * 4
+    for policy in EMERGENT_SHARES:
+        assert planned_shares(DataPruningOptions(policy=policy, keep=1.0), 4) == [1.0] * 4
 
 
 def test_pruned_cycles_and_dropped_time():

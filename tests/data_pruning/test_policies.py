@@ -380,6 +380,7 @@ def test_random_is_uniform_and_fresh():
         ("epsilon_greedy", {"epsilon": 1.5}, "policy_options.epsilon=1.5: must be between 0 and 1"),
         ("seta", {"alpha": math.nan}, "policy_options.alpha=nan"),
         ("duration_matched", {"like": "eazy"}, "no such policy (did you mean 'easy'?)"),
+        ("duration_matched", {"like": "full"}, "like=full: there is no such policy"),
         ("cowerage", {"buckets": 0}, "policy_options.buckets=0"),
         ("easy", {"hardness": 1}, "policy_options.hardness: unknown option"),
         ("eazy", {}, "data_pruning.policy=eazy: choose one of full, random"),

@@ -2,9 +2,12 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from asrprune import cli
@@ -103,6 +106,38 @@ def test_the_hardest_cuts_are_named_where_the_manifest_has_others_too(run, tmp_p
     ]
 
 
+@given(
+    st.lists(st.sampled_from([1.0, 1.0, 1.0, 2.0, 2.5, 7.0]), min_size=1, max_size=40),
+    st.randoms(use_true_random=False),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_classes_of_equal_durations(run, durations, draw):
+    """Many cuts of one duration, or few cuts: no class is empty, and each has its own label."""
+    folder, *_ = run
+    found = record.read_record(folder / "pruning")
+    keep = np.array([draw.random() < 0.5 for _ in durations])
+    pruned = [replace(cycle, keep=keep) for cycle in found.cycles if cycle.phase == "pruned"]
+    found = replace(found, cycles=pruned, duration=np.array(durations), groups={})
+    rows = report.kept_by_group(found)["duration"]
+    assert sum(row["cuts"] for row in rows) == len(durations)
+    for row in rows:
+        low, high = map(float, row["seconds"].split("–"))
+        last = row is rows[-1]
+        inside = [low <= d < high or (last and d == high) for d in durations]
+        assert row["cuts"] == sum(inside) > 0
+        assert row["kept"] == f"{100 * keep[inside].mean():.1f} %"
+    labels, shares = report.kept_over_time(found)["duration"]
+    assert shares.shape == (len(pruned), len(labels)) and len(labels) == len(rows)
+
+
+def test_a_report_without_cuts_needs_no_manifest(run, tmp_path):
+    folder, *_ = run
+    (tmp_path / "cuts.jsonl.gz").unlink()
+    assert cli.main(["report", str(folder), "--hardest", "0"]) == 0
+
+
 @pytest.mark.parametrize("most", [report.MAX_GROUPS, 2])
 def test_who_is_kept_over_time(run, most, monkeypatch):
     monkeypatch.setattr(report, "MAX_GROUPS", most)
@@ -193,7 +228,7 @@ def test_scores_over_the_cycles(run):
 def test_what_is_missing_is_named(run, tmp_path, capsys):
     folder, *_ = run
     assert cli.main(["report", str(tmp_path / "nothing")]) == 1
-    assert "The training has no data_pruning, or has not begun" in capsys.readouterr().err
+    assert "No training has begun in this folder" in capsys.readouterr().err
     (tmp_path / "cuts.jsonl.gz").rename(tmp_path / "elsewhere.jsonl.gz")
     assert cli.main(["report", str(folder)]) == 1
     assert "Run the report in the folder that the training ran in" in capsys.readouterr().err

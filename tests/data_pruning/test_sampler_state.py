@@ -14,7 +14,7 @@ import asrprune.data_pruning.ranks as ranks_module
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DYNAMIC_POLICIES, STATIC_POLICIES
 from asrprune.data_pruning.ranks import explain_lost_rank, sum_over_ranks
-from asrprune.data_pruning.sampler_state import restore_pending, saved_pending
+from asrprune.data_pruning.sampler_state import changed_batching, restore_pending, saved_pending
 from asrprune.data_pruning.scores import ScoreTable
 from asrprune.errors import UserError
 from tests.data_pruning.sampling_cases import (
@@ -117,6 +117,25 @@ def test_the_size_does_not_grow_with_the_ranks(count):
     sizes = {ranks: len(saved(_gathered(table, ranks))) for ranks in (1, 8, 64)}
     assert sizes[64] < sizes[1] + 64 * 200
     assert sizes[1] < count * 12 + 6000
+
+
+@pytest.mark.parametrize("rank, after, owner", [(0, 2, 0), (1, 2, 1), (1, 1, 0), (5, 2, 0)])
+def test_scores_of_one_rank_are_not_lost(rank, after, owner):
+    table = ScoreTable(5)
+    table.add(np.arange(5), np.ones(5))
+    state = {
+        "pending": saved_pending(table.pending()), "ranks": [rank], "batching": {"world_size": 8},
+    }  # fmt: skip
+    others = [ScoreTable(5) for _ in range(after)]
+    for number, other in enumerate(others):
+        restore_pending(other, state, number, after)
+    visits = [int(other.pending()["visits"].sum()) for other in others]
+    assert visits == [5 * (number == owner) for number in range(after)]
+
+
+def test_settings_that_only_one_side_has():
+    before, now = {"seed": 1, "turns": 3}, {"seed": 1, "bins": 2}
+    assert changed_batching(before, now) == ["turns (3 -> None)", "bins (None -> 2)"]
 
 
 @pytest.mark.parametrize("before, after", [(2, 2), (2, 1), (1, 3), (4, 2)])

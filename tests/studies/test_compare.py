@@ -103,7 +103,7 @@ def test_a_training_of_other_options_is_not_taken_for_it(command):
     command.run("--jobs", "2")
     command.write(overrides=["training.epochs=3", "training.log_interval=9"])
     said = command.run(code=1)
-    assert "was made with other options: training.epochs (4 -> 3). Put them back" in said
+    assert "options, data or models: training.epochs (4 -> 3). Put them back" in said
     assert "log_interval" not in said
     command.write(overrides=[])
     record = command.cell("easy-0.5-seed0") / "record.json"
@@ -136,7 +136,7 @@ def test_a_half_done_cell_goes_on_with_the_same_training_only(command):
         shutil.rmtree(command.cell(name))
     command.write(overrides=["training.epochs=3"])
     said = command.run("--jobs", "2", code=1)
-    assert "random-0.5-seed0 was made with other options: training.epochs (4 -> 3)" in said
+    assert "random-0.5-seed0 was made with other options, data or models: training" in said
     assert "random-0.5-seed0" not in command.calls()
     for name in CELLS[:3]:
         shutil.rmtree(command.cell(name))

@@ -91,5 +91,6 @@ class DataStudyOptions(StudyOptions):
                 check_name(f"{prefix}claims: {claim.claim}", name, known)
             if claim.kind == BETTER and not claim.than:
                 raise UserError(
-                    f"{prefix}claims: {claim.claim}: better than which methods? Name them in than:"
+                    f"{prefix}claims: {claim.claim}: a claim of kind better compares with other "
+                    "methods. Name them in than:"
                 )

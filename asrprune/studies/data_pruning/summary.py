@@ -46,8 +46,8 @@ class Summary:
     def compressed(self, row: KeepRow) -> KeepRow | None:
         """Return the row of full data for fewer epochs whose audio is nearest to the row's.
 
-        Rows that lack one of the row's seeds do not count. A row of full data has none to be
-        compared with, and gets None.
+        Rows that lack one of the row's seeds do not count. The result is None for a row of full
+        data, and if there is no such row.
         """
         if row.trains_on_everything:
             return None

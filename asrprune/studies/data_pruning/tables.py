@@ -135,8 +135,8 @@ def _legend(study: DataStudyOptions, records: Sequence[Record]) -> str:
     return (
         f"{INTERVALS}. An interval of a single seed holds for that seed only. A difference uses "
         "the seeds that both trainings have. *Fewer epochs*: full data for fewer epochs, with its "
-        "whole schedule. Each row is compared with the one of these trainings whose audio is "
-        "nearest, and which is named there. *Ceiling*: audio of full data over the audio "
+        "whole schedule. Each row is compared with the training whose audio is nearest, and the "
+        "table names this training. *Ceiling*: audio of full data over the audio "
         "that was seen, after time dropping. *Saving*: the share of full data's audio that was "
         "not seen. *Training*: wall-clock time from the start of the process to its end, with "
         "scoring, planning, loading and saving. Times are of trainings that were never stopped."

@@ -39,7 +39,7 @@ class TimeToWerOptions(StudyOptions):
     """Options of a comparison of the costs of methods at equal error rates."""
 
     # Results files of other comparisons. A training that one of them has, made in the same way from
-    # the same data, is not run again. Its CPU time is taken over too: use files of this machine.
+    # the same data, is not run again. Times of another machine are scaled to one pace.
     reuse: list[str] = option(factory=list)
     grid: list[LengthOptions] = option(factory=list)
     claims: list[CostClaimOptions] = option(factory=list)

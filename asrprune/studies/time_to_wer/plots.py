@@ -25,7 +25,7 @@ def draw_plots(options: TimeToWerOptions, records: Sequence[Record]) -> None:
             rows = [
                 (cost, row)
                 for row in summary.lengths(method)
-                if (cost := row.time(axis) if axis == CPU else row.mean(axis)) is not None
+                if (cost := row.cost(axis)) is not None
             ]
             if not rows:
                 continue

@@ -20,6 +20,10 @@ class LengthRow(Row):
     method: str
     epochs: int
 
+    def cost(self, measure: str) -> float | None:
+        """Return the mean cost; None if there is no CPU time that can be compared."""
+        return self.time(measure) if measure == CPU else self.mean(measure)
+
 
 class Summary:
     """The rows of one test set, and ratios of the methods' costs at equal error rates."""

@@ -87,6 +87,8 @@ def judge(claim: CostClaimOptions, summary: Summary) -> Verdict:
     if not ratios:
         return Verdict(INCONCLUSIVE, "not run")
     epochs = claim.epochs or max(ratios)
+    if epochs not in ratios:
+        return Verdict(INCONCLUSIVE, "not run")
     ratio, seeds = ratios[epochs], len(summary.seeds(claim.method))
     found = (
         f"{show(ratio, summary, claim.method, claim.measure, epochs)} as many "
@@ -109,11 +111,11 @@ def show(ratio: RatioEstimate, summary: Summary, method: str, measure: str, epoc
     bound of the ratio that the longest or the shortest training gives.
     """
     rows = summary.lengths(method)
-    full = summary.rows[FULL, epochs].mean(measure)
+    full = summary.rows[FULL, epochs].cost(measure)
     if ratio.value == 0:
-        return f"< {full / rows[-1].mean(measure):.2f}x"
+        return f"< {full / rows[-1].cost(measure):.2f}x"
     if ratio.value == float("inf"):
-        return f"> {full / rows[0].mean(measure):.2f}x"
+        return f"> {full / rows[0].cost(measure):.2f}x"
     low = "–" if ratio.low == 0 else f"{ratio.low:.2f}"
     high = "–" if ratio.high == float("inf") else f"{ratio.high:.2f}"
     return f"{ratio.value:.2f}x [{low}, {high}]"

@@ -85,7 +85,7 @@ BAD = {
     "methods: {a-b: []}": "'a-b' is not a valid name",
     "methods: {random: [data_pruning.policy=easy]}": "methods.random is a control",
     "claims: [{claim: x, kind: best, method: easy}]": "kind=best: choose one of parity",
-    "claims: [{claim: x, kind: better, method: easy}]": "better than which",
+    "claims: [{claim: x, kind: better, method: easy}]": "Name them in than:",
     "claims: [{claim: x, method: heasy}]": "claims: x: unknown method 'heasy'",
     "- 1": "holds no key: value pairs",
     "a: [": "not valid YAML",

@@ -97,6 +97,7 @@ def test_verdicts(tmp_path):
     found = judge(CostClaimOptions("", "half", 0, "cpu_seconds", 1.5), one_seed)
     assert found.verdict == INCONCLUSIVE and "(1 seed only)" in found.found
     assert judge(CostClaimOptions("", "half"), Summary([], "dev")).found == "not run"
+    assert judge(CostClaimOptions("", "half", 99), summary).found == "not run"
 
 
 def test_times_of_stopped_trainings_do_not_count(tmp_path):
@@ -115,6 +116,17 @@ def test_times_of_stopped_trainings_do_not_count(tmp_path):
     assert Summary(all_stopped, "dev").ratios("half", "hours")[10].value == pytest.approx(
         2, rel=0.01
     )
+
+
+def test_bounds_leave_out_stopped_trainings(tmp_path):
+    study = make_study(tmp_path)
+    stopped = [
+        {**r, "attempts": 2, "cpu_seconds": 1.0} if r["method"] == "late" and not r["seed"] else r
+        for r in records_of(study)
+    ]
+    texts = [markdown(study, study.cells(), some) for some in (records_of(study), stopped)]
+    lines = [re.findall(r"\| late \|.*x.*\n", text)[0] for text in texts]
+    assert "< 1.00x" in lines[0] and lines[0] == lines[1]
 
 
 def test_trainings_of_another_comparison_are_not_run_again(tmp_path, monkeypatch, capsys):
