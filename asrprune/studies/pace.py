@@ -15,7 +15,8 @@ from asrprune.studies.study import Record
 TIMES = ("seconds", "cpu_seconds", "epoch_seconds", "loading_seconds")
 LEGEND = (
     " Times are scaled to the pace of the machine that ran most of the trainings. The scale is the "
-    "ratio of the CPU times of trainings that both machines ran."
+    "ratio of the CPU times of trainings that both machines ran. A machine counts as another one "
+    "after each restart, and with other numbers of threads and of trainings at a time."
 )
 
 
@@ -29,7 +30,7 @@ def timed(record: Record) -> bool:
 
 
 def at_one_pace(records: Sequence[Record], type_of: Callable[[Record], Hashable]) -> list[Record]:
-    """Return the records with all times at the pace of the machine that has most of the records.
+    """Return the records with all times at the pace of the machine that ran most of them.
 
     Args:
         records: records of one test set.
@@ -37,7 +38,7 @@ def at_one_pace(records: Sequence[Record], type_of: Callable[[Record], Hashable]
 
     Returns:
         The records in their order. The times `TIMES` are None if the machine has no type of
-        training in common with the machine of most records.
+        training in common with that machine. Trainings that were stopped do not count.
     """
     machines: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -45,7 +46,7 @@ def at_one_pace(records: Sequence[Record], type_of: Callable[[Record], Hashable]
     if len(machines) < 2:
         return list(records)
     means = {name: _means(some, type_of) for name, some in machines.items()}
-    usual = max(machines, key=lambda name: len(machines[name]))
+    usual = max(machines, key=lambda name: sum(map(timed, machines[name])))
     scales = {name: _scale(means[usual], means[name]) for name in machines}
     return [_scaled(record, scales[machine_of(record)]) for record in records]
 

@@ -54,7 +54,7 @@ def common_seeds(row: Row, other: Row | None) -> list[int]:
 
 
 def difference(
-    row: Row, other: Row | None, coverage: float = COVERAGE
+    row: Row, other: Row | None, coverage: float = COVERAGE, margin: float = 0.0
 ) -> tuple[Estimate, int] | None:
     """Return the row's error rate minus the other row's, over their common seeds.
 
@@ -62,6 +62,7 @@ def difference(
         row: the row.
         other: the other row.
         coverage: the coverage of the interval, such as 0.95.
+        margin: the other row's error rate is raised by this share of it.
 
     Returns:
         The difference and the number of common seeds. None if the rows have no common seeds, or if
@@ -72,7 +73,7 @@ def difference(
         return None
     errors, words = _counts([row.records[seed] for seed in seeds])
     others, _ = _counts([other.records[seed] for seed in seeds])
-    return difference_of(errors, others, words, coverage), len(seeds)
+    return difference_of(errors, (1 + margin) * others, words, coverage), len(seeds)
 
 
 def timed_seeds(row: Row, other: Row | None) -> list[int]:

@@ -18,9 +18,10 @@ LEGEND = (
     "A claim on several differences holds if the 95 % interval of each difference shows it. The "
     "claim is contradicted if one of its k differences shows the contrary by an interval with a "
     "coverage of 1 − 5 %/k (Bonferroni). Where a difference up to a margin does not count, the "
-    "interval must lie below or above that margin. *Detectable*: the smallest true difference that "
-    "would be found 4 times out of 5; for a ratio, the smallest factor between the true ratio and "
-    "the claimed ratio."
+    "rival's error rate is raised by the margin, a share of it, before the two are compared. No "
+    "verdict rests on a single speaker, or on differences without any spread. *Detectable*: the "
+    "smallest true difference that would be found 4 times out of 5; for a ratio, the smallest "
+    "factor between the true ratio and the claimed ratio."
 )
 
 
@@ -42,16 +43,26 @@ class Compared:
         estimate: the difference with its 95 % interval.
         corrected: the same difference with a wider interval (Bonferroni). The chance is at most
             1 in 20 that any corrected interval of a claim misses its true difference.
+        beyond: the difference from the rival's error rate and the margin, with its 95 % interval.
+        beyond_corrected: the same with a wider interval.
+        tolerated: the margin, as a difference of error rates.
         seeds: the number of common seeds.
+        speakers: the number of speakers of the test set.
     """
 
     against: str
     estimate: Estimate
     corrected: Estimate
+    beyond: Estimate
+    beyond_corrected: Estimate
+    tolerated: float
     seeds: int
+    speakers: int
 
 
-def compare(against: str, row: Row, other: Row | None, differences: int) -> Compared | None:
+def compare(
+    against: str, row: Row, other: Row | None, differences: int, margin: float = 0.0
+) -> Compared | None:
     """Compare a row with a rival's row; None if they have no common seeds.
 
     Args:
@@ -59,23 +70,33 @@ def compare(against: str, row: Row, other: Row | None, differences: int) -> Comp
         row: the row.
         other: the rival's row.
         differences: the number of differences by which the claim is judged.
+        margin: a share of the rival's error rate. Smaller differences do not count.
     """
     found = difference(row, other)
     if found is None:
         return None
-    corrected, _ = difference(row, other, 1 - (1 - COVERAGE) / differences)
-    return Compared(against, found[0], corrected, found[1])
+    estimate, seeds = found
+    wider = 1 - (1 - COVERAGE) / differences
+    corrected, _ = difference(row, other, wider)
+    beyond, _ = difference(row, other, margin=margin)
+    beyond_corrected, _ = difference(row, other, wider, margin)
+    speakers = len(next(iter(row.records.values()))["speakers"])
+    tolerated = estimate.value - beyond.value
+    return Compared(
+        against, estimate, corrected, beyond, beyond_corrected, tolerated, seeds, speakers
+    )
 
 
-def at_least_as_good(compared: Compared, most: float) -> str:
-    """Judge whether an error rate is at most ``most`` above the rival's.
+def at_least_as_good(compared: Compared) -> str:
+    """Judge whether an error rate is at most the margin above the rival's.
 
-    The claim holds if the whole interval is at most ``most``. It is contradicted if the whole
-    corrected interval is above ``most``.
+    The rival's error rate varies with seeds and speakers, and the margin, a share of it, does too.
+    So the difference from the rival's error rate and the margin is judged. The claim holds if its
+    whole interval is at most 0. It is contradicted if its whole corrected interval is above 0.
     """
-    if compared.estimate.high <= most:
+    if compared.beyond.high <= 0:
         return HOLDS
-    return CONTRADICTED if compared.corrected.low > most else INCONCLUSIVE
+    return CONTRADICTED if compared.beyond_corrected.low > 0 else INCONCLUSIVE
 
 
 def better_than_each(compared: Sequence[Compared]) -> Verdict:
@@ -93,34 +114,33 @@ def better_than_each(compared: Sequence[Compared]) -> Verdict:
     return concluded(verdict, text, compared)
 
 
-def no_worse_than_each(compared: Sequence[tuple[Compared, float]]) -> Verdict:
+def no_worse_than_each(compared: Sequence[Compared]) -> Verdict:
     """Judge whether a method is no worse than each rival (`at_least_as_good`).
 
     The claim holds if it holds for each rival. It is contradicted if it is contradicted for one.
-
-    Args:
-        compared: each comparison, with the largest difference that does not count.
     """
-    found = [at_least_as_good(one, most) for one, most in compared]
+    found = [at_least_as_good(one) for one in compared]
     verdict = INCONCLUSIVE
     if all(one == HOLDS for one in found):
         verdict = HOLDS
     elif CONTRADICTED in found:
         verdict = CONTRADICTED
     text = "; ".join(
-        f"{show(one.estimate)} against {one.against} ({its}: up to {100 * most:.2f} does not count)"
-        for (one, most), its in zip(compared, found, strict=True)
+        f"{show(one.estimate)} against {one.against} ({its}: up to {points(one.tolerated)} does "
+        "not count)"
+        for one, its in zip(compared, found, strict=True)
     )
-    return concluded(verdict, text, [one for one, _ in compared])
+    return concluded(verdict, text, compared)
 
 
 def concluded(verdict: str, found: str, compared: Sequence[Compared]) -> Verdict:
-    """Return a verdict on differences; inconclusive if there are too few seeds.
+    """Return a verdict on differences.
 
-    The detectable difference is that of the least precise comparison.
+    The verdict is inconclusive if there are too few seeds, a single speaker, or differences without
+    any spread. The detectable difference is that of the least precise comparison.
 
     Args:
-        verdict: the verdict if there are enough seeds.
+        verdict: the verdict if there is enough to judge by.
         found: what was measured.
         compared: the comparisons that the verdict rests on.
     """
@@ -128,6 +148,10 @@ def concluded(verdict: str, found: str, compared: Sequence[Compared]) -> Verdict
     could_show = points(max(one.estimate.could_show for one in compared))
     if seeds < LEAST_SEEDS:
         return Verdict(INCONCLUSIVE, f"{found} ({count_seeds(seeds)} only)", could_show)
+    if min(one.speakers for one in compared) < 2:
+        return Verdict(INCONCLUSIVE, f"{found} (1 speaker only)", could_show)
+    if not all(one.estimate.error for one in compared):
+        return Verdict(INCONCLUSIVE, f"{found} (no spread over speakers and seeds)", could_show)
     return Verdict(verdict, found, could_show)
 
 

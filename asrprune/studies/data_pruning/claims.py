@@ -1,6 +1,6 @@
 """Judges claims on data pruning by a comparison's records."""
 
-from asrprune.studies.data_pruning.options import FASTER, PARITY, ClaimOptions
+from asrprune.studies.data_pruning.options import FASTER, FULL, PARITY, ClaimOptions
 from asrprune.studies.data_pruning.summary import KeepRow, Summary
 from asrprune.studies.rows import ratio_interval, timed_seeds
 from asrprune.studies.verdicts import (
@@ -14,6 +14,7 @@ from asrprune.studies.verdicts import (
     compare,
     concluded,
     count_seeds,
+    points,
     show,
 )
 
@@ -37,16 +38,19 @@ def judge(claim: ClaimOptions, summary: Summary, margin: float) -> Verdict:
 
 
 def _parity(summary: Summary, row: KeepRow, margin: float) -> Verdict:
-    compared = compare("full data", row, summary.full, 1)
+    compared = compare("full data", row, summary.full, 1, margin)
     if compared is None:
         return Verdict(INCONCLUSIVE, "no common seeds")
-    most = margin * summary.full.rate.value
-    text = f"{show(compared.estimate)} against full data; up to {100 * most:.2f} does not count"
-    return concluded(at_least_as_good(compared, most), text, [compared])
+    tolerated = points(compared.tolerated)
+    text = f"{show(compared.estimate)} against full data; up to {tolerated} does not count"
+    return concluded(at_least_as_good(compared), text, [compared])
 
 
 def _better(claim: ClaimOptions, summary: Summary, row: KeepRow) -> Verdict:
-    rivals = [(name, summary.rows.get((name, row.keep))) for name in claim.than]
+    rivals = [
+        (name, summary.full if name == FULL else summary.rows.get((name, row.keep)))
+        for name in claim.than
+    ]
     compared = [
         found
         for name, rival in rivals

@@ -20,8 +20,12 @@ class KeepRow(Row):
 
     @property
     def trains_on_everything(self) -> bool:
-        """Whether no cut is dropped: full data, for all epochs or for fewer."""
-        return all(record["policy"] == FULL for record in self.records.values())
+        """Whether no cut and no time is dropped: full data, for all epochs or for fewer."""
+        return all(
+            record["data_pruning"]["policy"] == FULL
+            and record["data_pruning"]["time"]["variant"] == "none"
+            for record in self.records.values()
+        )
 
 
 class Summary:
@@ -49,14 +53,14 @@ class Summary:
         Rows that lack one of the row's seeds do not count. The result is None for a row of full
         data, and if there is no such row.
         """
-        if row.trains_on_everything:
+        if row.trains_on_everything or self.full is None:
             return None
         hours = row.mean("hours") or 0.0
         found = [
             other
             for other in self.rows.values()
-            if other is not self.full
-            and other.trains_on_everything
+            if other.trains_on_everything
+            and other.mean("epochs") < self.full.mean("epochs")
             and set(row.records) <= set(other.records)
         ]
         return min(found, key=lambda other: abs(other.mean("hours") - hours), default=None)

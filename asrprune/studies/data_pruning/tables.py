@@ -113,7 +113,9 @@ def _errors(summary: Summary, row: KeepRow) -> Iterable[str]:
     for kind in ("insertions", "deletions", "substitutions"):
         yield f"{100 * row.mean(kind) / words:.2f}"
     yield from (show(found[0]) if found else NOTHING for found in (against_full, against_random))
-    yield f"{show(against_shorter[0])} ({shorter.method})" if against_shorter else NOTHING
+    hours = shorter.mean("hours") if shorter else 0
+    named = f" ({shorter.method}, {hours:.2f} h)" if shorter else ""
+    yield show(against_shorter[0]) + named if against_shorter else NOTHING
     yield points(against_full[0].could_show) if against_full else NOTHING
 
 

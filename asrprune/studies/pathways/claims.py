@@ -27,19 +27,18 @@ def judge(claim: ClaimOptions, summary: Summary, margin: float) -> Verdict:
     """
     if claim.kind == COST:
         return _cost(claim, summary)
-    compared = _compared(claim, summary)
+    compared = _compared(claim, summary, margin)
     if not compared:
         return Verdict(INCONCLUSIVE, "not run")
     if claim.kind == BETTER:
-        return better_than_each([one for one, _ in compared])
-    most = [(one, margin * rate) for one, rate in compared]
+        return better_than_each(compared)
     if claim.kind == NO_WORSE:
-        return no_worse_than_each(most)
-    return _worse_somewhere(most)
+        return no_worse_than_each(compared)
+    return _worse_somewhere(compared)
 
 
-def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, float]] | None:
-    """Return the difference to each rival in each language, with the rival's error rate.
+def _compared(claim: ClaimOptions, summary: Summary, margin: float) -> list[Compared] | None:
+    """Return the difference to each rival in each language.
 
     The result is None if a training has not been run.
     """
@@ -52,13 +51,11 @@ def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, flo
                 return None
             where = name if len(claim.at) == 1 else f"{name} in {language}"
             pairs.append((where, row, rival))
-    found = [
-        (compare(name, row, rival, len(pairs)), rival.rate.value) for name, row, rival in pairs
-    ]
-    return None if any(one is None for one, _ in found) else found
+    found = [compare(name, row, rival, len(pairs), margin) for name, row, rival in pairs]
+    return None if any(one is None for one in found) else found
 
 
-def _worse_somewhere(compared: list[tuple[Compared, float]]) -> Verdict:
+def _worse_somewhere(compared: list[Compared]) -> Verdict:
     """Judge whether a method is worse than its rival in at least one language.
 
     The claim holds if one corrected interval is above zero. Intervals are corrected because any of
@@ -66,12 +63,12 @@ def _worse_somewhere(compared: list[tuple[Compared, float]]) -> Verdict:
     rival in each language (`at_least_as_good`).
     """
     verdict = INCONCLUSIVE
-    if any(one.corrected.low > 0 for one, _ in compared):
+    if any(one.corrected.low > 0 for one in compared):
         verdict = HOLDS
-    elif all(at_least_as_good(one, most) == HOLDS for one, most in compared):
+    elif all(at_least_as_good(one) == HOLDS for one in compared):
         verdict = CONTRADICTED
-    text = "; ".join(f"{show(one.corrected)} against {one.against}" for one, _ in compared)
-    return concluded(verdict, f"{text} (corrected intervals)", [one for one, _ in compared])
+    text = "; ".join(f"{show(one.corrected)} against {one.against}" for one in compared)
+    return concluded(verdict, f"{text} (corrected intervals)", compared)
 
 
 def _cost(claim: ClaimOptions, summary: Summary) -> Verdict:

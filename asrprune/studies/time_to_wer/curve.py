@@ -62,8 +62,9 @@ class Draws:
             errors = mean + np.sqrt(seeds / (seeds - 1)) * (errors - mean)
         known = ~np.isnan(curve.costs)
         fallback = np.nanmean(curve.costs, 1)
+        widened = _widened(curve.costs, known, fallback[:, None])
         weights = self.seeds @ known.T
-        costs = self.seeds @ np.where(known, curve.costs, 0).T
+        costs = self.seeds @ np.where(known, widened, 0).T
         costs = np.where(weights > 0, costs / np.maximum(weights, 1), fallback)
         rates = np.empty((len(self.seeds), len(errors)))
         for length, of_length in enumerate(errors):
@@ -86,24 +87,33 @@ def cost_ratios(full: Curve, other: Curve, draws: Draws) -> list[RatioEstimate]:
 
     Returns:
         A ratio for each length of ``full``. The ratio is 0 where the error rate is below all error
-        rates of ``other``, and infinity where the error rate is above all of them.
+        rates of ``other``, and infinity where the error rate is above all of them. The interval
+        then has one finite end, at most: the longest, or the shortest, training of ``other`` bounds
+        the ratio.
     """
     from scipy.stats import norm
 
-    logs = _log_ratios(full, other, draws)
-    by_seed = _log_ratios(full, other, draws, fixed_speakers=True)
+    at_least, at_most = _log_ratios(full, other, draws)
+    by_seed, _ = _log_ratios(full, other, draws, fixed_speakers=True)
     seeds, speakers = draws.seeds.shape[1], draws.speakers.shape[1]
+    tail = (1 - COVERAGE) / 2
+    last = len(at_least) - 2
     found = []
-    for length in range(logs.shape[1]):
-        value, drawn = logs[0, length], np.sort(logs[1:, length])
-        tail = (1 - COVERAGE) / 2
-        last = len(drawn) - 1
-        low, high = drawn[int(tail * last)], drawn[int(np.ceil((1 - tail) * last))]
+    for length in range(at_least.shape[1]):
+        below, above = at_least[:, length], at_most[:, length]
+        known = below == above  # neither out of reach, nor better from the start
+        # a draw out of reach is a bound from above, one that is better from the start from below
+        value = below[0] if known[0] else (-np.inf if np.isneginf(below[0]) else np.inf)
+        low = np.sort(below[1:])[int(tail * last)]
+        high = np.sort(above[1:])[int(np.ceil((1 - tail) * last))]
+        drawn = below[1:][known[1:]]
         stretch = _stretch(by_seed[1:, length], drawn, seeds, speakers)
-        if np.isfinite(value):
-            low, high = value + stretch * (low - value), value + stretch * (high - value)
-        finite = drawn[np.isfinite(drawn)]
-        error = stretch * float(finite.std()) if len(finite) else float("inf")
+        if np.isfinite(below[0]):
+            low = below[0] + stretch * (low - below[0])
+        if np.isfinite(above[0]):
+            high = above[0] + stretch * (high - above[0])
+        enough = len(drawn) >= COVERAGE * last
+        error = stretch * float(drawn.std()) if enough else float("inf")
         shown = np.exp([value, low, high, error * (norm.ppf((1 + COVERAGE) / 2) + norm.ppf(POWER))])
         found.append(RatioEstimate(*shown.tolist()))
     return found
@@ -158,17 +168,32 @@ def costs_at(costs: np.ndarray, rates: np.ndarray, wanted: np.ndarray) -> np.nda
     return np.where(better, 0.0, found)
 
 
+def _widened(costs: np.ndarray, known: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return costs (L, R) with wider deviations from their mean over seeds (Rao, Wu)."""
+    count = known.sum(1, keepdims=True)
+    factor = np.sqrt(count / np.maximum(count - 1, 1)) * (count > 1)
+    return np.maximum(mean + factor * (costs - mean), 1e-3 * mean)
+
+
 def _log_ratios(
     full: Curve, other: Curve, draws: Draws, fixed_speakers: bool = False
-) -> np.ndarray:
-    """Return the logarithms of the ratios of costs (draws, lengths of ``full``)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return logarithms of the ratios of costs (draws, lengths of ``full``): at least, at most.
+
+    The two differ where ``other`` does not reach the error rate, or is better from the start. Its
+    longest, or its shortest, training then bounds the ratio on one side, and nothing on the other.
+    """
     costs, rates = draws.points(full, fixed_speakers)
     wanted = monotone(rates)
     least = costs_at(costs, wanted, wanted)  # the shortest of lengths with equal error rates
     own_costs, own_rates = draws.points(other, fixed_speakers)
     reached = costs_at(own_costs, monotone(own_rates), wanted)
     with np.errstate(divide="ignore"):
-        return np.log(least) - np.log(reached)
+        logs = np.log(least) - np.log(reached)
+        from_longest, from_shortest = (np.log(least) - np.log(own_costs[:, [at]]) for at in (-1, 0))
+    at_least = np.where(np.isposinf(logs), from_shortest, logs)
+    at_most = np.where(np.isneginf(logs), from_longest, logs)
+    return at_least, at_most
 
 
 def _stretch(by_seed: np.ndarray, drawn: np.ndarray, seeds: int, speakers: int) -> float:

@@ -1,11 +1,11 @@
 """The report of a comparison of costs, a pure function of its options and records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from asrprune.studies.data_pruning.options import FULL
 from asrprune.studies.drawing import plot_path
 from asrprune.studies.fixed_costs import FIXED_COSTS, FIXED_COSTS_LEGEND, fixed_costs
-from asrprune.studies.markup import image, of_set, seconds, table
+from asrprune.studies.markup import NOTHING, image, of_set, seconds, table
 from asrprune.studies.pace import pace_legend
 from asrprune.studies.rows import RatioEstimate
 from asrprune.studies.study import Cell, Record
@@ -33,8 +33,9 @@ LEGEND = (
     "made monotone: a longer training is not worse. The logarithm of the cost is interpolated over "
     "the logarithm of the error rate. Nothing is extrapolated. *<*: the method does not reach the "
     "error rate in its longest training. *>*: the method's shortest training is better than the "
-    "error rate. Intervals have a coverage of 95 %. Speakers and seeds are resampled, with the "
-    "same draws for all curves. Intervals are widened where the spread comes from few seeds "
+    "error rate. The interval of such a ratio may have one end only. Intervals have a coverage of"
+    " 95 %. Speakers and seeds are resampled, with the same draws for all curves. Intervals are "
+    "widened where the spread comes from few seeds "
     f"(Student's t). {FIXED_COSTS_LEGEND} "
     "Times are of trainings that were never stopped.{} "
     "*Detectable*: the smallest factor between the true ratio and the claimed ratio that would be "
@@ -69,7 +70,8 @@ def sections(
                 head += [f"{row.epochs} epochs ({_percent(row)})" for row in of_full]
                 parts.append(table(head, lines))
         if options.claims:
-            verdicts = [(claim, judge(claim, summary)) for claim in options.claims]
+            gone = _incomplete(cells, summary)
+            verdicts = [(claim, judge(claim, summary, gone)) for claim in options.claims]
             lines = [
                 (claim.claim, f"**{found.verdict}**", found.found, found.could_show)
                 for claim, found in verdicts
@@ -81,8 +83,15 @@ def sections(
     return parts
 
 
-def judge(claim: CostClaimOptions, summary: Summary) -> Verdict:
-    """Judge whether full data costs at least ``by`` times as much as the method."""
+def judge(claim: CostClaimOptions, summary: Summary, incomplete: Collection[str] = ()) -> Verdict:
+    """Judge whether full data costs at least ``by`` times as much as the method.
+
+    Args:
+        claim: the claim.
+        summary: the rows of the test set.
+        incomplete: methods that have not been trained for all lengths and seeds of the grid. The
+            verdict on them is inconclusive, and so it is if full data is among them.
+    """
     ratios = summary.ratios(claim.method, claim.measure)
     if not ratios:
         return Verdict(INCONCLUSIVE, "not run")
@@ -96,12 +105,27 @@ def judge(claim: CostClaimOptions, summary: Summary) -> Verdict:
     )
     if seeds < LEAST_SEEDS:
         return Verdict(INCONCLUSIVE, f"{found} ({count_seeds(seeds)} only)")
+    if {claim.method, FULL} & set(incomplete):
+        return Verdict(INCONCLUSIVE, f"{found} (some trainings are missing)")
     verdict = INCONCLUSIVE
     if ratio.low >= claim.by:
         verdict = HOLDS
     elif ratio.high < claim.by:
         verdict = CONTRADICTED
-    return Verdict(verdict, found, f"factor {ratio.could_show:.2f}")
+    could_show = NOTHING
+    if ratio.could_show != float("inf"):
+        could_show = f"factor {ratio.could_show:.2f}"
+    return Verdict(verdict, found, could_show)
+
+
+def _incomplete(cells: Sequence[Cell], summary: Summary) -> set[str]:
+    """Return the methods of the grid that lack a training."""
+    return {
+        cell.method
+        for cell in cells
+        if (row := summary.rows.get((cell.method, cell.epochs))) is None
+        or cell.seed not in row.records
+    }
 
 
 def show(ratio: RatioEstimate, summary: Summary, method: str, measure: str, epochs: int) -> str:
@@ -112,13 +136,14 @@ def show(ratio: RatioEstimate, summary: Summary, method: str, measure: str, epoc
     """
     rows = summary.lengths(method)
     full = summary.rows[FULL, epochs].cost(measure)
-    if ratio.value == 0:
-        return f"< {full / rows[-1].cost(measure):.2f}x"
-    if ratio.value == float("inf"):
-        return f"> {full / rows[0].cost(measure):.2f}x"
     low = "–" if ratio.low == 0 else f"{ratio.low:.2f}"
     high = "–" if ratio.high == float("inf") else f"{ratio.high:.2f}"
-    return f"{ratio.value:.2f}x [{low}, {high}]"
+    value = f"{ratio.value:.2f}x"
+    if ratio.value == 0:
+        value = f"< {full / rows[-1].cost(measure):.2f}x"
+    if ratio.value == float("inf"):
+        value = f"> {full / rows[0].cost(measure):.2f}x"
+    return f"{value} [{low}, {high}]"
 
 
 def _ratios(summary: Summary, methods: Sequence[str], measure: str) -> Iterable[Iterable[str]]:

@@ -40,18 +40,18 @@ def judge(
     """
     if claim.kind == COST:
         return _cost(claim, cells, records)
-    compared = _compared(claim, summary)
+    compared = _compared(claim, summary, margin)
     if compared is None:
         return Verdict(INCONCLUSIVE, "not run")
     if not compared:
         return Verdict(INCONCLUSIVE, "nothing to compare: all are the same networks")
     if claim.kind == BETTER:
-        return better_than_each([one for one, _ in compared])
-    return no_worse_than_each([(one, margin * rate) for one, rate in compared])
+        return better_than_each(compared)
+    return no_worse_than_each(compared)
 
 
-def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, float]] | None:
-    """Return the difference to each rival at each sparsity, with the rival's error rate.
+def _compared(claim: ClaimOptions, summary: Summary, margin: float) -> list[Compared] | None:
+    """Return the difference to each rival at each sparsity.
 
     Pairs of the same networks are left out: at sparsity 0, *gradual* is the dense model. The result
     is None if a network has not been run.
@@ -65,10 +65,8 @@ def _compared(claim: ClaimOptions, summary: Summary) -> list[tuple[Compared, flo
                 return None
             if rival is not row:
                 pairs.append((f"{name} at {sparsity:g}", row, rival))
-    found = [
-        (compare(name, row, rival, len(pairs)), rival.rate.value) for name, row, rival in pairs
-    ]
-    return None if any(one is None for one, _ in found) else found
+    found = [compare(name, row, rival, len(pairs), margin) for name, row, rival in pairs]
+    return None if any(one is None for one in found) else found
 
 
 def _cost(claim: ClaimOptions, cells: Sequence[NetworksCell], records: Sequence[Record]) -> Verdict:

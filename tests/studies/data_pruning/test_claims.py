@@ -1,11 +1,17 @@
 """Verdicts on records whose truth is known."""
 
+from dataclasses import asdict
+
+import numpy as np
 import pytest
 
+from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions
+from asrprune.scoring.clusters import difference_of
 from asrprune.studies.data_pruning.claims import judge
 from asrprune.studies.data_pruning.options import ClaimOptions
 from asrprune.studies.data_pruning.summary import Summary
 from asrprune.studies.rows import difference
+from asrprune.studies.verdicts import compare
 from tests.studies.example_records import records_of
 
 
@@ -14,6 +20,7 @@ def summary(*groups):
 
 
 FULL = records_of("full", 1.0, hours=20.0)
+DROPS_TIME = asdict(DataPruningOptions(time=TimeDroppingOptions("point")))
 
 
 def verdict(claim, *groups, margin=0.05):
@@ -89,14 +96,52 @@ def test_what_has_not_run():
     assert judge(PARITY, summary(records_of("easy", 0.7)), 0.05).found == "not run"
 
 
+def test_full_data_is_a_rival_at_every_keep_ratio():
+    claim = ClaimOptions("better", "better", "easy", 0.7, ["full"])
+    assert verdict(claim, records_of("easy", 0.7, -0.01)).verdict == "holds"
+
+
+def test_nothing_is_concluded_from_one_speaker_or_without_spread():
+    def cut(records, **values):
+        return [{**record, **values} for record in records]
+
+    one = {"speakers": {"s0": [100, 1000]}, "words": 1000, "errors": 100}
+    for values, text in ((one, "1 speaker only"), ({}, "no spread")):
+        full = cut(records_of("full", 1.0, spread=0.0), **values)
+        easy = cut(records_of("easy", 0.7, spread=0.0), **values)
+        found = judge(PARITY, summary(full, easy), 0.05)
+        assert found.verdict == "inconclusive" and text in found.found
+
+
+def test_the_margin_is_a_share_of_a_rate_that_varies_too():
+    rows = summary(FULL, records_of("easy", 0.7, 0.003)).rows
+    easy, full = rows["easy", 0.7], rows["full", 1.0]
+    found = compare("full data", easy, full, 1, 0.05)
+    errors, others = (
+        np.array(
+            [[wrong for wrong, _ in row.records[seed]["speakers"].values()] for seed in (0, 1, 2)]
+        )
+        for row in (easy, full)
+    )
+    assert found.beyond == difference_of(errors, 1.05 * others, np.full(40, 1000))
+    assert found.tolerated == pytest.approx(0.05 * full.rate.value)
+    assert found.estimate == difference_of(errors, others, np.full(40, 1000))
+
+
 def test_rows():
-    compressed = [records_of("full_compressed", keep, hours=20 * keep) for keep in (0.7, 0.5)]
+    compressed = [
+        records_of("full_compressed", keep, hours=20 * keep, epochs=9) for keep in (0.7, 0.5)
+    ]
     pruned = records_of("easy", 0.7, hours=9.0, seeds=1)
     found = summary(FULL, *compressed, records_of("random", 0.7), pruned)
     row = found.rows["easy", 0.7]
     assert found.compressed(row) is found.rows["full_compressed", 0.5]  # 10 h are nearer to 9
     assert found.compressed(found.rows["full_compressed", 0.5]) is None
-    named = summary(FULL, *compressed, records_of("full_9", 0.7, hours=9.1), pruned)
+    named = summary(
+        FULL, *compressed, pruned, records_of("full_9", 0.7, hours=9.1, epochs=9),
+        records_of("full_fast", 0.7, hours=9.0),  # as many epochs as full data
+        records_of("points", 0.7, hours=9.0, epochs=9, policy="full", data_pruning=DROPS_TIME),
+    )  # fmt: skip
     assert named.compressed(row) is named.rows["full_9", 0.7]
     assert found.random(row) is found.rows["random", 0.7]
     assert found.ceiling(row) == pytest.approx(20 / 9) == pytest.approx(found.speed_up(row))

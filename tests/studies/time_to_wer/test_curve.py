@@ -61,7 +61,33 @@ def test_what_is_out_of_reach_is_said():
     full, short = curve([10, 20, 40, 80]), curve([15, 25])
     ratios = cost_ratios(full, short, Draws(3, WORDS))
     assert [round(ratio.value, 6) for ratio in ratios] == [np.inf, 1, 0, 0]
-    assert ratios[3].high == 0 and np.isinf(ratios[0].low)
+    # at most 80 s of full data for more than 25 s, at least 10 s for less than 15 s
+    assert (ratios[3].low, ratios[3].high) == pytest.approx((0, 80 / 25))
+    assert ratios[0].low == pytest.approx(10 / 15) and np.isinf(ratios[0].high)
+
+
+def test_a_bound_says_no_more_than_it_can():
+    """The method is 1.8 times as fast, but its trainings are too short, or too long, to show it."""
+    full = curve([5, 10, 20], noise=0.01)
+    short = cost_ratios(full, curve([5, 10], speed=1.8, noise=0.01, seed=1), Draws(3, WORDS))[2]
+    assert short.value == 0 and short.high > 1.8
+    long = cost_ratios(full, curve([40, 80], speed=1.8, noise=0.01, seed=1), Draws(3, WORDS))[2]
+    assert np.isinf(long.value) and long.low < 1.8
+    assert np.isinf(short.could_show) and np.isinf(long.could_show)
+
+
+def test_intervals_hold_costs_that_vary():
+    inside = 0
+    for number in range(120):
+        random = np.random.default_rng(number)
+        full, other = curve([10, 20, 40]), curve([10, 20, 40], speed=1.5)
+        noisy = [
+            Curve(one.costs * random.lognormal(0, 0.1, one.costs.shape), one.errors)
+            for one in (full, other)
+        ]
+        ratio = cost_ratios(*noisy, Draws(3, WORDS, resamples=400))[1]
+        inside += ratio.low <= 1.5 <= ratio.high
+    assert inside >= 105
 
 
 def test_of_lengths_that_are_alike_the_shortest_counts():

@@ -92,7 +92,13 @@ def test_verdicts(tmp_path):
     assert verdict("half", 1.9) == verdict("half", 1.9, 5) == HOLDS
     assert verdict("half", 1.9, measure="hours") == HOLDS
     assert verdict("half", 2.2) == CONTRADICTED
-    assert verdict("late", 1.0) == CONTRADICTED
+    # full data's longest training costs as much as that of late, which does not reach its rate
+    assert verdict("late", 1.1) == CONTRADICTED and verdict("late", 0.9) == INCONCLUSIVE
+    claim = CostClaimOptions("", "half", 0, "cpu_seconds", 1.9)
+    assert judge(claim, summary, {"late"}).verdict == HOLDS
+    for gone in ("half", "full"):
+        found = judge(claim, summary, {gone})
+        assert found.verdict == INCONCLUSIVE and "some trainings are missing" in found.found
     one_seed = Summary([r for r in records_of(study) if r["seed"] == 0], "dev")
     found = judge(CostClaimOptions("", "half", 0, "cpu_seconds", 1.5), one_seed)
     assert found.verdict == INCONCLUSIVE and "(1 seed only)" in found.found
