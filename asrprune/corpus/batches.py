@@ -56,12 +56,13 @@ def alignable(
     """Leave out the cuts that have more tokens than encoder frames.
 
     Args:
-        cuts: Cuts with features. If they are lazy, nothing is logged.
+        cuts: Cuts with features. Lazy cuts are read once.
         tokenizer: Makes the tokens.
         output_lengths: The encoder's; feature frames (B,) to encoder frames (B,).
 
     Returns:
-        The other cuts, in their order.
+        The other cuts, in their order. These are ``cuts`` if none is left out, so that a lazy
+        manifest stays one whose lines can be skipped.
 
     Raises:
         UserError: There are cuts, and none is left.
@@ -77,25 +78,34 @@ def alignable(
             return False
         return True
 
-    kept = cuts.filter(fits)
-    if cuts.is_lazy:
-        return kept
-    kept = kept.to_eager()
-    if left_out and not len(kept):
+    count, fitting = 0, []
+    for cut in cuts:
+        count += 1
+        if fits(cut) and not cuts.is_lazy:
+            fitting.append(cut)
+    if not left_out:
+        return cuts
+    if len(left_out) == count:
         raise UserError(
-            f"all {len(cuts)} cuts have more tokens than encoder frames, such as {left_out[0]}. "
+            f"all {count} cuts have more tokens than encoder frames, such as {left_out[0]}. "
             "Check that the texts belong to the audio, or take a tokenizer of longer pieces "
             "(--vocab-size)"
         )
-    if left_out:
-        log.warning(
-            "left out %d of %d cuts, with more tokens than encoder frames: %s%s",
-            len(left_out),
-            len(cuts),
-            ", ".join(left_out[:8]),
-            " ..." if len(left_out) > 8 else "",
-        )
-    return kept
+    log.warning(
+        "left out %d of %d cuts, with more tokens than encoder frames: %s%s",
+        len(left_out),
+        count,
+        ", ".join(left_out[:8]),
+        " ..." if len(left_out) > 8 else "",
+    )
+    if not cuts.is_lazy:
+        return CutSet.from_cuts(fitting)
+    unfit = frozenset(left_out)
+
+    def is_fit(cut: Cut) -> bool:
+        return cut.id not in unfit
+
+    return cuts.filter(is_fit)
 
 
 class SpeechDataset(Dataset):

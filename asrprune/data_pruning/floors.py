@@ -9,6 +9,7 @@ from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.selection import select, select_many, totals
 from asrprune.errors import UserError, nearest
 
+GROUPS_WITH_CUTS = ("language", "corpus")  # every plan keeps a cut of each of their groups
 Groups = dict[str, np.ndarray]  # name of a grouping -> (groups,) bool
 
 
@@ -74,29 +75,55 @@ def first_of_groups(
     return result
 
 
-def check_left(index: CutIndex, floors: dict[str, float], keep: np.ndarray, cycle: int) -> None:
+def check_left(keep: np.ndarray, cycle: int) -> None:
     """Check that a keep-set leaves cuts to train on.
 
     Args:
-        index: of the training cuts.
-        floors: grouping -> minimum share that is kept of each group.
         keep: (N,) bool, the keep-set.
         cycle: the number of the cycle, for the message.
 
     Raises:
-        UserError: no cut is kept, or no cut of a language, of a corpus or of a group with a floor.
+        UserError: no cut is kept.
     """
     if not keep.any():
         raise UserError(
             f"data_pruning keeps none of the {len(keep)} training cuts in cycle {cycle}. Raise "
             "data_pruning.keep."
         )
+
+
+def without_cuts(index: CutIndex, keep: np.ndarray) -> dict[str, list[str]]:
+    """Return the languages and corpora of which a keep-set (N,) has no cut.
+
+    Returns:
+        Name of the grouping -> names of its groups. Groupings without such a group are absent.
+    """
     ones = np.broadcast_to(np.float32(1), len(keep))
-    for name, (codes, names) in index.groups.items():
-        if name in ("language", "corpus") or floors.get(name):
+    result = {}
+    for name in GROUPS_WITH_CUTS:
+        if name in index.groups:
+            codes, names = index.groups[name]
             empty = np.flatnonzero(totals(ones, codes, len(names), keep) == 0)
             if len(empty):
-                raise UserError(
-                    f"data_pruning keeps no cut of {name} {names[empty[0]]!r} in cycle {cycle}. "
-                    f"Set data_pruning.floors.{name}, such as 0.3, to keep a share of each {name}."
-                )
+                result[name] = [names[code] for code in empty]
+    return result
+
+
+def oldest_of(index: CutIndex, groups: dict[str, list[str]], age: np.ndarray) -> np.ndarray:
+    """Return one cut of each group, the one that has been skipped longest; ties by index.
+
+    Args:
+        index: of the training cuts.
+        groups: name of the grouping -> names of its groups.
+        age: (N,) cycles since a cycle kept the cut.
+
+    Returns:
+        The lines of the cuts in the index.
+    """
+    found = []
+    for name, wanted in groups.items():
+        codes, names = index.groups[name]
+        for one in wanted:
+            lines = np.flatnonzero(codes == list(names).index(one))
+            found.append(lines[np.argmax(age[lines])])
+    return np.array(found, np.int64)

@@ -106,8 +106,8 @@ def monolingual_batches(
             batch = next(streams[language], None)
         if batch is None:
             raise UserError(
-                f"epoch {epoch}: no cut of language {turns.names[language]!r} is kept. Raise "
-                "data_pruning.keep, or set data_pruning.floors.language."
+                f"epoch {epoch}: language {turns.names[language]!r} gives no batch. Its kept cuts "
+                "may be fewer than a batch needs (drop_last). Set data_pruning.floors.language."
             )
         return full_cuts(batch)
 

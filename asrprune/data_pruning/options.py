@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asrprune.errors import UserError, nearest
-from asrprune.options import option
+from asrprune.options import RESUMABLE, option
 
 # A dynamic policy chooses again in each cycle. A static policy chooses once, after the warm-up.
 DYNAMIC_POLICIES = (
@@ -70,7 +70,8 @@ class DataPruningOptions:
     anneal: float = option(0.125, minimum=0, maximum=1)  # share of last cycles, on everything
     # cycles in a row that may leave out a cut before it is due to be kept; 0: no limit
     max_age: int = option(5, minimum=0, maximum=1000)
-    floors: dict[str, float] = option(factory=dict)  # grouping -> minimum share kept of each group
+    # grouping -> minimum share kept of each group
+    floors: dict[str, float] = option(factory=dict, change=RESUMABLE)
     rescale: bool = False  # weigh a kept cut by the inverse of its chance to be kept
     score: str = option("loss", choices=("loss", "loss_sum", "loss_per_frame", "el2n"))
     detrend: bool = True  # divide a score by the trend of the losses at the time of the visit

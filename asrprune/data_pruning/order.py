@@ -23,24 +23,27 @@ class OrderOfBatches:
     def begin(self) -> None:
         """Start an epoch. No batch of it has been trained on yet."""
         self._consumed = 0
-        self._expected: tuple[int, int] | None = None  # (number of batches, digest after them)
+        self._expected: tuple[int, int | None] | None = None  # (batches, digest after them)
+        self._goes_on = False  # whether a batch has been trained on since `begin`
         self.begin_iteration()
 
     def begin_iteration(self) -> None:
         """Start to draw the epoch from its first batch."""
+        if self._goes_on:  # an epoch that is begun again is not the rest of a restored one
+            self._expected = None
         self._last, self._number = 0, 0
         self._drawn: deque[int] = deque()
 
-    def expect(self, batches: int, digest: int) -> None:
+    def expect(self, batches: int, digest: int | None) -> None:
         """Set what was trained on before the restart.
 
         The digest is checked when as many batches have been drawn again.
 
         Args:
             batches: number of batches.
-            digest: digest of these batches, from `state`.
+            digest: digest of these batches, from `state`; None: unknown, and not checked.
         """
-        self._expected, self._consumed = (batches, digest), digest
+        self._expected, self._consumed = (batches, digest), digest or 0
 
     def draw(self, batch: Iterable[Cut]) -> None:
         """Count a batch that is drawn.
@@ -56,7 +59,10 @@ class OrderOfBatches:
         if self._expected is None or self._number > self._expected[0]:
             return
         self._drawn.clear()  # this batch was trained on before the restart
-        if self._number == self._expected[0] and self._last != self._expected[1]:
+        if self._number < self._expected[0]:
+            return
+        self._consumed = self._last
+        if self._expected[1] not in (None, self._last):
             raise UserError(
                 f"The first {self._number} batches of this epoch differ from those before the "
                 "restart, so the position in the epoch cannot be restored. The training cuts come "
@@ -65,6 +71,7 @@ class OrderOfBatches:
 
     def consume(self) -> None:
         """Count a batch that was trained on."""
+        self._goes_on = True
         if self._drawn:
             self._consumed = self._drawn.popleft()
 

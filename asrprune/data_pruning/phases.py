@@ -40,6 +40,49 @@ def phases(options: DataPruningOptions, epochs: int) -> list[str]:
     return [cycle_phase(options, epoch // options.cycle, cycles) for epoch in range(epochs)]
 
 
+def kept_shares(options: DataPruningOptions, epochs: int) -> list[tuple[float, bool]]:
+    """Return the share of the audio that each epoch keeps, and whether it drops time.
+
+    Args:
+        options: of data pruning.
+        epochs: number of epochs of the whole training.
+
+    Returns:
+        (share before time is dropped, whether time is dropped) of each epoch.
+    """
+    cycles = -(-epochs // options.cycle)
+    kept = EMERGENT_SHARES.get(options.policy, lambda keep: keep)(options.keep)
+    kept = 1.0 if options.policy == "full" or options.keep == 1 else kept
+    found = []
+    for epoch in range(epochs):
+        cycle = epoch // options.cycle
+        pruned = cycle_phase(options, cycle, cycles) == PRUNED
+        drops = options.time.variant != "none" and drops_time(options, cycle, cycles)
+        found.append((kept if pruned else 1.0, drops))
+    return found
+
+
+def without_effect(options: DataPruningOptions, epochs: int) -> list[str]:
+    """Return a sentence for each thing that the options ask for and that no cycle does."""
+    found = []
+    cycles = -(-epochs // options.cycle)
+    if options.policy != "full" and options.keep < 1 and PRUNED not in phases(options, epochs):
+        found.append(
+            f"data_pruning.policy={options.policy} prunes no cycle: the first and the last cycles "
+            f"train on everything, and these are all {cycles}. Train longer, or lower "
+            "data_pruning.warmup_cycles or data_pruning.anneal."
+        )
+    if options.time.variant != "none" and not any(
+        drops for _, drops in kept_shares(options, epochs)
+    ):
+        found.append(
+            f"data_pruning.time.variant={options.time.variant} drops no time: no pruned cycle of "
+            f"the {cycles} cycles lies between time.start={options.time.start:g} and "
+            f"time.end={options.time.end:g}. Train longer, or set these further apart."
+        )
+    return found
+
+
 def planned_shares(options: DataPruningOptions, epochs: int) -> list[float]:
     """Return the share of the audio that each epoch trains on, as far as the options decide it.
 
@@ -50,16 +93,8 @@ def planned_shares(options: DataPruningOptions, epochs: int) -> list[float]:
         options: of data pruning.
         epochs: number of epochs of the whole training.
     """
-    cycles = -(-epochs // options.cycle)
-    kept = EMERGENT_SHARES.get(options.policy, lambda keep: keep)(options.keep)
-    kept = 1.0 if options.policy == "full" or options.keep == 1 else kept
-    left = 1.0 if options.time.variant == "none" else 1 - options.time.drop_ratio
-    shares = []
-    for epoch in range(epochs):
-        cycle = epoch // options.cycle
-        share = kept if cycle_phase(options, cycle, cycles) == PRUNED else 1.0
-        shares.append(share * left if drops_time(options, cycle, cycles) else share)
-    return shares
+    left = 1 - options.time.drop_ratio
+    return [kept * (left if drops else 1.0) for kept, drops in kept_shares(options, epochs)]
 
 
 def anneal_cycles(options: DataPruningOptions, cycles: int) -> int:

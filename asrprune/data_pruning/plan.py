@@ -20,6 +20,8 @@ from asrprune.data_pruning.floors import (
     check_floors,
     check_left,
     first_of_groups,
+    oldest_of,
+    without_cuts,
 )
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
@@ -51,6 +53,8 @@ class Plan:
     - ``deferred``: number of cuts that are due for their age, and have to wait
     - ``unknown``: number of cuts without a score
     - ``floored``: number of cuts kept for a floor
+    - ``lacking``: language or corpus -> groups of which the policy kept no cut, if there are any;
+      one cut of each is kept
     - ``notes``: sentences on what could not be met
     """
 
@@ -135,9 +139,8 @@ def make_plan(
         The plan, the same on all ranks.
 
     Raises:
-        UserError: all scores are unknown after cycles that should have given some; no cut is left,
-            or no cut of a language, a corpus or a group with a floor; or the policy's answer is
-            malformed.
+        UserError: all scores are unknown after cycles that should have given some; no cut is left;
+            or the policy's answer is malformed.
     """
     phase = cycle_phase(options, cycle, cycles)
     policy = load_policy(options.policy, options.policy_options)
@@ -163,13 +166,26 @@ def make_plan(
                 f"policy {options.policy} needs scores, and there are none yet. This cycle trains "
                 "on everything. To continue a training with its scores, load the sampler's state."
             )
+    check_left(keep, cycle)
+    if lacking := without_cuts(index, keep):
+        first = oldest_of(index, lacking, history.age)
+        keep = keep.copy()
+        keep[first] = True
+        if weights is not None:
+            weights[first] = 1
+        report["lacking"] = lacking
+        report["notes"].append(
+            "one cut is kept of each of "
+            + ", ".join(f"{name} {one!r}" for name, names in lacking.items() for one in names)
+            + ", of which the policy keeps none. To keep a share of each, set "
+            + " and ".join(f"data_pruning.floors.{name}" for name in lacking)
+        )
     report["cuts"] = float(np.count_nonzero(keep) / len(keep))
     seconds = totals(index.duration, None, 1, keep)[0] / index.stratum_seconds(1)[0]
     report["seconds"] = float(seconds)
     again = int(np.count_nonzero(keep & (history.age == 0)))
     report["turnover"] = 1 - again / max(int(np.count_nonzero(keep)), 1)
     report["never_visited"] = float(np.count_nonzero((history.visits == 0) & ~keep) / len(keep))
-    check_left(index, options.floors, keep, cycle)
     if options.rescale and weights is None and not keep.all():
         weights = _inverse_share(index, _strata(index, options, policy), keep)
     return Plan(cycle, phase, drops_time(options, cycle, cycles), keep, weights, freeze, report)

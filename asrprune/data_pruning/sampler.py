@@ -24,7 +24,7 @@ from asrprune.data_pruning.kept import full_cuts
 from asrprune.data_pruning.monolingual import LanguageSchedule
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.order import OrderOfBatches
-from asrprune.data_pruning.phases import PRUNED
+from asrprune.data_pruning.phases import PRUNED, without_effect
 from asrprune.data_pruning.plan import Plan, check_plan, make_plan
 from asrprune.data_pruning.ranks import check_equal, gather_from_ranks, sum_over_ranks
 from asrprune.data_pruning.sampler_state import (
@@ -116,6 +116,8 @@ class PruningSampler(CutSampler):
         self.history = History(len(index))
         self.batches = 0  # batches trained on in this epoch, as `update` counts them
         self.left_out = 0  # cuts given to `update` that the index does not know
+        for sentence in without_effect(options, epochs):
+            log.warning("%s", sentence)
         self._follow(self._make_plan(0))
         if duration_bins is None:
             duration_bins = index.duration_bins(num_buckets)
@@ -139,6 +141,8 @@ class PruningSampler(CutSampler):
         self._restored: int | None = 0
         self._skip = 0  # batches that the current iteration still has to skip
         self._drawn = False  # whether a batch of the current cycle has been drawn
+        self._begun = False  # whether the training has begun; a scan of memory may come before
+        self._lost = ""  # a warning for the next iteration: what a changed setting costs
         self._order = OrderOfBatches()
         self._inner: Iterator[CutSet] | None = None
 
@@ -184,11 +188,13 @@ class PruningSampler(CutSampler):
 
         Raises:
             UserError: the policy needs scores, and the cycles so far gathered none; the plan is not
-                possible (`make_plan`); or manifests, plans or positions of the ranks differ.
+                possible (`make_plan`), or has no cut of a language that has batches of its own; or
+                manifests, plans or positions of the ranks differ.
         """
         if epoch != self.epoch:
             self.epoch = epoch
             self.restart_epoch()
+        self._begun = True
         cycle = max(0, epoch - self.first_epoch) // self.options.cycle
         if cycle != self.plan.cycle:
             self._start_cycle(cycle)
@@ -198,7 +204,7 @@ class PruningSampler(CutSampler):
 
     def restart_epoch(self) -> None:
         """Forget the position in the epoch: the next iteration begins with the first batch."""
-        self.batches, self._restored = 0, 0
+        self.batches, self._restored, self._lost = 0, 0, ""
         self._order.begin()
 
     def end_cycle(self) -> None:
@@ -255,6 +261,7 @@ class PruningSampler(CutSampler):
         if not len(found.row):
             return  # a batch of other cuts, such as those of a dev set
         self.scores.add(found.line, scores, loss_class)
+        self._drawn = self._begun = True
         self.batches += 1
         self._restored = None if self._restored is None else 0
         self._order.consume()
@@ -279,6 +286,9 @@ class PruningSampler(CutSampler):
                 "learn what the next cycle keeps. Give the loader a map-style dataset: "
                 "DataLoader(dataset, sampler=sampler, batch_size=None)."
             )
+        if self._lost:
+            log.warning("%s", self._lost)
+            self._lost = ""
         self._inner = self._drawing.batches(self.plan, self.epoch)
         self._skip = self._restored or 0
         if self._restored is not None:
@@ -295,7 +305,7 @@ class PruningSampler(CutSampler):
             self._order.draw(next(self._inner))
         batch = next(self._inner)
         self._order.draw(batch)
-        self._drawn = True
+        self._drawn |= self._begun
         return full_cuts(batch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -337,21 +347,21 @@ class PruningSampler(CutSampler):
         self.history.load_state_dict(state["history"])
         self._follow(restored_plan(state["plan"], len(self.index)))
         self.epoch, self.batches = state["epoch"], state["batches"]
-        self._drawn = state["drawn"]
+        self._drawn, self._begun = state["drawn"], True
         changed = changed_batching(state["batching"], self._drawing.settings())
+        self._lost = ""
         if changed:
-            log.warning(
-                "%s changed. Scores and keep-set are kept, but the position in epoch %d is lost. "
-                "The epoch starts again, and the cuts of %d batches are seen twice.",
-                ", ".join(changed),
-                self.epoch,
-                self.batches * state["batching"]["world_size"],
+            self._lost = (
+                f"{', '.join(changed)} changed. Scores and keep-set are kept, but the position in "
+                f"epoch {self.epoch} is lost. The epoch starts again, and the cuts of "
+                f"{self.batches * state['batching']['world_size']} batches are seen twice."
             )
             self.batches = 0
         self._restored = self.batches
         self._order.begin()
-        if self.batches and self.rank in state["ranks"]:
-            self._order.expect(self.batches, state["order"][state["ranks"].index(self.rank)])
+        if self.batches:
+            orders = dict(zip(state["ranks"], state["order"], strict=True))
+            self._order.expect(self.batches, orders.get(self.rank))
         restore_pending(self.scores, state, self.rank, self.world_size)
 
     def _state(
@@ -446,6 +456,13 @@ class PruningSampler(CutSampler):
         check_equal("the keep-set, or the position in the epoch,", position, world, cycle=cycle)
 
     def _make_plan(self, cycle: int) -> Plan:
-        return make_plan(
+        plan = make_plan(
             self.index, self.scores, self.options, self.seed, cycle, self.cycles, self.history
         )
+        if self.turns and (lacking := plan.report.get("lacking", {}).get("language")):
+            raise UserError(
+                f"cycle {cycle}: data_pruning keeps no cut of language {lacking[0]!r}, and each "
+                "language has batches of its own. Set data_pruning.floors.language, such as 0.3, "
+                "to keep a share of each language."
+            )
+        return plan

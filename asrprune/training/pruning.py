@@ -242,6 +242,22 @@ def check_can_drop(encoder: nn.Module, name: str, options: TimeDroppingOptions) 
         )
 
 
+def check_has_audio(cuts: CutSet, options: TimeDroppingOptions) -> None:
+    """Check that raw audio can be dropped, if the options ask for it. The first cut is looked at.
+
+    Raises:
+        UserError: the level is ``samples``, and the cut has no recording.
+    """
+    if options.variant == "none" or options.level != "samples":
+        return
+    cut = next(iter(cuts), None)
+    if cut is not None and not cut.has_recording:
+        raise UserError(
+            f"data_pruning.time.level=samples drops raw audio, and training cut {cut.id} has no "
+            "recording. Set data_pruning.time.level=frames."
+        )
+
+
 def encoder_frames(
     encoder: nn.Module, dropping: TimeDropping | None, batch: dict[str, Any]
 ) -> torch.Tensor:

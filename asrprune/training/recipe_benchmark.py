@@ -25,7 +25,7 @@ from tqdm import tqdm
 from asrprune.arguments import true_or_false
 from asrprune.config import Config, load_config, override
 from asrprune.corpus.batches import Batch
-from asrprune.data_pruning.phases import PRUNED, phases
+from asrprune.data_pruning.phases import kept_shares
 from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
 from asrprune.randomness import seed_global_generators
@@ -221,19 +221,26 @@ def _stored(state: Any) -> int:
     return sum(map(_stored, state)) if isinstance(state, (list, tuple)) else 0
 
 
-def trained_share(config: Config) -> tuple[float, float]:
-    """The share of all epochs' data that is trained on, and the share of epochs that are pruned."""
-    options, epochs = config.data_pruning, config.training.epochs
-    pruned = phases(options, epochs).count(PRUNED) / epochs
-    keep = 1.0 if options.policy == "full" else options.keep
-    return 1 - pruned * (1 - keep), pruned
+def trained_share(config: Config, dropping: float | None = None) -> tuple[float, float]:
+    """Return the share of all epochs' audio that is trained on, and of their time.
+
+    Args:
+        config: the configuration.
+        dropping: time of a step that drops time, over that of one that does not; None: 1.
+
+    Returns:
+        The share of the audio, before time is dropped, and the share of the time.
+    """
+    shares = kept_shares(config.data_pruning, config.training.epochs)
+    factor = 1.0 if dropping is None else dropping
+    times = [kept * (factor if drops else 1.0) for kept, drops in shares]
+    return sum(kept for kept, _ in shares) / len(shares), sum(times) / len(shares)
 
 
 def _row(path: Path, config: Config, cost: Cost, hours: float) -> tuple[str, ...]:
-    share, pruned = trained_share(config)
-    dropped = 1.0 if cost.dropping is None else 1 - pruned * (1 - cost.dropping)
+    share, time = trained_share(config, cost.dropping)
     speech = hours * config.training.epochs * share
-    hours_here = speech * dropped / cost.speed
+    hours_here = hours * config.training.epochs * time / cost.speed
     epochs = config.training.epochs + config.training.keep_checkpoints
     return (
         str(path),

@@ -51,16 +51,17 @@ def resume(trainer: Trainer, start_epoch: int = 0) -> None:
         epoch_file = trainer.folder / f"epoch-{at.epoch - 1}.pt"
         if not epoch_file.exists():  # removed by hand
             also_as(path, epoch_file)
+    within = at.batches > 0
     if rebatched:
         trainer.restart_epoch()
     if trainer.ranks.first:
         log.info("going on from %s: epoch %d, step %d", path, at.epoch, at.step)
         if rebatched:
             log.warning(
-                "%s changed: weights and schedule are kept, and epoch %d starts again in other "
-                "batches",
+                "%s changed: weights and schedule are kept, and epoch %d %s in other batches",
                 ", ".join(rebatched),
                 at.epoch,
+                "starts again" if within else "begins",
             )
         _note_other_versions(state["versions"], trainer.identity["versions"])
         if (threads := torch.get_num_threads()) != state["threads"]:

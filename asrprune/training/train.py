@@ -182,7 +182,12 @@ def build_trainer(
     from asrprune.data_pruning.time_dropping import TimeDropping
     from asrprune.environment import versions
     from asrprune.randomness import seed_global_generators
-    from asrprune.training.pruning import TrainingData, check_can_drop, make_pruning_sampler
+    from asrprune.training.pruning import (
+        TrainingData,
+        check_can_drop,
+        check_has_audio,
+        make_pruning_sampler,
+    )
     from asrprune.training.trainer import Trainer
     from asrprune.transducer.loss import resolve_backend
     from asrprune.transducer.model import build_model
@@ -217,6 +222,7 @@ def build_trainer(
             config.data_pruning.time, seed, encoder.subsampling, encoder.output_lengths
         )
         check_can_drop(model.encoder, config.model.encoder, config.data_pruning.time)
+        check_has_audio(cuts, config.data_pruning.time)
     dataset = training_dataset(tokenizer, data, seed, dropping)
     bins = about["train"]["duration_bins"]
     sampler = make_pruning_sampler(cuts, bins, config, ranks, dataset)

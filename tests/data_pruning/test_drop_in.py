@@ -98,3 +98,12 @@ def test_a_training_as_icefall_writes_it(workers, tiny_corpus):
         rest.model = first.model
         rest.run(dev)
         assert first.seen + rest.seen == whole.seen
+
+
+def test_a_scan_before_a_later_epoch_counts_no_cycle(tiny_corpus, caplog):
+    """As icefall's --start-epoch without a state: there are no scores, and everything is kept."""
+    training = Training(open_cuts(tiny_corpus.manifests, "tones", "train"), 0)
+    training.scan()
+    training.sampler.set_epoch(2)
+    assert "needs scores, and there are none yet" in caplog.text
+    assert training.sampler.plan.keep.all() and not training.sampler.history.visits.any()

@@ -5,7 +5,12 @@ import pytest
 
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions, preset
-from asrprune.data_pruning.phases import EMERGENT_SHARES, planned_shares
+from asrprune.data_pruning.phases import (
+    EMERGENT_SHARES,
+    kept_shares,
+    planned_shares,
+    without_effect,
+)
 from asrprune.data_pruning.plan import make_plan
 from asrprune.data_pruning.scores import ScoreTable
 from tests.data_pruning.plan_cases import make_index
@@ -29,6 +34,27 @@ def test_pruned_cycles_and_dropped_time():
     assert planned_shares(options, 7) == pytest.approx([1] * 3 + [0.7] * 4)
     paper = DataPruningOptions(**{**preset("ddp_asr_paper"), "time": time})
     assert planned_shares(paper, 2) == pytest.approx([1, 0.7])
+
+
+@pytest.mark.parametrize(
+    "epochs, values, found",
+    [
+        (30, {}, ""),
+        (3, {"warmup_cycles": 2, "anneal": 0.3}, "prunes no cycle"),
+        (3, {"policy": "full", "warmup_cycles": 2}, ""),
+        (3, {"policy": "random", "keep": 1.0, "anneal": 1.0}, ""),
+        (4, {"time": TimeDroppingOptions("chunk")}, "drops no time"),
+        (12, {"time": TimeDroppingOptions("point"), "cycle": 3}, "drops no time"),
+        (12, {"time": TimeDroppingOptions("point")}, ""),
+        (6, {"policy": "full", "time": TimeDroppingOptions("point")}, ""),
+    ],
+)
+def test_options_without_effect_are_named(epochs, values, found):
+    options = DataPruningOptions(**{"policy": "hard", "keep": 0.5, **values})
+    sentences = without_effect(options, epochs)
+    assert len(sentences) == bool(found) and found in "".join(sentences)
+    drops = any(drops for _, drops in kept_shares(options, epochs))
+    assert drops == (options.time.variant != "none" and "drops no time" not in found)
 
 
 @pytest.mark.parametrize("policy", EMERGENT_SHARES)

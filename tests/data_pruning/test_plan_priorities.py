@@ -260,9 +260,31 @@ def test_nothing_left():
     scores = scored(np.arange(10) + 1.0)
     with pytest.raises(UserError, match="keeps none of the 10 training cuts in cycle 1"):
         plan_of(index, scores, policy="easy", keep=0.01)
-    with pytest.raises(UserError, match="no cut of language 'b' in cycle 1. Set data_pruning.fl"):
-        plan_of(index, scores, policy="easy", keep=0.5)
+    plan = plan_of(index, scores, policy="easy", keep=0.5)
+    assert kept(plan) == {0, 1, 2, 3, 4, 9} and plan.report["lacking"] == {"language": ["b"]}
     plan = plan_of(index, scores, policy="easy", keep=0.5, floors={"language": 0.1})
     assert kept(plan) == {0, 1, 2, 3, 9}
     with pytest.raises(UserError, match="It gives: language, speaker .did you mean 'language'"):
         check_plan(index, DataPruningOptions(policy="easy", keep=0.5, floors={"langage": 0.1}))
+
+
+@pytest.mark.parametrize("policy", ["random", "easy", "hard", "easy2hard", "infobatch", "seta"])
+def test_every_plan_has_a_cut_of_each_language(policy):
+    """Four cuts of 400 are of a second language. The cut that was skipped longest comes first."""
+    language = ["a"] * 396 + ["b"] * 4
+    index = make_index(np.ones(400), language=language)
+    scores = scored(np.random.default_rng(0).lognormal(0, 0.5, 400))
+    history = History(400)
+    for cycle in range(1, 25):
+        before = history.age.copy()
+        plan = plan_of(
+            index, scores, cycle=cycle, policy=policy, keep=0.5, history=history, max_age=0
+        )
+        of_b = plan.keep[396:]
+        assert of_b.any()
+        if "lacking" in plan.report:
+            assert plan.report["lacking"] == {"language": ["b"]} and of_b.sum() == 1
+            assert before[396:][of_b] == before[396:].max()
+            assert "one cut is kept of each of language 'b'" in plan.report["notes"][-1]
+            assert plan.weights is None or plan.weights[396:][of_b] == 1
+        history.advance(plan.keep)

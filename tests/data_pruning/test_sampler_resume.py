@@ -101,6 +101,8 @@ def _check_one_rank_goes_on(state: dict, options: DataPruningOptions, caplog) ->
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         alone.load_state_dict(state)
+        assert "is lost" not in caplog.text  # not before an epoch really starts again
+        iter(alone)
     assert_same(state, before)
     assert "world_size (2 -> 1) changed. Scores and keep-set are kept" in caplog.text
     assert f"the cuts of {2 * before['batches']} batches are seen twice" in caplog.text
@@ -116,6 +118,46 @@ def _check_one_rank_goes_on(state: dict, options: DataPruningOptions, caplog) ->
     assert {name for _, names, *_ in train(alone, last=3) for name in names} == expected
 
 
+def test_nothing_is_lost_where_an_epoch_had_ended(caplog):
+    _, states = train_with_states(make_sampler(make_cuts(), make_options("easy2hard")))
+    ended = max((state for state in states if state["epoch"] == 2), key=lambda s: s["batches"])
+    other = make_sampler(make_cuts(), make_options("easy2hard"), max_duration=15.0)
+    other.load_state_dict(ended)
+    other.set_epoch(3)
+    next(other)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["all ranks", "rank 0"])
+def test_an_epoch_that_is_begun_again_after_a_restart(known):
+    """The position that is saved then is that of the new pass, whoever saved the first state."""
+    batches, states = train_with_states(make_sampler(make_cuts(), make_options("easy2hard")))
+    at = next(n for n, (epoch, *_) in enumerate(batches) if epoch == 2) + 3
+
+    def restored(state: dict) -> PruningSampler:
+        sampler = make_sampler(make_cuts(), make_options("easy2hard"))
+        state = copy.deepcopy(state)
+        if not known:  # as on a rank whose state was not saved
+            state["ranks"] = [7]
+        sampler.load_state_dict(state)
+        return sampler
+
+    def trained(sampler: PruningSampler, count: int) -> list[list[str]]:
+        found = []
+        for batch, _ in zip(sampler, range(count), strict=False):
+            found.append([cut.id for cut in batch])
+            sampler.update(found[-1], [1.0] * len(batch), [1] * len(batch))
+        return found
+
+    sampler = restored(states[at])
+    assert trained(sampler, 1) == [batches[at + 1][1]]
+    after = restored(sampler.state_dict())
+    assert trained(after, 1) == [batches[at + 2][1]]
+    again = trained(sampler, 2)  # the same epoch from its first batch
+    assert again == [names for epoch, names, *_ in batches if epoch == 2][:2]
+    assert trained(restored(sampler.state_dict()), 1) == [batches[at - 3 + 2][1]]
+
+
 def test_two_ranks_go_on_where_one_was(caplog):
     alone = make_sampler(make_cuts(), make_options("orderdp"))
     for epoch, *_ in train(alone):
@@ -126,6 +168,7 @@ def test_two_ranks_go_on_where_one_was(caplog):
     for sampler in pair:
         sampler.load_state_dict(copy.deepcopy(state))
         assert sampler.batches == 0 and sampler.plan.digest == alone.plan.digest
+        iter(sampler)
     pending = [sampler.scores.pending() for sampler in pair]
     for name in ("sum", "visits"):  # nothing is counted twice
         assert_same(sum(part[name] for part in pending), state["pending"][name])
@@ -144,6 +187,7 @@ def test_other_batches_lose_the_place_and_say_so(change, caplog):
     other = make_sampler(make_cuts(), options, **change)
     other.load_state_dict(states[5])
     name = next(iter(change))
+    iter(other)
     assert f"{name} (" in caplog.text and "The epoch starts again" in caplog.text
     epoch = states[5]["epoch"]
     names = [name for at, batch, *_ in train(other, last=epoch + 1) for name in batch]

@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lhotse import CutSet, MonoCut
+from lhotse.testing.dummies import dummy_recording
 
 from asrprune.corpus.batches import open_cuts, transcript
 from asrprune.corpus.tokenizer import load_tokenizer
-from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions
 from asrprune.data_pruning.record import cycle_files
 from asrprune.data_pruning.scores import UNIT
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.metrics import Meter
+from asrprune.training.pruning import check_has_audio
 from asrprune.training.resume import resume
 from asrprune.training.train import build_trainer, scan_memory
 from asrprune.training.trainer import Trainer
@@ -25,11 +28,16 @@ from tests.training.command import assert_same, on_ranks, train_to_next
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 EPOCHS = 4  # one of warm-up, two pruned, one on everything
+THROUGHOUT = {"start": 0.0, "end": 1.0}  # of the training
 POLICIES = {
-    "random": {"keep": 0.6, "rescale": True, "time": {"variant": "chunk"}},
+    "random": {"keep": 0.6, "rescale": True, "time": {"variant": "chunk", **THROUGHOUT}},
     "easy2hard": {"keep": 0.6, "strata": 2, "max_age": 2},
     "infobatch": {"keep": 0.5},
-    "orderdp": {"keep": 0.6, "strata": 0, "time": {"variant": "point", "level": "encoder"}},
+    "orderdp": {
+        "keep": 0.6,
+        "strata": 0,
+        "time": {"variant": "point", "level": "encoder", **THROUGHOUT},
+    },
 }
 
 
@@ -163,7 +171,6 @@ def recorded(trainer: Trainer) -> list[tuple]:
     return calls
 
 
-THROUGHOUT = {"start": 0.0, "end": 1.0}  # of the training
 LEVELS = [("frames", "chunk"), ("samples", "chunk"), ("encoder", "point"), ("frames", "point")]
 
 
@@ -360,7 +367,8 @@ def test_every_score_can_be_trained_with(score, make_trainer):
 
 
 def test_a_scan_of_memory_changes_nothing(make_trainer, tmp_path):
-    options = {"policy": "easy2hard", "keep": 0.6, "time": {"variant": "chunk", "level": "encoder"}}
+    time = {"variant": "chunk", "level": "encoder", **THROUGHOUT}
+    options = {"policy": "easy2hard", "keep": 0.6, "time": time}
     one = make_trainer("one", **options)
     assert one.run() == 0
     expected = load_checkpoint(numbered(one.folder, "epoch")[-1])
@@ -452,3 +460,14 @@ def test_the_command_trains_with_a_preset(train_command, caplog, capsys):
     assert "data_pruning.keep (0.7 -> 0.5)" in capsys.readouterr().err
     assert train_command(*words, "data_pruning.policy=easy3hard") == 1
     assert "choose one of" in capsys.readouterr().err
+
+
+def test_raw_audio_that_is_not_there_cannot_be_dropped():
+    cuts = CutSet.from_cuts([MonoCut("a", 0.0, 2.0, 0)])
+    samples = TimeDroppingOptions("chunk", level="samples")
+    with pytest.raises(UserError, match="training cut a has no recording. Set .*level=frames"):
+        check_has_audio(cuts, samples)
+    check_has_audio(cuts, TimeDroppingOptions("chunk"))
+    check_has_audio(cuts, TimeDroppingOptions("none", level="samples"))
+    cuts[0].recording = dummy_recording(0, duration=2.0)
+    check_has_audio(cuts, samples)

@@ -47,10 +47,19 @@ def test_the_share_that_is_trained_on(pruning, epochs, tiny_corpus):
         for batch in sampler:
             names = [cut.id for cut in batch]
             sampler.update(names, torch.tensor(random.random(len(names))), torch.ones(len(names)))
-    share, pruned = trained_share(config)
-    assert share == pytest.approx(np.mean(shares), abs=0.02)
-    if pruning:
-        assert pruned == pytest.approx(np.mean([one < 1 for one in shares]))
+    share, time = trained_share(config)
+    assert share == time == pytest.approx(np.mean(shares), abs=0.02)
+
+
+def test_policies_that_decide_how_much_they_keep_and_time_that_is_dropped(tiny_corpus):
+    time = {"variant": "point"}
+    pruning = {"policy": "infobatch", "keep": 0.7, "time": time}
+    config = config_of(tiny_corpus, training__epochs=30, data_pruning=pruning)
+    share, of_time = trained_share(config, 0.7)
+    # 1 epoch of warm-up and 4 at the end train on everything; 9 of 30 drop time, in 0.7 of the time
+    assert share == pytest.approx((5 + 25 * 0.805) / 30)
+    assert of_time == pytest.approx((5 + 16 * 0.805 + 9 * 0.805 * 0.7) / 30)
+    assert trained_share(config) == (share, share)
 
 
 def test_what_is_measured(tiny_corpus):
