@@ -19,7 +19,7 @@ from asrprune.config import Config, changes, load_config
 from asrprune.errors import UserError
 from asrprune.files import read_json, write_json
 from asrprune.studies.children import Children
-from asrprune.studies.current import changed
+from asrprune.studies.current import changed, changed_inputs, inputs
 from asrprune.studies.measured import where_it_runs
 from asrprune.studies.options import StudyOptions
 from asrprune.studies.study import TRAIN, Cell, Record, Study
@@ -49,7 +49,8 @@ def finished(study: Study, cell: Cell, data: str | None) -> list[Record] | None:
     _refuse(folder, _changed_options(folder, cell_config(study.options, cell)))
     _refuse(folder, [("the training data", (records[0]["data"], data or records[0]["data"]))])
     _refuse(folder, _Progress(study, cell).changed_sources())
-    by_key = {study.key(r): r for r in records if not changed(study, cell, r)}
+    today = inputs(study, cell)
+    by_key = {study.key(r): r for r in records if not changed(study, cell, r, today)}
     expected = study.expected(cell)
     if not by_key.keys() >= set(expected) or _Progress(study, cell).left():
         return None
@@ -80,8 +81,12 @@ def run_cell(study: Study, cell: Cell, children: Children, data: str) -> list[Re
     while left := progress.left():
         words = progress.steps[left[0]]
         progress.start(left[0], data)
-        progress.end(left[0], children.run(words, folder / "compare.log"))
-    records = study.make_records(cell, config, progress.state)
+        used = children.run(words, folder / "compare.log")
+        progress.end(left[0], used, where_it_runs(children.threads, children.jobs))
+    records = [
+        record | {"inputs": progress.inputs}
+        for record in study.make_records(cell, config, progress.state)
+    ]
     write_json(known, records)
     return records
 
@@ -131,15 +136,18 @@ def _model_of(folder: Path) -> str | None:
 class _Progress:
     """The state of a cell's steps, as in ``progress.json``.
 
-    The entry of a step has ``attempts`` (number of starts), ``done``, ``words`` (the arguments of
-    the command) and times. The entry of a training also has the data, the code and the machine, a
-    random identifier (``run``), and the models of other cells that it began with (``sources``).
+    The entry of a step has ``attempts``, ``done``, ``words`` (the arguments of the command),
+    ``inputs`` (`asrprune.studies.current.inputs`) and times. ``attempts`` is 1 for a training that
+    ran from its start to its end without a stop. The entry of a training also has the data, the
+    code and the machine, a random identifier (``run``), and the models of other cells that it began
+    with (``sources``).
     """
 
     def __init__(self, study: Study, cell: Cell):
         self.path = study.folder(cell) / "progress.json"
         self.sources = {name: _model_of(study.folder(cell).with_name(name)) for name in cell.after}
         self.steps, self.needs = study.steps(cell), study.needs(cell)
+        self.inputs = inputs(study, cell)
         self.state: dict[str, dict[str, Any]] = read_json(self.path) if self.path.is_file() else {}
 
     def is_done(self, step: str) -> bool:
@@ -159,7 +167,12 @@ class _Progress:
         """
         before = self.state.get(step, {"done": True})
         attempts = 1 if before["done"] else before["attempts"] + 1
+        if step == TRAIN:  # a training without a checkpoint begins anew; with one it goes on
+            folder = self.path.parent
+            begun = any(any(folder.glob(f"{kind}-*.pt")) for kind in ("checkpoint", "epoch"))
+            attempts = max(2, attempts) if begun else 1
         self.state[step] = {"attempts": attempts, "done": False, "words": self.steps[step]}
+        self.state[step] |= {"inputs": self.inputs}
         if step == TRAIN:
             self.state[step] |= {"run": before.get("run") or secrets.token_hex(8)}
             self.state[step] |= {"sources": before.get("sources") or self.sources}
@@ -173,11 +186,11 @@ class _Progress:
         self.state = {name: entry for name, entry in self.state.items() if name in kept}
         write_json(self.path, self.state)
 
-    def end(self, step: str, used: dict[str, float]) -> None:
-        """Note that a step is done, and the time it took."""
+    def end(self, step: str, used: dict[str, float], place: Record) -> None:
+        """Note that a step is done, the time it took, and for a training where it ran."""
         self.state[step] |= {"done": True, **used}
         if step == TRAIN:
-            self.state[step] |= where_it_runs()
+            self.state[step] |= place
         write_json(self.path, self.state)
 
     def changed_sources(self) -> list[tuple[str, tuple[Any, Any]]]:
@@ -196,5 +209,9 @@ class _Progress:
         ]
 
     def _is_done_as(self, step: str, words: list[str]) -> bool:
-        # A training is compared by its configuration.
-        return self.is_done(step) and (step == TRAIN or self.state[step]["words"] == words)
+        if step == TRAIN:  # compared by its configuration
+            return self.is_done(step)
+        if not self.is_done(step) or self.state[step]["words"] != words:
+            return False
+        before = self.state[step].get("inputs", {})
+        return not any(name.startswith("set ") for name in changed_inputs(before, self.inputs))

@@ -23,12 +23,14 @@ class Stopped(Exception):
 class Children:
     """The child processes that are running. Several threads may call the methods."""
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, jobs: int):
         """Set how many CPU threads each child process gets.
 
         Args:
             threads: CPU threads of each child process.
+            jobs: the largest number of child processes at a time.
         """
+        self.threads, self.jobs = threads, jobs
         # Idle threads that spin would slow down the other children; see asrprune.cli.
         self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self._running: set[subprocess.Popen] = set()

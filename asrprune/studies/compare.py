@@ -181,7 +181,7 @@ def _run_cells(
     failed: dict[Cell, str],
 ) -> None:
     """Run the cells that are left. Failed cells go into ``failed``, with their reasons."""
-    children = Children(study.options.threads)
+    children = Children(study.options.threads, jobs)
     with (
         tqdm(
             total=len(cells), initial=len(cells) - len(left), desc="comparison", unit="cell"

@@ -8,13 +8,38 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from asrprune.config import load_config
+from asrprune.studies.measured import digest_of_config, digests_of_sets
 from asrprune.studies.study import Cell, Record, Study
 
 
-def changed(study: Study, cell: Cell, record: Record) -> list[str]:
-    """Return the names of a record's values on how it was made that differ from today's."""
+def inputs(study: Study, cell: Cell) -> dict[str, str]:
+    """Return digests of the files, besides the training data, that decide a cell's results.
+
+    These are the configuration file and, if they are there, the test and development sets.
+    """
+    corpus = load_config(study.options.config, cell.overrides).data.corpus
+    sets = digests_of_sets(study.options, corpus)
+    return {"the configuration file": digest_of_config(study.options.config)} | sets
+
+
+def changed(study: Study, cell: Cell, record: Record, today: dict[str, str]) -> list[str]:
+    """Return the names of a record's values on how it was made that differ from today's.
+
+    Args:
+        study: the comparison.
+        cell: the cell of the record.
+        record: the record.
+        today: what `inputs` returns today. An input that is missing now or then is not compared.
+    """
     wanted = study.made_by(cell, study.key(record))
-    return [name for name, now in wanted.items() if not _same(name, record.get(name), now)]
+    found = [name for name, now in wanted.items() if not _same(name, record.get(name), now)]
+    return found + changed_inputs(record.get("inputs", {}), today)
+
+
+def changed_inputs(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Return the names of the inputs whose digests differ."""
+    return [name for name, digest in now.items() if before.get(name, digest) != digest]
 
 
 def divide(
@@ -41,8 +66,9 @@ def divide(
     if data is None and found:
         [(data, _)] = Counter(record["data"] for record in found.values()).most_common(1)
     fresh, outdated = [], []
+    today = inputs(study, cells[0]) if cells else {}
     for place, record in found.items():
-        if record["data"] == data and not changed(study, asked[place], record):
+        if record["data"] == data and not changed(study, asked[place], record, today):
             fresh.append(record)
         else:
             outdated.append(place[0])

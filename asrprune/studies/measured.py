@@ -1,18 +1,22 @@
 """Values that the records of several types of comparison share: errors, data and costs."""
 
+import hashlib
 import json
 import platform
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
-from asrprune.config import Config
+from asrprune.config import Config, read_yaml
 from asrprune.data_pruning.index import CutIndex
 from asrprune.environment import git_state, machine, machine_id
 from asrprune.errors import UserError, nearest
+from asrprune.files import read_json
+from asrprune.options import IDENTITY, RESUMABLE, flatten
 from asrprune.scoring.files import read_recogs
 from asrprune.scoring.score import newest_results
 from asrprune.scoring.wer import ErrorCounts, Utterance, total, word_errors
@@ -106,16 +110,66 @@ def what_it_took(train: dict[str, Any]) -> Record:
     }
 
 
-def where_it_runs() -> Record:
-    """Return the state of the code, and the machine's system, cores and id."""
+def where_it_runs(threads: int, jobs: int) -> Record:
+    """Return the state of the code, and the machine on which a training ran.
+
+    Args:
+        threads: CPU threads of the training.
+        jobs: number of trainings that ran at a time.
+    """
     return {
         "git": git_state(),
         "machine": {
             "system": platform.system(),
             "cores": machine()["cores"],
             "id": machine_id(),
+            "threads": threads,
+            "jobs": jobs,
         },
     }
+
+
+def digests_of_sets(options: StudyOptions, corpus: str) -> dict[str, str]:
+    """Return the digests of the test and development sets, which the validate stage (3) wrote.
+
+    Args:
+        options: options of the comparison, with the manifest folder.
+        corpus: the prefix of the manifests.
+
+    Returns:
+        Name of the set -> digest. Empty if there is no data yet.
+    """
+    path = Path(options.manifest_dir) / f"{corpus}_statistics.json"
+    if not path.is_file():
+        return {}
+    return {f"set {name}": set_["digest"] for name, set_ in read_json(path)["eval"].items()}
+
+
+def digest_of_config(path: str | Path) -> str:
+    """Return a digest of the options in a configuration file that shape a training.
+
+    Options that may change when a training goes on, and comments, do not count.
+    """
+    resumable = {
+        key
+        for key, _, field in flatten(Config())
+        if field.metadata.get("change", IDENTITY) == RESUMABLE
+    }
+    values = {
+        key: value
+        for key, value in _flat(OmegaConf.to_container(read_yaml(path, "config")))
+        if key not in resumable
+    }
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def what_it_saw(folder: Path, config: Config) -> Record:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from asrprune.errors import UserError
@@ -30,8 +30,9 @@ def save_records(
 ) -> list[Record]:
     """Write fresh records to the results file, where they replace records of the same cell and key.
 
-    The file has one record a line, in the order of the grid. Outdated records are dropped
-    (`asrprune.studies.current`).
+    The file has one record a line, in the order of the grid. Outdated records
+    (`asrprune.studies.current`), and those that no cell of the grid has, are moved to a file
+    beside it.
 
     Args:
         study: the comparison.
@@ -42,12 +43,31 @@ def save_records(
     Returns:
         All records of the file.
     """
-    records, outdated = divide(study, cells, [*read_records(study.options), *fresh], data)
-    if outdated:
-        log.warning("records made with other options or data are dropped: %s", ", ".join(outdated))
-    lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
-    write_text(study.options.results, f"[\n{lines}\n]\n")
+    before = read_records(study.options)
+    records, _ = divide(study, cells, [*before, *fresh], data)
+
+    def name_of(record: Record) -> tuple[str, Hashable]:
+        return study.cell_name(record), study.key(record)
+
+    known = set(map(name_of, records))
+    gone = [record for record in before if name_of(record) not in known]
+    if gone:
+        path = Path(study.options.results).with_suffix(".dropped.json")
+        _write(path, [*(read_json(path) if path.is_file() else []), *gone])
+        names = dict.fromkeys(study.cell_name(record) for record in gone)
+        log.warning(
+            "records of %s are moved to %s: they were made with other options or data, or their "
+            "cells are not in the grid",
+            ", ".join(names),
+            path,
+        )
+    _write(Path(study.options.results), records)
     return records
+
+
+def _write(path: Path, records: Sequence[Record]) -> None:
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    write_text(path, f"[\n{lines}\n]\n")
 
 
 def marks(options: StudyOptions) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Stands in for `asrprune.studies.child`: each verb takes a moment, a training in steps it keeps.
 
 ``python fake_child.py USAGE VERB ... --exp-dir DIR ...``. Writes each call to DIR/calls (without a
-DIR, where ``--output`` goes). A training counts its steps in DIR/steps and goes on from there.
+DIR, where ``--output`` goes). A training counts its steps in DIR/steps and goes on from there. It
+leaves an empty checkpoint.
 FAKE_FAIL names a verb and a cell that fail. FAKE_HANG names a cell whose training waits after 3
 steps until it is told to end, or its parent is.
 """
@@ -40,6 +41,7 @@ def main() -> int:
         for step in range(len(path.read_text().split()) if path.exists() else 0, STEPS):
             with open(path, "a") as file:
                 file.write(f"{step}\n")
+            (folder / "checkpoint-1.pt").touch()
             if step == 2 and os.environ.get("FAKE_HANG") == folder.name:
                 (folder / "hangs").write_text(str(os.getpid()))
                 stop.wait(60)

@@ -99,6 +99,36 @@ def test_stopped_it_goes_on_from_there(number, command):
     assert attempts.pop("full") == 2 and len(attempts) == 3
 
 
+def test_a_training_that_failed_at_its_start_is_trained_whole(command):
+    command.run("--jobs", "2", code=1, FAKE_FAIL="train random-0.5-seed0")
+    command.run()
+    assert {record["attempts"] for record in command.records()} == {1}
+
+
+def test_a_training_that_somebody_began_by_hand_has_no_time(command):
+    folder = command.cell("random-0.5-seed0")
+    folder.mkdir(parents=True)
+    (folder / "checkpoint-9.pt").touch()
+    command.run("--jobs", "2")
+    attempts = {record["method"]: record["attempts"] for record in command.records()}
+    assert attempts.pop("random") == 2 and set(attempts.values()) == {1}
+
+
+def test_another_test_set_is_decoded_again(command):
+    path = Path(command.values["manifest_dir"]) / "tones_statistics.json"
+    path.parent.mkdir(exist_ok=True)
+
+    def run(digest):
+        write_json(path, {"eval": {"dev": {"digest": digest}}})
+        command.run("--jobs", "2")
+        assert {record["inputs"]["set dev"] for record in command.records()} == {digest}
+        return command.calls()
+
+    assert run("a") == dict.fromkeys(CELLS, STEPS)
+    assert run("a") == {}
+    assert run("b") == dict.fromkeys(CELLS, STEPS[1:])  # nothing is trained again
+
+
 def test_a_training_of_other_options_is_not_taken_for_it(command):
     command.run("--jobs", "2")
     command.write(overrides=["training.epochs=3", "training.log_interval=9"])
@@ -227,7 +257,7 @@ def test_render_only_and_dry_run_start_nothing(command):
 
 
 def test_a_child_tells_what_it_used_and_ends_with_its_parent(tmp_path):
-    children = Children(1)
+    children = Children(1, 2)
     used = children.run(["score", "--help"], tmp_path / "log")
     assert used["cpu_seconds"] > 0 and 0 < used["seconds"] < 60
     assert "usage: asrprune score" in (tmp_path / "log").read_text()

@@ -4,7 +4,9 @@ import shlex
 
 import pytest
 
-from asrprune.studies.current import changed, divide
+from asrprune.files import read_json, write_json
+from asrprune.studies.current import changed, divide, inputs
+from asrprune.studies.measured import digest_of_config
 from asrprune.studies.report import markdown, read_records, save_records
 
 OTHERS = {
@@ -55,7 +57,7 @@ def test_words_in_another_order_or_folder_make_the_same_training(done):
 
     def same(words):
         record = {**records[0], "command": shlex.join(words)}
-        return not changed(study, cells[0], record)
+        return not changed(study, cells[0], record, {})
 
     assert same([*options, *changes[::-1]]) and not same([*options, *changes[1:]])
     assert not same([*options, *changes, "seed=7"]) and not same(options[:-2])
@@ -64,9 +66,68 @@ def test_words_in_another_order_or_folder_make_the_same_training(done):
 def test_a_preset_that_changed_outdates_its_records(done):
     study, cells, records = done
     was = records[0]["data_pruning"]
-    assert not changed(study, cells[0], records[0])
+    assert not changed(study, cells[0], records[0], {})
     for now in (was | {"keep": 0.9}, was | {"time": was["time"] | {"drop_ratio": 0.5}}):
-        assert changed(study, cells[0], {**records[0], "data_pruning": now}) == ["data_pruning"]
+        record = {**records[0], "data_pruning": now}
+        assert changed(study, cells[0], record, {}) == ["data_pruning"]
+
+
+def test_records_of_another_configuration_or_test_set_are_outdated(done, tmp_path):
+    study, cells, records = done
+    valid = tmp_path / "valid"
+    valid.mkdir()
+
+    def set_digests(**digests):
+        sets = {name: {"digest": digest} for name, digest in digests.items()}
+        write_json(valid / "tones_statistics.json", {"eval": sets})
+        return inputs(study, cells[0])
+
+    assert list(inputs(study, cells[0])) == ["the configuration file"]  # there is no data yet
+    now = set_digests(dev="a")
+    older, _ = divide(study, cells, records)  # nothing is known against them
+    assert len(older) == len(records)
+    records = [{**record, "inputs": now} for record in older]
+    assert divide(study, cells, records) == (records, [])
+    assert changed(study, cells[0], records[0], set_digests(dev="b")) == ["set dev"]
+    assert divide(study, cells, records)[0] == []
+    set_digests(dev="a", other="c")  # a set that is new
+    assert divide(study, cells, records)[0] == records
+    config = tmp_path / "tiny.yaml"
+    config.write_text(config.read_text().replace("joiner_dim: ", "joiner_dim: 1"))
+    assert changed(study, cells[0], records[0], inputs(study, cells[0])) == [
+        "the configuration file"
+    ]
+
+
+def test_what_counts_in_a_configuration_file(tmp_path):
+    def digest(text):
+        (tmp_path / "config.yaml").write_text(text)
+        return digest_of_config(tmp_path / "config.yaml")
+
+    first = digest("model: {joiner_dim: 8}\ntraining: {seed: 1}\n")
+    assert (
+        digest("# a comment\ntraining: {seed: 1, log_interval: 7}\nmodel: {joiner_dim: 8}") == first
+    )
+    assert digest("model: {joiner_dim: 9}\ntraining: {seed: 1}\n") != first
+    assert digest("model: {joiner_dim: 8}\n") != first
+
+
+def test_records_that_leave_the_file_are_kept_beside_it(done, caplog):
+    study, cells, records = done
+    records = save_records(study, cells, records)
+    fewer = [cell for cell in cells if cell.method != "easy"]
+    save_records(study, fewer, [])
+    gone = [record for record in records if record["method"] == "easy"]
+    path = study.options.results.replace(".json", ".dropped.json")
+    assert read_json(path) == gone and "easy-0.5-seed0" in caplog.text
+    assert read_records(study.options) == [r for r in records if r["method"] != "easy"]
+    save_records(study, cells, [{**record, "data": "other"} for record in records[:1]], "other")
+    # all but the one that is replaced; none is written twice
+    assert len(read_json(path)) == len(records) - 1
+    save_records(study, cells, [{**records[0], "seconds": 1.0}], records[0]["data"])
+    again = {**records[0], "seconds": 2.0}
+    assert save_records(study, cells, [again]) == [again]
+    assert len(read_json(path)) == len(records) - 1
 
 
 def test_machines_and_commits_that_differ_are_named(done):
