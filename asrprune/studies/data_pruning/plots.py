@@ -7,7 +7,7 @@ import numpy as np
 
 from asrprune.data_pruning.report import DURATION
 from asrprune.studies.data_pruning.options import FULL, DataStudyOptions
-from asrprune.studies.data_pruning.summary import KeepRow, Summary
+from asrprune.studies.data_pruning.summary import KeepRow, Summary, shown_keep
 from asrprune.studies.drawing import MARKS, error_bar, plot_path, save_figure
 from asrprune.studies.study import Record
 
@@ -17,6 +17,7 @@ AXES = {
     "seconds": "WER against wall-clock seconds of training",
 }
 KEPT = "kept"
+HIGHEST = 2.5  # error rates above so many times the lowest one are written at the upper edge
 PLOTS = {**AXES, KEPT: "Share of the cuts that each cycle keeps, by duration and by group"}
 
 
@@ -33,6 +34,9 @@ def _draw_rates(study: DataStudyOptions, records: Sequence[Record]) -> None:
     highest: dict[str, float] = {}  # method -> its highest keep ratio
     for method, keep in summary.rows:
         highest[method] = max(keep, highest.get(method, 0.0))
+    bars = [error_bar(row) for row in summary.rows.values()]
+    limit = HIGHEST * min((middle for middle, _ in bars), default=0.0)
+    edge = max((middle + above for middle, (_, above) in bars if middle <= limit), default=0.0)
     for axis, text in AXES.items():
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.subplots()
@@ -40,7 +44,7 @@ def _draw_rates(study: DataStudyOptions, records: Sequence[Record]) -> None:
             x = row.time() if axis == "seconds" else row.mean(axis)
             if x is not None:
                 place = list(highest).index(row.method)
-                _draw(axes, row, x, place, filled=row.keep == highest[row.method])
+                _draw(axes, summary, row, x, place, row.keep == highest[row.method], 1.05 * edge)
         axes.set_xlabel(text.removeprefix("WER against "))
         synthetic = ", synthetic speech" if study.synthetic else ""
         axes.set_ylabel(f"WER (%), {study.test_sets[0]}{synthetic}; bars: range over seeds")
@@ -91,19 +95,29 @@ def _draw_kept(study: DataStudyOptions, records: Sequence[Record]) -> None:
     save_figure(figure, plot_path(study.results, KEPT))
 
 
-def _draw(axes: Any, row: KeepRow, x: float, place: int, filled: bool) -> None:
+def _draw(
+    axes: Any, summary: Summary, row: KeepRow, x: float, place: int, filled: bool, edge: float
+) -> None:
     """Draw the mark of a row. Each method has its own colour and shape.
 
-    The mark is filled at the method's highest keep ratio.
+    The mark is filled at the method's highest keep ratio. An error rate above ``edge`` (per cent)
+    is written there, because the other rows would be hard to tell apart.
     """
     middle, bars = error_bar(row)
+    color = f"C{place % 10}"
+    label = f"{row.method}, keep {shown_keep(summary, row)}"
+    if middle > edge:
+        axes.plot(x, edge, "^", color=color, label=label)
+        text = f"{middle:.0f} %"
+        axes.annotate(text, (x, edge), (0, -14), textcoords="offset points", ha="center")
+        return
     axes.errorbar(
         x,
         middle,
         yerr=[[bars[0]], [bars[1]]],
         fmt=MARKS[place % len(MARKS)],
-        color=f"C{place % 10}",
+        color=color,
         fillstyle="full" if filled else "none",
         capsize=3,
-        label=f"{row.method}, {row.keep:g}",
+        label=label,
     )

@@ -79,5 +79,12 @@ class Summary:
         return ratio(self.full, row, of, seeds) if seeds else None
 
 
+def shown_keep(summary: Summary, row: KeepRow) -> str:
+    """Return a row's keep ratio. Full data for fewer epochs keeps all cuts, and has its epochs."""
+    if row is summary.full or not row.trains_on_everything:
+        return f"{row.keep:g}"
+    return f"1 for {row.mean('epochs'):g} epochs"
+
+
 def _key(record: Record) -> Key:
     return record["method"], record["keep"]

@@ -6,7 +6,7 @@ from asrprune.studies.data_pruning.claims import judge
 from asrprune.studies.data_pruning.grid import KeepCell
 from asrprune.studies.data_pruning.options import DataStudyOptions
 from asrprune.studies.data_pruning.plots import PLOTS
-from asrprune.studies.data_pruning.summary import KeepRow, Summary
+from asrprune.studies.data_pruning.summary import KeepRow, Summary, shown_keep
 from asrprune.studies.drawing import plot_path
 from asrprune.studies.fixed_costs import FIXED_COSTS, FIXED_COSTS_LEGEND, fixed_costs
 from asrprune.studies.markup import NOTHING, image, of_set, percent, seconds, table, times
@@ -44,7 +44,7 @@ def short_table(
         ceiling, speed = summary.ceiling(row), summary.speed_up(row, "cpu_seconds")
         lines.append(
             (
-                *(row.method, _keep(summary, row), _rate(row), f"{row.mean('hours'):.2f}"),
+                *(row.method, shown_keep(summary, row), _rate(row), f"{row.mean('hours'):.2f}"),
                 seconds(row.time("cpu_seconds")),
                 *(percent(1 - 1 / ratio if ratio else None) for ratio in (ceiling, speed)),
             )
@@ -95,19 +95,12 @@ def _rate(row: KeepRow) -> str:
     return f"{100 * row.rate.value:.2f} [{100 * row.rate.low:.2f}, {100 * row.rate.high:.2f}]"
 
 
-def _keep(summary: Summary, row: KeepRow) -> str:
-    """Return the keep ratio. Full data for fewer epochs keeps all cuts, and has its epochs."""
-    if row is summary.full or not row.trains_on_everything:
-        return f"{row.keep:g}"
-    return f"1 for {row.mean('epochs'):g} epochs"
-
-
 def _errors(summary: Summary, row: KeepRow) -> Iterable[str]:
     shorter = summary.compressed(row)
     against_full, against_random, against_shorter = (
         difference(row, other) for other in (summary.full, summary.random(row), shorter)
     )
-    yield from (row.method, _keep(summary, row), str(len(row.records)))
+    yield from (row.method, shown_keep(summary, row), str(len(row.records)))
     yield _rate(row)
     words = row.mean("words") or 1
     for kind in ("insertions", "deletions", "substitutions"):
@@ -121,7 +114,7 @@ def _errors(summary: Summary, row: KeepRow) -> Iterable[str]:
 
 def _costs(summary: Summary, row: KeepRow) -> Iterable[str]:
     ceiling, speed = summary.ceiling(row), summary.speed_up(row)
-    yield from (row.method, _keep(summary, row), f"{row.mean('epochs'):g}")
+    yield from (row.method, shown_keep(summary, row), f"{row.mean('epochs'):g}")
     yield f"{row.mean('hours'):.2f}"
     yield percent(1 - 1 / ceiling if ceiling else None)
     yield from (f"{row.mean(name):.0f}" for name in ("visits", "steps"))
