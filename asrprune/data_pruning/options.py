@@ -135,9 +135,9 @@ def preset(name: str) -> dict[str, Any]:
 
 # `ddp_asr_paper` follows the abstract of arXiv 2406.18373, and what others write about the paper:
 # easy2hard at 70 % of the utterances, 30 % of chunks dropped. The length of a chunk is our choice.
-# `recommended` was as good as full data, with 22 to 25 % less audio, in two comparisons: on synthetic
-# digits and on real ones. It was better than full data for fewer epochs, with as much audio. On the
-# real digits this difference may be chance (RESULTS.md of the two recipes).
+# `recommended` was as good as full data, with 22 to 25 % less audio, in two comparisons: on
+# synthetic digits and on real ones. It was better than full data for fewer epochs, with as much
+# audio. On the real digits this difference may be chance (RESULTS.md of the two recipes).
 PRESETS = {
     "full": DataPruningOptions(),
     "ddp_asr_paper": DataPruningOptions(
