@@ -208,6 +208,7 @@ def test_losses_that_never_come_are_an_error():
     """`update` is never called, or all that it gets is NaN: no training goes on in silence."""
     for losses in (None, float("nan")):
         sampler = make_sampler(make_cuts(), plain("easy"))
+        sampler.set_epoch(0)
         for batch in sampler:
             if losses is not None:
                 sampler.update(list(batch), [losses] * len(batch), [1] * len(batch))
