@@ -14,6 +14,7 @@ from lhotse import CutSet
 
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.kept import full_cuts
+from asrprune.data_pruning.plan import Plan
 from asrprune.errors import UserError
 from asrprune.randomness import key_to_seed
 
@@ -44,6 +45,20 @@ class LanguageSchedule:
             raise UserError(
                 f"batches of one language each need the language of every cut, but {what} a "
                 "language. Set language in the supervisions, or data.batches=mixed."
+            )
+
+    def check_plan(self, plan: Plan) -> None:
+        """Check that a plan's policy keeps a cut of every language.
+
+        Raises:
+            UserError: the policy keeps no cut of a language. Its plan has a single cut of it, which
+                all batches of the language would repeat.
+        """
+        if lacking := plan.report.get("lacking", {}).get("language"):
+            raise UserError(
+                f"cycle {plan.cycle}: data_pruning keeps no cut of language {lacking[0]!r}, and "
+                "each language has batches of its own. Set data_pruning.floors.language, such as "
+                "0.3, to keep a share of each language."
             )
 
     @property

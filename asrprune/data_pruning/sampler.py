@@ -28,7 +28,7 @@ from asrprune.data_pruning.phases import PRUNED, without_effect
 from asrprune.data_pruning.plan import Plan, check_plan, make_plan
 from asrprune.data_pruning.ranks import check_equal, gather_from_ranks, sum_over_ranks
 from asrprune.data_pruning.sampler_state import (
-    changed_batching,
+    lost_position,
     restore_pending,
     restored_plan,
     saved_pending,
@@ -348,14 +348,8 @@ class PruningSampler(CutSampler):
         self._follow(restored_plan(state["plan"], len(self.index)))
         self.epoch, self.batches = state["epoch"], state["batches"]
         self._drawn, self._begun = state["drawn"], True
-        changed = changed_batching(state["batching"], self._drawing.settings())
-        self._lost = ""
-        if changed:
-            self._lost = (
-                f"{', '.join(changed)} changed. Scores and keep-set are kept, but the position in "
-                f"epoch {self.epoch} is lost. The epoch starts again, and the cuts of "
-                f"{self.batches * state['batching']['world_size']} batches are seen twice."
-            )
+        self._lost = lost_position(state, self._drawing.settings())
+        if self._lost:
             self.batches = 0
         self._restored = self.batches
         self._order.begin()
@@ -459,10 +453,6 @@ class PruningSampler(CutSampler):
         plan = make_plan(
             self.index, self.scores, self.options, self.seed, cycle, self.cycles, self.history
         )
-        if self.turns and (lacking := plan.report.get("lacking", {}).get("language")):
-            raise UserError(
-                f"cycle {cycle}: data_pruning keeps no cut of language {lacking[0]!r}, and each "
-                "language has batches of its own. Set data_pruning.floors.language, such as 0.3, "
-                "to keep a share of each language."
-            )
+        if self.turns:
+            self.turns.check_plan(plan)
         return plan

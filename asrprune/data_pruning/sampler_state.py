@@ -87,3 +87,23 @@ def changed_batching(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
+
+
+def lost_position(state: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Return the warning that changed settings of batches cost the position in the epoch.
+
+    Args:
+        state: the saved state of a sampler.
+        settings: the settings of batches today.
+
+    Returns:
+        The warning; empty if no setting has changed.
+    """
+    changed = changed_batching(state["batching"], settings)
+    if not changed:
+        return ""
+    return (
+        f"{', '.join(changed)} changed. Scores and keep-set are kept, but the position in epoch "
+        f"{state['epoch']} is lost. The epoch starts again, and the cuts of "
+        f"{state['batches'] * state['batching']['world_size']} batches are seen twice."
+    )

@@ -119,16 +119,16 @@ def no_worse_than_each(compared: Sequence[Compared]) -> Verdict:
 
     The claim holds if it holds for each rival. It is contradicted if it is contradicted for one.
     """
-    found = [at_least_as_good(one) for one in compared]
+    verdicts = [at_least_as_good(comparison) for comparison in compared]
     verdict = INCONCLUSIVE
-    if all(one == HOLDS for one in found):
+    if set(verdicts) == {HOLDS}:
         verdict = HOLDS
-    elif CONTRADICTED in found:
+    elif CONTRADICTED in verdicts:
         verdict = CONTRADICTED
     text = "; ".join(
-        f"{show(one.estimate)} against {one.against} ({its}: up to {points(one.tolerated)} does "
-        "not count)"
-        for one, its in zip(compared, found, strict=True)
+        f"{show(comparison.estimate)} against {comparison.against} ({single}: up to "
+        f"{points(comparison.tolerated)} does not count)"
+        for comparison, single in zip(compared, verdicts, strict=True)
     )
     return concluded(verdict, text, compared)
 

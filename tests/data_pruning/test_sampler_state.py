@@ -126,10 +126,10 @@ def test_scores_of_one_rank_are_not_lost(rank, after, owner):
     state = {
         "pending": saved_pending(table.pending()), "ranks": [rank], "batching": {"world_size": 8},
     }  # fmt: skip
-    others = [ScoreTable(5) for _ in range(after)]
-    for number, other in enumerate(others):
-        restore_pending(other, state, number, after)
-    visits = [int(other.pending()["visits"].sum()) for other in others]
+    tables = [ScoreTable(5) for _ in range(after)]
+    for number, restored in enumerate(tables):
+        restore_pending(restored, state, number, after)
+    visits = [int(restored.pending()["visits"].sum()) for restored in tables]
     assert visits == [5 * (number == owner) for number in range(after)]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from asrprune.config import load_config
 from asrprune.errors import UserError
 from asrprune.files import read_json
-from asrprune.studies.current import changed
+from asrprune.studies.current import changed, inputs
 from asrprune.studies.data_pruning.options import CONTROLS, FULL
 from asrprune.studies.data_pruning.study import DataPruningStudy
 from asrprune.studies.study import Cell, Record
@@ -65,6 +65,7 @@ class TimeToWerStudy(DataPruningStudy):
             UserError: a file is missing or damaged.
         """
         found = []
+        today = inputs(self, cells[0]) if cells else {}
         for path in self.options.reuse:
             if not Path(path).is_file():
                 raise UserError(
@@ -77,7 +78,7 @@ class TimeToWerStudy(DataPruningStudy):
                         record | self._labels(cell)
                         for cell in cells
                         if (cell.seed, cell.epochs) == (record["seed"], record["epochs"])
-                        and not changed(self, cell, record)
+                        and not changed(self, cell, record, today)
                     ]
         return found
 

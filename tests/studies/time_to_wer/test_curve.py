@@ -80,10 +80,10 @@ def test_intervals_hold_costs_that_vary():
     inside = 0
     for number in range(120):
         random = np.random.default_rng(number)
-        full, other = curve([10, 20, 40]), curve([10, 20, 40], speed=1.5)
+        exact = curve([10, 20, 40]), curve([10, 20, 40], speed=1.5)
         noisy = [
-            Curve(one.costs * random.lognormal(0, 0.1, one.costs.shape), one.errors)
-            for one in (full, other)
+            Curve(costs * random.lognormal(0, 0.1, costs.shape), errors)
+            for costs, errors in ((method.costs, method.errors) for method in exact)
         ]
         ratio = cost_ratios(*noisy, Draws(3, WORDS, resamples=400))[1]
         inside += ratio.low <= 1.5 <= ratio.high
