@@ -172,6 +172,7 @@ def make_plan(
         keep = keep.copy()
         keep[first] = True
         if weights is not None:
+            weights = weights.copy()  # a policy may keep its own array
             weights[first] = 1
         report["lacking"] = lacking
         report["notes"].append(
