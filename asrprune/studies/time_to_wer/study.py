@@ -1,9 +1,11 @@
 """The type of comparison for costs at equal error rates."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from asrprune.config import load_config
+from asrprune.environment import machine_id
 from asrprune.errors import UserError
 from asrprune.files import read_json
 from asrprune.studies.current import changed, inputs
@@ -61,6 +63,9 @@ class TimeToWerStudy(DataPruningStudy):
     def reused(self, cells: Sequence[Cell], data: str | None) -> list[Record]:
         """Return records of the files of ``reuse`` that cells of this comparison would make today.
 
+        If other machines made them, the last seed of each method and length is left out: it is
+        trained here too. Trainings of one type on both machines give the ratio of their paces.
+
         Raises:
             UserError: a file is missing or damaged.
         """
@@ -80,7 +85,18 @@ class TimeToWerStudy(DataPruningStudy):
                         if (cell.seed, cell.epochs) == (record["seed"], record["epochs"])
                         and not changed(self, cell, record, today)
                     ]
-        return found
+        if len({self.cell_name(record) for record in found}) == len(cells):
+            return found  # nothing is trained here
+        last = {
+            _name(method, epochs, max(cell.seed for cell in some))
+            for (method, epochs), some in _by_type(cells).items()
+        }
+        here = machine_id()
+        return [
+            record
+            for record in found
+            if record["machine"]["id"] == here or self.cell_name(record) not in last
+        ]
 
     def _labels(self, cell: Cell) -> Record:
         """Return the values that replace the other comparison's values in a record of this cell."""
@@ -102,6 +118,13 @@ class TimeToWerStudy(DataPruningStudy):
     def draw(self, records: Sequence[Record]) -> None:
         """Plot error rates over costs."""
         draw_plots(self.options, records)
+
+
+def _by_type(cells: Sequence[Cell]) -> dict[tuple[str, int], list[Cell]]:
+    types: dict[tuple[str, int], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        types[cell.method, cell.epochs].append(cell)
+    return types
 
 
 def _name(method: str, epochs: int, seed: int) -> str:

@@ -167,6 +167,38 @@ def test_trainings_of_another_comparison_are_not_run_again(tmp_path, monkeypatch
     assert "reuse: nowhere.json does not exist. Run the comparison" in second.run(code=1)
 
 
+def test_the_last_seed_of_another_machine_is_trained_here_too(tmp_path, monkeypatch, capsys):
+    """Else nothing would tell the pace of one machine from that of the other."""
+    values = study_of(tmp_path, FakeCorpus(tmp_path))
+    first = Command(tmp_path, values, monkeypatch, capsys)
+    first.run()
+    first.calls()
+    both = [
+        {**record, "seed": seed, "machine": {**record["machine"], "id": "another"}}
+        for record in first.records() if record["epochs"] == 4 for seed in (0, 1)
+    ]  # fmt: skip
+    for record in both:
+        record["command"] = record["command"].replace("seed=0", f"seed={record['seed']}")
+    write_json(values["results"], both)
+    (tmp_path / "second").mkdir()
+    more = {
+        "kind": "time_to_wer", "results": str(tmp_path / "second" / "results.json"),
+        "methods": {"half": ["data_pruning.keep=0.5", "data_pruning.policy=easy"]},
+        "grid": [{"methods": ["full", "half"], "epochs": [2, 4], "seeds": [0, 1]}],
+        "reuse": [values["results"]],
+    }  # fmt: skip
+    second = Command(tmp_path, values | more, monkeypatch, capsys)
+    second.run()
+    names = [f"{method}-4epochs-seed{seed}" for method in ("full", "half") for seed in (0, 1)]
+    assert set(second.calls()) & set(names) == {"full-4epochs-seed1", "half-4epochs-seed1"}
+    ids = {(r["method"], r["epochs"], r["seed"]): r["machine"]["id"] for r in second.records()}
+    assert [key for key, where in ids.items() if where == "another"] == [
+        ("full", 4, 0), ("half", 4, 0),
+    ]  # fmt: skip
+    second.run()
+    assert second.calls() == {}
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
