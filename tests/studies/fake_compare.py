@@ -20,7 +20,7 @@ def make_records(study, a_cell, config, progress):
     record = make_record(
         a_cell.method, getattr(a_cell, "keep", 0.5), a_cell.seed, [0.1, 0.2], epochs=a_cell.epochs
     )
-    record["attempts"] = progress["train"]["attempts"]
+    record |= {name: progress["train"][name] for name in ("attempts", "machine")}
     return stamped(study, [a_cell], [record])
 
 
