@@ -9,21 +9,18 @@ sherpa-onnx's own (80 mel bins of 16 kHz audio in [-1, 1]); what normalises them
 import argparse
 import logging
 import shutil
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
 
 from asrprune.arguments import true_or_false
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.errors import UserError
 from asrprune.export.choice import Wanted, choose, wanted_of
-from asrprune.export.onnx_parts import Part, cut
+from asrprune.export.onnx_graph import QUANTISED, check, check_packages, quantised, to_onnx
+from asrprune.export.onnx_parts import cut
 from asrprune.export.source import Source, open_source
 from asrprune.files import atomic_path, write_json
 from asrprune.weight_pruning.bank import Choice
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
 
 WHOLE = "whole"
 SUMMARY = "export.json"
-TOLERANCE = 1e-3  # of the largest output, between torch and the exported network
-QUANTISED = ("encoder", "joiner")  # the predictor is a table and a small convolution
-MOST = 2**31  # elements of a weight
 FEATURES = 80  # mel bins that sherpa-onnx computes
 FRAMES_A_SECOND = 100
 TAIL = 0.6  # seconds of silence after a stream, and as long as the window of a chunk
@@ -91,23 +85,6 @@ def main(args: argparse.Namespace) -> None:
     found = sorted(path.parent for path in out_dir.glob("*/encoder.onnx"))
     if others := [str(folder) for folder in found if folder.name not in about]:
         log.warning("of earlier exports, perhaps of another model: %s", ", ".join(others))
-
-
-def check_packages() -> None:
-    """Check that the packages which export and quantise are installed.
-
-    Raises:
-        UserError: onnx, onnxruntime or onnxscript is not installed.
-    """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript
-    except ImportError as error:
-        raise UserError(
-            f"exporting needs {error.name}, which is not installed: pip install 'asrprune[export]'"
-        ) from error
-    del onnx, onnxruntime, onnxscript
 
 
 def network_choice(source: Source, name: str, search: Path | None = None) -> Choice | None:
@@ -169,125 +146,6 @@ def _export(
 def applied(source: Source, choice: Choice | None) -> AbstractContextManager[None]:
     """Inside of it the model is the sub-network; None: as a whole."""
     return nullcontext() if choice is None else source.bank.apply(choice)
-
-
-def to_onnx(part: Part) -> "onnx.ModelProto":
-    """A network as ONNX, of any batch size and length."""
-    any_size = torch.export.Dim.DYNAMIC
-    shapes: dict[str, dict[int, Any]] = {name: {} for name in part.inputs}
-    for axes in (part.batch_axes, part.time_axes):
-        for name, axis in axes.items():
-            shapes[name][axis] = any_size
-    with _quietly():
-        from onnxscript.optimizer import optimize
-
-        program = torch.onnx.export(
-            part.module,
-            tuple(part.inputs.values()),
-            input_names=list(part.inputs),
-            output_names=list(part.outputs),
-            dynamic_shapes=tuple(shapes.values()),
-            dynamo=True,
-            verbose=False,
-        )
-        # a weight that is cut or turned before it is used is no constant, and stays in float32
-        program.model = optimize(program.model, input_size_limit=MOST, output_size_limit=MOST)
-    return _described(program.model_proto, part.metadata)
-
-
-def _described(proto: "onnx.ModelProto", metadata: Mapping[str, Any]) -> "onnx.ModelProto":
-    """With this metadata, and without what the exporter says of our source code."""
-    del proto.metadata_props[:]
-    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.functions):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    for key, value in metadata.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, str(value)
-    return proto
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what exporter and quantiser have to say, a line for each of their steps."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def quantised(proto: "onnx.ModelProto", metadata: Mapping[str, Any]) -> "onnx.ModelProto":
-    """The same with matrices in int8; activations are quantised as they come (dynamically).
-
-    Each column of a matrix has its own scale, which costs no room to speak of: on a streaming
-    Emformer of 1.4 M parameters 99.2 % of the texts stayed as they were, with one scale 97.5 %
-    (weights of eight bits). A weight uses seven of its eight bits: x86 processors without VNNI
-    add two products in 16 bits and cut off what is too large, which took a WER of 11 % to 79 %.
-    """
-    import tempfile
-
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder, _quietly():
-        path = Path(folder) / "int8.onnx"
-        quantize_dynamic(
-            proto,
-            path,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            reduce_range=True,
-        )
-        return _described(onnx.load(path), metadata)
-
-
-def check(part: Part, proto: "onnx.ModelProto", what: str) -> None:
-    """Run both on random inputs, of a batch and a length that the exporter has not seen.
-
-    Raises:
-        UserError: they differ.
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(proto.SerializeToString())
-    for seed, batch in enumerate((1, 3)):
-        inputs = _random(part, batch, seed)
-        with torch.no_grad():
-            wanted = part.module(*inputs.values())
-        found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-        for name, ours, theirs in zip(part.outputs, wanted, found, strict=True):
-            ours, theirs = ours.double(), torch.from_numpy(theirs).double()
-            if ours.shape != theirs.shape:
-                raise UserError(f"{what}: {name} has shape {tuple(theirs.shape)} once exported")
-            most = (ours - theirs).abs().max().item() / max(ours.abs().max().item(), 1e-9)
-            if not most <= TOLERANCE:
-                raise UserError(f"{what}: {name} differs by {most:.2g} of its size once exported")
-
-
-def _random(part: Part, batch: int, seed: int) -> dict[str, Tensor]:
-    """Inputs of a network: ``x_lens`` within ``x``, whole numbers of others as in the example."""
-    generator = torch.Generator().manual_seed(seed)
-    frames, inputs = 201 + 97 * batch, {}
-    for name, example in part.inputs.items():
-        shape = list(example.shape)
-        shape[part.batch_axes[name]] = batch
-        if name in part.time_axes:
-            shape[part.time_axes[name]] = frames
-        if example.is_floating_point():
-            inputs[name] = torch.randn(shape, generator=generator)
-        elif name == "x_lens":
-            inputs[name] = frames - 31 * torch.arange(batch)
-        elif name == "y":
-            inputs[name] = torch.arange(-1, example.shape[1] - 1).expand(shape).clone()
-        else:
-            inputs[name] = int(example.max()) * torch.arange(batch)
-    return inputs
 
 
 def _write(proto: "onnx.ModelProto", path: Path, files: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from asrprune.config import config_from_dict, override
 from asrprune.errors import UserError
 from asrprune.export import onnx_files
 from asrprune.export.choice import wanted_of
-from asrprune.export.onnx_files import check, quantised, to_onnx
+from asrprune.export.onnx_graph import check, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import open_source
 from asrprune.files import read_json
