@@ -4,7 +4,8 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, get_origin
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from asrprune.errors import UserError, nearest
 
@@ -102,7 +103,21 @@ def _options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     }
 
 
+def _check_any_type(option: str, value: Any, annotations: Sequence[Any]) -> None:
+    errors = []
+    for annotation in annotations:
+        try:
+            _check_type(option, value, annotation)
+        except UserError as error:
+            errors.append(error)
+    if len(errors) == len(annotations):
+        raise errors[0]
+
+
 def _check_type(option: str, value: Any, annotation: Any) -> None:
+    if isinstance(annotation, UnionType):
+        _check_any_type(option, value, get_args(annotation))
+        return
     if get_origin(annotation) in (list, tuple, Sequence):
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{option}={value!r}: expected a list")

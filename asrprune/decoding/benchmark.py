@@ -109,10 +109,10 @@ def _model(args: argparse.Namespace) -> tuple[Transducer, MaskBank]:
         parameter += NOISE * torch.randn_like(parameter)
     model.joiner.output.weight.mul_(SHARPNESS)
     layers = find_layers(model, args.block, WeightPruningOptions().include)
-    bank = MaskBank(model, layers, args.block)
+    bank = MaskBank(model, layers)
     total = sum(parameter.numel() for parameter in model.parameters())
     encoder = sum(parameter.numel() for parameter in model.encoder.parameters())
-    pruned = sum(layer.rows * layer.columns for layer in layers)
+    pruned = sum(layer.size for layer in layers)
     say(
         f"Emformer of {encoder / 1e6:.1f} M parameters in a transducer of {total / 1e6:.1f} M, "
         f"{pruned / 1e6:.1f} M of them in {args.block} blocks of {len(layers)} layers, masks of "
@@ -139,7 +139,7 @@ def _switching(pathways: Pathways, rounds: int) -> float:
     first = statistics.median(_times(pathways, name)[0] for name in names)
     again = [_times(pathways, name) for _ in range(rounds) for name in names]
     wall, cpu = (statistics.median(seconds) for seconds in zip(*again, strict=True))
-    held = sum(4 * layer.rows * layer.columns for layer in pathways.bank.layers) / 1e6
+    held = sum(4 * layer.size for layer in pathways.bank.layers) / 1e6
     say(
         f"to a language and back: {1000 * first:.1f} ms the first time, {1000 * wall:.2f} ms "
         f"when it is cached ({1000 * cpu:.2f} ms of CPU time), as the last {MOST_CACHED} are in "

@@ -27,12 +27,14 @@ from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
-from asrprune.export.onnx_files import applied, sum_bytes
+from asrprune.export.network import network
+from asrprune.export.onnx_files import sum_bytes
 from asrprune.export.sherpa import RATE, Heard, Recognised, Recogniser, padded, read_summary
-from asrprune.export.source import Source, open_source
+from asrprune.export.source import open_source
 from asrprune.files import write_json, write_text
 from asrprune.scoring.bootstrap import wer_interval
 from asrprune.scoring.wer import Utterance, word_errors
+from asrprune.transducer.model import Transducer
 
 OURS, FLOAT32, INT8 = "ours", "float32", "int8"
 COLUMNS = (
@@ -68,8 +70,8 @@ def main(args: argparse.Namespace) -> None:
     for name in args.networks or about["networks"]:
         if name not in about["networks"]:
             raise UserError(f"--networks {name}: there are {', '.join(about['networks'])}")
-        with applied(source, about["networks"][name]["choice"]):
-            rows += _rows(name, about["networks"][name], args.onnx_dir, source, tokenizer, cuts)
+        with network(source, about["networks"][name]["choice"]) as model:
+            rows += _rows(name, about["networks"][name], args.onnx_dir, model, tokenizer, cuts)
     table = markdown(rows)
     write_json(args.onnx_dir / f"{args.test_set}.json", rows)
     write_text(args.onnx_dir / f"{args.test_set}.md", table)
@@ -78,17 +80,17 @@ def main(args: argparse.Namespace) -> None:
 
 def _rows(
     name: str,
-    network: dict[str, Any],
+    about: dict[str, Any],
     folder: Path,
-    source: Source,
+    model: Transducer,
     tokenizer: Tokenizer,
     cuts: CutSet,
 ) -> Iterator[dict[str, Any]]:
     """A row for our decoder and one for each kind of the network's files."""
-    streaming, files = network["streaming"], network["files"]
-    common = {"network": name, "sparsity": network["sparsity"]}
+    streaming, files = about["streaming"], about["files"]
+    common = {"network": name, "sparsity": about["sparsity"]}
     ours = [
-        own_text(source, tokenizer, cut, streaming, network["tail"])
+        own_text(model, tokenizer, cut, streaming, about["tail"])
         for cut in tqdm(cuts, f"{name}, {OURS}", disable=None)
     ]
     texts = [one.text for one in ours]
@@ -102,7 +104,7 @@ def _rows(
 
 
 def own_text(
-    source: Source, tokenizer: Tokenizer, cut: Cut, streaming: bool, tail: float
+    model: Transducer, tokenizer: Tokenizer, cut: Cut, streaming: bool, tail: float
 ) -> Recognised:
     """What our own decoder hears in the same samples, by itself in a batch."""
     started = time.perf_counter()
@@ -110,7 +112,7 @@ def own_text(
     features = torch.as_tensor(Fbank(FbankConfig(**FEATURES)).extract(samples, RATE))[None]
     options = DecodingOptions(streaming=streaming)
     lengths = torch.tensor([features.shape[1]])
-    found = recognize(source.model, features, lengths, options, tokenizer.unk_id)
+    found = recognize(model, features, lengths, options, tokenizer.unk_id)
     return Recognised(tokenizer.decode(found[0].tokens), time.perf_counter() - started)
 
 

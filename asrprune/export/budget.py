@@ -1,9 +1,11 @@
 """How large a sub-network may be, as people write it: bytes on disk, or multiply-adds a second.
 
-Bytes are those of the packed file in float32. Multiply-adds are those of the encoder with weights
-for each second of speech (`asrprune.weight_pruning.multiply_adds`): what a streaming recogniser
-does all the time. Dropped weights cost none. The joiner's and the predictor's depend on what is
-said and on the search, and are not among them; attention's products of activations neither.
+Where channels are pruned, bytes are those of the int8 files that a runtime loads. Where blocks are
+pruned, these files do not shrink, and bytes are those of the packed file in float32. Multiply-adds
+are those of the encoder with weights for each second of speech
+(`asrprune.weight_pruning.multiply_adds`): what a streaming recogniser does all the time. Dropped
+weights cost none. The multiply-adds of joiner and predictor depend on what is said and on the
+search; they are not counted, and neither are attention's products of activations.
 """
 
 import argparse
@@ -15,10 +17,13 @@ import numpy as np
 import torch
 
 from asrprune.errors import UserError
+from asrprune.export.runnable import runnable
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import Choice, MaskBank
 from asrprune.weight_pruning.blocks import LEVELS, level_of
+from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.multiply_adds import count_multiply_adds
+from asrprune.weight_pruning.prunable import VECTOR
 from asrprune.weight_pruning.search_space import Cost, additive_cost
 from asrprune.weight_pruning.sizes import elements, model_sizes
 
@@ -68,6 +73,7 @@ class Measure:
         """Prepare to measure the sub-networks of a model.
 
         For multiply-adds, this counts how often the encoder uses each weight of the pruned layers.
+        For bytes of a model with channels, this exports the dense network in memory.
 
         Args:
             model: the dense network.
@@ -75,14 +81,17 @@ class Measure:
             unit: ``bytes`` or ``multiply_adds``.
 
         Raises:
-            UserError: the multiply-adds of a pruned layer cannot be counted.
+            UserError: the multiply-adds of a pruned layer cannot be counted; a model with channels
+                cannot be exported.
         """
         self.unit = unit
         self._model, self._bank = model, bank
         if unit == BYTES:
+            self._files = runnable(model, bank) if bank.unit == CHANNEL else None
             return
         self._uses, self._rest = encoder_work(model, bank)
-        unseen = [name for name, uses in self._uses.items() if not uses]
+        vectors = {layer.name for layer in bank.layers if layer.kind == VECTOR}
+        unseen = [name for name, uses in self._uses.items() if not uses and name not in vectors]
         if unseen:
             raise UserError(
                 f"multiply-adds of {unseen[0]} ({len(unseen)} of {len(self._uses)} pruned layers) "
@@ -93,27 +102,36 @@ class Measure:
     def of(self, choice: Choice) -> float:
         """The cost of a sub-network."""
         if self.unit == BYTES:
+            if self._files:
+                return self._files.of(self._bank.blocks(choice))
             return self._bank.sizes(choice).float32_bytes
-        blocks = self._bank.blocks(choice)
+        blocks = self._bank.blocks_of_layers(choice)
         return self._rest + sum(
-            self._uses[layer.name] * elements(blocks[layer.name], layer.shape, self._bank.block)
+            self._uses[layer.name] * elements(blocks[layer.name], layer.shape, layer.block)
             for layer in self._bank.layers
         )
 
     def cost(self, choices: Sequence[float]) -> Cost:
         """The same for many sub-networks at once, of these sparsities; exactly so for bytes."""
         bank, dense = self._bank, self.of(0.0)
-        table = np.zeros((len(bank.layers), len(choices)))
+        table = np.zeros((len(bank.groups), len(choices)))
         for column, sparsity in enumerate(choices):
-            blocks = bank.blocks(sparsity)
-            for row, layer in enumerate(bank.layers):
-                kept = blocks[layer.name]
-                if self.unit == BYTES:  # the other layers are dense in it
-                    sizes = model_sizes(self._model, [layer], bank.block, {layer.name: kept})
+            units = bank.blocks(sparsity)
+            for row, group in enumerate(bank.groups):
+                kept = units[group.name]
+                if self.unit == BYTES and self._files:
+                    dropped = group.units - int(kept.sum())
+                    table[row, column] = -self._files.channels[group.name] * dropped
+                elif self.unit == BYTES:  # the other groups are dense in it
+                    blocks = {layer.name: kept for layer in group.layers}
+                    sizes = model_sizes(self._model, group.layers, blocks)
                     table[row, column] = sizes.float32_bytes - dense
                 else:
-                    missing = elements(kept, layer.shape, bank.block) - layer.rows * layer.columns
-                    table[row, column] = self._uses[layer.name] * missing
+                    table[row, column] = sum(
+                        self._uses[layer.name]
+                        * (elements(kept, layer.shape, layer.block) - layer.size)
+                        for layer in group.layers
+                    )
         return additive_cost(choices, table, dense)
 
     def within(self, budget: float, most: float, option: str = "--budget") -> float:
@@ -125,6 +143,8 @@ class Measure:
         Raises:
             UserError: sparsity ``most`` costs more.
         """
+        if self.of(0.0) <= budget:
+            return 0.0  # the lowest levels may cost more: they need an index of the kept blocks
         last = min(level_of(most), LEVELS - 1)  # the last level drops everything
         smallest = self.of(last / LEVELS)
         if smallest > budget:
@@ -132,7 +152,7 @@ class Measure:
                 f"{option}: {Amount(budget, self.unit).written()} are less than the smallest "
                 f"sub-network has, {Amount(smallest, self.unit)} at sparsity {last / LEVELS:g}"
             )
-        low, high = -1, last  # that of `high` fits
+        low, high = 0, last  # that of `high` fits
         while high - low > 1:
             middle = (low + high) // 2
             if self.of(middle / LEVELS) <= budget:
@@ -165,8 +185,5 @@ def encoder_work(model: Transducer, bank: MaskBank) -> tuple[dict[str, float], f
     encoder.train(training)
     seconds = frames / _FRAMES_A_SECOND
     products = {name: (long[name] - short[name]) / seconds for name in weights}
-    uses = {
-        layer.name: products.pop(layer.name, 0.0) / (layer.rows * layer.columns)
-        for layer in bank.layers
-    }
+    uses = {layer.name: products.pop(layer.name, 0.0) / layer.size for layer in bank.layers}
     return uses, sum(products.values())

@@ -39,7 +39,7 @@ def wanted_of(word: str) -> Wanted:
 def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice:
     """The sub-network of a model that is asked for.
 
-    With a budget, the least sparsity, the same in all layers, whose packed weights fit; with
+    With a budget, the least sparsity, the same in all layers, that is within the budget; with
     ``search``, a ``pareto.json`` (stage 7), the best sub-network within the budget that it knows,
     or within the size that one sparsity for all layers gives.
 
@@ -51,8 +51,8 @@ def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice
     if search:
         size = wanted.budget
         if size is None:
-            bank = source.bank
-            size = Amount(bank.sizes(_sparsity(wanted)).float32_bytes, BYTES)
+            measure = Measure(source.model, source.bank, BYTES)
+            size = Amount(measure.of(_sparsity(wanted)), BYTES)
         return searched(search, size, source)
     return _uniform(source, wanted)
 
@@ -68,7 +68,7 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
         digest, name = content["model_digest"], content["model"]
         networks = [one["best"] for one in content["budgets"]]
         sizes = [one[budget.unit] for one in networks]
-        ranked = sorted(networks, key=lambda one: (one["fitness"], one["bytes"]))
+        ranked = sorted(networks, key=lambda one: (one["fitness"], one["bytes"] or 0))
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is no pareto.json; the search stage (7) makes it") from error
     if digest != source.digest:
@@ -77,7 +77,8 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
             "as it was. Search again (stage 7)"
         )
     if None in sizes:
-        raise UserError(f"{path} knows no multiply-adds: give the budget in bytes, such as 5MB")
+        other = "bytes, such as 5MB" if budget.unit != BYTES else "multiply-adds, such as 120MMAC"
+        raise UserError(f"{path} knows no {budget.unit}: give the budget in {other}")
     for network in ranked:
         if network[budget.unit] <= budget.value:
             return network["sparsities"]

@@ -1,23 +1,30 @@
-"""Extract a sub-network: a model file that decodes by itself, and its packed form beside it.
+"""Extract a sub-network: a model file that decodes by itself.
+
+With weight_pruning.unit=channel the file holds a really smaller network: its config names the width
+of each module, and it trains and exports like any other model. With blocks its matrices keep their
+size, with zeros; a packed form without these is written beside it.
 
 The masks are those of the training, or for a model that was trained without any, of its weights
 (one-shot pruning, with the options weight_pruning.* that ``key=value`` words may change). With
---budget, the least sparsity, the same in all layers, whose packed weights fit; with --search, the
+--budget, the least sparsity, the same in all layers, that is within it; with --search, the
 best sub-network within the budget that a search has found, or within the size that one sparsity for
 all layers gives; with --language, that language's pathway. A JSON beside the model says what was
 taken, and how large it is.
 """
 
 import argparse
+import dataclasses
 import logging
 from pathlib import Path
 
 from asrprune.export.budget import parse_amount
 from asrprune.export.choice import Wanted, choose
+from asrprune.export.network import smaller
 from asrprune.export.source import open_source
 from asrprune.files import write_json
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.training.model_file import description
+from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.packing import pack, packed_bytes, unpack, write_packed
 
 log = logging.getLogger(__name__)
@@ -31,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wanted.add_argument(
         "--budget",
         type=parse_amount,
-        help="size in the packed file, such as 5MB, or multiply-adds of the encoder's weights for "
+        help="size, such as 5MB: of the int8 files that stage 10 writes (unit=channel), or of the "
+        "packed file (blocks); or multiply-adds of the encoder's weights for "
         "a second of speech, such as 120MMAC",
     )
     wanted.add_argument("--language", help="the pathway of a language, of a model that has them")
@@ -45,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write the sub-network as a model file, and packed."""
+    """Write the sub-network as a model file; one of blocks packed, too."""
     source = open_source(args.model, args.overrides)
     bank, content = source.bank, source.content
     wanted = _wanted(args)
@@ -57,12 +65,20 @@ def main(args: argparse.Namespace) -> None:
         name = f"searched-{size}.pt"
     else:
         name = f"sparsity-{choice:.3f}.pt"
-    packed = pack(content["model"], bank, choice)
     output = args.output or args.model.with_name(name)
     sizes, sparsity = bank.sizes(choice), 1 - bank.density(choice)
-    network = {"model": unpack(packed), **description(content), "sparsity": choice}
-    save_checkpoint(network, output)
-    write_packed(packed, output.with_suffix(".packed"))
+    if bank.unit == CHANNEL:
+        model, config = smaller(source, choice)
+        about = {**description(content), "config": dataclasses.asdict(config)}
+        save_checkpoint({"model": model.state_dict(), **about}, output)
+        output.with_suffix(".packed").unlink(missing_ok=True)  # of an earlier one, with blocks
+        held = "all of them in the file"
+    else:
+        packed = pack(content["model"], bank, choice)
+        network = {"model": unpack(packed), **description(content), "sparsity": choice}
+        save_checkpoint(network, output)
+        write_packed(packed, output.with_suffix(".packed"))
+        held = f"{output.with_suffix('.packed')}: {packed_bytes(packed) / 1e6:.3f} MB"
     write_json(
         output.with_suffix(".json"),
         {
@@ -78,13 +94,12 @@ def main(args: argparse.Namespace) -> None:
         },
     )
     log.info(
-        "%s: sparsity %.3f, %.3f M of %.3f M parameters; %s: %.3f MB",
+        "%s: sparsity %.3f, %.3f M of %.3f M parameters; %s",
         output,
         sparsity,
         sizes.parameters / 1e6,
         sizes.dense_parameters / 1e6,
-        output.with_suffix(".packed"),
-        packed_bytes(packed) / 1e6,
+        held,
     )
 
 

@@ -11,19 +11,21 @@ import logging
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asrprune.arguments import true_or_false
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.errors import UserError
+from asrprune.export.budget import BYTES
 from asrprune.export.choice import Wanted, choose, wanted_of
+from asrprune.export.network import network
 from asrprune.export.onnx_graph import QUANTISED, check, check_packages, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import Source, open_source
 from asrprune.files import atomic_path, write_json
 from asrprune.weight_pruning.bank import Choice
+from asrprune.weight_pruning.groups import CHANNEL
 
 if TYPE_CHECKING:
     import onnx
@@ -72,6 +74,10 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(
             f"--search {args.search}: is for sizes and sparsities, and --networks names none"
         )
+    for name in networks:
+        budget = None if name == WHOLE else _wanted(name, source).budget
+        if budget and budget.unit == BYTES and source.bank.unit == CHANNEL and not args.int8:
+            raise UserError(f"--networks {name}: a size is that of int8 files. Set --int8 true")
     choices = {name: network_choice(source, name, args.search) for name in networks}
     out_dir = args.out_dir or args.model.with_name("onnx")
     summary = out_dir / SUMMARY
@@ -80,6 +86,7 @@ def main(args: argparse.Namespace) -> None:
     for name, choice in choices.items():
         about[name] = _export(source, choice, out_dir / name, args.lang_dir, args.int8)
         log.info("%s: %s", out_dir / name, _sizes(about[name]["files"]))
+        _check_size(name, source, about[name]["files"])
     told = {"model": str(args.model), "model_digest": digest, "words": words}
     write_json(summary, {**told, "networks": about})
     found = sorted(path.parent for path in out_dir.glob("*/encoder.onnx"))
@@ -105,6 +112,29 @@ def network_choice(source: Source, name: str, search: Path | None = None) -> Cho
     return None
 
 
+def _check_size(name: str, source: Source, files: Mapping[str, Any]) -> None:
+    """Check the bytes that were written, and say so where masks make no file smaller.
+
+    Raises:
+        UserError: the int8 files are larger than the size that the network is named after.
+    """
+    if name == WHOLE:
+        return
+    if source.bank.unit != CHANNEL:
+        log.info(
+            "%s: a runtime loads and multiplies the zeros of masked blocks too: size and speed are "
+            "those of the dense network",
+            name,
+        )
+        return
+    budget = _wanted(name, source).budget
+    written = sum_bytes(files, True)["bytes"]
+    if budget and budget.unit == BYTES and written > budget.value:
+        raise UserError(
+            f"--networks {name}: the int8 files have {written:,} bytes. Ask for a smaller size"
+        )
+
+
 def _wanted(name: str, source: Source) -> Wanted:
     return Wanted(name, language=name) if name in source.bank.names else wanted_of(name)
 
@@ -122,8 +152,8 @@ def _export(
         path.unlink()
     if choice is None and source.single:
         choice = source.sparsest  # its mask is on already
-    with applied(source, choice):
-        parts = cut(source.model)
+    with network(source, choice) as model:
+        parts = cut(model)
         for name, part in parts.items():
             proto = to_onnx(part)
             check(part, proto, f"{source.path}: the {name}")
@@ -141,11 +171,6 @@ def _export(
         "choice": choice,
         "files": files,
     }
-
-
-def applied(source: Source, choice: Choice | None) -> AbstractContextManager[None]:
-    """Inside of it the model is the sub-network; None: as a whole."""
-    return nullcontext() if choice is None else source.bank.apply(choice)
 
 
 def _write(proto: "onnx.ModelProto", path: Path, files: dict[str, Any]) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from asrprune.config import Config
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, Measure, parse_amount
+from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure, parse_amount
 from asrprune.export.source import SPARSEST, sparsest_untrained
 from asrprune.randomness import seed_global_generators
 from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
 from asrprune.weight_pruning.blocks import LEVELS, level_of
+from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.options import Block, parse_block
 from asrprune.weight_pruning.supernet import GRID
 
@@ -92,7 +93,10 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
     unit, options = unit_of(texts), config.weight_pruning
     seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, vocabulary or FEWEST_SYMBOLS)
-    measure = Measure(model, make_bank(model, options), unit)
+    bank = make_bank(model, options)
+    if bank.unit == CHANNEL and all(_sparsity(text) is not None for text in texts):
+        unit = MULTIPLY_ADDS  # sparsities are checked alike in any unit, and bytes take an export
+    measure = Measure(model, bank, unit)
     untrained = options.method == "none"
     sparsest = (
         sparsest_untrained(parse_block(options.block)) if untrained else options.schedule.final

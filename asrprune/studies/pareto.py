@@ -11,6 +11,7 @@ from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure
 from asrprune.files import atomic_path
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.rank_correlation import rank_correlation
 from asrprune.weight_pruning.searching import Evaluated, SearchResult
 
@@ -38,7 +39,7 @@ def record_of(
     budgets: list[str],
     model: Transducer,
     bank: MaskBank,
-    unit: str,
+    measure: Measure,
     rates: Rates,
 ) -> dict[str, Any]:
     """Return a search as plain values: ``budgets``, ``uniform`` sub-networks, ``evaluations``.
@@ -48,10 +49,10 @@ def record_of(
         budgets: the budgets as the user wrote them, in the order of the result.
         model: the model that was searched.
         bank: the masks of the model.
-        unit: the unit of the costs, bytes or multiply_adds.
+        measure: the measure of the costs.
         rates: word error rates of sub-networks that were decoded; they get a ``wer``.
     """
-    described = _Describing(model, bank, rates)
+    unit, described = measure.unit, _Describing(model, bank, measure, rates)
     return {
         "unit": unit,
         "budgets": [
@@ -96,7 +97,7 @@ def same_size(evaluated: Sequence[Evaluated], budget: float, count: int) -> list
 
 
 def sampled(
-    samples: Sequence[Sequence[Evaluated]], budgets: Sequence[str], rates: Rates, bank: MaskBank
+    samples: Sequence[Sequence[Evaluated]], budgets: Sequence[str], rates: Rates, unit: str
 ) -> dict[str, Any]:
     """Return error rates of the sampled sub-networks, and their rank correlation with the fitness.
 
@@ -104,7 +105,7 @@ def sampled(
         samples: one sample for each budget, chosen by `same_size`.
         budgets: the budgets as the user wrote them.
         rates: word error rates of all sampled sub-networks.
-        bank: the masks of the model.
+        unit: the unit of the costs, bytes or multiply_adds.
     """
     of_each = [
         {
@@ -114,7 +115,7 @@ def sampled(
                 {
                     "fitness": one.fitness,
                     "wer": finite(rates[key_of(one)]),
-                    "bytes": bank.sizes(one.choice).float32_bytes,
+                    unit: one.cost,
                 }
                 for one in sample
             ],
@@ -161,7 +162,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
                 if one[measure] is not None
             ]
             axes.plot(*zip(*points, strict=True) if points else ((), ()), style, label=label)
-        axes.set_xlabel(_SIZES[record["unit"]])
+        files = record["unit"] == BYTES and record["block"] == CHANNEL
+        axes.set_xlabel("int8 files (MB)" if files else _SIZES[record["unit"]])
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
@@ -172,19 +174,23 @@ def draw(record: dict[str, Any], path: Path) -> None:
 class _Describing:
     """Describes a sub-network by plain values, with its costs in both units."""
 
-    def __init__(self, model: Transducer, bank: MaskBank, rates: Rates):
+    def __init__(self, model: Transducer, bank: MaskBank, measure: Measure, rates: Rates):
         self.bank, self.rates = bank, rates
-        self.work: Measure | None = None
-        with suppress(UserError):  # the multiply-adds of some layers cannot be counted
-            self.work = Measure(model, bank, MULTIPLY_ADDS)
+        self.measures = {measure.unit: measure}
+        for unit in (BYTES, MULTIPLY_ADDS):
+            # the multiply-adds of some layers cannot be counted, and some models not be exported
+            with suppress(UserError):
+                self.measures.setdefault(unit, Measure(model, bank, unit))
 
     def __call__(self, one: Evaluated) -> dict[str, Any]:
         sizes = self.bank.sizes(one.choice)
         described = {
             "fitness": finite(one.fitness),
-            "bytes": sizes.float32_bytes,
+            **{
+                unit: round(self.measures[unit].of(one.choice)) if unit in self.measures else None
+                for unit in (BYTES, MULTIPLY_ADDS)
+            },
             "int8_bytes": sizes.int8_bytes,
-            "multiply_adds": self.work and round(self.work.of(one.choice)),
             "parameters": sizes.parameters,
             "sparsity": 1 - self.bank.density(one.choice),
         }

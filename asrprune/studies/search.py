@@ -44,6 +44,7 @@ from asrprune.studies.pareto import (
 )
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.evaluations import EvaluationLog
+from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.search_options import SearchOptions
 from asrprune.weight_pruning.searching import Evaluated, SearchResult, search
 
@@ -71,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets",
         nargs="+",
         required=True,
-        help="sizes in the packed file, such as 5MB; or multiply-adds of the encoder's weights for "
+        help="sizes, such as 5MB: of the int8 files that stage 10 writes (unit=channel), or of the "
+        "packed file (blocks); or multiply-adds of the encoder's weights for "
         "a second of speech, such as 120MMAC; or sparsities, such as 0.7: the cost of the uniform "
         "sub-network of this sparsity",
     )
@@ -185,16 +187,16 @@ def main(args: argparse.Namespace) -> None:
         "model": str(path),
         "model_digest": source.digest,
         "one_shot": not source.trained,
-        "block": str(bank.block),
+        "block": bank.unit,
         "dev_set": dev.name,
         "dev_digest": dev.digest,
         "dev_cuts": len(dev.references),
         "dev_seconds": round(dev.seconds, 3),
         "options": dataclasses.asdict(options),
-        **record_of(result, texts, source.model, bank, measure.unit, rates if shown else {}),
+        **record_of(result, texts, source.model, bank, measure, rates if shown else {}),
     }
     if args.sample_wer:
-        record["wer"] = sampled(samples, texts, rates, bank)
+        record["wer"] = sampled(samples, texts, rates, measure.unit)
     output = args.output or args.exp_dir / "pareto.json"
     write_json(output, record)
     draw(record, output.with_suffix(".png"))
@@ -263,7 +265,7 @@ def _search(
     log.info("at most %d evaluations on %.0f s of speech", most, dev.seconds)
     with tqdm(total=most, desc="search", unit="net", disable=None) as bar:
         return search(
-            [layer.name for layer in source.bank.layers],
+            [group.name for group in source.bank.groups],
             options,
             measure.cost(options.choices),
             costs,
@@ -280,7 +282,8 @@ def _measured(
     """Return a function that applies ``measure`` to the sub-network of given sparsities."""
 
     def measured(choice: dict[str, float]) -> float:
-        with source.bank.apply(choice):
+        bank = source.bank
+        with bank.cut(choice) if bank.unit == CHANNEL else bank.apply(choice):
             return measure(source.model)
 
     return measured
@@ -296,7 +299,7 @@ def _error_rates(
     """Return the word error rates of sub-networks. Each is saved at once, as losses are."""
     if not networks:
         return {}
-    layers = [layer.name for layer in source.bank.layers]
+    layers = [group.name for group in source.bank.groups]
     rates = {}
     with EvaluationLog(
         log_path.with_suffix(".wer.jsonl"),

@@ -44,9 +44,9 @@ def main(args: argparse.Namespace) -> None:
             parameter.normal_(std=0.05, generator=generator)
             parameter.grad = torch.empty_like(parameter).normal_(std=0.01, generator=generator)
     layers = find_layers(model, args.block, WeightPruningOptions().include)
-    bank = MaskBank(model, layers, args.block)
+    bank = MaskBank(model, layers)
     total = sum(parameter.numel() for parameter in model.parameters())
-    pruned = sum(layer.rows * layer.columns for layer in layers)
+    pruned = sum(layer.size for layer in layers)
     say(
         f"Emformer of {total / 1e6:.1f} M parameters, {pruned / 1e6:.1f} M of them in {args.block} "
         f"blocks of {len(layers)} layers; torch {torch.__version__}, {args.threads} threads, "
@@ -107,7 +107,7 @@ def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
     gated = GatedOptimizer(
         optimizer,
         {layer.name: (parameters[layer.name], layer) for layer in bank.layers},
-        bank.block,
+        bank.gates(),
     )
     lines = []
     ways: dict[str, tuple[int, Callable[[int], Choice]]] = {

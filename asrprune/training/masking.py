@@ -26,8 +26,9 @@ from asrprune.training.distributed import Ranks
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.dropout import scaled_dropout
 from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.options import Block, WeightPruningOptions, parse_block
-from asrprune.weight_pruning.prunable import Layer, find_layers
+from asrprune.weight_pruning.groups import CHANNEL, Group, find_channels, grouped
+from asrprune.weight_pruning.options import WeightPruningOptions, parse_block
+from asrprune.weight_pruning.prunable import find_layers
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
 from asrprune.weight_pruning.supernet import GRID, Sparsities, densest, sub_networks
 
@@ -57,18 +58,24 @@ class Masking:
         """
         self.options = options = config.weight_pruning
         self.bank = make_bank(model, options)
+        for group in self.bank.groups:
+            if 1 < group.multiple >= group.units:
+                raise UserError(
+                    f"weight_pruning.multiple={group.multiple}: {group.name} has {group.units} "
+                    "channels, of which none could be dropped. Set a smaller multiple"
+                )
         layers, parameters = self.bank.layers, self.bank.parameters()
         self.optimizer = GatedOptimizer(
             optimizer,
             {layer.name: (parameters[layer.name], layer) for layer in layers},
-            self.bank.block,
+            self.bank.gates(),
         )
         self.sparsity = 0.0  # of the sparsest sub-network at present
         self.news: dict[str, dict[str, float]] = {}  # of the present step, for the metrics, by kind
         self._model = model
         self._ranks = ranks
         self._seed = config.seed
-        self._weights = {layer.name: layer.rows * layer.columns for layer in layers}
+        self._weights = {group.name: group.size for group in self.bank.groups}
         self._agreed = False  # that all ranks have these masks
 
     def begin(self) -> None:
@@ -120,6 +127,18 @@ class Masking:
         """What the schedule comes to."""
         return dict.fromkeys(self._weights, self.options.schedule.final)
 
+    def largest(self) -> Sparsities:
+        """The network of which a pass takes the most memory.
+
+        A masked one has copies of its weights; where channels are cut out, it is the dense one.
+        """
+        return dict.fromkeys(self._weights, 0.0) if self._cuts else self.sparsest()
+
+    @property
+    def _cuts(self) -> bool:
+        """Whether sub-networks compute with smaller matrices."""
+        return self.options.unit == CHANNEL and not self.all_gradients
+
     def passes(self, step: int, batches: int) -> tuple[int, int]:
         """How many a step of so many micro-batches a rank takes, over all ranks.
 
@@ -136,8 +155,9 @@ class Masking:
         if isinstance(network, dict) and not any(network.values()):
             yield
             return
-        dropout = scaled_dropout(self._model, self._dropout(network))
-        with self.bank.apply(network, self.all_gradients), dropout:
+        bank = self.bank
+        masked = bank.cut(network) if self._cuts else bank.apply(network, self.all_gradients)
+        with masked, scaled_dropout(self._model, self._dropout(network)):
             yield
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
@@ -261,17 +281,34 @@ class SupernetMasking(Masking):
         return sum(network[name] * size for name, size in self._weights.items()) / total
 
 
-def layers_of(model: nn.Module, options: WeightPruningOptions) -> tuple[list[Layer], Block]:
-    """What the options prune of a model, and in which blocks.
+def groups_of(model: nn.Module, options: WeightPruningOptions) -> list[Group]:
+    """Return what the options prune of a model.
 
     Raises:
-        UserError: they do not fit to the model.
+        UserError: the options do not fit the model.
     """
+    if options.unit == CHANNEL:
+        return find_channels(
+            model, chains_of(model), options.include, options.exclude, options.multiple
+        )
     block = parse_block(options.block)
-    layers = find_layers(
-        model, block, options.include, options.exclude, options.recurrent, options.ragged
+    return grouped(
+        find_layers(
+            model, block, options.include, options.exclude, options.recurrent, options.ragged
+        )
     )
-    return layers, block
+
+
+def chains_of(model: nn.Module) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the channels that the encoder of a model names, with the names of the model."""
+    find = getattr(getattr(model, "encoder", None), "channels", None)
+    return {
+        f"encoder.{one.name}": (
+            [f"encoder.{name}" for name in one.rows],
+            [f"encoder.{name}" for name in one.columns],
+        )
+        for one in (find() if find else [])
+    }
 
 
 def make_bank(
@@ -285,8 +322,7 @@ def make_bank(
     Raises:
         UserError: options that do not fit to the model; the masks of another one.
     """
-    layers, block = layers_of(model, options)
-    bank = MaskBank(model, layers, block, options.criterion, options.scope)
+    bank = MaskBank(model, groups_of(model, options), options.criterion, options.scope)
     if masks:
         bank.load_state_dict(masks["bank"])
     return bank

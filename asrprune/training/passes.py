@@ -136,7 +136,8 @@ class Passes:
         if self.masking and self.config.weight_pruning.supernet.distillation.scale:
             teacher = self._dense_outputs(batch)
         # the copies that a mask works on are made for the backward pass to hold, too
-        with self.masking.applied(self.masking.sparsest()) if self.masking else nullcontext():
+        largest = self.masking.largest() if self.masking else None
+        with self.masking.applied(largest) if largest else nullcontext():
             self.loss(batch, 0.0, meter, teacher=teacher)[0].backward()
 
     @torch.no_grad()

@@ -21,10 +21,9 @@ from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import Masking, Network, refuse_running_statistics
 from asrprune.training.model_file import masks_of
-from asrprune.weight_pruning.blocks import block_scores
+from asrprune.weight_pruning.groups import unit_scores
 from asrprune.weight_pruning.options import LANGUAGE
 from asrprune.weight_pruning.pathways import pathway_of, renew
-from asrprune.weight_pruning.prunable import as_matrix
 
 _KEY = "weight_pruning.pathways.masks"
 FEW = 0.05  # share of a new mask that is not worth training where the rest is protected
@@ -103,6 +102,15 @@ class PathwaysMasking(Masking):
                 f"{_KEY}={pattern}: {has}; there is none for weight_pruning.pathways.protect"
             )
         missing = [language for language in self.steps if language not in self.bank.names]
+        absent = [language for language in self.bank.names if language not in self.steps]
+        if absent and not options.protect and self._ranks.first:
+            log.warning(
+                "%s=%s: %s is not trained here, and its pathway will change: other languages move "
+                "weights that it shares with them. weight_pruning.pathways.protect=true keeps it",
+                _KEY,
+                pattern,
+                ", ".join(absent),
+            )
         if not names:
             for language in self.steps:
                 self.bank.name(language, sparsity)
@@ -189,7 +197,10 @@ class PathwaysMasking(Masking):
         super().load_state_dict(state)
         self.steps = dict(state["steps"])
         self._made = dict(state.get("made", {}))
-        devices = {name: parameter.device for name, parameter in self.bank.parameters().items()}
+        parameters = self.bank.parameters()
+        devices = {
+            group.name: parameters[group.layers[0].name].device for group in self.bank.groups
+        }
         self._felt = {
             language: {name: felt.to(devices[name], copy=True) for name, felt in layers.items()}
             for language, layers in state.get("felt", {}).items()
@@ -269,10 +280,8 @@ class PathwaysMasking(Masking):
 
     def _feel(self) -> None:
         """Add up the gradients of a step, of masked weights too; not those that overflowed."""
-        found = {
-            name: block_scores(as_matrix(parameter.grad), self.bank.block)
-            for name, parameter in self.bank.parameters().items()
-        }
+        gradients = {name: parameter.grad for name, parameter in self.bank.parameters().items()}
+        found = {group.name: unit_scores(group, gradients) for group in self.bank.groups}
         finite = [squares.isfinite().all() for squares in found.values()]
         if not torch.stack(finite).all():  # read from the device once
             return

@@ -27,12 +27,13 @@ from asrprune.errors import UserError
 from asrprune.randomness import seed_global_generators
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.generated import VOCABULARY, generated_batches
-from asrprune.training.masking import layers_of
+from asrprune.training.masking import groups_of
 from asrprune.training.metrics import Meter
 from asrprune.training.schedule import Progress
 from asrprune.training.train import build_trainer
 from asrprune.training.trainer import Position, Trainer
 from asrprune.transducer.model import build_model
+from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.options import ScheduleOptions
 
 TURN = 10  # steps of one way, before the next one's
@@ -189,16 +190,21 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def _unit(config: Config) -> str:
+    options = config.weight_pruning
+    return "channels" if options.unit == CHANNEL else f"{options.block} blocks"
+
+
 def _report(ways: dict[str, Way], config: Config, steps: int, noise: str) -> list[str]:
     model, ranks = ways[DENSE].trainer.model, ways[DENSE].trainer.ranks
-    layers, block = layers_of(model, config.weight_pruning)
+    groups = groups_of(model, config.weight_pruning)
     total = sum(parameter.numel() for parameter in model.parameters())
-    pruned = sum(layer.rows * layer.columns for layer in layers)
+    pruned = sum(group.size for group in groups)
     progress, sparsity = zip(*ways["gradual"].places, strict=True)
     rounds = len(ways[DENSE].seconds)
     lines = [
-        f"{total / 1e6:.1f} M parameters, {pruned / 1e6:.1f} M of them in {block} blocks; progress "
-        f"{_span(progress)}, sparsity {_span(sparsity)}; {rounds} rounds of {steps} steps"
+        f"{total / 1e6:.1f} M parameters, {pruned / 1e6:.1f} M of them in {_unit(config)}; "
+        f"progress {_span(progress)}, sparsity {_span(sparsity)}; {rounds} rounds of {steps} steps"
         f"{f' on {noise}' if noise else ''}, {_place(ranks)}, torch {torch.__version__}"
     ]
     plain = ways[DENSE]

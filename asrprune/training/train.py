@@ -85,13 +85,13 @@ def _lay_out(config: Config) -> tuple[int, str]:
 
     Raises:
         UserError: see `asrprune.transducer.model.build_model`, `freeze`, `check_initial`,
-            `layers_of` and `check_joined`.
+            `groups_of` and `check_joined`.
     """
     import torch
 
     from asrprune.training.freezing import freeze
     from asrprune.training.initial import check_initial
-    from asrprune.training.masking import check_joined, layers_of
+    from asrprune.training.masking import check_joined, groups_of
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.prunable import table
 
@@ -105,7 +105,8 @@ def _lay_out(config: Config) -> tuple[int, str]:
     if config.weight_pruning.method == "none":
         return count, ""
     check_joined(config)
-    return count, table(model, layers_of(model, config.weight_pruning)[0])
+    groups = groups_of(model, config.weight_pruning)
+    return count, table(model, [layer for group in groups for layer in group.layers])
 
 
 def _train(config: Config, args: argparse.Namespace) -> int:

@@ -21,7 +21,15 @@ from torchaudio.models.conformer import ConformerLayer
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
-from asrprune.transducer.encoder import FrameTransform, padding_mask, start_silent
+from asrprune.transducer.encoder import (
+    Channels,
+    FrameTransform,
+    feed_forward_channels,
+    padding_mask,
+    set_width,
+    start_silent,
+    widths_of,
+)
 from asrprune.transducer.rotary import rotary_table, rotate
 from asrprune.transducer.subsampling import ConvSubsampling
 
@@ -32,7 +40,7 @@ def conformer(
     dim: int = 256,
     num_layers: int = 12,
     num_heads: int = 4,
-    ffn_dim: int = 1024,
+    ffn_dim: int | Sequence[int] = 1024,
     kernel_size: int = 31,
     dropout: float = 0.1,
     attention_dropout: float = 0.0,
@@ -43,6 +51,8 @@ def conformer(
     Args:
         num_features: mel bins.
         dim: width of the layers, a multiple of ``2 * num_heads``.
+        ffn_dim: inner width of the feed-forward modules; or a list of widths, of the first and the
+            second module of each layer.
         kernel_size: frames (of 40 ms) that the depthwise convolution sees, odd.
         dropout: probability after each module and inside the feed-forward layers.
         attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
@@ -51,12 +61,11 @@ def conformer(
     Raises:
         UserError: sizes that do not fit each other.
     """
-    check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
+    widths = check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
     return Conformer(
         ConvSubsampling(num_features, dim, subsampling_channels, dropout),
         nn.ModuleList(
-            Layer(dim, ffn_dim, num_heads, kernel_size, dropout, attention_dropout)
-            for _ in range(num_layers)
+            Layer(dim, pair, num_heads, kernel_size, dropout, attention_dropout) for pair in widths
         ),
     )
 
@@ -65,18 +74,22 @@ def check_sizes(
     dim: int,
     num_layers: int,
     num_heads: int,
-    ffn_dim: int,
+    ffn_dim: int | Sequence[int],
     kernel_size: int,
     subsampling_channels: Sequence[int],
-) -> None:
+) -> list[tuple[int, int]]:
     """Check that the sizes of a Conformer fit each other.
+
+    Returns:
+        for each layer the inner widths of its two feed-forward modules.
 
     Raises:
         UserError: a size is below 1, the kernel size is even, ``dim`` is no multiple of twice
-            ``num_heads``, or the subsampling does not have two convolutions.
+            ``num_heads``, there are not two widths for each layer, or the subsampling does not have
+            two convolutions.
     """
-    if min(dim, num_layers, num_heads, ffn_dim, kernel_size) < 1:
-        raise UserError("dim, num_layers, num_heads, ffn_dim and kernel_size: at least 1 each")
+    if min(dim, num_layers, num_heads, kernel_size) < 1:
+        raise UserError("dim, num_layers, num_heads and kernel_size: at least 1 each")
     if kernel_size % 2 == 0:
         raise UserError(f"kernel_size={kernel_size}: the Conformer's kernel must be odd")
     if dim % (2 * num_heads):
@@ -85,6 +98,17 @@ def check_sizes(
         raise UserError(
             f"subsampling_channels={list(subsampling_channels)}: two numbers, one a convolution"
         )
+    widths = widths_of("ffn_dim", ffn_dim, 2 * num_layers)
+    return list(zip(widths[::2], widths[1::2], strict=True))
+
+
+def channels_of(num_layers: int) -> list[Channels]:
+    """The inner channels of the feed-forward modules of a Conformer's layers, in order."""
+    return [
+        feed_forward_channels(f"layers.{layer}.{part}", f"layers.{layer}.{part}.sequential")
+        for layer in range(num_layers)
+        for part in ("ffn1", "ffn2")
+    ]
 
 
 class Conformer(nn.Module):
@@ -103,6 +127,10 @@ class Conformer(nn.Module):
     def output_lengths(self, x_lens: Tensor) -> Tensor:
         """``ceil(ceil(x_lens / 2) / 2)``: at least 1 for any utterance of at least one frame."""
         return self.embed.output_lengths(x_lens)
+
+    def channels(self) -> list[Channels]:
+        """The inner channels of the feed-forward modules."""
+        return channels_of(len(self.layers))
 
     def forward(
         self, x: Tensor, x_lens: Tensor, frame_transform: FrameTransform | None = None
@@ -127,13 +155,14 @@ class Layer(ConformerLayer):
     def __init__(
         self,
         dim: int,
-        ffn_dim: int,
+        ffn_dims: tuple[int, int],
         num_heads: int,
         kernel_size: int,
         dropout: float,
         attention_dropout: float,
     ):
-        super().__init__(dim, ffn_dim, num_heads, kernel_size, dropout)
+        super().__init__(dim, ffn_dims[0], num_heads, kernel_size, dropout)
+        set_width(self.ffn2.sequential, ffn_dims[1])
         convolution.with_layer_norm(self.conv_module)
         self.final_layer_norm = nn.Identity()
         start_silent(

@@ -13,6 +13,8 @@ epochs 1.16 a token with positions and a left context of 16 frames, 1.35 without
 and 30).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +22,14 @@ from torchaudio.models import Emformer as TorchaudioEmformer
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
-from asrprune.transducer.encoder import start_silent, zero_padding
+from asrprune.transducer.encoder import (
+    Channels,
+    feed_forward_channels,
+    set_width,
+    start_silent,
+    widths_of,
+    zero_padding,
+)
 from asrprune.transducer.rotary import rotary_table, rotate
 from asrprune.transducer.streaming import State, no_past, visible_past
 
@@ -31,7 +40,7 @@ def emformer(
     dim: int = 512,
     num_layers: int = 20,
     num_heads: int = 8,
-    ffn_dim: int = 2048,
+    ffn_dim: int | Sequence[int] = 2048,
     segment_length: int = 4,
     right_context_length: int = 1,
     left_context_length: int = 30,
@@ -51,6 +60,7 @@ def emformer(
     Args:
         num_features: mel bins.
         dim: width of the layers, a multiple of ``2 * num_heads``.
+        ffn_dim: inner width of the feed-forward modules; or a list of widths, one for each layer.
         dropout: probability after each module and inside the feed-forward layers.
         attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
         rotary: turn queries and keys by their positions; False, as published, knows none.
@@ -61,7 +71,7 @@ def emformer(
     Raises:
         UserError: sizes that do not fit each other, or an unknown activation.
     """
-    if min(dim, num_layers, num_heads, ffn_dim, segment_length, stacked_frames) < 1:
+    if min(dim, num_layers, num_heads, segment_length, stacked_frames) < 1:
         raise UserError("an Emformer's sizes, segment_length and stacked_frames: at least 1 each")
     if min(right_context_length, left_context_length) < 0:
         raise UserError("right_context_length and left_context_length: at least 0")
@@ -71,10 +81,11 @@ def emformer(
         raise UserError(f"kernel_size={kernel_size}: 0, or an odd number of frames")
     if activation not in ("relu", "gelu", "silu"):
         raise UserError(f"activation={activation!r}: one of relu, gelu, silu")
+    widths = widths_of("ffn_dim", ffn_dim, num_layers)
     model = TorchaudioEmformer(
         dim,
         num_heads,
-        ffn_dim,
+        widths[0],
         num_layers,
         segment_length,
         dropout=dropout,
@@ -82,7 +93,8 @@ def emformer(
         left_context_length=left_context_length,
         right_context_length=right_context_length,
     )
-    for layer in model.emformer_layers:
+    for layer, width in zip(model.emformer_layers, widths, strict=True):
+        set_width(layer.pos_ff, width)
         layer.layer_norm_output = nn.Identity()
         start_silent(layer.attention.out_proj, layer.pos_ff[4])
         if kernel_size:
@@ -129,6 +141,15 @@ class Emformer(nn.Module):
     def output_lengths(self, x_lens: Tensor) -> Tensor:
         """``ceil(x_lens / stacked_frames)``: at least 1 for any utterance of at least one frame."""
         return (x_lens + self.subsampling - 1) // self.subsampling
+
+    def channels(self) -> list[Channels]:
+        """The inner channels of the feed-forward modules."""
+        return [
+            feed_forward_channels(
+                f"layers.{layer}.pos_ff", f"emformer.emformer_layers.{layer}.pos_ff"
+            )
+            for layer in range(len(self.emformer.emformer_layers))
+        ]
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,).

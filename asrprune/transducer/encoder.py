@@ -4,15 +4,34 @@ An encoder is any ``nn.Module`` with the members of `Encoder`; nothing has to be
 somebody else's encoder fits after adding three attributes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asrprune.errors import UserError
+
 # (B, T', D), (B,) -> fewer frames, after the subsampling of a training batch
 FrameTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channels between linear maps: without some of them a smaller dense network is left.
+
+    Channel ``j`` is row ``j`` of each parameter in ``rows``, and column ``j`` of each parameter in
+    ``columns``. A channel whose weights are all zero must contribute nothing: what lies between the
+    maps takes zero to zero, as ReLU, GELU, SiLU and tanh do. Names are those of the encoder's
+    ``named_parameters``.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    option: str  # of the encoder's factory: a list of widths, one for each `Channels` in order
 
 
 class Encoder(Protocol):
@@ -36,6 +55,8 @@ class Encoder(Protocol):
         length are zero. An encoder may also take ``frame_transform``, a `FrameTransform` that it
         calls after its subsampling; it is needed where data pruning drops encoder frames.
         """
+
+    # An encoder whose channels can be cut out also has ``channels() -> list[Channels]``.
 
 
 class StreamingEncoder(Encoder, Protocol):
@@ -68,6 +89,34 @@ def start_silent(*branch_ends: nn.Module) -> None:
     for module in branch_ends:
         for parameter in module.parameters():
             nn.init.zeros_(parameter)
+
+
+def feed_forward_channels(name: str, path: str) -> Channels:
+    """The inner channels of torchaudio's feed-forward module, a ``Sequential`` at ``path``."""
+    rows = (f"{path}.1.weight", f"{path}.1.bias")
+    return Channels(name, rows, (f"{path}.4.weight",), "ffn_dim")
+
+
+def set_width(feed_forward: nn.Sequential, width: int) -> None:
+    """Give torchaudio's feed-forward module another number of inner channels, with new weights."""
+    first, second = feed_forward[1], feed_forward[4]
+    if first.out_features != width:
+        feed_forward[1] = nn.Linear(first.in_features, width)
+        feed_forward[4] = nn.Linear(width, second.out_features)
+
+
+def widths_of(option: str, value: int | Sequence[int], count: int) -> list[int]:
+    """Return the width of each of ``count`` modules: one number for all, or a list of numbers.
+
+    Raises:
+        UserError: another number of widths, or a width below 1.
+    """
+    widths = [value] * count if isinstance(value, int) else list(value)
+    if len(widths) != count:
+        raise UserError(f"{option}: {len(widths)} widths for {count} modules. Give one for each")
+    if any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in widths):
+        raise UserError(f"{option}={value}: widths are whole numbers of at least 1")
+    return widths
 
 
 def padding_mask(lengths: Tensor, size: int) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
-from asrprune.transducer.conformer import Layer, check_sizes
-from asrprune.transducer.encoder import zero_padding
+from asrprune.transducer.conformer import Layer, channels_of, check_sizes
+from asrprune.transducer.encoder import Channels, zero_padding
 from asrprune.transducer.rotary import rotary_table
 from asrprune.transducer.streaming import State, no_past, visible_past
 from asrprune.transducer.subsampling import StreamSubsampling
@@ -27,7 +27,7 @@ def streaming_conformer(
     dim: int = 256,
     num_layers: int = 12,
     num_heads: int = 4,
-    ffn_dim: int = 1024,
+    ffn_dim: int | Sequence[int] = 1024,
     kernel_size: int = 15,
     chunk_length: int = 8,
     left_context_length: int = 64,
@@ -43,6 +43,8 @@ def streaming_conformer(
     Args:
         num_features: mel bins.
         dim: width of the layers, a multiple of ``2 * num_heads``.
+        ffn_dim: inner width of the feed-forward modules; or a list of widths, of the first and the
+            second module of each layer.
         kernel_size: frames that the depthwise convolution sees, the last one its own, odd.
         chunk_length: frames that see each other.
         left_context_length: frames before the chunk that attention sees.
@@ -53,14 +55,14 @@ def streaming_conformer(
     Raises:
         UserError: sizes that do not fit each other.
     """
-    check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
+    widths = check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
     if chunk_length < 1 or left_context_length < 0:
         raise UserError("chunk_length: at least 1; left_context_length: at least 0")
     return StreamingConformer(
         StreamSubsampling(num_features, dim, subsampling_channels, dropout),
         nn.ModuleList(
-            StreamingLayer(dim, ffn_dim, num_heads, kernel_size, dropout, attention_dropout)
-            for _ in range(num_layers)
+            StreamingLayer(dim, pair, num_heads, kernel_size, dropout, attention_dropout)
+            for pair in widths
         ),
         kernel_size - 1,
         chunk_length,
@@ -96,6 +98,10 @@ class StreamingConformer(nn.Module):
     def output_lengths(self, x_lens: Tensor) -> Tensor:
         """``ceil(x_lens / 4)``: at least 1 for any utterance of at least one frame."""
         return (x_lens + self.subsampling - 1) // self.subsampling
+
+    def channels(self) -> list[Channels]:
+        """The inner channels of the feed-forward modules."""
+        return channels_of(len(self.layers))
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,).

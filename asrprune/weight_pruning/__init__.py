@@ -9,12 +9,11 @@ of one's own, for any model, with two sub-networks of its weights::
     import torch
     from asrprune.weight_pruning import GatedOptimizer, MaskBank, find_layers, pack, parse_block
 
-    block = parse_block("8x1")
-    layers = {layer.name: layer for layer in find_layers(model, block, exclude=["head.*"])}
-    bank = MaskBank(model, list(layers.values()), block)
+    layers = find_layers(model, parse_block("8x1"), exclude=["head.*"])
+    bank = MaskBank(model, layers)
     optimizer = GatedOptimizer(
         torch.optim.AdamW(model.parameters()),
-        {name: (model.get_parameter(name), layer) for name, layer in layers.items()}, block,
+        {layer.name: (model.get_parameter(layer.name), layer) for layer in layers},
     )
     for step, batch in enumerate(batches):
         if step % 100 == 0:
@@ -28,6 +27,10 @@ of one's own, for any model, with two sub-networks of its weights::
 
 The optimiser is a ``torch.optim.Optimizer``, for schedulers and a ``GradScaler``. A checkpoint
 holds the state dicts of model, bank and optimizer.
+
+Channels between two matrices are pruned together (`find_channels`): inside of ``bank.cut`` in place
+of ``bank.apply`` the module then computes with smaller matrices, and ``GatedOptimizer`` takes
+``bank.gates()`` too. `cut_state` gives the state of a smaller module.
 """
 
 from importlib import import_module
@@ -47,6 +50,9 @@ _HOMES = {
     "WeightPruningOptions": "options",
     "additive_cost": "search_space",
     "densest": "supernet",
+    "Group": "groups",
+    "cut_state": "cutting",
+    "find_channels": "groups",
     "find_layers": "prunable",
     "narrow": "pathways",
     "needs_refresh": "schedule",

@@ -1,7 +1,8 @@
 """The mask bank: all masks over a module's prunable weights, kept apart from the module.
 
-It holds a byte a block, the level at which the block drops, from which the masks of all sparsities
-come, nested; and named masks, a bit a block, such as one for each language. Weights are ranked only
+It holds a byte for each unit of a group (`asrprune.weight_pruning.groups`), the level at which the
+unit drops, from which the masks of all sparsities come, nested; and named masks, a bit a unit, such
+as one for each language. Weights are ranked only
 by :meth:`MaskBank.refresh`; between two refreshes the masks stand still, however weights move. The
 module's parameters, their names and their values are never changed: a mask works on them inside of
 :meth:`MaskBank.apply` only, or on copies.
@@ -20,15 +21,17 @@ from torch.utils.hooks import RemovableHandle
 
 from asrprune.errors import UserError, nearest
 from asrprune.weight_pruning.bits import pack_bits, packed_size, unpack_bits
-from asrprune.weight_pruning.blocks import Block, block_scores, drop_levels, expand, grid_of, kept
+from asrprune.weight_pruning.blocks import Block, comparable, drop_levels, expand, kept
 from asrprune.weight_pruning.blocks import masked as mask_matrix
+from asrprune.weight_pruning.cutting import cut
+from asrprune.weight_pruning.groups import CHANNEL, Group, grouped, unit_scores
 from asrprune.weight_pruning.prunable import Layer, as_matrix
 from asrprune.weight_pruning.sizes import Sizes, elements, model_sizes
 from asrprune.weight_pruning.swap import SWAPS, swapped
 
 Choice = float | str | Mapping[str, float | Tensor]
-"""A sub-network: one sparsity for all layers; a named mask; or for each layer, by its name, a
-sparsity or its kept blocks (blocks,) bool. Sparsities are from 0 to 1, on the grid of 0.004."""
+"""A sub-network: one sparsity for all groups; a named mask; or for each group, by its name, a
+sparsity or its kept units (units,) bool. Sparsities are from 0 to 1, on the grid of 0.004."""
 
 
 @dataclass(frozen=True)
@@ -43,35 +46,37 @@ class Cached:
 class MaskBank:
     """The masks of some layers of a module.
 
-    Tensors of a choice are given by layer name, on the devices of the parameters.
+    A layer alone is a group of one layer, with the same name. Tensors of a choice are given by the
+    name of the group, on the device of its first parameter.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        layers: Sequence[Layer],
-        block: Block,
+        layers: Sequence[Layer | Group],
         criterion: str = "mean_square",
         scope: str = "layer",
     ) -> None:
-        """Rank the blocks of the layers by their present weights.
+        """Rank the units of the groups by their present weights.
 
         Args:
             module: the module that holds the layers.
-            layers: as :func:`asrprune.weight_pruning.prunable.find_layers` finds them.
-            block: the blocks in which weights are pruned.
+            layers: as `asrprune.weight_pruning.prunable.find_layers` or
+                `asrprune.weight_pruning.groups.find_channels` finds them.
             criterion: how blocks are scored, see :mod:`asrprune.weight_pruning.blocks`.
-            scope: "layer": blocks are ranked within their layer; "global": over all layers.
+            scope: "layer": units are ranked within their group; "global": over all groups, see
+                `asrprune.weight_pruning.blocks.comparable`.
 
         Raises:
-            UserError: a layer has NaN or infinite weights, see :meth:`refresh`.
+            UserError: a layer is given twice; a layer has NaN or infinite weights, see
+                :meth:`refresh`.
         """
-        self.layers = list(layers)
-        self.block = block
+        self.groups = grouped(layers)
+        self.layers = [layer for group in self.groups for layer in group.layers]
         self.criterion = criterion
         self.scope = scope
         self._module = module
-        self._levels: dict[str, Tensor] = {}  # (blocks,) uint8
+        self._levels: dict[str, Tensor] = {}  # (units,) uint8
         self._named: dict[str, dict[str, Tensor]] = {}  # packed bits
         self._applied = False
         self._swaps = 0
@@ -80,52 +85,55 @@ class MaskBank:
     def refresh(
         self, among: Choice | None = None, factors: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Rank the blocks by the present weights, masked ones included. Named masks stay.
+        """Rank the units by the present weights, masked ones included. Named masks stay.
 
         Args:
-            among: blocks that it does not keep come below all others, so that they drop first.
-            factors: of each layer, by its name, what the blocks' scores are multiplied by,
-                (blocks,) float32, at least 0.
+            among: units that it does not keep come below all others, so that they drop first.
+            factors: of each group, by its name, what the units' scores are multiplied by,
+                (units,) float32, at least 0.
 
         Raises:
             UserError: a layer has NaN or infinite weights; the levels are left as they were.
         """
         self._refuse_inside("refresh")
         first = self.blocks(among) if among is not None else None
-        scores = []
-        for layer, parameter in self._pairs():
-            matrix = as_matrix(parameter.detach())
-            scores.append(block_scores(matrix, self.block, self.criterion))
+        scores, parameters = [], self.parameters()
+        for group in self.groups:
+            scores.append(unit_scores(group, parameters, self.criterion))
             if not torch.isfinite(scores[-1]).all():
                 raise UserError(
-                    f"cannot rank the weights of {layer.name}: some are NaN, infinite or beyond "
+                    f"cannot rank the weights of {group.name}: some are NaN, infinite or beyond "
                     "1e19. Training has diverged; go on from an earlier checkpoint."
                 )
             if factors:
-                scores[-1] *= factors[layer.name]
+                scores[-1] *= factors[group.name]
+            if self.scope == "global":
+                scores[-1] = comparable(scores[-1])
             if first:
-                scores[-1].masked_fill_(~first[layer.name], -1)  # no score is below 0
-        levels = drop_levels(scores, self.block, self.scope)
-        self._levels = {layer.name: level for layer, level in zip(self.layers, levels, strict=True)}
+                scores[-1].masked_fill_(~first[group.name], -1)  # no score is below 0
+        levels = drop_levels(
+            scores, self.block.group, self.scope, [group.multiple for group in self.groups]
+        )
+        self._levels = {group.name: level for group, level in zip(self.groups, levels, strict=True)}
 
     def levels(self) -> dict[str, Tensor]:
-        """The level (blocks,) uint8 at which each block drops, 1 to 250: higher is kept longer."""
+        """The level (units,) uint8 at which each unit drops, 1 to 250: higher is kept longer."""
         return {name: level.clone() for name, level in self._levels.items()}
 
     def blocks(self, choice: Choice) -> dict[str, Tensor]:
-        """The kept blocks (blocks,) bool of each layer.
+        """The kept units (units,) bool of each group.
 
         Raises:
-            UserError: the choice is none: an unknown name or layer, no sparsity of 0 to 1.
+            UserError: the choice is none: an unknown name or group, no sparsity of 0 to 1.
         """
         if isinstance(choice, str):
             named = self._get(choice)
             return {
-                layer.name: unpack_bits(named[layer.name].to(parameter.device), self._count(layer))
-                for layer, parameter in self._pairs()
+                group.name: unpack_bits(named[group.name].to(device), group.units)
+                for group, device in self._places()
             }
         if isinstance(choice, Mapping):
-            names = [layer.name for layer in self.layers]
+            names = [group.name for group in self.groups]
             for name in choice:
                 if name not in names:
                     raise UserError(f"no pruned layer is named {name!r}{nearest(name, names)}")
@@ -135,15 +143,42 @@ class MaskBank:
                     f"the choice says nothing of {len(missing)} layers, such as {missing[0]}; "
                     "give each layer its sparsity (0 keeps all)"
                 )
-            return {layer.name: self._kept(layer, choice[layer.name]) for layer in self.layers}
-        return {layer.name: self._kept(layer, choice) for layer in self.layers}
+            return {group.name: self._kept(group, choice[group.name]) for group in self.groups}
+        return {group.name: self._kept(group, choice) for group in self.groups}
+
+    def blocks_of_layers(self, choice: Choice) -> dict[str, Tensor]:
+        """The kept blocks (blocks,) bool of each layer, by the layer's name.
+
+        Raises:
+            UserError: see :meth:`blocks`.
+        """
+        kept_units = self.blocks(choice)
+        return {
+            layer.name: kept_units[group.name] for group in self.groups for layer in group.layers
+        }
+
+    def gates(self) -> dict[str, str]:
+        """The name of each layer's group, by the layer's name."""
+        return {layer.name: group.name for group in self.groups for layer in group.layers}
+
+    @property
+    def block(self) -> Block:
+        """The blocks of the first layer; of all layers where these are pruned in blocks."""
+        return self.layers[0].block
+
+    @property
+    def unit(self) -> str:
+        """What is pruned as one: ``channel``, or the block, such as ``8x1``."""
+        return CHANNEL if any(len(group.layers) > 1 for group in self.groups) else str(self.block)
 
     def masks(self, choice: Choice) -> dict[str, Tensor]:
         """The kept weights, bool of the parameter's own shape, of each layer."""
-        blocks = self.blocks(choice)
+        blocks, parameters = self.blocks_of_layers(choice), self.parameters()
         return {
-            layer.name: expand(blocks[layer.name], layer.shape, self.block).view(parameter.shape)
-            for layer, parameter in self._pairs()
+            layer.name: expand(blocks[layer.name], layer.shape, layer.block).view(
+                parameters[layer.name].shape
+            )
+            for layer in self.layers
         }
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -168,7 +203,7 @@ class MaskBank:
 
     def name(self, name: str, choice: Choice) -> None:
         """Keep the blocks that ``choice`` keeps now under a name, new or not."""
-        self._named[name] = {layer: pack_bits(kept) for layer, kept in self.blocks(choice).items()}
+        self._named[name] = {group: pack_bits(kept) for group, kept in self.blocks(choice).items()}
 
     def delete(self, name: str) -> None:
         """Forget a named mask.
@@ -182,7 +217,7 @@ class MaskBank:
     # sets of masks
 
     def union(self, first: Choice, *others: Choice) -> dict[str, Tensor]:
-        """The blocks (blocks,) bool of each layer that any of the choices keeps: a choice too.
+        """The units (units,) bool of each group that any of the choices keeps: a choice too.
 
         It gates an optimizer's step, where the choices are all that gave gradients to it.
         """
@@ -197,12 +232,12 @@ class MaskBank:
 
     def density(self, choice: Choice) -> float:
         """The share of the layers' weights that is kept."""
-        total = sum(layer.rows * layer.columns for layer in self.layers)
+        total = sum(layer.size for layer in self.layers)
         return self._elements(self.blocks(choice)) / total
 
     def sizes(self, choice: Choice) -> Sizes:
         """Effective parameters and bytes of the whole module."""
-        return model_sizes(self._module, self.layers, self.block, self.blocks(choice))
+        return model_sizes(self._module, self.layers, self.blocks_of_layers(choice))
 
     # masked weights
 
@@ -229,7 +264,7 @@ class MaskBank:
                 raise UserError("the weights have changed since this sub-network was cached")
             blocks, values = choice.blocks, choice.values
         else:
-            blocks = self.blocks(choice)
+            blocks = self.blocks_of_layers(choice)
             values = self._values(blocks, parameters)
         self._applied = True
         self._swaps += SWAPS
@@ -242,27 +277,47 @@ class MaskBank:
             for hook in hooks:
                 hook.remove()
 
+    @contextmanager
+    def cut(self, choice: Choice) -> Iterator[None]:
+        """Inside of it the module computes with the kept channels alone, in smaller matrices.
+
+        The results are those of :meth:`apply`, and cost less. Gradients have the full shape of the
+        parameters, with zeros for channels that are not kept.
+
+        Raises:
+            UserError: a mask is applied already; weights are pruned in blocks.
+        """
+        self._refuse_inside("cut channels out")
+        if self.unit != CHANNEL:
+            raise UserError(f"blocks of {self.unit} cannot be cut out: only channels can")
+        self._applied = True
+        try:
+            with cut(self._module, self.groups, self.blocks(choice)):
+                yield
+        finally:
+            self._applied = False
+
     def cached(self, choice: Choice) -> Cached:
         """The masked weights of a choice, for :meth:`apply` to switch to as often as needed.
 
         Costs a copy of the layers as long as it is held; it holds as long as the weights stay.
         """
         self._refuse_inside("cache a sub-network")
-        blocks, parameters = self.blocks(choice), self.parameters()
+        blocks, parameters = self.blocks_of_layers(choice), self.parameters()
         return Cached(self._values(blocks, parameters), blocks, self._whereabouts(parameters))
 
     def masked(self, choice: Choice) -> dict[str, Tensor]:
         """Masked weights for ``torch.func.functional_call``; gradients reach the kept ones only."""
         self._refuse_inside("mask the weights again")
-        return self._mask(self.blocks(choice), self.parameters())
+        return self._mask(self.blocks_of_layers(choice), self.parameters())
 
     # state
 
     def state_dict(self) -> dict[str, Any]:
         """Levels, named masks and what they belong to; ``torch.load(weights_only=True)`` reads it.
 
-        On the CPU, of all layers in order: ``levels`` (blocks,) uint8, a byte a block; ``named``,
-        by name (bytes,) uint8, a bit a block, each layer beginning with a new byte.
+        On the CPU, of all groups in order: ``levels`` (units,) uint8, a byte a unit; ``named``,
+        by name (bytes,) uint8, a bit a unit, each group beginning with a new byte.
         """
         return {
             **self._fingerprint(),
@@ -282,11 +337,14 @@ class MaskBank:
         mine = self._fingerprint()
         if missing := [key for key in (*mine, "levels", "named") if key not in state]:
             raise UserError(f"these are no saved masks: no {missing[0]!r} in them")
-        for key in ("block", "criterion", "scope"):
+        for key in ("unit", "criterion", "scope"):
             if state[key] != mine[key]:
+                words = f"weight_pruning.{key}={state[key]}"
+                if key == "unit" and state[key] != CHANNEL:
+                    words = f"weight_pruning.unit=block weight_pruning.block={state[key]}"
                 raise UserError(
                     f"the saved masks are of {key} {state[key]!r}, and this model is pruned with "
-                    f"{mine[key]!r}; set weight_pruning.{key}={state[key]} or start anew"
+                    f"{mine[key]!r}; set {words} or start anew"
                 )
         for index in range(max(len(state["layers"]), len(mine["layers"]))):
             saved, own = (
@@ -298,7 +356,7 @@ class MaskBank:
                     f"the saved masks are of another model: pruned layer {index + 1} is {saved} "
                     f"there and {own} here"
                 )
-        counts = [self._count(layer) for layer in self.layers]
+        counts = [group.units for group in self.groups]
         sizes = [packed_size(count) for count in counts]
         for what, bits, size in (
             ("levels", state["levels"], sum(counts)),
@@ -322,14 +380,16 @@ class MaskBank:
 
     def _fingerprint(self) -> dict[str, Any]:
         return {
-            "block": str(self.block),
+            "unit": self.unit,
             "criterion": self.criterion,
             "scope": self.scope,
             "layers": [(layer.name, layer.rows, layer.columns) for layer in self.layers],
         }
 
-    def _pairs(self) -> Iterator[tuple[Layer, nn.Parameter]]:
-        return zip(self.layers, self.parameters().values(), strict=True)
+    def _places(self) -> Iterator[tuple[Group, torch.device]]:
+        """Each group, and the device of its first parameter."""
+        for group in self.groups:
+            yield group, self._module.get_parameter(group.layers[0].name).device
 
     def _whereabouts(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[int, int]]:
         """Of the layers' parameters; changes when one does, but not by this bank's own swaps."""
@@ -343,15 +403,13 @@ class MaskBank:
             raise UserError(f"cannot {what} while a mask is applied: the weights are masked ones")
 
     def _joined(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The layers' tensors as one, a new one, on the CPU."""
-        return torch.cat([tensors[layer.name].cpu() for layer in self.layers])
+        """The groups' tensors as one, a new one, on the CPU."""
+        return torch.cat([tensors[group.name].cpu() for group in self.groups])
 
     def _parted(self, joined: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
-        """Of each layer so many entries of :meth:`_joined`, new ones, on its parameter's device."""
-        parts = zip(self._pairs(), joined.split(list(sizes)), strict=True)
-        return {
-            layer.name: part.to(parameter.device, copy=True) for (layer, parameter), part in parts
-        }
+        """Of each group so many entries of :meth:`_joined`, new ones, on its parameter's device."""
+        parts = zip(self._places(), joined.split(list(sizes)), strict=True)
+        return {group.name: part.to(device, copy=True) for (group, device), part in parts}
 
     def _get(self, name: str) -> dict[str, Tensor]:
         if name not in self._named:
@@ -359,26 +417,26 @@ class MaskBank:
             raise UserError(f"no mask is named {name!r}{nearest(name, self._named)}; {known}")
         return self._named[name]
 
-    def _count(self, layer: Layer) -> int:
-        rows, columns = grid_of(layer.shape, self.block)
-        return rows * columns
-
-    def _kept(self, layer: Layer, choice: float | Tensor) -> Tensor:
-        device = self._module.get_parameter(layer.name).device
+    def _kept(self, group: Group, choice: float | Tensor) -> Tensor:
+        device = self._module.get_parameter(group.layers[0].name).device
         if isinstance(choice, Tensor):
-            if choice.dtype != torch.bool or choice.shape != (self._count(layer),):
+            if choice.dtype != torch.bool or choice.shape != (group.units,):
                 raise UserError(
-                    f"the kept blocks of {layer.name} are {choice.dtype} of shape "
-                    f"{tuple(choice.shape)}; they have to be bool of ({self._count(layer)},)"
+                    f"the kept blocks of {group.name} are {choice.dtype} of shape "
+                    f"{tuple(choice.shape)}; they have to be bool of ({group.units},)"
                 )
             return choice.to(device)
         if isinstance(choice, bool) or not 0 <= choice <= 1:  # so is NaN
-            raise UserError(f"{choice!r} is no sparsity of {layer.name}: give one from 0 to 1")
-        level = self._levels[layer.name] = self._levels[layer.name].to(device)
+            raise UserError(f"{choice!r} is no sparsity of {group.name}: give one from 0 to 1")
+        level = self._levels[group.name] = self._levels[group.name].to(device)
         return kept(level, choice)
 
-    def _elements(self, blocks: Mapping[str, Tensor]) -> int:
-        return sum(elements(blocks[layer.name], layer.shape, self.block) for layer in self.layers)
+    def _elements(self, units: Mapping[str, Tensor]) -> int:
+        return sum(
+            elements(units[group.name], layer.shape, layer.block)
+            for group in self.groups
+            for layer in group.layers
+        )
 
     def _mask(
         self, blocks: Mapping[str, Tensor], weights: Mapping[str, Tensor]
@@ -391,7 +449,7 @@ class MaskBank:
 
     def _inside(self, tensor: Tensor, layer: Layer, kept_blocks: Tensor) -> Tensor:
         """A copy of a tensor of a layer's shape with exact zeros outside of the kept blocks."""
-        return mask_matrix(as_matrix(tensor), kept_blocks, self.block).view(tensor.shape)
+        return mask_matrix(as_matrix(tensor), kept_blocks, layer.block).view(tensor.shape)
 
     def _values(
         self, blocks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from asrprune.errors import UserError
-from asrprune.weight_pruning.blocks import Block, expand
+from asrprune.weight_pruning.blocks import expand
 from asrprune.weight_pruning.prunable import Layer, as_matrix
 
 # Elements of a slab: on a CPU its tensors stay in cache, while a GPU wants few and large kernels.
@@ -157,7 +157,7 @@ class BlockUpdate:
             it has a flag that asks for a step without decisions on the CPU.
     """
 
-    def __init__(self, optimizer: Optimizer, block: Block):
+    def __init__(self, optimizer: Optimizer):
         if type(optimizer) not in KINDS:
             raise UserError(
                 f"GatedOptimizer: what {type(optimizer).__name__} keeps of each weight is not "
@@ -165,7 +165,6 @@ class BlockUpdate:
             )
         check_flags(optimizer, optimizer.param_groups)
         self.optimizer = optimizer
-        self.block = block
         self.kind = KINDS[type(optimizer)]
         self.twin = copy.copy(optimizer)  # takes the steps; torch does not copy hooks
         self.twin.state = defaultdict(dict)
@@ -204,7 +203,7 @@ class BlockUpdate:
         by_age = self.kind.depends(group, ages)
         matrices = {name: moment for name, moment in state.items() if name != "step"}
         matrices |= {"weights": parameter.detach(), "gradient": parameter.grad}
-        for views, blocks, spread in slabs(matrices, layer, self.block):
+        for views, blocks, spread in slabs(matrices, layer):
             weights, gradient = views.pop("weights"), views.pop("gradient")
             slab = Slab(weights, gradient, views, active[blocks], counts[blocks], spread)
             if by_age:
@@ -272,7 +271,7 @@ def check_flags(optimizer: Optimizer, groups: Sequence[Group]) -> None:
 
 
 def slabs(
-    matrices: Mapping[str, Tensor], layer: Layer, block: Block
+    matrices: Mapping[str, Tensor], layer: Layer
 ) -> Iterator[tuple[dict[str, Tensor], slice, Callable[[Tensor], Tensor]]]:
     """Walk over matrices of one layer, some rows at a time.
 
@@ -288,6 +287,7 @@ def slabs(
     """
     flat = {name: as_matrix(matrix) for name, matrix in matrices.items()}
     on_cpu = next(iter(flat.values())).device.type == "cpu"
+    block = layer.block
     unit = math.lcm(block.rows, LINE)
     count = max(1, (SLAB_ON_CPU if on_cpu else SLAB_ON_GPU) // (unit * layer.columns)) * unit
     across = -(-layer.columns // block.columns)
@@ -299,6 +299,8 @@ def slabs(
             bands = (stop - start) // block.rows
             shape = (bands, block.rows, layer.columns)
             spread = partial(_as_bands, bands)
+        elif block.rows == 1 and block.columns == layer.columns:
+            spread = _as_column
         else:
             spread = partial(expand, shape=shape, block=block)
         yield (
@@ -306,6 +308,10 @@ def slabs(
             blocks,
             spread,
         )
+
+
+def _as_column(values: Tensor) -> Tensor:
+    return values.view(-1, 1)
 
 
 def _as_bands(bands: int, values: Tensor) -> Tensor:

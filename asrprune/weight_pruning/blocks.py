@@ -18,6 +18,7 @@ from asrprune.weight_pruning.options import Block as Block
 from asrprune.weight_pruning.options import parse_block as parse_block
 
 LEVELS = 250
+FLOOR = 0.1  # of each layer's blocks: dropped after all others, where layers compete
 _CRITERIA = {"mean_square": torch.square, "l1": torch.abs}
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
@@ -96,7 +97,12 @@ def level_of(sparsity: float) -> int:
     return math.floor(LEVELS * sparsity + 0.5)
 
 
-def drop_levels(scores: Sequence[Tensor], block: Block, scope: str = "layer") -> list[Tensor]:
+def drop_levels(
+    scores: Sequence[Tensor],
+    group: int = 0,
+    scope: str = "layer",
+    multiples: Sequence[int] | None = None,
+) -> list[Tensor]:
     """The level at which each block drops out: the first that drops more blocks than its rank.
 
     Ranks go by score, lowest first, and then by index; inside of each layer, over all layers
@@ -104,7 +110,9 @@ def drop_levels(scores: Sequence[Tensor], block: Block, scope: str = "layer") ->
 
     Args:
         scores: of each layer (blocks,) float32 without NaN.
+        group: M of N:M, else 0.
         scope: ``layer`` or ``global``.
+        multiples: of each layer, see :func:`kept_counts`; None: 1. Only ``scope=layer`` has others.
 
     Returns:
         of each layer (blocks,) uint8, in 1..250; see :func:`kept`.
@@ -114,24 +122,54 @@ def drop_levels(scores: Sequence[Tensor], block: Block, scope: str = "layer") ->
     """
     if scope not in ("layer", "global"):
         raise UserError(f"weight_pruning.scope={scope}: choose one of layer, global")
-    if block.group:
-        return [_levels_of_groups(some, block.group) for some in scores]
+    if group:
+        return [_levels_of_groups(some, group) for some in scores]
     if scope == "layer" or len(scores) < 2:
-        return [_levels_of_ranks(some) for some in scores]
+        steps = multiples or [1] * len(scores)
+        return [_levels_of_ranks(*pair) for pair in zip(scores, steps, strict=True)]
     levels = _levels_of_ranks(torch.cat([some.to(scores[0].device) for some in scores]))
     parts = levels.split([len(some) for some in scores])
     # copies, for one layer's levels are not to hold the memory of all
     return [part.clone().to(some.device) for part, some in zip(parts, scores, strict=True)]
 
 
-def _levels_of_ranks(scores: Tensor) -> Tensor:
+def comparable(scores: Tensor) -> Tensor:
+    """Scores of a layer's blocks (blocks,) that can be ranked with those of other layers.
+
+    They are divided by their mean, for layers have weights of very different sizes, and the best
+    tenth is put above all others: no layer loses more than nine tenths of its blocks before every
+    layer has.
+    """
+    mean = scores.mean()
+    scaled = scores / mean if mean > 0 else scores
+    best = _levels_of_ranks(scores) > level_of(1 - FLOOR)
+    # Others are at most 10 times the mean. A product keeps the order of very small scores, too.
+    return torch.where(best, scaled.clamp(min=1e-20) * 1e25, scaled)
+
+
+def kept_counts(blocks: int, multiple: int = 1) -> list[int]:
+    """How many of so many blocks are kept at each level, 0 to 250: at 0 all, at 250 none.
+
+    Counts between are rounded to the nearest ``multiple``, half up, and are at least one multiple:
+    kernels take widths of 8 or 16 faster than others.
+    """
+    counts = [blocks - dropped(level, blocks) for level in range(LEVELS + 1)]
+    if multiple > 1:
+        counts[1:-1] = [
+            min(blocks, max(multiple, (count + multiple // 2) // multiple * multiple))
+            for count in counts[1:-1]
+        ]
+    return counts
+
+
+def _levels_of_ranks(scores: Tensor, multiple: int = 1) -> Tensor:
     """Drop levels (n,) uint8 of scores (n,) that compete with each other."""
     bits = (scores.float() + 0).view(torch.int32)  # -0 is 0
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # int32 in the order of float32
     # score and index in one number: several times faster than a stable sort of scores
     keys = (bits.long() << 32) + torch.arange(len(bits), device=bits.device)
     order = _sorted(keys).bitwise_and_(0xFFFFFFFF)
-    bounds = torch.tensor([dropped(level, len(scores)) for level in range(LEVELS + 1)])
+    bounds = len(scores) - torch.tensor(kept_counts(len(scores), multiple))
     levels = torch.arange(1, LEVELS + 1, dtype=torch.uint8).repeat_interleave(bounds.diff())
     levels = levels.to(scores.device)
     return torch.empty_like(levels).scatter_(0, order, levels)

@@ -15,10 +15,9 @@ from torch.optim import Optimizer
 
 from asrprune.errors import UserError
 from asrprune.weight_pruning.block_update import Ages, BlockUpdate, as_bits, check_flags, slabs
-from asrprune.weight_pruning.blocks import Block, grid_of
 from asrprune.weight_pruning.prunable import Layer
 
-Gates = Mapping[str, Tensor]  # layer's name -> (blocks,) bool: which blocks are active
+Gates = Mapping[str, Tensor]  # name of a gate -> (blocks,) bool: which blocks are active
 _NEVER = 2**31 - 1  # more steps than any block has
 
 
@@ -37,7 +36,8 @@ class GatedOptimizer(Optimizer):
     Args:
         optimizer: The optimiser to wrap. Its state is shared, not copied.
         layers: Parameter's name -> the parameter and the layer it is.
-        block: The block that all layers are divided into.
+        gates: Parameter's name -> the name of its gate. Layers of one group share a gate
+            (`MaskBank.gates`). None: each layer has a gate of its own, with the layer's name.
 
     Raises:
         UserError: The optimiser is of another class, or has a flag that cannot be gated. It does
@@ -48,9 +48,9 @@ class GatedOptimizer(Optimizer):
         self,
         optimizer: Optimizer,
         layers: Mapping[str, tuple[torch.nn.Parameter, Layer]],
-        block: Block,
+        gates: Mapping[str, str] | None = None,
     ):
-        self._wrap(optimizer, dict(layers), block)
+        self._wrap(optimizer, dict(layers), dict(gates or {name: name for name in layers}))
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         names: dict[int, str] = {}
         self.counts: dict[str, Tensor] = {}  # layer's name -> steps of each block, (blocks,) int32
@@ -63,9 +63,8 @@ class GatedOptimizer(Optimizer):
                     "one of them out"
                 )
             names[id(parameter)] = name
-            rows, columns = grid_of(layer.shape, block)
             self.counts[name] = torch.full(
-                (rows * columns,),
+                (layer.blocks,),
                 self._update.steps_taken(parameter),
                 dtype=torch.int32,
                 device=parameter.device,
@@ -75,13 +74,13 @@ class GatedOptimizer(Optimizer):
         self,
         optimizer: Optimizer,
         layers: dict[str, tuple[torch.nn.Parameter, Layer]],
-        block: Block,
+        gates: dict[str, str],
     ) -> None:
         """Become an optimiser without parameters of its own, around another one."""
-        self._update = BlockUpdate(optimizer, block)
+        self._update = BlockUpdate(optimizer)
         self.optimizer = optimizer
         self.layers = layers
-        self.block = block
+        self.gates = gates
         # Optimizer.__init__ would make new groups and a new state. As after unpickling, torch adds
         # the tables of hooks alone.
         super().__setstate__({})
@@ -103,12 +102,12 @@ class GatedOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and deepcopy take: as of any optimiser, all but hooks."""
-        names = ("optimizer", "layers", "block", "counts")
+        names = ("optimizer", "layers", "gates", "counts")
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """The inverse of `__getstate__`."""
-        self._wrap(state["optimizer"], state["layers"], state["block"])
+        self._wrap(state["optimizer"], state["layers"], state["gates"])
         self.counts = state["counts"]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -134,7 +133,7 @@ class GatedOptimizer(Optimizer):
             parameter, layer = self.layers[name]
             if active is None or parameter.grad is None:
                 continue
-            for views, blocks, spread in slabs({"": parameter.grad}, layer, self.block):
+            for views, blocks, spread in slabs({"": parameter.grad}, layer):
                 bits = as_bits(views[""])
                 bits.mul_(spread(active[blocks].to(bits.dtype)))
 
@@ -149,8 +148,8 @@ class GatedOptimizer(Optimizer):
         A parameter without a gradient takes no step, as everywhere in torch.
 
         Args:
-            gates: Of every layer (blocks,) bool, row by row of its grid. None: all are active. A
-                function here is the closure, as in ``torch.optim``.
+            gates: Every gate, by its name, (blocks,) bool, row by row of a layer's grid. None: all
+                are active. A function here is the closure, as in ``torch.optim``.
             closure: Computes the loss and its gradients once before the step.
 
         Returns:
@@ -202,7 +201,7 @@ class GatedOptimizer(Optimizer):
             before(self)
         state = {
             **self.optimizer.state_dict(),
-            "block": [self.block.rows, self.block.columns],
+            "blocks": {name: str(layer.block) for name, (_, layer) in self.layers.items()},
             "counts": dict(self.counts),
         }
         for after in self._optimizer_state_dict_post_hooks.values():
@@ -222,7 +221,7 @@ class GatedOptimizer(Optimizer):
             changed = before(self, state)
             state = state if changed is None else changed
         self._check_fits(state)
-        plain = {key: value for key, value in state.items() if key not in ("block", "counts")}
+        plain = {key: value for key, value in state.items() if key not in ("blocks", "counts")}
         self.optimizer.load_state_dict(plain)
         for name, counts in self.counts.items():
             counts.copy_(state["counts"][name])
@@ -241,12 +240,13 @@ class GatedOptimizer(Optimizer):
             if name not in saved or name not in self.counts:
                 whose = "not in this state" if name in self.counts else "only in this state"
                 raise UserError(f"GatedOptimizer: layer {name} is {whose}")
-        rows, columns = state["block"]
-        if (rows, columns) != (self.block.rows, self.block.columns):
-            raise UserError(
-                f"GatedOptimizer: this state is of {rows}x{columns} blocks, not of {self.block}"
-            )
         for name, counts in self.counts.items():
+            block, own = state["blocks"][name], self.layers[name][1].block
+            if block != str(own):
+                raise UserError(
+                    f"GatedOptimizer: layer {name} is in blocks of {own}, and in this state in "
+                    f"blocks of {block}"
+                )
             if len(saved[name]) != len(counts):
                 raise UserError(
                     f"GatedOptimizer: layer {name} has {len(counts)} blocks, and "
@@ -257,18 +257,21 @@ class GatedOptimizer(Optimizer):
         """Each layer's gate, or None for all open, on the device of its counts."""
         if gates is None:
             return dict.fromkeys(self.layers)
-        for name in [*self.layers, *gates]:
-            if name not in gates:
+        if unknown := gates.keys() - set(self.gates.values()):
+            name = sorted(unknown)[0]
+            raise UserError(f"GatedOptimizer: there is a gate for {name}, which is no layer")
+        checked: dict[str, Tensor | None] = {}
+        for name, counts in self.counts.items():
+            if self.gates[name] not in gates:
                 raise UserError(f"GatedOptimizer: layer {name} has no gate")
-            if name not in self.layers:
-                raise UserError(f"GatedOptimizer: there is a gate for {name}, which is no layer")
-            gate, counts = gates[name], self.counts[name]
+            gate, block = gates[self.gates[name]], self.layers[name][1].block
             if gate.dtype != torch.bool or gate.shape != counts.shape:
                 raise UserError(
                     f"GatedOptimizer: the gate of {name} is {tuple(gate.shape)} of {gate.dtype}, "
-                    f"and should be ({len(counts)},) of torch.bool, one for each {self.block} block"
+                    f"and should be ({len(counts)},) of torch.bool, one for each {block} block"
                 )
-        return {name: gates[name].to(counts.device) for name, counts in self.counts.items()}
+            checked[name] = gate.to(counts.device)
+        return checked
 
     def _ages(self, gates: Mapping[str, Tensor | None]) -> dict[str, Ages]:
         """How old the blocks of each layer are: read from the device all at once."""

@@ -194,10 +194,16 @@ class WeightPruningOptions:
     # gradual: one mask, which follows the schedule; supernet: sub-networks of every size; pathways:
     # a mask for each language
     method: str = option("none", choices=("none", "gradual", "supernet", "pathways"))
+    # what goes together. block: the entries of a block, which become zeros; channel: an inner
+    # channel of a feed-forward module, without which a smaller dense network is left
+    unit: str = option("block", choices=("block", "channel"))
     block: str = "8x1"  # rows x columns, or N:M
+    multiple: int = option(8, minimum=1)  # widths of channels are multiples of it
     # what an entry of a block counts: mean_square, l1, or package.module:callable
     criterion: str = "mean_square"
-    scope: str = option("layer", choices=("layer", "global"))  # of ranks
+    # which units compete. layer: those of a layer; global: those of all layers, which then have
+    # different sparsities (of method=gradual)
+    scope: str = option("layer", choices=("layer", "global"))
     # patterns of parameters' names, none: all; input and output layers of an encoder stay dense
     include: list[str] = option(factory=lambda: ["encoder.*layers.*"])
     exclude: list[str] = option(factory=list)
@@ -219,11 +225,18 @@ class WeightPruningOptions:
                 freeze before they reach their final sparsity.
         """
         self._check_idle(prefix)
+        self._check_unit(prefix)
         block = parse_block(self.block, f"{prefix}block")
         if self.criterion not in CRITERIA and ":" not in self.criterion:
             raise UserError(
                 f"{prefix}criterion={self.criterion}: choose one of {', '.join(CRITERIA)}, or name "
                 f"your own as package.module:callable{nearest(self.criterion, CRITERIA)}"
+            )
+        if self.scope == "global" and (self.method == "supernet" or self.unit == "channel"):
+            what = "method=supernet" if self.method == "supernet" else "unit=channel"
+            raise UserError(
+                f"{prefix}scope=global: with {prefix}{what} each layer has a sparsity of its own. "
+                f"Set {prefix}scope=layer"
             )
         if block.group and self.scope == "global":
             raise UserError(
@@ -261,6 +274,21 @@ class WeightPruningOptions:
                         f"{prefix}{name}.{key}={value}: is for {prefix}method={name}, and this is "
                         f"{prefix}method={self.method}: leave it out, or take that method"
                     )
+
+    def _check_unit(self, prefix: str) -> None:
+        """Check that no option of another unit was changed.
+
+        Raises:
+            UserError: an option was changed that belongs to another unit than this training's.
+        """
+        usual, channels = WeightPruningOptions(), self.unit == "channel"
+        for name in ("block", "recurrent", "ragged") if channels else ("multiple",):
+            if (value := getattr(self, name)) != getattr(usual, name):
+                unit = "block" if channels else "channel"
+                raise UserError(
+                    f"{prefix}{name}={value}: is for {prefix}unit={unit}, and this is "
+                    f"{prefix}unit={self.unit}: leave it out, or take that unit"
+                )
 
     def _check_adapting(self, prefix: str) -> None:
         """Check that adapting pathways reach their final sparsity before they freeze.

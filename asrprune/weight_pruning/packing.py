@@ -19,6 +19,7 @@ from asrprune.files import atomic_path
 from asrprune.weight_pruning.bank import Choice, MaskBank
 from asrprune.weight_pruning.bits import pack_bits, unpack_bits
 from asrprune.weight_pruning.blocks import from_blocks, grid_of, parse_block, to_blocks
+from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.prunable import as_matrix
 from asrprune.weight_pruning.sizes import index_bytes
 
@@ -39,16 +40,18 @@ def pack(module_state: Mapping[str, Any], bank: MaskBank, choice: Choice) -> dic
         with the name of the entry; ``block``: as it is written in options.
 
     Raises:
-        UserError: the state lacks a layer, or has another shape for it.
+        UserError: the state lacks a layer, or has another shape for it; channels are pruned.
     """
-    blocks, parameters = bank.blocks(choice), bank.parameters()
+    if bank.unit == CHANNEL:
+        raise UserError("channels are cut out, and not packed: see cut_state")
+    blocks, parameters = bank.blocks_of_layers(choice), bank.parameters()
     layers: dict[str, dict[str, Any]] = {}
     for layer in bank.layers:
         weight, kept = module_state.get(layer.name), blocks[layer.name].cpu()
         _check(layer.name, weight, parameters[layer.name])
         if not kept.all():
             matrix = as_matrix(weight.detach().cpu())
-            values = to_blocks(matrix, bank.block)[kept]
+            values = to_blocks(matrix, layer.block)[kept]
             layers[layer.name] = {
                 "shape": list(weight.shape),
                 "values": values,

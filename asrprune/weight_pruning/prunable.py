@@ -13,9 +13,11 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from asrprune.errors import UserError, nearest
+from asrprune.weight_pruning.blocks import grid_of
 from asrprune.weight_pruning.options import Block
 
 LINEAR, ATTENTION, CONVOLUTION, RECURRENT = "linear", "attention", "convolution", "recurrent"
+VECTOR = "vector"  # a bias, which is pruned only together with the rows of its matrix
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -24,24 +26,36 @@ _SHOWN = 5  # names in a message
 
 @dataclass(frozen=True)
 class Layer:
-    """A prunable parameter as a matrix of outputs (rows) x inputs (columns)."""
+    """A prunable parameter as a matrix of outputs (rows) x inputs (columns), in blocks."""
 
     name: str  # of the parameter, as in `named_parameters`
     rows: int
     columns: int
-    kind: str  # linear, attention, convolution or recurrent
+    kind: str  # linear, attention, convolution, recurrent or vector
+    block: Block
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns)."""
         return self.rows, self.columns
 
+    @property
+    def size(self) -> int:
+        """The number of weights."""
+        return self.rows * self.columns
+
+    @property
+    def blocks(self) -> int:
+        """The number of blocks."""
+        rows, columns = grid_of(self.shape, self.block)
+        return rows * columns
+
     def __str__(self) -> str:
         return f"{self.name} ({self.rows} x {self.columns})"
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class Verdict:
     """What a parameter is: a kind of layer, or why it is none."""
 
     kind: str | None
@@ -69,30 +83,33 @@ def find_layers(
         UserError: a pattern that matches nothing, or, included, nothing that can be pruned; a block
             that does not divide some layers; no layer at all; a lazy module without shapes.
     """
-    verdicts = _verdicts(module)
+    verdicts = verdicts_of(module)
     kinds = {name: verdict.kind for name, verdict in verdicts.items() if verdict.kind}
-    _check_patterns("include", include, verdicts)
-    _check_patterns("exclude", exclude, verdicts)
+    check_patterns("include", include, verdicts)
+    check_patterns("exclude", exclude, verdicts)
     chosen = {
         name: kind
         for name, kind in kinds.items()
         if (recurrent or kind != RECURRENT)
-        and (not include or _matches(name, include))
-        and not _matches(name, exclude)
+        and (not include or matches(name, include))
+        and not matches(name, exclude)
     }
     if not chosen:
         raise UserError(_nothing_left(module, kinds, recurrent))
     layers = []
     for name, kind in chosen.items():
         rows, columns = as_matrix(module.get_parameter(name)).shape
-        layers.append(Layer(name, rows, columns, kind))
+        layers.append(Layer(name, rows, columns, kind, block))
     _check_division(layers, block, ragged)
     return layers
 
 
 def as_matrix(parameter: Tensor) -> Tensor:
-    """A layer's parameter (R, C) or (R, C, 1...) as its matrix (R, C)."""
-    return parameter.flatten(1)
+    """Return a layer's parameter (R, C) or (R, C, 1...) as its matrix (R, C).
+
+    A vector (R,) is a matrix (R, 1).
+    """
+    return parameter.flatten(1) if parameter.ndim > 1 else parameter.unsqueeze(1)
 
 
 def table(module: nn.Module, layers: Sequence[Layer]) -> str:
@@ -102,7 +119,7 @@ def table(module: nn.Module, layers: Sequence[Layer]) -> str:
         layers: those of the module that :func:`find_layers` chose.
     """
     kinds = {layer.name: layer.kind for layer in layers}
-    verdicts = _verdicts(module)
+    verdicts = verdicts_of(module)
     lines = ["| parameter | shape | elements | pruned as |", "|---|---|--:|---|"]
     total = pruned = 0
     for name, parameter in module.named_parameters():
@@ -120,10 +137,10 @@ def table(module: nn.Module, layers: Sequence[Layer]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _verdicts(module: nn.Module) -> dict[str, _Verdict]:
+def verdicts_of(module: nn.Module) -> dict[str, Verdict]:
     """The verdict on each parameter, by its first name."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    verdicts: dict[str, _Verdict] = {}
+    verdicts: dict[str, Verdict] = {}
     for path, part in module.named_modules():
         for key, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
             name = names[id(parameter)]
@@ -137,49 +154,49 @@ def _verdicts(module: nn.Module) -> dict[str, _Verdict]:
                 verdicts[name] = here
             elif before.kind and not here.kind:
                 shared = f"{path}.{key}" if path else key
-                verdicts[name] = _Verdict(None, f"shared with {shared}: {here.reason}")
+                verdicts[name] = Verdict(None, f"shared with {shared}: {here.reason}")
     return {name: verdicts[name] for name in names.values()}
 
 
-def _verdict(part: nn.Module, key: str, parameter: nn.Parameter) -> _Verdict:
+def _verdict(part: nn.Module, key: str, parameter: nn.Parameter) -> Verdict:
     """What a parameter is to the module that holds it as its attribute ``key``."""
     if key.startswith("bias") or key.endswith("bias"):
-        return _Verdict(None, "bias")
+        return Verdict(None, "bias")
     if parameter.ndim < 2 or not parameter.numel():
-        return _Verdict(None, "no matrix")
+        return Verdict(None, "no matrix")
     if not parameter.is_floating_point():
-        return _Verdict(None, f"of {str(parameter.dtype).removeprefix('torch.')}")
+        return Verdict(None, f"of {str(parameter.dtype).removeprefix('torch.')}")
     if isinstance(part, nn.Linear) and key == "weight":
-        return _Verdict(LINEAR)
+        return Verdict(LINEAR)
     if isinstance(part, nn.MultiheadAttention) and key in _ATTENTION_WEIGHTS:
-        return _Verdict(ATTENTION)
+        return Verdict(ATTENTION)
     if isinstance(part, nn.RNNBase | nn.RNNCellBase) and key.startswith("weight_"):
-        return _Verdict(RECURRENT, "recurrent, which is pruned by option alone")
+        return Verdict(RECURRENT, "recurrent, which is pruned by option alone")
     if isinstance(part, nn.modules.conv._ConvNd) and key == "weight":
         return _verdict_on_convolution(part)
     if isinstance(part, nn.Embedding | nn.EmbeddingBag):
-        return _Verdict(None, "embedding")
+        return Verdict(None, "embedding")
     if isinstance(part, _NORMS):
-        return _Verdict(None, "normalisation")
-    return _Verdict(None, f"{key} of {type(part).__name__}, which has no rule")
+        return Verdict(None, "normalisation")
+    return Verdict(None, f"{key} of {type(part).__name__}, which has no rule")
 
 
-def _verdict_on_convolution(part: nn.modules.conv._ConvNd) -> _Verdict:
+def _verdict_on_convolution(part: nn.modules.conv._ConvNd) -> Verdict:
     if part.transposed:
-        return _Verdict(None, "transposed convolution")
+        return Verdict(None, "transposed convolution")
     if part.groups > 1:
         depthwise = part.groups == part.in_channels
-        return _Verdict(None, f"{'depthwise' if depthwise else 'grouped'} convolution")
+        return Verdict(None, f"{'depthwise' if depthwise else 'grouped'} convolution")
     if set(part.kernel_size) != {1} or not isinstance(part, _CONVOLUTIONS):
-        return _Verdict(None, f"convolution of {' x '.join(map(str, part.kernel_size))}")
-    return _Verdict(CONVOLUTION)
+        return Verdict(None, f"convolution of {' x '.join(map(str, part.kernel_size))}")
+    return Verdict(CONVOLUTION)
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
+def matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _check_patterns(option: str, patterns: Sequence[str], verdicts: dict[str, _Verdict]) -> None:
+def check_patterns(option: str, patterns: Sequence[str], verdicts: dict[str, Verdict]) -> None:
     for pattern in patterns:
         matched = [name for name in verdicts if fnmatchcase(name, pattern)]
         if not matched:
@@ -190,7 +207,7 @@ def _check_patterns(option: str, patterns: Sequence[str], verdicts: dict[str, _V
         if option == "include" and not any(verdicts[name].kind for name in matched):
             raise UserError(
                 f"weight_pruning.include={pattern}: nothing of that can be pruned: "
-                f"{_listed([f'{name} ({verdicts[name].reason})' for name in matched])}"
+                f"{listed([f'{name} ({verdicts[name].reason})' for name in matched])}"
             )
 
 
@@ -208,7 +225,7 @@ def _nothing_left(module: nn.Module, kinds: dict[str, str], recurrent: bool) -> 
     ways = "loosen weight_pruning.include and exclude"
     if RECURRENT in kinds.values() and not recurrent:
         ways = f"set weight_pruning.recurrent=true, or {ways}"
-    return f"weight_pruning: no layer is left of {_listed(list(kinds))}; {ways}"
+    return f"weight_pruning: no layer is left of {listed(list(kinds))}; {ways}"
 
 
 def _check_division(layers: Sequence[Layer], block: Block, ragged: str) -> None:
@@ -222,11 +239,11 @@ def _check_division(layers: Sequence[Layer], block: Block, ragged: str) -> None:
         way = "set weight_pruning.ragged=pad, for smaller blocks at the edges, or "
     if uneven and (block.group or ragged == "refuse"):
         raise UserError(
-            f"weight_pruning.block={block} does not divide {_listed(list(map(str, uneven)))}; {way}"
+            f"weight_pruning.block={block} does not divide {listed(list(map(str, uneven)))}; {way}"
             "choose another block, or leave layers out by weight_pruning.exclude"
         )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -106,8 +106,8 @@ def sharing(bank: MaskBank, names: Sequence[str]) -> Sharing:
             pairs[row, column] = pairs[column, row] = _count(bank, _both(one, other)).sum()
     return Sharing(
         names=list(names),
-        layers=[layer.name for layer in bank.layers],
-        weights=np.array([layer.rows * layer.columns for layer in bank.layers]),
+        layers=[group.name for group in bank.groups],
+        weights=np.array([group.size for group in bank.groups]),
         kept=np.stack([_count(bank, blocks) for blocks in masks]),
         either=_count(bank, bank.union(*masks)),
         common=_count(bank, reduce(_both, masks)),
@@ -135,7 +135,10 @@ def _share(kept: Tensor) -> float:
 
 def _count(bank: MaskBank, blocks: Blocks) -> np.ndarray:
     """The kept weights of each layer (L,) int64."""
-    counts = [elements(blocks[layer.name], layer.shape, bank.block) for layer in bank.layers]
+    counts = [
+        sum(elements(blocks[group.name], layer.shape, layer.block) for layer in group.layers)
+        for group in bank.groups
+    ]
     return np.array(counts, dtype=np.int64)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from asrprune.weight_pruning.bits import packed_size
 from asrprune.weight_pruning.blocks import Block, grid_of
-from asrprune.weight_pruning.prunable import Layer
+from asrprune.weight_pruning.prunable import VECTOR, Layer
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ def index_bytes(kept: int, blocks: int) -> int:
     return 0 if kept == blocks else min(packed_size(blocks), 4 * kept)
 
 
-def model_sizes(
-    module: nn.Module, layers: Sequence[Layer], block: Block, blocks: Mapping[str, Tensor]
-) -> Sizes:
+def model_sizes(module: nn.Module, layers: Sequence[Layer], blocks: Mapping[str, Tensor]) -> Sizes:
     """The sizes of ``module`` with the kept ``blocks`` of its layers."""
     dense = sum(parameter.numel() for parameter in module.parameters())
     state = module.state_dict().values()
@@ -58,14 +56,14 @@ def model_sizes(
     for layer in layers:
         kept = blocks[layer.name]
         count = int(torch.count_nonzero(kept))
-        effective -= layer.rows * layer.columns
-        effective += elements(kept, layer.shape, block)
+        effective -= layer.size
+        effective += elements(kept, layer.shape, layer.block)
         # edge blocks are stored in full, a layer that drops nothing as it is
-        values = count * block.rows * block.columns
-        values = layer.rows * layer.columns if count == len(kept) else values
+        values = count * layer.block.rows * layer.block.columns
+        values = layer.size if count == len(kept) else values
         index = index_bytes(count, len(kept))
         float32 += 4 * values + index
-        int8 += values + 4 * layer.rows + index
+        int8 += 4 * values if layer.kind == VECTOR else values + 4 * layer.rows + index
     return Sizes(effective, dense, float32, int8)
 
 

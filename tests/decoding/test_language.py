@@ -36,7 +36,7 @@ TEXTS = {f"utt-{i}": (17 + 29 * i % 90, "AB C"[: i % 5]) for i in range(12)}
 def make_pathways(model) -> Pathways:
     """Of a mask of half the blocks for each language, drawn."""
     block = parse_block("8x1")
-    bank = MaskBank(model, find_layers(model, block, WeightPruningOptions().include), block)
+    bank = MaskBank(model, find_layers(model, block, WeightPruningOptions().include))
     generator = torch.Generator().manual_seed(1)
     for language in LANGUAGES:
         blocks = bank.blocks(0.0).items()

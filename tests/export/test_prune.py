@@ -48,7 +48,7 @@ def test_words_say_how(models, tmp_path):
     path = tmp_path / "half.pt"
     words = ["--model", models["none"], "--sparsity", 0.5, "--output", path]
     assert prune(*words, "weight_pruning.block=4x1") == 0
-    assert load_checkpoint(path)["masks"]["bank"]["block"] == "4x1"
+    assert load_checkpoint(path)["masks"]["bank"]["unit"] == "4x1"
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_listening_to_files(streaming, network, capsys, tmp_path):
     for cut in cuts:
         files.append(tmp_path / f"{cut.id}.wav")
         cut.save_audio(files[-1])
-        texts.append(own_text(source, tokenizer, cut, True, Recogniser(network).tail).text)
+        texts.append(own_text(source.model, tokenizer, cut, True, Recogniser(network).tail).text)
     twice = cuts[0].resample(32000)
     files.append(tmp_path / "twice.wav")
     twice.save_audio(files[-1])

@@ -7,7 +7,7 @@ import torch
 
 from asrprune.config import load_config
 from asrprune.studies.kinds import load_study
-from asrprune.training.masking import layers_of
+from asrprune.training.masking import groups_of
 from asrprune.transducer.model import build_model
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +26,7 @@ def test_a_config_makes_a_model_and_its_masks(path):
     with torch.device("meta"):
         model = build_model(config.model, config.loss, vocab_size=500)
     assert sum(value.numel() for value in model.parameters()) > 100_000
-    layers, _ = layers_of(model, config.weight_pruning)
-    pruned = sum(layer.rows * layer.columns for layer in layers)
+    pruned = sum(group.size for group in groups_of(model, config.weight_pruning))
     assert pruned > 0.5 * sum(value.numel() for value in model.encoder.parameters())
 
 

@@ -12,6 +12,7 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 SCHEDULE = {"final": 0.8, "start": 0.1, "end": 0.6, "freeze": 0.7, "refresh_interval": 3}
 SUPERNET = {"method": "supernet", "schedule": SCHEDULE}
 DISTILLATION = {"scale": 0.5, "from_sparsity": 0.3}
+CHANNELS = {"unit": "channel", "multiple": 2}
 METHODS = {
     "gradual": {"method": "gradual", "schedule": SCHEDULE},
     "supernet": SUPERNET,
@@ -21,6 +22,9 @@ METHODS = {
         **SUPERNET,
         "supernet": {"sampling": "sandwich", "distillation": DISTILLATION},
     },
+    "channels, gradual": {"method": "gradual", "schedule": SCHEDULE, **CHANNELS},
+    "channels, sandwich": {**SUPERNET, "supernet": {"sampling": "sandwich"}, **CHANNELS},
+    "channels, supernet": {**SUPERNET, **CHANNELS},
 }
 
 

@@ -113,6 +113,7 @@ def test_every_option_of_what_is_pruned_reaches_the_masks(make_masked_trainer):
         "global": {"scope": "global"},
         "exclude": {"exclude": ["*.ffn1.*"]},
         "pad": {"block": "15x1", "ragged": "pad"},
+        "channel": {"unit": "channel", "multiple": 4},
         "recurrent": {"include": ["predictor.*"], "recurrent": True},
     }.items():
         more = (
@@ -120,12 +121,21 @@ def test_every_option_of_what_is_pruned_reaches_the_masks(make_masked_trainer):
             if name == "recurrent"
             else {}
         )
-        bank = make_masked_trainer(name, {**SUPERNET, **options}, **more).masking.bank
+        method = "gradual" if name == "global" else "supernet"
+        masking = {**SUPERNET, "method": method, **options}
+        bank = make_masked_trainer(name, masking, **more).masking.bank
         assert bank.digest() != plain.digest()
         assert bank.criterion == options.get("criterion", "mean_square")
         assert bank.scope == options.get("scope", "layer")
         names = [layer.name for layer in bank.layers]
         assert any("ffn1" in one for one in names) == (name not in ("exclude", "recurrent"))
+
+
+def test_a_multiple_must_leave_something_to_drop(make_masked_trainer):
+    masking = {"method": "gradual", "unit": "channel", "multiple": 32}
+    message = "multiple=32: encoder.layers.0.ffn1 has 32 channels, of which none could be dropped"
+    with pytest.raises(UserError, match=message):
+        make_masked_trainer("exp", masking)
 
 
 def test_running_statistics_are_of_one_network_only(make_masked_trainer):

@@ -80,6 +80,24 @@ def test_resume_after_any_step(method, make):
         assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), expected)
 
 
+def test_resume_with_channels(make):
+    """Gradient sums are those of groups, not of parameters."""
+    options = {"weight_pruning": {**masking(score="sensitivity"), "unit": "channel", "multiple": 2}}
+    trainer = make("whole", **options)
+    resume(trainer)
+    assert trainer.run() == 0
+    last, *earlier = reversed(numbered(trainer.folder, "checkpoint"))
+    felt = [load_checkpoint(path)["masking"]["felt"] for path in earlier]
+    number = next(place for place, sums in enumerate(felt) if sums and place > 3)
+    path = earlier[number]
+    assert "encoder.layers.0.ffn1" in next(iter(felt[number].values()))
+    part = make("part", **options)
+    torch.save(load_checkpoint(path), part.folder / path.name)
+    resume(part)
+    assert part.run() == 0
+    assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), load_checkpoint(last))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_moves_its_own_pathway(method, accumulate, make):

@@ -270,3 +270,32 @@ def test_rotated_products_depend_on_distance_alone():
 def test_sizes_that_do_not_fit_are_user_errors(maker, options):
     with pytest.raises(UserError):
         maker(**options)
+
+
+@pytest.mark.parametrize(
+    ("factory", "count"),
+    [(conformer, 4), (streaming_conformer, 4), (emformer, 2)],
+    ids=["conformer", "streaming_conformer", "emformer"],
+)
+def test_each_feed_forward_module_has_its_width(factory, count):
+    sizes = {"dim": 16, "num_layers": 2, "num_heads": 2}
+    widths = [8 * (place + 1) for place in range(count)]
+    encoder = factory(80, ffn_dim=widths, **sizes)
+    channels = encoder.channels()
+    assert [encoder.get_parameter(one.rows[0]).shape[0] for one in channels] == widths
+    assert [encoder.get_parameter(one.columns[0]).shape[1] for one in channels] == widths
+    assert [one.option for one in channels] == ["ffn_dim"] * count
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        one = factory(80, ffn_dim=24, **sizes).state_dict()
+        torch.manual_seed(5)
+        other = factory(80, ffn_dim=[24] * count, **sizes).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    for wrong, message in (
+        (widths[1:], f"{count - 1} widths for {count} modules"),
+        ([0, *widths[1:]], "whole numbers of at least 1"),
+        (0, "whole numbers of at least 1"),
+        ([2.5, *widths[1:]], "whole numbers of at least 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            factory(80, ffn_dim=wrong, **sizes)

@@ -79,7 +79,7 @@ def wav2vec2(seed: int = 0) -> nn.Module:
 def bank_of(module, block="8x1", criterion="mean_square", scope="layer", **rules) -> MaskBank:
     parsed = parse_block(block)
     rules = {"recurrent": True, "ragged": "pad", **rules}
-    return MaskBank(module, find_layers(module, parsed, **rules), parsed, criterion, scope)
+    return MaskBank(module, find_layers(module, parsed, **rules), criterion, scope)
 
 
 def entry_masks(bank: MaskBank, level: int) -> dict[str, np.ndarray]:

@@ -52,7 +52,7 @@ def net(make=OPTIMIZERS["adamw"], block="8x1", **sizes):
     layers = find_layers(model, block, ragged="pad")
     optimizer = make(model.parameters())
     chosen = {layer.name: (parameters[layer.name], layer) for layer in layers}
-    return model, GatedOptimizer(optimizer, chosen, block)
+    return model, GatedOptimizer(optimizer, chosen)
 
 
 def random_gates(gated, seed, density=0.5):
@@ -72,7 +72,7 @@ def set_gradients(model, seed):
 def masks_of(gated, gates):
     """Which entries are active, in the shape of each layer's parameter."""
     return {
-        name: expand(gates[name], layer.shape, gated.block).view(parameter.shape)
+        name: expand(gates[name], layer.shape, layer.block).view(parameter.shape)
         for name, (parameter, layer) in gated.layers.items()
     }
 

@@ -262,7 +262,7 @@ def test_equal_ranks_have_equal_digests():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (lambda: bank_of(Odd(), "4x1"), "of block '8x1', and this model is pruned with '4x1'"),
+        (lambda: bank_of(Odd(), "4x1"), "of unit '8x1', and this model is pruned with '4x1'"),
         (lambda: bank_of(Odd(), criterion="l1"), "criterion 'mean_square'"),
         (lambda: bank_of(Odd(), scope="global"), "scope 'layer'"),
         (lambda: bank_of(Odd(), recurrent=False), "layer 4 is lstm.weight_ih_l0 of 24x20 there"),

@@ -72,7 +72,7 @@ def test_scores_and_levels_are_equal_for_any_number_of_threads(size):
     for threads in (2, 1):
         torch.set_num_threads(threads)
         scores = blocks.block_scores(matrix, block)
-        answers.append((scores, drop_levels([scores], block)[0]))
+        answers.append((scores, drop_levels([scores])[0]))
     assert torch.equal(answers[0][0], answers[1][0]) and torch.equal(answers[0][1], answers[1][1])
 
 
@@ -103,7 +103,7 @@ def test_levels_as_defined(layers, scope):
     if scope == "global":
         lists = [sum(lists, [])]
     expected = [first_dropping(rank, len(some)) for some in lists for rank in ranks(some)]
-    levels = drop_levels(scores, Block(8, 1), scope)
+    levels = drop_levels(scores, scope=scope)
     assert torch.cat(levels).tolist() == expected
     assert all(level.dtype == torch.uint8 for level in levels)
     assert [len(level) for level in levels] == [len(layer) for layer in layers]
@@ -116,7 +116,7 @@ def test_levels_inside_of_groups(group, data):
     scores = torch.tensor(values, dtype=torch.float32)
     keep = data.draw(st.integers(1, group - 1))
     block = parse_block(f"{keep}:{group}")
-    (levels,) = drop_levels([scores], block)
+    (levels,) = drop_levels([scores], group)
     halves = [scores[:group].tolist(), scores[group:].tolist()]
     ranked = [ranks(half) for half in halves]
     assert levels.tolist() == [first_dropping(rank, group) for half in ranked for rank in half]
@@ -128,7 +128,7 @@ def test_levels_inside_of_groups(group, data):
 @given(st.integers(1, 700), st.lists(st.integers(0, 250), min_size=1, max_size=8))
 def test_masks_are_nested_and_as_dense_as_asked_to_half_a_block(count, steps):
     scores = torch.rand(count, generator=torch.Generator().manual_seed(count))
-    (levels,) = drop_levels([scores], Block(8, 1))
+    (levels,) = drop_levels([scores])
     before = kept(levels, 0)
     assert before.all() and not kept(levels, 1).any()
     for step in sorted(steps):
@@ -218,13 +218,34 @@ def test_blocks_are_refused_by_name(text):
         check(WeightPruningOptions(block=text), "weight_pruning.")
 
 
+@fast
+@given(st.lists(st.lists(VALUES, min_size=10, max_size=60), min_size=2, max_size=4), st.data())
+def test_layers_that_compete_keep_a_tenth_each(layers, data):
+    """Whatever the size of their weights; inside of a layer the order stays."""
+    sizes = [10.0 ** data.draw(st.integers(-12, 6)) for _ in layers]
+    scores = [
+        torch.tensor(layer, dtype=torch.float32).abs() * size
+        for layer, size in zip(layers, sizes, strict=True)
+    ]
+    compared = [blocks.comparable(some) for some in scores]
+    for before, after in zip(scores, compared, strict=True):
+        assert after.isfinite().all() and (after >= 0).all()
+        order = torch.tensor(sorted(range(len(before)), key=lambda k: (float(before[k]), k)))
+        assert (after[order].diff() >= 0).all()
+    for kept_of_layer in (kept(some, 0.88) for some in drop_levels(compared, scope="global")):
+        assert kept_of_layer.float().mean() >= 0.1 - 1 / len(kept_of_layer)
+
+
 def test_names_are_checked():
     with pytest.raises(UserError, match="scope=layer"):
         check(WeightPruningOptions(block="2:4", scope="global"), "weight_pruning.")
+    for options in ({"method": "supernet"}, {"unit": "channel"}):
+        with pytest.raises(UserError, match="scope=global: with weight_pruning"):
+            check(WeightPruningOptions(scope="global", **options), "weight_pruning.")
     with pytest.raises(UserError, match="criterion=l2: choose one of mean_square, l1"):
         blocks.block_scores(torch.ones(2, 2), Block(1, 1), "l2")
     with pytest.raises(UserError, match="scope=all: choose one of layer, global"):
-        drop_levels([torch.ones(2)], Block(1, 1), "all")
+        drop_levels([torch.ones(2)], scope="all")
     check(WeightPruningOptions(), "weight_pruning.")
 
 

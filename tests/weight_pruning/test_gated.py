@@ -106,8 +106,8 @@ def test_random_gates_are_an_optimizer_for_each_block(make, shape):
     start = values(model)
     own = {}  # (layer, block) -> its entries' indices, parameter and optimiser
     for name, (parameter, layer) in gated.layers.items():
-        rows, columns = grid_of(layer.shape, gated.block)
-        of_entry = expand(torch.arange(rows * columns), layer.shape, gated.block).flatten()
+        rows, columns = grid_of(layer.shape, layer.block)
+        of_entry = expand(torch.arange(rows * columns), layer.shape, layer.block).flatten()
         for block in range(rows * columns):
             where = (of_entry == block).nonzero()[:, 0]
             alone = nn.Parameter(parameter.detach().flatten()[where].clone())
@@ -145,7 +145,7 @@ def test_by_age_has_the_bits_of_torch_too(name):
     count = len(gated.counts["first.weight"])
     early = torch.arange(count) < count // 2
     rest = torch.ones_like(gated.counts["last.weight"], dtype=torch.bool)
-    mask = expand(early, weight.shape, gated.block)
+    mask = expand(early, weight.shape, gated.layers["first.weight"][1].block)
     alone = [nn.Parameter(weight.detach().clone()) for _ in range(2)]
     optimizers = [make([part]) for part in alone]
     for step in range(30):
@@ -165,7 +165,7 @@ def test_other_types_round_as_torch(dtype):
     layer = nn.Linear(8, 64, bias=False).to(dtype)
     block = parse_block("8x1")
     named = {"weight": (layer.weight, find_layers(layer, block)[0])}
-    gated = GatedOptimizer(make(layer.parameters()), named, block)
+    gated = GatedOptimizer(make(layer.parameters()), named)
     late = torch.arange(64) % 2 == 0
     mask = expand(late, layer.weight.shape, block)
     alone = [nn.Parameter(layer.weight.detach().clone()) for _ in range(2)]

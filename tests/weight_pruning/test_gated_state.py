@@ -65,7 +65,10 @@ def test_loaded_counts_are_its_own():
         (lambda state: state.pop("counts"), "without gates"),
         (lambda state: state["counts"].pop("last.weight"), "last.weight is not in this state"),
         (lambda state: state["counts"].update(more=torch.zeros(1)), "more is only in this state"),
-        (lambda state: state.update(block=[1, 8]), "1x8 blocks, not of 8x1"),
+        (
+            lambda state: state["blocks"].update({"last.weight": "1x8"}),
+            "last.weight is in blocks of 8x1, and in this state in blocks of 1x8",
+        ),
         (
             lambda state: state["counts"].update({"last.weight": torch.zeros(3)}),
             "last.weight has 72 blocks, and 3 in this state",
@@ -92,7 +95,7 @@ def test_a_dense_training_can_be_wrapped_and_gated(make):
     block = parse_block("8x1")
     layers = {layer.name: layer for layer in find_layers(model, block, ragged="pad")}
     chosen = {name: (model.get_parameter(name), layer) for name, layer in layers.items()}
-    gated = GatedOptimizer(optimizers[0], chosen, block)
+    gated = GatedOptimizer(optimizers[0], chosen)
     gates = random_gates(gated, 8)
     for step in range(5, 10):
         set_gradients(model, step)
@@ -162,10 +165,10 @@ def test_unknown_optimizers_are_refused(make, message):
 def test_layers_that_do_not_fit_are_refused():
     model, gated = net()
     with pytest.raises(UserError, match="does not train first.weight"):
-        GatedOptimizer(SGD([model.first.bias], lr=1), gated.layers, gated.block)
+        GatedOptimizer(SGD([model.first.bias], lr=1), gated.layers)
     twice = {**gated.layers, "again": gated.layers["first.weight"]}
     with pytest.raises(UserError, match="first.weight and again are one parameter"):
-        GatedOptimizer(gated.optimizer, twice, gated.block)
+        GatedOptimizer(gated.optimizer, twice)
 
 
 @pytest.mark.parametrize(

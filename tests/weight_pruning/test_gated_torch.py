@@ -130,7 +130,7 @@ def test_hooks_of_a_state_see_all_of_it():
     gated.register_load_state_dict_pre_hook(lambda each, state: seen.append(state.pop("note")))
     gated.register_load_state_dict_post_hook(lambda each: seen.append("loaded"))
     state = gated.state_dict()
-    assert state["note"] == ["state", "param_groups", "block", "counts"]
+    assert state["note"] == ["state", "param_groups", "blocks", "counts"]
     gated.load_state_dict(state)
     assert "note" in state and seen == [gated, state["note"], "loaded"]
 
@@ -188,11 +188,11 @@ def test_its_state_is_exact(make):
     torch.save(gated.state_dict(), file)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
-    assert set(saved) == {"state", "param_groups", "block", "counts"}
+    assert set(saved) == {"state", "param_groups", "blocks", "counts"}
     _, other = net(make)
     other.load_state_dict(saved)
     again, now = other.state_dict(), gated.state_dict()
-    assert again["param_groups"] == now["param_groups"] and again["block"] == now["block"]
+    assert again["param_groups"] == now["param_groups"] and again["blocks"] == now["blocks"]
     assert again["state"].keys() == now["state"].keys()
     for key, entry in now["state"].items():
         for name, value in entry.items():
@@ -231,4 +231,4 @@ def test_a_scaler_takes_it(make, unscaled):
 def test_it_is_not_wrapped_twice():
     _, gated = net()
     with pytest.raises(UserError, match="what GatedOptimizer keeps of each weight is not known"):
-        GatedOptimizer(gated, gated.layers, gated.block)
+        GatedOptimizer(gated, gated.layers)

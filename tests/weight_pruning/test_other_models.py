@@ -71,7 +71,7 @@ class Training:
         self.optimizer = GatedOptimizer(
             torch.optim.AdamW(self.model.parameters(), **options),
             {layer.name: (parameters[layer.name], layer) for layer in self.bank.layers},
-            self.bank.block,
+            self.bank.gates(),
         )
         generator = torch.Generator().manual_seed(1)
         self.x = torch.randn(*shape, generator=generator)
@@ -206,7 +206,7 @@ def test_the_example_of_the_docstring():
         "model": model, "batches": [torch.arange(20) % 3] * 150, "compute_loss": compute_loss,
     }  # fmt: skip
     exec(example, names)
-    assert list(names["layers"]) == ["body.0.weight", "body.2.weight"]
+    assert [layer.name for layer in names["layers"]] == ["body.0.weight", "body.2.weight"]
     assert max(losses[-2:]) < 0.7 * min(losses[:2])
     assert [int(torch.count_nonzero(each)) for each in weights[:2]] == [512, 208]
     alone = unpack(names["packed"])

@@ -16,7 +16,7 @@ BLOCK = Block(2, 1)
 
 
 def bank_of(module):
-    return MaskBank(module, find_layers(module, BLOCK, ["*"], []), BLOCK)
+    return MaskBank(module, find_layers(module, BLOCK, ["*"], []))
 
 
 def shuffle(module, seed):

@@ -197,7 +197,7 @@ def test_nothing_to_prune_is_refused():
 
 def test_numbers_that_are_not_real_are_left_out():
     module = nn.ModuleList([nn.Linear(8, 8, dtype=torch.complex64), nn.Linear(8, 8)])
-    assert find_layers(module, EIGHT) == [Layer("1.weight", 8, 8, "linear")]
+    assert find_layers(module, EIGHT) == [Layer("1.weight", 8, 8, "linear", EIGHT)]
     assert "no: of complex64" in table(module, find_layers(module, EIGHT))
 
 

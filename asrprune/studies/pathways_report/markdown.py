@@ -5,8 +5,13 @@ from typing import Any
 from asrprune.studies.markup import NOTHING, table
 from asrprune.studies.pathways_report.record import Record
 from asrprune.studies.pathways_report.renewals import Renewals, changes
+from asrprune.weight_pruning.groups import CHANNEL
 
 SIZES = ("density", "parameters (M)", "float32 (MB)", "int8 (MB)", "mask (kB)")
+
+
+def _units(block: str) -> str:
+    return "channels" if block == CHANNEL else f"blocks of {block}"
 
 
 def markdown(record: Record) -> str:
@@ -15,10 +20,10 @@ def markdown(record: Record) -> str:
     return "\n\n".join(
         [
             f"# Pathways of {record['model']}",
-            f"{len(languages)} languages share one set of weights, which is pruned in blocks of "
-            f"{record['block']}. Densities are shares of the weights of the pruned layers. "
+            f"{len(languages)} languages share one set of weights, which is pruned in "
+            f"{_units(record['block'])}. Densities are shares of the weights of the pruned layers. "
             "Parameters are weights that are kept or never pruned. Sizes are those of the file "
-            "that `asrprune extract` packs. A mask takes one bit for each block."
+            "that `asrprune extract` packs. A mask takes one bit for each of them."
             + (" Word error rates in per cent, with 95 % intervals." * bool(record["scores"])),
             _sizes(record),
             "## The union of all masks",

@@ -35,7 +35,7 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
     masks = {name: bits.nbytes for name, bits in bank.state_dict()["named"].items()}
     return {
         "model": str(source.path),
-        "block": str(bank.block),
+        "block": bank.unit,
         "sparsity": source.sparsest,
         "dense": _sizes(bank, 0.0),
         "languages": {

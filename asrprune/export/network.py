@@ -1,0 +1,74 @@
+"""A sub-network as a model: with masked weights, or with channels really cut out."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from asrprune.config import Config
+from asrprune.export.source import Source
+from asrprune.transducer.model import Transducer, build_model
+from asrprune.weight_pruning.bank import Choice
+from asrprune.weight_pruning.cutting import cut_state
+from asrprune.weight_pruning.groups import CHANNEL
+from asrprune.weight_pruning.options import WeightPruningOptions
+
+
+@contextmanager
+def network(source: Source, choice: Choice | None) -> Iterator[Transducer]:
+    """The model of a sub-network, in evaluation mode; None: the whole model.
+
+    With channels it is a smaller model of its own. With blocks it is the model of the source, whose
+    masks are on as long as the context is open.
+    """
+    if choice is None:
+        yield source.model
+    elif source.bank.unit == CHANNEL:
+        yield smaller(source, choice)[0]
+    else:
+        with source.bank.apply(choice):
+            yield source.model
+
+
+def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
+    """Return the model without the channels that a sub-network drops, and its config.
+
+    The config names the width of each module, so that the model loads, trains and exports like any
+    other model. It has no masks.
+
+    Raises:
+        UserError: the sub-network keeps no channel of a module.
+    """
+    units = source.bank.blocks(choice)
+    state = cut_state(source.content["model"], source.bank.groups, units)
+    config = copy.deepcopy(source.config)
+    config.model.encoder_options = {**config.model.encoder_options, **widths(source, units)}
+    # what can be pruned stays: smaller networks are taken out of this one in the same way
+    options, usual = config.weight_pruning, WeightPruningOptions()
+    config.weight_pruning = dataclasses.replace(
+        options,
+        method="none",
+        schedule=usual.schedule,
+        supernet=usual.supernet,
+        pathways=usual.pathways,
+    )
+    model = build_model(config.model, config.loss, source.content["vocab_size"])
+    model.load_state_dict(state)
+    return model.to(source.device).eval(), config
+
+
+def widths(source: Source, units: dict[str, Tensor]) -> dict[str, list[int]]:
+    """Return the options of the encoder's factory that name its widths.
+
+    Args:
+        units: the kept units (units,) bool of each group.
+    """
+    found: dict[str, list[int]] = {}
+    encoder = source.model.encoder
+    for channels in encoder.channels():
+        kept = units.get(f"encoder.{channels.name}")
+        whole = encoder.get_parameter(channels.rows[0]).shape[0]
+        found.setdefault(channels.option, []).append(whole if kept is None else int(kept.sum()))
+    return found
