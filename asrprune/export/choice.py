@@ -77,8 +77,11 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
             "as it was. Search again (stage 7)"
         )
     if None in sizes:
-        other = "bytes, such as 5MB" if budget.unit != BYTES else "multiply-adds, such as 120MMAC"
-        raise UserError(f"{path} knows no {budget.unit}: give the budget in {other}")
+        example = "120MMAC (multiply-adds)" if budget.unit == BYTES else "5MB"
+        raise UserError(
+            f"{path} knows no {budget.unit} of its sub-networks. Give another budget, such as "
+            f"{example}"
+        )
     for network in ranked:
         if network[budget.unit] <= budget.value:
             return network["sparsities"]

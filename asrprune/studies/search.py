@@ -44,7 +44,6 @@ from asrprune.studies.pareto import (
 )
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.evaluations import EvaluationLog
-from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.search_options import SearchOptions
 from asrprune.weight_pruning.searching import Evaluated, SearchResult, search
 
@@ -282,8 +281,7 @@ def _measured(
     """Return a function that applies ``measure`` to the sub-network of given sparsities."""
 
     def measured(choice: dict[str, float]) -> float:
-        bank = source.bank
-        with bank.cut(choice) if bank.unit == CHANNEL else bank.apply(choice):
+        with source.bank.sub_network(choice):
             return measure(source.model)
 
     return measured

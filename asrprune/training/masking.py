@@ -130,14 +130,11 @@ class Masking:
     def largest(self) -> Sparsities:
         """The network of which a pass takes the most memory.
 
-        A masked one has copies of its weights; where channels are cut out, it is the dense one.
+        A masked network has copies of its weights. A network without some channels has smaller
+        matrices and activations than the dense network.
         """
-        return dict.fromkeys(self._weights, 0.0) if self._cuts else self.sparsest()
-
-    @property
-    def _cuts(self) -> bool:
-        """Whether sub-networks compute with smaller matrices."""
-        return self.options.unit == CHANNEL and not self.all_gradients
+        cuts = self.options.unit == CHANNEL and not self.all_gradients
+        return dict.fromkeys(self._weights, 0.0) if cuts else self.sparsest()
 
     def passes(self, step: int, batches: int) -> tuple[int, int]:
         """How many a step of so many micro-batches a rank takes, over all ranks.
@@ -155,8 +152,7 @@ class Masking:
         if isinstance(network, dict) and not any(network.values()):
             yield
             return
-        bank = self.bank
-        masked = bank.cut(network) if self._cuts else bank.apply(network, self.all_gradients)
+        masked = self.bank.sub_network(network, self.all_gradients)
         with masked, scaled_dropout(self._model, self._dropout(network)):
             yield
 

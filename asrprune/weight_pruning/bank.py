@@ -10,7 +10,7 @@ module's parameters, their names and their values are never changed: a mask work
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from asrprune.errors import UserError, nearest
+from asrprune.weight_pruning.bank_state import check_state
 from asrprune.weight_pruning.bits import pack_bits, packed_size, unpack_bits
 from asrprune.weight_pruning.blocks import Block, comparable, drop_levels, expand, kept
 from asrprune.weight_pruning.blocks import masked as mask_matrix
@@ -153,9 +154,7 @@ class MaskBank:
             UserError: see :meth:`blocks`.
         """
         kept_units = self.blocks(choice)
-        return {
-            layer.name: kept_units[group.name] for group in self.groups for layer in group.layers
-        }
+        return {layer: kept_units[group] for layer, group in self.gates().items()}
 
     def gates(self) -> dict[str, str]:
         """The name of each layer's group, by the layer's name."""
@@ -168,15 +167,15 @@ class MaskBank:
 
     @property
     def unit(self) -> str:
-        """What is pruned as one: ``channel``, or the block, such as ``8x1``."""
+        """The name of the pruned unit: ``channel``, or the shape of a block, such as ``8x1``."""
         return CHANNEL if any(len(group.layers) > 1 for group in self.groups) else str(self.block)
 
     def masks(self, choice: Choice) -> dict[str, Tensor]:
         """The kept weights, bool of the parameter's own shape, of each layer."""
         blocks, parameters = self.blocks_of_layers(choice), self.parameters()
         return {
-            layer.name: expand(blocks[layer.name], layer.shape, layer.block).view(
-                parameters[layer.name].shape
+            layer.name: expand(blocks[layer.name], layer.shape, layer.block).view_as(
+                parameters[layer.name]
             )
             for layer in self.layers
         }
@@ -297,6 +296,13 @@ class MaskBank:
         finally:
             self._applied = False
 
+    def sub_network(
+        self, choice: Choice, all_gradients: bool = False
+    ) -> AbstractContextManager[None]:
+        """:meth:`cut` where channels are pruned, else, or with all gradients, :meth:`apply`."""
+        cuts = self.unit == CHANNEL and not all_gradients
+        return self.cut(choice) if cuts else self.apply(choice, all_gradients)
+
     def cached(self, choice: Choice) -> Cached:
         """The masked weights of a choice, for :meth:`apply` to switch to as often as needed.
 
@@ -334,38 +340,9 @@ class MaskBank:
             UserError: they are none, or damaged, or of other layers, blocks, another criterion or
                 scope; nothing is changed then.
         """
-        mine = self._fingerprint()
-        if missing := [key for key in (*mine, "levels", "named") if key not in state]:
-            raise UserError(f"these are no saved masks: no {missing[0]!r} in them")
-        for key in ("unit", "criterion", "scope"):
-            if state[key] != mine[key]:
-                words = f"weight_pruning.{key}={state[key]}"
-                if key == "unit" and state[key] != CHANNEL:
-                    words = f"weight_pruning.unit=block weight_pruning.block={state[key]}"
-                raise UserError(
-                    f"the saved masks are of {key} {state[key]!r}, and this model is pruned with "
-                    f"{mine[key]!r}; set {words} or start anew"
-                )
-        for index in range(max(len(state["layers"]), len(mine["layers"]))):
-            saved, own = (
-                "{} of {}x{}".format(*layers[index]) if index < len(layers) else "none"
-                for layers in (state["layers"], mine["layers"])
-            )
-            if saved != own:
-                raise UserError(
-                    f"the saved masks are of another model: pruned layer {index + 1} is {saved} "
-                    f"there and {own} here"
-                )
         counts = [group.units for group in self.groups]
+        check_state(state, self._fingerprint(), counts)
         sizes = [packed_size(count) for count in counts]
-        for what, bits, size in (
-            ("levels", state["levels"], sum(counts)),
-            *((f"mask {name!r}", bits, sum(sizes)) for name, bits in state["named"].items()),
-        ):
-            if len(bits) != size:
-                raise UserError(
-                    f"the saved masks are damaged: {what} of {len(bits)} bytes, not {size}"
-                )
         self._levels = self._parted(state["levels"], counts)
         self._named = {name: self._parted(bits, sizes) for name, bits in state["named"].items()}
 

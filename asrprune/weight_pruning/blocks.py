@@ -150,8 +150,7 @@ def comparable(scores: Tensor) -> Tensor:
 def kept_counts(blocks: int, multiple: int = 1) -> list[int]:
     """How many of so many blocks are kept at each level, 0 to 250: at 0 all, at 250 none.
 
-    Counts between are rounded to the nearest ``multiple``, half up, and are at least one multiple:
-    kernels take widths of 8 or 16 faster than others.
+    Counts between are rounded to the nearest ``multiple``, half up, and are at least one multiple.
     """
     counts = [blocks - dropped(level, blocks) for level in range(LEVELS + 1)]
     if multiple > 1:

@@ -58,7 +58,9 @@ def grouped(layers: Iterable[Layer | Group]) -> list[Group]:
     Raises:
         UserError: a layer is in two groups, or two groups have one name.
     """
-    groups = [Group(one.name, (one,)) if isinstance(one, Layer) else one for one in layers]
+    groups = [
+        Group(layer.name, (layer,)) if isinstance(layer, Layer) else layer for layer in layers
+    ]
     for names in (
         [group.name for group in groups],
         [layer.name for group in groups for layer in group.layers],

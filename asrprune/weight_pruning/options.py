@@ -194,11 +194,11 @@ class WeightPruningOptions:
     # gradual: one mask, which follows the schedule; supernet: sub-networks of every size; pathways:
     # a mask for each language
     method: str = option("none", choices=("none", "gradual", "supernet", "pathways"))
-    # what goes together. block: the entries of a block, which become zeros; channel: an inner
-    # channel of a feed-forward module, without which a smaller dense network is left
+    # block: the entries of a block become zeros. channel: an inner channel of a feed-forward module
+    # is left out, and the rest is a smaller dense network
     unit: str = option("block", choices=("block", "channel"))
     block: str = "8x1"  # rows x columns, or N:M
-    multiple: int = option(8, minimum=1)  # widths of channels are multiples of it
+    multiple: int = option(8, minimum=1)  # unit=channel: kept channels, rounded to this multiple
     # what an entry of a block counts: mean_square, l1, or package.module:callable
     criterion: str = "mean_square"
     # which units compete. layer: those of a layer; global: those of all layers, which then have
