@@ -25,11 +25,11 @@ shift
   exit 2
 }
 stopped=false status=0
-"$recipe/run.sh" "$@" &
-child=$!
 # "B:TERM@300": this script alone is told, five minutes before the time is up, and when it has to
 # make room for others
-trap 'stopped=true; kill -s TERM "$child" 2>/dev/null || true' TERM
+trap 'stopped=true; kill -s TERM "${!-}" 2>/dev/null || true' TERM
+"$recipe/run.sh" "$@" &
+child=$!
 wait "$child" || status=$?
 while kill -0 "$child" 2>/dev/null; do # the signal has ended the wait; the run is saving its state
   status=0

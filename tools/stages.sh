@@ -24,7 +24,7 @@ declare -a stage_names=(
 )
 declare -a visited=()                     # keys of the stages so far, "number part"
 declare -A labels=() digests=() made_by=() # of a key; of a key; of a path
-current_stage='' child='' data_folder='' begun=false
+current_stage='' child='' previous='' data_folder='' begun=false
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
@@ -71,6 +71,7 @@ show() { # show WORD...: a command line as it could be typed
 # in the foreground. One in the background ignores interrupts, unless it is told to take them.
 supervise() {
   local status=0
+  previous=${!-} child=starting
   (
     trap - INT QUIT
     exec "$@"
@@ -114,6 +115,10 @@ run_into() { # run_into FOLDER COMMAND...: the same for files in FOLDER, the com
 stop() { # stop SIGNAL STATUS: end the command at work, then this script
   local tenths=0
   trap - INT TERM HUP # a second signal ends all at once
+  if [[ $child == starting ]]; then # the signal came before its number was kept
+    child=${!-}
+    [[ $child != "$previous" ]] || child=
+  fi
   if [[ -n $child ]]; then
     say "stopping${current_stage:+ $current_stage}"
     # What signals a group, such as Ctrl-C or a batch system, has told the command too; it may be

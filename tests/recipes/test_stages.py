@@ -194,6 +194,18 @@ def test_a_signal_stops_everything_and_the_same_command_goes_on(recipe, number, 
     assert commands(recipe) == ALL[2:]
 
 
+def test_a_signal_right_after_a_command_started_stops_it_too(recipe, tmp_path):
+    slow = tmp_path / "slow.sh"  # the shell that started it keeps its number a second late
+    slow.write_text("""set -T; trap '[[ $BASH_COMMAND != "child=\\$!" ]] || sleep 1' DEBUG\n""")
+    process = recipe.start(FAKE_HANG="data/b", BASH_ENV=str(slow))
+    hanging = recipe.wait_for_hang()
+    os.kill(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143, errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(hanging, 0)
+
+
 def test_a_killed_stage_runs_again_though_its_output_is_there(recipe):
     process = recipe.start(FAKE_HANG="data/b")
     recipe.wait_for_hang()
