@@ -5,10 +5,9 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor
-
 from asrprune.config import Config
 from asrprune.export.source import Source
+from asrprune.training.masking import widths
 from asrprune.transducer.model import Transducer, build_model
 from asrprune.weight_pruning.bank import Choice
 from asrprune.weight_pruning.cutting import cut_state
@@ -44,7 +43,7 @@ def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
     units = source.bank.blocks(choice)
     state = cut_state(source.content["model"], source.bank.groups, units)
     config = copy.deepcopy(source.config)
-    config.model.encoder_options = {**config.model.encoder_options, **widths(source, units)}
+    config.model.encoder_options = {**config.model.encoder_options, **widths(source.model, units)}
     # what can be pruned stays: smaller networks are taken out of this one in the same way
     options, usual = config.weight_pruning, WeightPruningOptions()
     config.weight_pruning = dataclasses.replace(
@@ -57,18 +56,3 @@ def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
     model = build_model(config.model, config.loss, source.content["vocab_size"])
     model.load_state_dict(state)
     return model.to(source.device).eval(), config
-
-
-def widths(source: Source, units: dict[str, Tensor]) -> dict[str, list[int]]:
-    """Return the options of the encoder's factory that name its widths.
-
-    Args:
-        units: the kept units (units,) bool of each group.
-    """
-    found: dict[str, list[int]] = {}
-    encoder = source.model.encoder
-    for channels in encoder.channels():
-        kept = units.get(f"encoder.{channels.name}")
-        whole = encoder.get_parameter(channels.rows[0]).shape[0]
-        found.setdefault(channels.option, []).append(whole if kept is None else int(kept.sum()))
-    return found

@@ -307,6 +307,21 @@ def chains_of(model: nn.Module) -> dict[str, tuple[list[str], list[str]]]:
     }
 
 
+def widths(model: nn.Module, units: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Return the options of an encoder's factory that name the widths of a sub-network.
+
+    Args:
+        model: the dense network.
+        units: the kept units (units,) bool of each group of channels, by its name.
+    """
+    found: dict[str, list[int]] = {}
+    for channels in model.encoder.channels():
+        kept = units.get(f"encoder.{channels.name}")
+        whole = model.encoder.get_parameter(channels.rows[0]).shape[0]
+        found.setdefault(channels.option, []).append(whole if kept is None else int(kept.sum()))
+    return found
+
+
 def make_bank(
     model: nn.Module, options: WeightPruningOptions, masks: dict[str, Any] | None = None
 ) -> MaskBank:

@@ -53,7 +53,8 @@ def judge(
 def _compared(claim: ClaimOptions, summary: Summary, margin: float) -> list[Compared] | None:
     """Return the difference to each rival at each sparsity.
 
-    Pairs of the same networks are left out: at sparsity 0, *gradual* is the dense model. The result
+    Pairs of the same networks are left out: at sparsity 0, *small* and *gradual* are the
+    dense model. The result
     is None if a network has not been run.
     """
     pairs = []

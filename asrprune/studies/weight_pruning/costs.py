@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from asrprune.studies.study import Record
 from asrprune.studies.weight_pruning.grid import TABLES, NetworksCell
-from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, ONE_SHOT
+from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, ONE_SHOT, SMALL
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ def costs_of(
 ) -> dict[int, Cost]:
     """Return seed -> the cost of all networks of a method.
 
-    A seed is left out if one of its trainings, or its search, has not been run. The dense training
-    counts as one of the gradual trainings: the one with sparsity 0.
+    A seed is left out if one of its trainings, or its search, has not been run. A training that
+    others begin with counts for them too. The dense training
+    counts as one of the gradual trainings, and of the small ones: the one with sparsity 0.
     """
     needed: dict[int, set[str]] = {}
     for cell in cells:
         if _part_of(method, cell):
-            needed.setdefault(cell.seed, set()).add(cell.name)
+            needed.setdefault(cell.seed, set()).update([cell.name, *cell.after])
     by_training: dict[str, list[Record]] = {}
     for record in records:
         by_training.setdefault(record["training"], []).append(record)
@@ -59,7 +60,7 @@ def costs_of(
 
 def _part_of(method: str, cell: NetworksCell) -> bool:
     ways = {(network.method, network.sparsity) for network in cell.networks}
-    if method == GRADUAL and (ONE_SHOT, 0.0) in ways:
+    if method in (SMALL, GRADUAL) and (ONE_SHOT, 0.0) in ways:
         return True
     return method in {DENSE: {cell.method}}.get(method, {way for way, _ in ways})
 

@@ -10,40 +10,23 @@ from asrprune.studies.measured import data_words, decoding_words, train_steps
 from asrprune.studies.study import TRAIN, Cell
 from asrprune.studies.weight_pruning.options import (
     DENSE,
-    GRADUAL,
-    ONE_SHOT,
     RANDOM_SEARCH,
     SEARCHED,
+    SMALL,
     SUPERNET,
     TRAININGS,
     WeightStudyOptions,
 )
+from asrprune.studies.weight_pruning.trainings import START, Network, trainings_of
 from asrprune.weight_pruning.options import parse_block
 
+AVERAGE = "averaged.pt"  # in a training's folder
 # method of a network -> file that its search writes
 TABLES = {SEARCHED: "pareto.json", RANDOM_SEARCH: "pareto-random.json"}
-MODEL = "network.pt"  # in a network's folder
+MODEL, FILES = "network.pt", "onnx"  # in a network's folder: the model, and its ONNX files
 # A step that correlates loss and WER. It is separate, so its time does not count for the search.
 SAMPLE = "sample"
 SAMPLE_TABLE = "sample.json"
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that is extracted from a training's model.
-
-    Attributes:
-        method: how the network is chosen, such as ``searched``.
-        sparsity: the network is at most as large as the uniform network of this sparsity.
-    """
-
-    method: str
-    sparsity: float
-
-    @property
-    def name(self) -> str:
-        """The folder of the network inside the training's folder, such as ``searched-0.7``."""
-        return f"{self.method}-{self.sparsity:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +57,10 @@ def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[Netw
     cells = []
     for seed, place in sorted(wanted):
         overrides = [*options.overrides, *more, f"seed={seed}"]
-        for name, own, networks in _trainings(options, order[place]):
+        dense = f"{DENSE}-seed{seed}"
+        for name, given, networks in trainings_of(options, order[place], overrides):
+            model = str(Path(options.exp_dir, dense, AVERAGE))
+            own = [word.replace(START, model) for word in given]
             # this finds a misspelt override before hours of training
             config = load_config(options.config, [*overrides, *own])
             _check_levels(options, config, networks)
@@ -86,6 +72,7 @@ def cells_of(options: WeightStudyOptions, more: Sequence[str] = ()) -> list[Netw
                     overrides=(*overrides, *own),
                     epochs=config.training.epochs,
                     networks=tuple(networks),
+                    after=(dense,) if own != given else (),
                 )
             )
     return cells
@@ -123,38 +110,10 @@ def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequenc
             )
 
 
-def _trainings(
-    options: WeightStudyOptions, method: str
-) -> list[tuple[str, list[str], list[Network]]]:
-    """Return name, own overrides and networks of each training of a method with one seed."""
-    levels = options.sparsities
-    if method == DENSE:
-        networks = [Network(ONE_SHOT, level) for level in levels]
-        return [(method, ["weight_pruning.method=none"], networks)]
-    if method == GRADUAL:
-        way = "weight_pruning.method=gradual"
-        return [
-            (
-                f"{method}-{level:g}",
-                [way, f"weight_pruning.schedule.final={level:g}"],
-                [Network(method, level)],
-            )
-            for level in levels
-            if level  # the dense training is the one of sparsity 0
-        ]
-    overrides = ["weight_pruning.method=supernet", *options.methods.get(SUPERNET, [])]
-    networks = [Network(method, level) for level in levels]
-    if method == SUPERNET:
-        networks += [Network(way, level) for way in TABLES for level in options.searched]
-    else:
-        overrides += options.methods[method]
-    return [(method, overrides, networks)]
-
-
 def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> dict[str, list[str]]:
     """Return the steps of a cell: train, average and search; then those of each network.
 
-    The steps of a network are extract, decode and score.
+    The steps of a network are extract, decode, score and export. The export shows its size.
     """
     steps = train_steps(options, cell, folder)
     ways = {network.method for network in cell.networks}
@@ -171,6 +130,8 @@ def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> d
         steps[f"extract {network.name}"] = extract_words(folder, network)
         steps[f"decode {network.name}"] = ["decode", *what, *decode]
         steps[f"score {network.name}"] = ["score", *what, *decoding_words(options)]
+        model = ["--model", str(place / MODEL), "--lang-dir", options.lang_dir]
+        steps[f"export {network.name}"] = ["export", *model, "--out-dir", str(place / FILES)]
     return steps
 
 
@@ -182,16 +143,18 @@ def needs_of(cell: NetworksCell) -> dict[str, str]:
         needs[f"extract {network.name}"] = source
         needs[f"decode {network.name}"] = f"extract {network.name}"
         needs[f"score {network.name}"] = f"decode {network.name}"
+        needs[f"export {network.name}"] = f"extract {network.name}"
     return needs
 
 
 def extract_words(folder: Path, network: Network) -> list[str]:
     """Return the arguments of the command that extracts a network from its training's model."""
-    words = ["extract", "--model", str(folder / "averaged.pt")]
+    words = ["extract", "--model", str(folder / AVERAGE)]
     if network.method in TABLES:
         words += ["--search", str(folder / TABLES[network.method])]
+    sparsity = 0.0 if network.method == SMALL else network.sparsity  # a small model is whole
     output = folder / network.name / MODEL
-    return [*words, "--sparsity", f"{network.sparsity:g}", "--output", str(output)]
+    return [*words, "--sparsity", f"{sparsity:g}", "--output", str(output)]
 
 
 def _search(

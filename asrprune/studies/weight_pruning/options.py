@@ -7,8 +7,8 @@ from asrprune.options import option
 from asrprune.studies.options import GridOptions, StudyOptions, check_name
 
 # trainings
-DENSE, GRADUAL, SUPERNET = "dense", "gradual", "supernet"
-TRAININGS = (DENSE, GRADUAL, SUPERNET)
+DENSE, SMALL, GRADUAL, SUPERNET = "dense", "small", "gradual", "supernet"
+TRAININGS = (DENSE, SMALL, GRADUAL, SUPERNET)
 # networks that are extracted from trainings, besides those named after their training
 ONE_SHOT, SEARCHED, RANDOM_SEARCH = "one_shot", "searched", "random_search"
 FOUND = (SEARCHED, RANDOM_SEARCH)
@@ -60,10 +60,17 @@ class WeightStudyOptions(StudyOptions):
     Trainings:
 
     - ``dense``: one dense model, from which the ``one_shot`` networks are pruned.
+    - ``small``: one dense training for each sparsity, of a smaller model. It has the widths of the
+      network that has this sparsity in all layers. Only with ``weight_pruning.unit=channel``.
     - ``gradual``: one training for each sparsity.
     - ``supernet``: one training. Its networks have one sparsity in all layers, or are found by a
       search (``searched``, ``random_search``).
-    - variants of ``supernet``, named in ``methods``.
+    - variants of ``supernet``, named in ``methods``. A variant with
+      ``weight_pruning.method=gradual`` is one of ``gradual``: one training for each sparsity.
+
+    In the overrides of a method, ``{dense}`` stands for the model of the dense training with the
+    same seed. ``training.init_from={dense}`` begins with this model, and the method's cost then
+    includes the dense training.
     """
 
     sparsities: list[float] = option(factory=lambda: [0.0, 0.5, 0.7, 0.8, 0.9])
@@ -101,7 +108,7 @@ class WeightStudyOptions(StudyOptions):
                 "sub-networks are needed for a correlation. Give more, or 0 for none"
             )
         for name in self.methods:
-            if name in (DENSE, GRADUAL, ONE_SHOT, SEARCHED, RANDOM_SEARCH):
+            if name in (DENSE, SMALL, GRADUAL, ONE_SHOT, SEARCHED, RANDOM_SEARCH):
                 raise UserError(
                     f"{prefix}methods.{name}: only the supernet and its variants take overrides"
                 )

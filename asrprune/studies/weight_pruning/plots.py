@@ -34,7 +34,7 @@ def draw_plots(options: WeightStudyOptions, records: Sequence[Record]) -> None:
             label=method,
         )
     synthetic = ", synthetic speech" if options.synthetic else ""
-    axes.set_xlabel("packed size, float32 (MB)")
+    axes.set_xlabel("size of the int8 files (MB)")
     axes.set_ylabel(f"WER (%), {options.test_sets[0]}{synthetic}; bars: range over seeds")
     axes.set_yscale("log")
     axes.grid(alpha=0.3, which="both")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.config import Config
+from asrprune.export.onnx_files import SUMMARY, sum_bytes
 from asrprune.files import read_json
 from asrprune.studies.measured import (
     errors_of_set,
@@ -19,6 +20,7 @@ from asrprune.studies.measured import (
 )
 from asrprune.studies.study import TRAIN, Record
 from asrprune.studies.weight_pruning.grid import (
+    FILES,
     MODEL,
     SAMPLE_TABLE,
     TABLES,
@@ -73,13 +75,21 @@ def make_records(
 
 
 def size_of(folder: Path) -> Record:
-    """Return the sizes that ``asrprune extract`` wrote beside a network.
+    """Return the sizes of a network.
 
-    Bytes are those of the packed file.
+    Returns:
+        ``density`` is the kept share of the pruned weights, ``parameters`` the number of all kept
+        weights, ``dense_parameters`` that of the dense network. ``bytes`` is the size of the int8
+        files that a runtime loads, ``float32_bytes`` that of the float32 files. Masked blocks make
+        no file smaller.
     """
     about = read_json(folder / Path(MODEL).with_suffix(".json"))
-    names = ("density", "parameters", "dense_parameters", "bytes", "int8_bytes")
-    return {name: about[name] for name in names}
+    [exported] = read_json(folder / FILES / SUMMARY)["networks"].values()
+    return {
+        **{name: about[name] for name in ("density", "parameters", "dense_parameters")},
+        "bytes": sum_bytes(exported["files"], True)["bytes"],
+        "float32_bytes": sum_bytes(exported["files"], False)["bytes"],
+    }
 
 
 def search_of(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from asrprune.studies.rows import Row
 from asrprune.studies.study import Record
-from asrprune.studies.weight_pruning.options import GRADUAL, ONE_SHOT
+from asrprune.studies.weight_pruning.options import FOUND, ONE_SHOT
 
 Key = tuple[str, float]  # method, sparsity
 
@@ -19,7 +19,10 @@ class NetworkRow(Row):
 
 
 class Summary:
-    """The rows of one test set. At sparsity 0, the row of *gradual* is the dense model's row."""
+    """The rows of one test set.
+
+    Where a method trains each sparsity by itself, its row of sparsity 0 is the dense model's row.
+    """
 
     def __init__(self, records: Sequence[Record], test_set: str):
         self.rows: dict[Key, NetworkRow] = {}
@@ -27,8 +30,9 @@ class Summary:
             if record["set"] == test_set:
                 key = record["method"], record["sparsity"]
                 self.rows.setdefault(key, NetworkRow({}, *key)).records[record["seed"]] = record
-        if self.dense and any(method == GRADUAL for method, _ in self.rows):
-            self.rows[GRADUAL, 0.0] = self.dense
+        for method in self.methods if self.dense else ():
+            if method not in FOUND:
+                self.rows.setdefault((method, 0.0), self.dense)
 
     @property
     def dense(self) -> NetworkRow | None:

@@ -1,6 +1,6 @@
 """The report of a comparison of sparse models, a pure function of its options and records."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from asrprune.studies.drawing import plot_path
 from asrprune.studies.markup import NOTHING, image, of_set, table, times
@@ -60,16 +60,9 @@ def sections(
 def _errors(summary: Summary) -> str:
     """Return the table of error rates: a row for each method, a column for each sparsity.
 
-    The first rows are the sizes of networks that have this sparsity in all layers.
+    Behind an error rate stands the size of the network.
     """
-    uniform = {
-        row.sparsity: row for (method, _), row in summary.rows.items() if method not in TABLES
-    }
-    lines = [
-        [f"*{text}, MB*", "", *(_size(uniform.get(level), name) for level in summary.sparsities)]
-        for text, name in (("packed", "bytes"), ("packed, int8", "int8_bytes"))
-    ]
-    return _by_sparsity(summary, "WER", summary.methods, _rate, lines)
+    return _by_sparsity(summary, "WER (int8 MB)", summary.methods, _rate)
 
 
 def _differences(summary: Summary) -> str:
@@ -86,10 +79,8 @@ def _by_sparsity(
     title: str,
     methods: Sequence[str],
     shown: Callable[[NetworkRow], str],
-    lines: Iterable[Sequence[str]] = (),
 ) -> str:
-    levels = summary.sparsities
-    rows = [*lines]
+    levels, rows = summary.sparsities, []
     for method in methods:
         found = {level: summary.rows.get((method, level)) for level in levels}
         counts = sorted({len(row.records) for row in found.values() if row})
@@ -98,13 +89,9 @@ def _by_sparsity(
     return table([title, "seeds", *(f"{level:g}" for level in levels)], rows)
 
 
-def _size(row: NetworkRow | None, name: str) -> str:
-    return f"{row.mean(name) / 1e6:.2f}" if row else NOTHING
-
-
 def _rate(row: NetworkRow) -> str:
     value, low, high = (f"{100 * part:.2f}" for part in row.rate[:3])
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low}, {high}] ({row.mean('bytes') / 1e6:.2f})"
 
 
 def _costs(summary: Summary, cells: Sequence[NetworksCell], records: Sequence[Record]) -> str:
@@ -195,7 +182,11 @@ def _loss(row: NetworkRow) -> str:
 
 def _legend(options: WeightStudyOptions) -> str:
     return (
-        "*one_shot*: the dense model, pruned after its training. *gradual*: one training for each "
+        "*int8 MB*: the files that a runtime loads, encoder and joiner in int8. Masked blocks make "
+        "no file smaller. Error rates are of float32. "
+        "*one_shot*: the dense model, pruned after its training. *small*: one dense training for "
+        "each sparsity, of a model with the widths of the network that has this sparsity in all "
+        "layers; at 0 the dense model. *gradual*: one training for each "
         "sparsity; at 0 the dense model. *supernet*: one training for all sparsities. Its "
         "sub-networks have one sparsity in all layers and are not trained further. *searched*: the "
         "best sub-network of the supernet that a search finds within the size of the uniform "

@@ -56,7 +56,7 @@ def network_records(
         found.append(
             {
                 **record, "method": method, "sparsity": sparsity, "training": f"{name}-seed{seed}",
-                **sizes, "bytes": size, "int8_bytes": size // 4, "passes": 1000,
+                **sizes, "bytes": size, "float32_bytes": 4 * size, "passes": 1000,
                 "teacher_passes": 0, "search": search, **took, **more,
             }
         )  # fmt: skip

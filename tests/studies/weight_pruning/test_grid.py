@@ -58,6 +58,7 @@ def test_steps(study):
     steps = {cell.name: whole.steps(cell) for cell in whole.cells()}
     assert list(steps["gradual-0.5-seed0"]) == [
         "train", "average", "extract gradual-0.5", "decode gradual-0.5", "score gradual-0.5",
+        "export gradual-0.5",
     ]  # fmt: skip
     supernet = steps["supernet-seed0"]
     assert list(supernet)[:5] == ["train", "average", "searched", "random_search", "sample"]
@@ -78,6 +79,46 @@ def test_steps(study):
     outputs = [words[words.index("--output") + 1] for words in supernet.values()
                if "--output" in words]  # fmt: skip
     assert len(outputs) == len(set(outputs)) == 8
+
+
+def test_small_models_have_the_widths_of_sub_networks(study):
+    methods = {"supernet": [FINAL]}
+    whole = study(
+        methods=methods,
+        overrides=["weight_pruning.unit=channel", "weight_pruning.multiple=2"],
+        grid=[{"methods": ["small", "supernet"], "seeds": [0]}],
+    )
+    configs = {
+        cell.name: load_config(whole.options.config, cell.overrides) for cell in whole.cells()
+    }
+    wide = configs["dense-seed0"].model.encoder_options["ffn_dim"]
+    for level in (0.5, 0.8):
+        config = configs[f"small-{level}-seed0"]
+        assert config.weight_pruning.method == "none"
+        widths = config.model.encoder_options["ffn_dim"]
+        assert {abs(width - (1 - level) * wide) <= 2 for width in widths} == {True}
+    [*_, extract] = [
+        words for name, words in whole.steps(whole.cells()[1]).items() if name.startswith("extract")
+    ]
+    assert extract[extract.index("--sparsity") + 1] == "0"  # the small model is whole
+    with pytest.raises(UserError, match="method small: .*Set weight_pruning.unit=channel"):
+        study(methods=methods, grid=[{"methods": ["small"], "seeds": [0]}]).cells()
+
+
+def test_a_method_begins_with_the_dense_model_of_its_seed(study, tmp_path):
+    tuned = ["weight_pruning.method=gradual", "training.init_from={dense}",
+             "weight_pruning.schedule.kind=constant"]  # fmt: skip
+    whole = study(methods={"tuned": tuned}, grid=[{"methods": ["tuned"], "seeds": [2]}])
+    cells = {cell.name: cell for cell in whole.cells()}
+    assert list(cells) == ["dense-seed2", "tuned-0.5-seed2", "tuned-0.8-seed2"]
+    cell = cells["tuned-0.8-seed2"]
+    config = load_config(whole.options.config, cell.overrides)
+    assert cell.after == ("dense-seed2",) and cells["dense-seed2"].after == ()
+    assert config.weight_pruning.method == "gradual"
+    assert config.weight_pruning.schedule.final == 0.8
+    steps = whole.steps(cells["dense-seed2"])
+    assert config.training.init_from == str(tmp_path / "exp/dense-seed2/averaged.pt")
+    assert str(tmp_path / "exp/dense-seed2") in steps["average"]
 
 
 def test_without_a_search(study):
