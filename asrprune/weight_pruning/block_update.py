@@ -27,6 +27,7 @@ from asrprune.weight_pruning.prunable import Layer, as_matrix
 # Elements of a slab: on a CPU its tensors stay in cache, while a GPU wants few and large kernels.
 SLAB_ON_CPU = 1 << 18
 SLAB_ON_GPU = 1 << 22
+BLOCKS = 1 << 15  # of several slabs at most, whose values are made together
 # A slab begins at a whole cache line of its matrix, where fused kernels begin a vector: a scalar
 # at the end of a vectorised loop is rounded otherwise.
 LINE = 64
@@ -55,21 +56,17 @@ class Slab:
     counts: Tensor  # (blocks,) int32
     spread: Callable[[Tensor], Tensor]  # a value of each block (blocks,) for its elements
 
-    def only_active(self, tensor: Tensor) -> Tensor:
-        """A copy with +0 in inactive blocks, whatever is there."""
-        bits = as_bits(tensor)
-        return bits.mul(self.spread(self.active.to(bits.dtype))).view(tensor.dtype)
-
 
 @dataclass(frozen=True)
 class Kind:
     """What a class of optimisers does that depends on the number of steps."""
 
     depends: Callable[[Group, Ages], bool]  # on the ages of blocks, in this step
-    step: Callable[[Slab, Group, Ages], None]  # of a slab's active blocks, each by its age
+    # The step of the active blocks of some slabs, each block by its age. `int`: the oldest's steps.
+    step: Callable[[Sequence[Slab], Group, int], None]
 
 
-def _step_adam(slab: Slab, group: Group, ages: Ages) -> None:
+def _step_adam(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
     """With each block's own bias correction: torch's operations, in torch's order.
 
     In inactive blocks all is multiplied by 1 and moved by 0.
@@ -77,26 +74,42 @@ def _step_adam(slab: Slab, group: Group, ages: Ages) -> None:
     beta1, beta2 = (float(beta) for beta in group["betas"])
     lr, decay = float(group["lr"]), group["weight_decay"]
     decoupled = group["decoupled_weight_decay"]
-    weights, first, second = slab.weights, slab.moments["exp_avg"], slab.moments["exp_avg_sq"]
-    gradient = _gradient(slab, group["maximize"], 0 if decoupled else decay)
-    opened = slab.active.to(gradient.dtype)
+    first = slabs[0].moments["exp_avg"]
+    dtype = torch.promote_types(slabs[0].gradient.dtype, torch.float32)
+    # values of blocks, made once for all slabs: most of these are small
+    opened = torch.cat([slab.active for slab in slabs]).to(dtype)
     closed = 1 - opened
-    if decay and decoupled:
-        weights.mul_(slab.spread(closed.add(opened, alpha=1 - lr * decay)))
-    # copied to itself, where it is as precise; else rounded once, as torch does
-    first.copy_(first.to(gradient.dtype).lerp_(gradient, slab.spread(opened * (1 - beta1))))
-    second.mul_(slab.spread(closed.add(opened, alpha=beta2)))
-    second.addcmul_(gradient, gradient, value=1 - beta2)
-    if group["amsgrad"]:
-        largest = slab.moments["max_exp_avg_sq"]
-        second = torch.maximum(largest, second, out=largest)
-    last = (1 << max(10, ages.oldest.bit_length())) - 1  # few different ones, to be cached
-    rates, roots = _rates(beta1, beta2, lr, last, gradient.dtype, weights.device)
-    # a block that was never active has 0, of which roots take ten times as long on a CPU
-    root = second.add(slab.spread(closed.to(second.dtype))).sqrt_()
-    denominator = root.div_(slab.spread(roots.index_select(0, slab.counts))).add_(group["eps"])
-    change = first * slab.spread(rates.index_select(0, slab.counts))
-    weights.sub_(slab.only_active(change.div_(denominator)))
+    counts = torch.cat([slab.counts for slab in slabs])
+    last = (1 << max(10, oldest.bit_length())) - 1  # few different ones, to be cached
+    rates, roots = _rates(beta1, beta2, lr, last, dtype, first.device)
+    values = (
+        opened.to(INTEGERS[dtype.itemsize]),
+        closed.add(opened, alpha=1 - lr * decay),
+        opened * (1 - beta1),
+        closed.add(opened, alpha=beta2),
+        closed.to(first.dtype),
+        roots.index_select(0, counts),
+        rates.index_select(0, counts),
+    )
+    sizes = [len(slab.active) for slab in slabs]
+    for slab, *parts in zip(slabs, *(value.split(sizes) for value in values), strict=True):
+        bits, kept, weight, second_kept, never, root, rate = map(slab.spread, parts)
+        first, second = slab.moments["exp_avg"], slab.moments["exp_avg_sq"]
+        gradient = _gradient(slab, group["maximize"], 0 if decoupled else decay, bits)
+        if decay and decoupled:
+            slab.weights.mul_(kept)
+        if first.dtype == dtype:
+            first.lerp_(gradient, weight)
+        else:  # rounded once, as torch does
+            first.copy_(first.to(dtype).lerp_(gradient, weight))
+        second.mul_(second_kept).addcmul_(gradient, gradient, value=1 - beta2)
+        if group["amsgrad"]:
+            largest = slab.moments["max_exp_avg_sq"]
+            second = torch.maximum(largest, second, out=largest)
+        # a block that was never active has 0, of which roots take ten times as long on a CPU
+        below = second.add(never).sqrt_().div_(root).add_(group["eps"])
+        change = (first * rate).div_(below)
+        slab.weights.sub_(_times_bits(change, bits))
 
 
 @lru_cache(maxsize=4)
@@ -119,22 +132,32 @@ def _bias_corrections(beta1: float, beta2: float, last: int) -> Tensor:
     return torch.tensor([first, root], dtype=torch.float64)
 
 
-def _step_sgd(slab: Slab, group: Group, ages: Ages) -> None:
+def _step_sgd(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
     """With a momentum that begins as the gradient, which is not dampened in a first step."""
-    gradient = _gradient(slab, group["maximize"], group["weight_decay"])
-    momentum, active = slab.moments["momentum_buffer"], slab.spread(slab.active)
-    later = momentum.mul(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
-    now = torch.where(slab.spread(slab.counts == 1), gradient, later)
-    momentum.copy_(torch.where(active, now, momentum))
-    slab.weights.sub_(slab.only_active(momentum), alpha=float(group["lr"]))
+    for slab in slabs:
+        least = torch.promote_types(slab.gradient.dtype, torch.float32)
+        bits = slab.spread(slab.active.to(INTEGERS[least.itemsize]))
+        gradient = _gradient(slab, group["maximize"], group["weight_decay"], bits)
+        momentum, active = slab.moments["momentum_buffer"], slab.spread(slab.active)
+        later = momentum.mul(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
+        now = torch.where(slab.spread(slab.counts == 1), gradient, later)
+        momentum.copy_(torch.where(active, now, momentum))
+        slab.weights.sub_(_times_bits(momentum.clone(), bits), alpha=float(group["lr"]))
 
 
-def _gradient(slab: Slab, maximize: bool, decay: float) -> Tensor:
+def _gradient(slab: Slab, maximize: bool, decay: float, bits: Tensor) -> Tensor:
     """What a step goes by, 0 in inactive blocks: a new tensor, of float32 at least."""
     gradient = -slab.gradient if maximize else slab.gradient
     if decay:
         gradient = gradient.add(slab.weights, alpha=decay)
-    return slab.only_active(gradient.to(torch.promote_types(gradient.dtype, torch.float32)))
+    least = torch.promote_types(gradient.dtype, torch.float32)
+    return (as_bits(gradient.to(least)) * bits).view(least)
+
+
+def _times_bits(tensor: Tensor, bits: Tensor) -> Tensor:
+    """Put +0 in inactive blocks of a tensor, in place, whatever is there."""
+    as_bits(tensor).mul_(bits)
+    return tensor
 
 
 _ADAM = Kind(lambda group, ages: ages.youngest != ages.oldest, _step_adam)
@@ -142,8 +165,26 @@ _SGD = Kind(
     lambda group, ages: bool(group["momentum"] and group["dampening"] and ages.youngest == 1),
     _step_sgd,
 )
-_RMSPROP = Kind(lambda group, ages: False, lambda slab, group, ages: None)
+_RMSPROP = Kind(lambda group, ages: False, lambda slabs, group, oldest: None)
 KINDS: dict[type[Optimizer], Kind] = {AdamW: _ADAM, Adam: _ADAM, SGD: _SGD, RMSprop: _RMSPROP}
+
+
+@dataclass(frozen=True)
+class Update:
+    """A step of a parameter that has a gradient.
+
+    Attributes:
+        group: the options of the parameter.
+        active: (blocks,) bool.
+        counts: (blocks,) int32, the steps of each block, this one included where active.
+    """
+
+    parameter: Tensor
+    layer: Layer
+    group: Group
+    active: Tensor
+    counts: Tensor
+    ages: Ages
 
 
 class BlockUpdate:
@@ -182,38 +223,39 @@ class BlockUpdate:
             return int(state["step"])
         return int(any(moment is not None for moment in state.values()))
 
-    def __call__(
-        self,
-        parameter: Tensor,
-        layer: Layer,
-        group: Group,
-        active: Tensor,
-        counts: Tensor,
-        ages: Ages,
-    ) -> None:
-        """Take a step on the active blocks of a parameter that has a gradient.
+    def __call__(self, updates: Sequence[Update]) -> None:
+        """Take a step on the active blocks of some parameters that have gradients."""
+        by_age: dict[tuple[Any, ...], list[Slab]] = {}  # what slabs share -> the slabs
+        oldest = max((update.ages.oldest for update in updates), default=0)
+        groups = {id(update.group): update.group for update in updates}
+        for update in updates:
+            parameter, ages = update.parameter, update.ages
+            shared = (id(update.group), parameter.dtype, parameter.device)
+            depends = self.kind.depends(update.group, ages)
+            for slab, step in self._slabs(update):
+                if depends:
+                    by_age.setdefault(shared, []).append(slab)
+                else:
+                    # a tensor of its own for each slab, for a step counts it up
+                    now = {} if step is None else {"step": step.clone().fill_(ages.youngest - 1)}
+                    self._step_alike(slab, update.group, now)
+        for (group, *_), found in by_age.items():
+            for part in _some(found):
+                self.kind.step(part, groups[group], oldest)
 
-        Args:
-            group: the options of the parameter.
-            active: (blocks,) bool.
-            counts: (blocks,) int32, the steps of each block, this one included where active.
-        """
-        state = self._state(parameter, group)
+    def _slabs(self, update: Update) -> Iterator[tuple[Slab, Tensor | None]]:
+        """The slabs of a parameter, each with the optimiser's count of steps, if it counts."""
+        parameter = update.parameter
+        state = self._state(parameter, update.group)
         step = state.get("step")
-        by_age = self.kind.depends(group, ages)
         matrices = {name: moment for name, moment in state.items() if name != "step"}
         matrices |= {"weights": parameter.detach(), "gradient": parameter.grad}
-        for views, blocks, spread in slabs(matrices, layer):
+        for views, blocks, spread in slabs(matrices, update.layer):
             weights, gradient = views.pop("weights"), views.pop("gradient")
-            slab = Slab(weights, gradient, views, active[blocks], counts[blocks], spread)
-            if by_age:
-                self.kind.step(slab, group, ages)
-            else:
-                # a tensor of its own for each slab, for a step counts it up
-                now = {} if step is None else {"step": step.clone().fill_(ages.youngest - 1)}
-                self._step_alike(slab, group, now)
+            active, counts = update.active[blocks], update.counts[blocks]
+            yield Slab(weights, gradient, views, active, counts, spread), step
         if step is not None:
-            step.fill_(ages.maximum)
+            step.fill_(update.ages.maximum)
 
     def _step_alike(self, slab: Slab, group: Group, now: Mapping[str, Tensor]) -> None:
         """torch's own step of a slab's active blocks, all of one age as far as that matters.
@@ -286,10 +328,10 @@ def slabs(
         blocks over its elements, to a shape that broadcasts to that of the views.
     """
     flat = {name: as_matrix(matrix) for name, matrix in matrices.items()}
-    on_cpu = next(iter(flat.values())).device.type == "cpu"
     block = layer.block
     unit = math.lcm(block.rows, LINE)
-    count = max(1, (SLAB_ON_CPU if on_cpu else SLAB_ON_GPU) // (unit * layer.columns)) * unit
+    size = _slab_size(next(iter(flat.values())))
+    count = max(1, size // (unit * layer.columns)) * unit
     across = -(-layer.columns // block.columns)
     for start in range(0, layer.rows, count):
         stop = min(start + count, layer.rows)
@@ -310,6 +352,24 @@ def slabs(
         )
 
 
+def _some(slabs: Sequence[Slab]) -> Iterator[list[Slab]]:
+    """Divide slabs into parts, each with so many blocks that values of them stay in cache."""
+    part, blocks = [], 0
+    for slab in slabs:
+        more = slab.active.numel()
+        if part and blocks + more > BLOCKS:
+            yield part
+            part, blocks = [], 0
+        part.append(slab)
+        blocks += more
+    if part:
+        yield part
+
+
+def _slab_size(tensor: Tensor) -> int:
+    return SLAB_ON_CPU if tensor.device.type == "cpu" else SLAB_ON_GPU
+
+
 def _as_column(values: Tensor) -> Tensor:
     return values.view(-1, 1)
 
@@ -319,9 +379,9 @@ def _as_bands(bands: int, values: Tensor) -> Tensor:
 
 
 # Bits times 1 or 0 are faster than numbers by `where`; and NaN, infinity and -0 stay, or are gone.
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def as_bits(tensor: Tensor) -> Tensor:
     """A view of a tensor as integers of its width."""
-    return tensor.view(_INTEGERS[tensor.element_size()])
+    return tensor.view(INTEGERS[tensor.element_size()])

@@ -14,7 +14,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from asrprune.errors import UserError
-from asrprune.weight_pruning.block_update import Ages, BlockUpdate, as_bits, check_flags, slabs
+from asrprune.weight_pruning.block_update import (
+    SLAB_ON_CPU,
+    Ages,
+    BlockUpdate,
+    Update,
+    as_bits,
+    check_flags,
+    slabs,
+)
 from asrprune.weight_pruning.prunable import Layer
 
 Gates = Mapping[str, Tensor]  # name of a gate -> (blocks,) bool: which blocks are active
@@ -170,8 +178,13 @@ class GatedOptimizer(Optimizer):
             for name, active in checked.items()
             if self.layers[name][0].grad is not None
         }
-        for name, active in moving.items():
-            self.counts[name] += 1 if active is None else active
+        for value, names in (
+            (1, [name for name, active in moving.items() if active is None]),
+            (None, [name for name, active in moving.items() if active is not None]),
+        ):
+            counts = [self.counts[name] for name in names]
+            if counts:
+                torch._foreach_add_(counts, value or [moving[name] for name in names])
         ages = self._ages(moving)
         # the others are left to the optimiser's own step
         gated = {name: age for name, age in ages.items() if not _is_plain(age)}
@@ -184,12 +197,15 @@ class GatedOptimizer(Optimizer):
             for name, gradient in gradients.items():
                 self.layers[name][0].grad = gradient
         groups = {id(p): group for group in self.param_groups for p in group["params"]}
+        updates = []
         for name, age in gated.items():
             if age.youngest:
                 parameter, layer = self.layers[name]
                 counts, active = self.counts[name], moving[name]
                 active = torch.ones_like(counts, dtype=torch.bool) if active is None else active
-                self._update(parameter, layer, groups[id(parameter)], active, counts, age)
+                group = groups[id(parameter)]
+                updates.append(Update(parameter, layer, group, active, counts, age))
+        self._update(updates)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -275,25 +291,37 @@ class GatedOptimizer(Optimizer):
 
     def _ages(self, gates: Mapping[str, Tensor | None]) -> dict[str, Ages]:
         """How old the blocks of each layer are: read from the device all at once."""
-        rows = []
-        for name, active in gates.items():
+        alike: dict[tuple[int, torch.device], list[str]] = {}
+        for name in gates:
             counts = self.counts[name]
-            if active is None:
-                youngest, oldest = counts.aminmax()
-                rows.append(torch.stack([torch.ones_like(oldest), youngest, oldest, oldest]))
-                continue
-            # inactive blocks are 0 in both: below every count, and above every one less _NEVER
-            opened = active.to(counts.dtype)
-            oldest = counts.mul(opened).amax()
-            youngest = counts.sub(_NEVER).mul_(opened).amin() + _NEVER
-            rows.append(torch.stack([opened.amin(), youngest, oldest, counts.amax()]))
+            alike.setdefault((len(counts), counts.device), []).append(name)
+        names, rows = [], []
+        for (blocks, _), found in alike.items():
+            together = max(1, SLAB_ON_CPU // max(1, blocks))  # layers, so that copies stay small
+            for start in range(0, len(found), together):
+                part = found[start : start + together]
+                names += part
+                rows.append(self._ages_of({name: gates[name] for name in part}))
         if not rows:
             return {}
-        table = torch.stack([row.to(rows[0].device) for row in rows]).tolist()
-        return {
+        table = torch.cat([row.to(rows[0].device) for row in rows]).tolist()
+        ages = {
             name: Ages(bool(row[0]), row[1] if row[2] else 0, *row[2:])
-            for name, row in zip(gates, table, strict=True)
+            for name, row in zip(names, table, strict=True)
         }
+        return {name: ages[name] for name in gates}
+
+    def _ages_of(self, gates: Mapping[str, Tensor | None]) -> Tensor:
+        """The values of `Ages`, (layers, 4) int32, of layers with equal numbers of blocks."""
+        counts = torch.stack([self.counts[name] for name in gates])
+        opened = torch.ones_like(counts)
+        for row, active in zip(opened, gates.values(), strict=True):
+            if active is not None:
+                row.copy_(active)
+        # inactive blocks are 0 in both: below every count, and above every one less _NEVER
+        oldest = counts.mul(opened).amax(1)
+        youngest = counts.sub(_NEVER).mul_(opened).amin(1) + _NEVER
+        return torch.stack([opened.amin(1), youngest, oldest, counts.amax(1)], 1)
 
 
 def _is_plain(ages: Ages) -> bool:
