@@ -26,7 +26,7 @@ from asrprune.weight_pruning.blocks import Block, comparable, drop_levels, expan
 from asrprune.weight_pruning.blocks import masked as mask_matrix
 from asrprune.weight_pruning.cutting import cut
 from asrprune.weight_pruning.groups import CHANNEL, Group, grouped, unit_scores
-from asrprune.weight_pruning.prunable import Layer, as_matrix
+from asrprune.weight_pruning.prunable import Layer, as_matrix, refuse_sharded
 from asrprune.weight_pruning.sizes import Sizes, elements, model_sizes
 from asrprune.weight_pruning.swap import SWAPS, swapped
 
@@ -94,9 +94,12 @@ class MaskBank:
                 (units,) float32, at least 0.
 
         Raises:
-            UserError: a layer has NaN or infinite weights; the levels are left as they were.
+            UserError: a layer has NaN or infinite weights, or is sharded; the levels are left as
+                they were.
         """
         self._refuse_inside("refresh")
+        for name, parameter in self.parameters().items():
+            refuse_sharded(name, parameter)
         first = self.blocks(among) if among is not None else None
         scores, parameters = [], self.parameters()
         for group in self.groups:

@@ -23,7 +23,7 @@ from asrprune.weight_pruning.block_update import (
     check_flags,
     slabs,
 )
-from asrprune.weight_pruning.prunable import Layer
+from asrprune.weight_pruning.prunable import Layer, refuse_sharded
 
 Gates = Mapping[str, Tensor]  # name of a gate -> (blocks,) bool: which blocks are active
 _NEVER = 2**31 - 1  # more steps than any block has
@@ -49,7 +49,7 @@ class GatedOptimizer(Optimizer):
 
     Raises:
         UserError: The optimiser is of another class, or has a flag that cannot be gated. It does
-            not train a layer. A parameter has two names.
+            not train a layer. A parameter has two names, or is sharded.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class GatedOptimizer(Optimizer):
         names: dict[int, str] = {}
         self.counts: dict[str, Tensor] = {}  # layer's name -> steps of each block, (blocks,) int32
         for name, (parameter, layer) in self.layers.items():
+            refuse_sharded(name, parameter)
             if id(parameter) not in trained:
                 raise UserError(f"GatedOptimizer: the optimiser does not train {name}")
             if id(parameter) in names:

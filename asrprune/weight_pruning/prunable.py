@@ -138,7 +138,11 @@ def table(module: nn.Module, layers: Sequence[Layer]) -> str:
 
 
 def verdicts_of(module: nn.Module) -> dict[str, Verdict]:
-    """The verdict on each parameter, by its first name."""
+    """The verdict on each parameter, by its first name.
+
+    Raises:
+        UserError: a parameter has no shape yet, or is sharded.
+    """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     verdicts: dict[str, Verdict] = {}
     for path, part in module.named_modules():
@@ -148,6 +152,7 @@ def verdicts_of(module: nn.Module) -> dict[str, Verdict]:
                 raise UserError(
                     f"weight_pruning: {name} has no shape yet: run a batch through the module first"
                 )
+            refuse_sharded(name, parameter)
             here = _verdict(part, key, parameter)
             before = verdicts.get(name)
             if before is None:
@@ -156,6 +161,25 @@ def verdicts_of(module: nn.Module) -> dict[str, Verdict]:
                 shared = f"{path}.{key}" if path else key
                 verdicts[name] = Verdict(None, f"shared with {shared}: {here.reason}")
     return {name: verdicts[name] for name in names.values()}
+
+
+def refuse_sharded(name: str, parameter: Tensor) -> None:
+    """Refuse a parameter of which each rank holds a part, as with FSDP2 (``fully_shard``).
+
+    Masks rank and gate whole matrices. torch would say that tensors and DTensors were mixed.
+
+    Args:
+        name: of the parameter, for the message.
+        parameter: the parameter.
+
+    Raises:
+        UserError: the parameter is a DTensor.
+    """
+    if hasattr(parameter, "full_tensor"):  # so that torch.distributed.tensor need not be loaded
+        raise UserError(
+            f"weight_pruning: {name} is a {type(parameter).__name__}, of which each rank holds a "
+            "part. Masks need whole matrices: train with DistributedDataParallel in place of FSDP2"
+        )
 
 
 def _verdict(part: nn.Module, key: str, parameter: nn.Parameter) -> Verdict:

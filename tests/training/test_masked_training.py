@@ -206,18 +206,21 @@ def check_one_byte(ranks, trainer, state) -> None:
     trainer.step([next(batches)], Meter(ranks), False)
 
 
+ON_RANKS = ("distilled", "sandwich", "channels, supernet", "channels, sandwich")
+
+
 def rank_main(rank: int, corpus, root: Path) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
     torch.set_num_threads(1)
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
-    for method in ("distilled", "sandwich"):
+    for method in ON_RANKS:
         config = masked_config(corpus, METHODS[method], data__max_duration=6.0, data__dev=[])
         folder = root / method
         folder.mkdir(exist_ok=True)
         trainer = trainer_of(config, corpus, folder, ranks)
         networks = [trainer.masking.networks(step, 0, one) for step in (5, 6) for one in (0, 1)]
         assert trainer.run() == 0 and trainer.position.step >= 10
-        shares = 3 if method == "sandwich" else 1
+        shares = 3 if "sandwich" in method else 1
         assert trainer.seen.passes == trainer.position.step * 2 * shares
         drawn = [[trainer.masking.networks(s, 0, one) for s in range(10)] for one in (0, 1)]
         assert drawn[0] != drawn[1]
@@ -243,7 +246,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
 
 def test_ranks_with_other_sub_networks_hold_equal_bits(tiny_corpus, tmp_path):
     on_ranks(rank_main, (tiny_corpus, tmp_path), 2)
-    for method in ("distilled", "sandwich"):
+    for method in ON_RANKS:
         states = [torch.load(tmp_path / f"{method}-{r}.pt", weights_only=True) for r in (0, 1)]
         assert_same(*states)
         one, other = ((tmp_path / f"{method}-{rank}.txt").read_text() for rank in (0, 1))

@@ -6,7 +6,9 @@ import torchaudio
 from torch import nn
 
 from asrprune.errors import UserError
+from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.blocks import parse_block
+from asrprune.weight_pruning.gated import GatedOptimizer
 from asrprune.weight_pruning.prunable import Layer, as_matrix, find_layers, table
 
 EIGHT = parse_block("8x1")
@@ -203,3 +205,27 @@ def test_numbers_that_are_not_real_are_left_out():
 
 def test_no_weights_are_needed():
     assert named(find_layers(Zoo().to("meta"), EIGHT)) == TAKEN
+
+
+def test_sharded_weights_are_refused(tmp_path):
+    """FSDP2 turns parameters into DTensors, here on one rank."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    module = nn.Sequential(nn.Linear(16, 16))
+    layers = find_layers(module, EIGHT)
+    bank = MaskBank(module, layers)
+    distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        fully_shard(module, mesh=init_device_mesh("cpu", (1,)))
+        message = "0.weight is a DTensor.*DistributedDataParallel in place of FSDP2"
+        with pytest.raises(UserError, match=message):
+            find_layers(module, EIGHT)
+        with pytest.raises(UserError, match=message):
+            bank.refresh()
+        optimizer = torch.optim.AdamW(module.parameters())
+        with pytest.raises(UserError, match=message):
+            GatedOptimizer(optimizer, {"0.weight": (module[0].weight, layers[0])})
+    finally:
+        distributed.destroy_process_group()
