@@ -25,9 +25,10 @@ from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.dropout import scaled_dropout
+from asrprune.weight_pruning.first_order import FirstOrderScores
 from asrprune.weight_pruning.gated import GatedOptimizer
 from asrprune.weight_pruning.groups import CHANNEL, Group, find_channels, grouped
-from asrprune.weight_pruning.options import WeightPruningOptions, parse_block
+from asrprune.weight_pruning.options import FIRST_ORDER, WeightPruningOptions, parse_block
 from asrprune.weight_pruning.prunable import find_layers
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
 from asrprune.weight_pruning.supernet import GRID, Sparsities, densest, sub_networks
@@ -77,6 +78,10 @@ class Masking:
         self._seed = config.seed
         self._weights = {group.name: group.size for group in self.bank.groups}
         self._agreed = False  # that all ranks have these masks
+        self._first_order = None
+        if options.criterion == FIRST_ORDER:
+            device = next(iter(parameters.values())).device
+            self._first_order = FirstOrderScores(self.bank.groups, device)
 
     def begin(self) -> None:
         """Make what a training starts with; one that goes on loads it instead.
@@ -161,6 +166,15 @@ class Masking:
         union = densest(list(chain.from_iterable(self._all_networks(step, batches))))
         return self.bank.blocks(union) if any(union.values()) else None
 
+    def observe(self, gate: Mapping[str, Tensor] | None) -> None:
+        """Take in the gradients of a step, over all ranks, before the optimiser's step.
+
+        Args:
+            gate: what :meth:`gate` returned for the step.
+        """
+        if self._first_order:
+            self._first_order.add(self.bank.parameters(), gate)
+
     def tested(self, language: str | None) -> dict[str, Network]:
         """What is added to a dev set's name -> the sub-network whose loss on it is of interest.
 
@@ -183,7 +197,10 @@ class Masking:
 
     def state_dict(self) -> dict[str, Any]:
         """Of the masks; the optimiser has its own."""
-        return {"sparsity": self.sparsity, "bank": self.bank.state_dict()}
+        state = {"sparsity": self.sparsity, "bank": self.bank.state_dict()}
+        if self._first_order:
+            state["first_order"] = self._first_order.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`.
@@ -192,6 +209,8 @@ class Masking:
             UserError: the masks are of another model or of other blocks.
         """
         self.bank.load_state_dict(state["bank"])
+        if self._first_order:
+            self._first_order.load_state_dict(state["first_order"])
         self.sparsity = state["sparsity"]
         self._agreed = False
 
@@ -199,7 +218,7 @@ class Masking:
         """Rank the blocks when it is time. Returns whether it was."""
         if not needs_refresh(step, progress, self.options.schedule):
             return False
-        self.bank.refresh()
+        self.bank.refresh(scores=self._first_order.renew() if self._first_order else None)
         return True
 
     def _renew_late(self) -> bool:
@@ -333,7 +352,9 @@ def make_bank(
     Raises:
         UserError: options that do not fit to the model; the masks of another one.
     """
-    bank = MaskBank(model, groups_of(model, options), options.criterion, options.scope)
+    # without gradients there is no first-order score: so trainings begin, and files are opened
+    criterion = "mean_square" if options.criterion == FIRST_ORDER else options.criterion
+    bank = MaskBank(model, groups_of(model, options), criterion, options.scope)
     if masks:
         bank.load_state_dict(masks["bank"])
     return bank

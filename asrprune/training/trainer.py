@@ -294,6 +294,8 @@ class Trainer:
         if not skipped:
             check_gradient(norm, batches)
             meter.add(norm=norm, steps=1)
+            if self.masking:
+                self.masking.observe(gate)
         words = () if gate is None else (gate,)
         self.scaler.step(self.optimizer, *words)  # not if it is to be skipped; the scale is lowered
         self.scaler.update()

@@ -84,7 +84,10 @@ class MaskBank:
         self.refresh()
 
     def refresh(
-        self, among: Choice | None = None, factors: Mapping[str, Tensor] | None = None
+        self,
+        among: Choice | None = None,
+        factors: Mapping[str, Tensor] | None = None,
+        scores: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Rank the units by the present weights, masked ones included. Named masks stay.
 
@@ -92,31 +95,37 @@ class MaskBank:
             among: units that it does not keep come below all others, so that they drop first.
             factors: of each group, by its name, what the units' scores are multiplied by,
                 (units,) float32, at least 0.
+            scores: of each group, by its name, (units,) float32, at least 0. None: the scores
+                follow from the weights, by the criterion.
 
         Raises:
-            UserError: a layer has NaN or infinite weights, or is sharded; the levels are left as
-                they were.
+            UserError: a layer has NaN or infinite weights or scores, or is sharded; the levels are
+                left as they were.
         """
         self._refuse_inside("refresh")
         for name, parameter in self.parameters().items():
             refuse_sharded(name, parameter)
         first = self.blocks(among) if among is not None else None
-        scores, parameters = [], self.parameters()
+        found, parameters = [], self.parameters()
         for group in self.groups:
-            scores.append(unit_scores(group, parameters, self.criterion))
-            if not torch.isfinite(scores[-1]).all():
+            found.append(
+                scores[group.name].clone()
+                if scores
+                else unit_scores(group, parameters, self.criterion)
+            )
+            if not torch.isfinite(found[-1]).all():
                 raise UserError(
                     f"cannot rank the weights of {group.name}: some are NaN, infinite or beyond "
                     "1e19. Training has diverged; go on from an earlier checkpoint."
                 )
             if factors:
-                scores[-1] *= factors[group.name]
+                found[-1] *= factors[group.name]
             if self.scope == "global":
-                scores[-1] = comparable(scores[-1])
+                found[-1] = comparable(found[-1])
             if first:
-                scores[-1].masked_fill_(~first[group.name], -1)  # no score is below 0
+                found[-1].masked_fill_(~first[group.name], -1)  # no score is below 0
         levels = drop_levels(
-            scores, self.block.group, self.scope, [group.multiple for group in self.groups]
+            found, self.block.group, self.scope, [group.multiple for group in self.groups]
         )
         self._levels = {group.name: level for group, level in zip(self.groups, levels, strict=True)}
 

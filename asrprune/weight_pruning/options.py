@@ -184,7 +184,8 @@ class PathwaysOptions:
             )
 
 
-CRITERIA = ("mean_square", "l1")
+FIRST_ORDER = "first_order"
+CRITERIA = ("mean_square", "l1", FIRST_ORDER)
 
 
 @dataclass
@@ -199,7 +200,8 @@ class WeightPruningOptions:
     unit: str = option("block", choices=("block", "channel"))
     block: str = "8x1"  # rows x columns, or N:M
     multiple: int = option(8, minimum=1)  # unit=channel: kept channels, rounded to this multiple
-    # what an entry of a block counts: mean_square, l1, or package.module:callable
+    # What the score of a unit is. mean_square, l1, or package.module:callable: the mean over its
+    # weights. first_order (of channels): about how much the loss would change without the unit
     criterion: str = "mean_square"
     # which units compete. layer: those of a layer; global: those of all layers, which then have
     # different sparsities (of method=gradual)
@@ -231,6 +233,11 @@ class WeightPruningOptions:
             raise UserError(
                 f"{prefix}criterion={self.criterion}: choose one of {', '.join(CRITERIA)}, or name "
                 f"your own as package.module:callable{nearest(self.criterion, CRITERIA)}"
+            )
+        if self.criterion == FIRST_ORDER and (self.unit != "channel" or self.method == "pathways"):
+            raise UserError(
+                f"{prefix}criterion={FIRST_ORDER}: is for {prefix}unit=channel with "
+                f"{prefix}method=gradual or supernet. Choose one of {', '.join(CRITERIA[:-1])}"
             )
         if self.scope == "global" and (self.method == "supernet" or self.unit == "channel"):
             what = "method=supernet" if self.method == "supernet" else "unit=channel"

@@ -25,6 +25,7 @@ METHODS = {
     "channels, gradual": {"method": "gradual", "schedule": SCHEDULE, **CHANNELS},
     "channels, sandwich": {**SUPERNET, "supernet": {"sampling": "sandwich"}, **CHANNELS},
     "channels, supernet": {**SUPERNET, **CHANNELS},
+    "channels, first order": {**SUPERNET, **CHANNELS, "criterion": "first_order"},
 }
 
 

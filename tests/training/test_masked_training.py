@@ -183,8 +183,8 @@ def check_one_byte(ranks, trainer, state) -> None:
     """A rank of which one level is another says so before it trains, and so does every other."""
     refresh = MaskBank.refresh
 
-    def corrupted(self) -> None:
-        refresh(self)
+    def corrupted(self, **given) -> None:
+        refresh(self, **given)
         if ranks.rank:
             next(iter(self._levels.values()))[0] ^= 1
 

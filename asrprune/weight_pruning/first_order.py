@@ -1,0 +1,104 @@
+"""First-order scores of units: about how much the loss would change without a unit.
+
+The loss without a unit is about ``loss - sum of weight * gradient`` over the unit's weights. The
+score is the mean, over training steps, of the square of this sum (Molchanov et al. 2019,
+"Importance estimation for neural network pruning", arXiv 1906.10771, equation 8, with the gradient
+of a step in place of that of an example).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asrprune.errors import UserError
+from asrprune.weight_pruning.cutting import has_rows
+from asrprune.weight_pruning.groups import Group
+from asrprune.weight_pruning.prunable import Layer, as_matrix
+
+
+class FirstOrderScores:
+    """Collects the scores of the units of some groups between two rankings."""
+
+    def __init__(self, groups: Sequence[Group], device: torch.device | str = "cpu"):
+        """Begin without any evidence.
+
+        Args:
+            groups: groups of channels.
+            device: of the parameters.
+        """
+        self.groups = list(groups)
+        # of each group, by its name: of the last ranking, (units,) float32
+        self._scores = self._zeros(torch.float32, device)
+        self._sums = self._zeros(torch.float32, device)  # since then
+        self._steps = self._zeros(torch.int32, device)  # that the sums are of
+
+    @torch.no_grad()
+    def add(self, parameters: Mapping[str, Tensor], gate: Mapping[str, Tensor] | None) -> None:
+        """Take in the gradients of a step, before the optimiser moves the weights.
+
+        Args:
+            parameters: name of a layer -> its parameter.
+            gate: name of a group -> the units (units,) bool that the step trained; None: all.
+        """
+        for group in self.groups:
+            change: Tensor | None = None
+            for layer in group.layers:
+                parameter = parameters[layer.name]
+                if parameter.grad is not None:
+                    part = _by_unit(layer, parameter * parameter.grad)
+                    change = part if change is None else change.add_(part)
+            if change is None:
+                continue
+            active = 1 if gate is None else gate[group.name].to(change.device)
+            self._sums[group.name].add_(change.square_().mul_(active))
+            self._steps[group.name].add_(active)
+
+    def renew(self) -> dict[str, Tensor] | None:
+        """Return the scores (units,) float32 of each group, and begin to collect anew.
+
+        A unit that no step has trained since the last ranking keeps its score.
+
+        Returns:
+            None if no step has trained anything since the start.
+        """
+        for name, steps in self._steps.items():
+            mean = self._sums[name] / steps.clamp(min=1)
+            self._scores[name].copy_(torch.where(steps > 0, mean, self._scores[name]))
+            self._sums[name].zero_()
+            steps.zero_()
+        known = any(bool(scores.any()) for scores in self._scores.values())
+        return {name: scores.clone() for name, scores in self._scores.items()} if known else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return scores, sums and numbers of steps of each group."""
+        return {"scores": self._scores, "sums": self._sums, "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned.
+
+        Raises:
+            UserError: the state is of other groups.
+        """
+        for key, own in self.state_dict().items():
+            saved = state[key]
+            sizes = {name: len(values) for name, values in own.items()}
+            if sizes != {name: len(values) for name, values in saved.items()}:
+                raise UserError(
+                    "the first-order scores are of another model, or of other groups of channels"
+                )
+        for key, own in self.state_dict().items():
+            for name, values in own.items():
+                values.copy_(state[key][name])
+
+    def _zeros(self, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
+        return {
+            group.name: torch.zeros(group.units, dtype=dtype, device=device)
+            for group in self.groups
+        }
+
+
+def _by_unit(layer: Layer, values: Tensor) -> Tensor:
+    """The sums (units,) float32 of the values (shape of the parameter) of each unit."""
+    return as_matrix(values).float().sum(1 if has_rows(layer) else 0)
