@@ -12,10 +12,10 @@ from asrprune.export.source import SPARSEST, sparsest_untrained
 from asrprune.randomness import seed_global_generators
 from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
-from asrprune.weight_pruning.blocks import LEVELS, level_of
+from asrprune.weight_pruning.blocks import LEVELS, dropped, level_of
 from asrprune.weight_pruning.groups import CHANNEL
-from asrprune.weight_pruning.options import Block, parse_block
-from asrprune.weight_pruning.supernet import GRID
+from asrprune.weight_pruning.options import Block, WeightPruningOptions, parse_block
+from asrprune.weight_pruning.supernet import GRID, windows
 
 FEWEST_SYMBOLS = 2  # the smallest vocabulary: the blank and one more symbol
 
@@ -123,6 +123,42 @@ def choices_of(block: Block, sparsest: float, wanted: Iterable[float]) -> list[f
     if not block.group and sparsest != SPARSEST:
         steps.add(level_of(sparsest) / LEVELS)
     return sorted(steps.union(wanted))
+
+
+def windows_of(
+    options: WeightPruningOptions, sparsest: float, choices: Sequence[float]
+) -> list[list[float]]:
+    """Return the sets of choices that the layers of one sub-network may have in a search.
+
+    For a supernet they are what its training draws (`asrprune.weight_pruning.supernet.windows`). A
+    sparsity that only a budget has was not trained. Only the uniform sub-network of it is searched.
+
+    Args:
+        options: the options of the training.
+        sparsest: the highest sparsity of a layer.
+        choices: the sparsities that a layer may have.
+
+    Returns:
+        for a supernet, ascending sets of choices; for a model that was trained without masks none,
+        because no sub-network of it was trained.
+    """
+    if options.method != "supernet":
+        return []
+    block = parse_block(options.block)
+    grid = set(choices_of(block, sparsest, []))
+
+    def mask(sparsity: float) -> int:
+        """Return a number that is equal for sparsities with equal masks."""
+        level = level_of(sparsity)
+        return dropped(level, block.group) if block.group else level
+
+    found: list[list[float]] = []
+    for trained in windows(options.supernet, sparsest):
+        masks = {mask(sparsity) for sparsity in trained}
+        window = [choice for choice in choices if choice in grid and mask(choice) in masks]
+        if window not in found:
+            found.append(window)
+    return found
 
 
 def _sparsity(text: str) -> float | None:

@@ -3,6 +3,9 @@
 Nothing is trained. Each evaluation is saved at once. The same command therefore continues a search
 that was stopped. A search with other budgets, seeds or generations uses the saved evaluations too.
 
+The layers of a sub-network have sparsities that the training of the supernet drew together: the
+options weight_pruning.supernet.space and jitter of the training decide which.
+
 If the model was trained without masks, its one-shot prunings are searched. ``key=value`` overrides
 then change their options weight_pruning.*.
 
@@ -31,7 +34,14 @@ from asrprune.export.budget import Amount, Measure
 from asrprune.export.source import Source, open_source
 from asrprune.files import write_json
 from asrprune.options import check
-from asrprune.studies.budgets import Budget, budget_of, check_budgets, choices_of, unit_of
+from asrprune.studies.budgets import (
+    Budget,
+    budget_of,
+    check_budgets,
+    choices_of,
+    unit_of,
+    windows_of,
+)
 from asrprune.studies.dev_set import DevSet, load_dev_set
 from asrprune.studies.pareto import (
     Rates,
@@ -155,7 +165,9 @@ def main(args: argparse.Namespace) -> None:
         log.warning("%s was trained without masks: one-shot prunings of it are searched", path)
     measure = Measure(source.model, bank, unit_of(texts))
     budgets = [budget_of(text, measure, source.sparsest) for text in texts]
-    options = _options(args, choices_of(bank.block, source.sparsest, (b.sparsity for b in budgets)))
+    choices = choices_of(bank.block, source.sparsest, (b.sparsity for b in budgets))
+    windows = windows_of(config.weight_pruning, source.sparsest, choices)
+    options = _options(args, choices, windows)
     for text, budget in zip(texts, budgets, strict=True):
         if budget.sparsity == options.choices[-1]:
             log.warning(
@@ -223,7 +235,9 @@ def _check(args: argparse.Namespace, texts: Sequence[str], words: Sequence[str])
     log.info("%s: the model will have sub-networks within %s", args.config, ", ".join(texts))
 
 
-def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
+def _options(
+    args: argparse.Namespace, choices: list[float], windows: list[list[float]]
+) -> SearchOptions:
     population = args.population
     if population is None:
         population = max(_DEFAULT.population, len(choices))
@@ -236,6 +250,7 @@ def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
     options = SearchOptions(
         method=args.method,
         choices=choices,
+        windows=windows,
         population=population,
         generations=args.generations,
         seed=args.seed,

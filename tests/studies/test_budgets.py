@@ -1,11 +1,15 @@
 """Budgets of a search as people write them, and the sparsities that come with them."""
 
 import pytest
+import torch
 
 from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure
 from asrprune.export.source import SPARSEST, open_source
-from asrprune.studies.budgets import budget_of, choices_of, unit_of
+from asrprune.studies.budgets import budget_of, choices_of, unit_of, windows_of
+from asrprune.weight_pruning.blocks import drop_levels, kept
+from asrprune.weight_pruning.options import SupernetOptions, WeightPruningOptions, parse_block
+from asrprune.weight_pruning.supernet import windows
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +52,26 @@ def test_a_layer_may_have_the_sparsities_of_the_budgets(source):
     assert choices == sorted({*(k / 10 for k in range(9)), 0.752, by_size.sparsity})
     assert choices_of(source.bank.block, 0.85, []) == [*(k / 10 for k in range(9)), 0.852]
     assert choices_of(source.bank.block, SPARSEST, []) == [k / 10 for k in range(10)]
+
+
+@pytest.mark.parametrize(
+    "block, sparsest, jitter",
+    [("8x1", 0.8, 0.1), ("8x1", 0.85, 0.2), ("2:4", 0.5, 0.05), ("1:8", 0.875, 0.1)],
+)
+def test_the_masks_of_a_search_are_those_of_the_training(block, sparsest, jitter):
+    """Of each window, and no others; a budget's sparsity that was not trained is in none."""
+    options = WeightPruningOptions(
+        method="supernet", block=block, supernet=SupernetOptions(jitter=jitter)
+    )
+    group = parse_block(block).group
+    [levels] = drop_levels([torch.rand(80, generator=torch.Generator().manual_seed(0))], group)
+
+    def masks(found):
+        return {frozenset(tuple(kept(levels, one).tolist()) for one in window) for window in found}
+
+    choices = choices_of(parse_block(block), sparsest, [0.432])
+    found = windows_of(options, sparsest, choices)
+    assert masks(found) == masks(windows(options.supernet, sparsest))
+    assert len(found) == len(masks(found)) and 0.432 in choices
+    assert not any(0.432 in window for window in found)
+    assert windows_of(WeightPruningOptions(), sparsest, choices) == []

@@ -108,6 +108,16 @@ def test_the_best_of_all_that_was_evaluated(searched, models, tiny_corpus):
     assert (searched / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_all_that_was_searched_could_have_been_trained(searched, models, tiny_corpus):
+    """Layers at most 0.4 apart, for a jitter of 0.2; or the same in all layers."""
+    source = open_source(models["supernet"], [])
+    assert source.config.weight_pruning.supernet.jitter == 0.2
+    rows = [set(one["choice"].values()) for one in evaluated(log_of(searched), source.bank)]
+    mixed = [row for row in rows if len(row) > 1]
+    assert len(mixed) > 10 and all(max(row) - min(row) <= 0.4 + 1e-9 for row in mixed)
+    assert any(max(row) - min(row) > 0.3 for row in mixed)
+
+
 def test_the_fitness_is_the_dev_loss_of_the_training(models, tiny_corpus, tmp_path):
     model, config = load_model(models["supernet"], "cpu")
     tokenizer = load_tokenizer(tiny_corpus.lang)
@@ -174,7 +184,7 @@ def test_a_layer_that_matters_is_kept(command, models, monkeypatch, tmp_path):
         return 2.0 - density_of(model, matters) - 0.1 * others
 
     monkeypatch.setattr(DevSet, "loss", loss)
-    assert command(tmp_path, "--generations", 4, budgets=["0.5"]) == 0
+    assert command(tmp_path, "--generations", 8, budgets=["0.5"]) == 0
     [one] = record(tmp_path)["budgets"]
     assert one["best"]["sparsities"][matters] <= 0.2
     assert one["best"]["fitness"] < one["uniform"]["fitness"] - 0.25
