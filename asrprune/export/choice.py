@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,9 @@ def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice
 def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
     """The sparsities of the best sub-network of a ``pareto.json`` that is within a budget.
 
+    The best one has the lowest word error rate, or, of a search with ``--rerank 0``, the lowest
+    loss.
+
     Raises:
         UserError: the file is missing, another one, or of another model; none is within.
     """
@@ -68,7 +72,12 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
         digest, name = content["model_digest"], content["model"]
         networks = [one["best"] for one in content["budgets"]]
         sizes = [one[budget.unit] for one in networks]
-        ranked = sorted(networks, key=lambda one: (one["fitness"], one["bytes"] or 0))
+        measures = ("wer", "fitness") if content["rerank"] else ("fitness",)
+        worst = math.inf  # where a record has None
+        ranked = sorted(
+            networks,
+            key=lambda one: [worst if one[key] is None else one[key] for key in measures],
+        )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is no pareto.json; the search stage (7) makes it") from error
     if digest != source.digest:

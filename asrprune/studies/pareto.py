@@ -40,6 +40,7 @@ def record_of(
     model: Transducer,
     bank: MaskBank,
     measure: Measure,
+    chosen: Sequence[Sequence[Evaluated]],
     rates: Rates,
 ) -> dict[str, Any]:
     """Return a search as plain values: ``budgets``, ``uniform`` sub-networks, ``evaluations``.
@@ -50,6 +51,7 @@ def record_of(
         model: the model that was searched.
         bank: the masks of the model.
         measure: the measure of the costs.
+        chosen: the candidates of each budget, the chosen one first.
         rates: word error rates of sub-networks that were decoded; they get a ``wer``.
     """
     unit, described = measure.unit, _Describing(model, bank, measure, rates)
@@ -59,11 +61,12 @@ def record_of(
             {
                 "budget": text,
                 unit: found.budget,
-                "best": {**described(found.best), "sparsities": found.best.choice},
+                "best": described.whole(candidates[0]),
+                "candidates": [described.whole(one) for one in candidates],
                 "uniform": found.uniform and described(found.uniform),
                 "history": [list(step) for step in found.history],
             }
-            for text, found in zip(budgets, result.found, strict=True)
+            for text, found, candidates in zip(budgets, result.found, chosen, strict=True)
         ],
         "uniform": [described(one) for one in uniform_of(result)],
         "evaluations": len(result.evaluated),
@@ -159,7 +162,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
             points = [
                 (one[record["unit"]] / 1e6, (100 if measure == "wer" else 1) * one[measure])
                 for one in networks
-                if one[measure] is not None
+                if one.get(measure) is not None
             ]
             axes.plot(*zip(*points, strict=True) if points else ((), ()), style, label=label)
         files = record["unit"] == BYTES and record["block"] == CHANNEL
@@ -181,6 +184,10 @@ class _Describing:
             # the multiply-adds of some layers cannot be counted, and some models not be exported
             with suppress(UserError):
                 self.measures.setdefault(unit, Measure(model, bank, unit))
+
+    def whole(self, one: Evaluated) -> dict[str, Any]:
+        """Describe a sub-network with the sparsities of its layers."""
+        return {**self(one), "sparsities": one.choice}
 
     def __call__(self, one: Evaluated) -> dict[str, Any]:
         sizes = self.bank.sizes(one.choice)

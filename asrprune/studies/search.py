@@ -1,7 +1,9 @@
 """Search a supernet for the best sub-network within each budget, by its loss on a dev set.
 
-Nothing is trained. Each evaluation is saved at once. The same command therefore continues a search
-that was stopped. A search with other budgets, seeds or generations uses the saved evaluations too.
+Then decode the few sub-networks of lowest loss (--rerank), and choose the one of lowest word error
+rate. Nothing is trained. Each evaluation is saved at once. The same command therefore continues a
+search that was stopped. A search with other budgets, seeds or generations uses the saved
+evaluations too.
 
 The layers of a sub-network have sparsities that the training of the supernet drew together: the
 options weight_pruning.supernet.space and jitter of the training decide which.
@@ -19,6 +21,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from asrprune.devices import choose_device
 from asrprune.errors import UserError
 from asrprune.export.budget import Amount, Measure
 from asrprune.export.source import Source, open_source
-from asrprune.files import write_json
+from asrprune.files import write_json, write_text
 from asrprune.options import check
 from asrprune.studies.budgets import (
     Budget,
@@ -52,6 +55,7 @@ from asrprune.studies.pareto import (
     sampled,
     uniform_of,
 )
+from asrprune.studies.rerank import candidates_of, markdown, reranked
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.evaluations import EvaluationLog
 from asrprune.weight_pruning.search_options import SearchOptions
@@ -103,6 +107,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=_DEFAULT.seed, help="seed of the random draws of the search"
     )
     parser.add_argument(
+        "--rerank",
+        type=int,
+        default=5,
+        help="decode this many sub-networks of lowest loss for each budget, and choose the one of "
+        "lowest word error rate; 0: choose by loss alone",
+    )
+    parser.add_argument(
         "--sample-wer",
         type=int,
         default=0,
@@ -118,8 +129,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        help="file of the result; default: EXP_DIR/pareto.json. The plot has the same name with "
-        ".png",
+        help="file of the result; default: EXP_DIR/pareto.json. The table has the same name with "
+        ".md, and the plot with .png",
     )
     parser.add_argument(
         "--log",
@@ -149,6 +160,8 @@ def main(args: argparse.Namespace) -> None:
             f"--sample-wer {args.sample_wer}: at least 3 sub-networks are needed for a "
             "correlation. Give 3 or more, or 0 for none"
         )
+    if args.rerank < 0:
+        raise UserError(f"--rerank {args.rerank}: must be at least 0")
     if args.max_seconds is not None and not args.max_seconds > 0:
         raise UserError(f"--max-seconds {args.max_seconds:g}: must be above 0")
     if args.dry_run != bool(args.config):
@@ -191,9 +204,12 @@ def main(args: argparse.Namespace) -> None:
     log_path = args.log or args.exp_dir / "search" / name
     result = _search(source, options, measure, budgets, dev, log_path, identity)
     samples = [same_size(result.evaluated, found.budget, args.sample_wer) for found in result.found]
-    sample = [one for some in samples for one in some]
-    shown = [*(found.best for found in result.found), *uniform_of(result)] if args.wer else []
-    rates = _error_rates(source, dev, [*shown, *sample], log_path, identity)
+    candidates = candidates_of(result, args.rerank)
+    shown = [*chain(*candidates), *uniform_of(result)] if args.wer else []
+    shown += chain(*candidates) if args.rerank else []
+    rates = _error_rates(source, dev, [*shown, *chain(*samples)], log_path, identity)
+    if args.rerank:
+        candidates = reranked(result, candidates, rates)
     record = {
         "model": str(path),
         "model_digest": source.digest,
@@ -204,12 +220,14 @@ def main(args: argparse.Namespace) -> None:
         "dev_cuts": len(dev.references),
         "dev_seconds": round(dev.seconds, 3),
         "options": dataclasses.asdict(options),
-        **record_of(result, texts, source.model, bank, measure, rates if shown else {}),
+        "rerank": args.rerank,
+        **record_of(result, texts, source.model, bank, measure, candidates, rates if shown else {}),
     }
     if args.sample_wer:
         record["wer"] = sampled(samples, texts, rates, measure.unit)
     output = args.output or args.exp_dir / "pareto.json"
     write_json(output, record)
+    write_text(output.with_suffix(".md"), markdown(record))
     draw(record, output.with_suffix(".png"))
     _tell(record, output)
 
@@ -329,10 +347,12 @@ def _error_rates(
 def _tell(record: dict[str, Any], output: Path) -> None:
     for one in record["budgets"]:
         best, uniform = one["best"], one["uniform"] and one["uniform"]["fitness"]
+        rate = "" if best.get("wer") is None else f", WER {100 * best['wer']:.2f} %"
         log.info(
-            "%s: loss %.4f at %s; best uniform sub-network %.4f",
+            "%s: loss %.4f%s at %s; best uniform sub-network %.4f",
             one["budget"],
             best["fitness"],
+            rate,
             Amount(best[record["unit"]], record["unit"]),
             math.nan if uniform is None else uniform,
         )

@@ -6,6 +6,8 @@ import torch
 from asrprune import cli
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
+from asrprune.export.budget import BYTES, Amount
+from asrprune.export.choice import searched
 from asrprune.export.source import open_source
 from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
@@ -133,7 +135,8 @@ def table(models, tmp_path):
     ]
     path = tmp_path / "pareto.json"
     best = [{"best": network} for network in networks]
-    write_json(path, {"model": "a.pt", "model_digest": source.digest, "budgets": best})
+    about = {"model": "a.pt", "model_digest": source.digest, "rerank": 0}
+    write_json(path, {**about, "budgets": best})
     return path, networks
 
 
@@ -157,6 +160,20 @@ def test_the_best_of_a_search_within_a_budget(table, models, tmp_path):
         assert_same(found["model"], {**state, **{k: v.detach() for k, v in masked.items()}})
         packed = read_packed(output.with_suffix(".packed"))
         assert packed_bytes(packed) == network["bytes"] <= budget
+
+
+@pytest.mark.parametrize("rates, place", [((0.2, 0.1), 1), ((0.1, 0.1), 0), ((0.1, None), 0)])
+def test_the_best_of_a_search_that_decoded_is_that_of_the_lowest_wer(rates, place, table, models):
+    """Of equal ones, that of the lower loss; what has no words to be counted over is the worst."""
+    path, networks = table
+    content = read_json(path)
+    for one, rate in zip(content["budgets"], rates, strict=True):
+        one["best"]["wer"] = rate
+    for rerank, wanted in ((5, networks[place]), (0, networks[0])):
+        write_json(path, {**content, "rerank": rerank})
+        source = open_source(models["supernet"], [])
+        found = searched(path, Amount(networks[0]["bytes"], BYTES), source)
+        assert found == wanted["sparsities"]
 
 
 @pytest.mark.parametrize("sparsity, place", [(0.5, 0), (0.72, 1), (0.8, 1)])

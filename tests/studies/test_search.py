@@ -87,7 +87,7 @@ def test_the_best_of_all_that_was_evaluated(searched, models, tiny_corpus):
     assert len(known) == found["evaluations"]
     assert [one["budget"] for one in found["budgets"]] == list(BUDGETS)
     for one, sparsity in zip(found["budgets"], (0.5, 0.8), strict=True):
-        best, uniform = one["best"], one["uniform"]
+        best, uniform = min(one["candidates"], key=lambda each: each["fitness"]), one["uniform"]
         assert one["bytes"] == source.bank.sizes(sparsity).float32_bytes == uniform["bytes"]
         within = [each for each in known if each["bytes"] <= one["bytes"]]
         first = min(within, key=lambda each: each["fitness"])
@@ -106,6 +106,53 @@ def test_the_best_of_all_that_was_evaluated(searched, models, tiny_corpus):
     )
     assert not found["one_shot"] and found["evaluations"] > 20
     assert (searched / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def key(network) -> tuple[float, ...]:
+    return tuple(network["sparsities"].values())
+
+
+def test_the_lowest_wer_of_the_best_losses_is_chosen(searched, models, tiny_corpus):
+    """Each was decoded with its own masks, and is a line of the table."""
+    found = record(searched)
+    source = open_source(models["supernet"], [])
+    tokenizer = load_tokenizer(tiny_corpus.lang)
+    dev = load_dev_set(tiny_corpus.manifests, "dev", None, source.model, source.config, tokenizer)
+    known = evaluated(log_of(searched), source.bank)
+    table = (searched / "pareto.md").read_text()
+    smaller = {}
+    for one in reversed(found["budgets"]):  # the larger one is the first
+        within = [each for each in known if each["bytes"] <= one["bytes"]]
+        within.sort(key=lambda each: (each["fitness"], each["bytes"]))
+        wanted = {tuple(each["choice"].values()) for each in within[:5]} | smaller.keys()
+        candidates = one["candidates"]
+        assert {key(each) for each in candidates} == wanted and len(candidates) == len(wanted)
+        for each in candidates:
+            with source.bank.apply(each["sparsities"]):
+                assert dev.error_rate(source.model) == each["wer"]
+            assert f" | {each['fitness']:.4f} | {100 * each['wer']:.2f} |" in table
+        order = [(each["wer"], each["fitness"]) for each in candidates]
+        assert order == sorted(order) and one["best"] == candidates[0]
+        smaller[key(one["best"])] = one
+    # the smallest budget has room for one network alone, which the larger budget considers too
+    assert [len(one["candidates"]) for one in found["budgets"]] == [6, 1]
+
+
+def test_a_low_wer_beats_a_low_loss(command, tmp_path, searched, monkeypatch):
+    """By a made-up WER that is the lowest where the loss is the highest; with 0, loss decides."""
+    monkeypatch.setattr(DevSet, "error_rate", lambda dev, model: 9 - dev.loss(model))
+    known = tmp_path / "log.jsonl"
+    known.write_bytes(log_of(searched).read_bytes())
+    for count, place in ((3, -1), (1, 0), (0, 0)):
+        output = tmp_path / f"{count}.json"
+        budgets = ["0.5"]
+        words = ("--log", known, "--output", output, "--rerank", count)
+        assert command(tmp_path, *words, budgets=budgets) == 0
+        [one] = json.loads(output.read_text())["budgets"]
+        losses = sorted(each["fitness"] for each in one["candidates"])
+        assert len(losses) == max(count, 1) and ("wer" in one["best"]) == bool(count)
+        assert one["best"]["fitness"] == losses[place]
+        assert one["history"][-1][1] == losses[0]  # the search itself knows no error rates
 
 
 def test_all_that_was_searched_could_have_been_trained(searched, models, tiny_corpus):
@@ -151,6 +198,28 @@ def test_an_interrupted_search_ends_as_if_it_were_not(
     assert timeless(tmp_path) == timeless(searched)
     assert len(calls) == record(searched)["evaluations"] - after
     assert (tmp_path / "pareto.png").read_bytes() == (searched / "pareto.png").read_bytes()
+
+
+def test_interrupted_while_decoding_it_decodes_the_rest(searched, command, tmp_path, monkeypatch):
+    rate, left, losses = DevSet.error_rate, iter(range(2)), []
+
+    def interrupted(self, model):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return rate(self, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DevSet, "error_rate", interrupted)
+        assert command(tmp_path, "--sample-wer", 4) == 130
+    assert not (tmp_path / "pareto.json").exists()
+    known = log_of(tmp_path).with_suffix(".wer.jsonl")
+    assert len(known.read_text().splitlines()) == 1 + 2
+    calls = []
+    monkeypatch.setattr(DevSet, "loss", lambda *words: losses.append(0))
+    monkeypatch.setattr(DevSet, "error_rate", lambda *words: calls.append(0) or rate(*words))
+    assert command(tmp_path, "--sample-wer", 4) == 0
+    assert timeless(tmp_path) == timeless(searched)
+    assert not losses and len(known.read_text().splitlines()) == 1 + 2 + len(calls)
 
 
 def test_what_is_known_serves_other_searches(searched, command, monkeypatch, tmp_path, caplog):
@@ -232,7 +301,6 @@ def test_error_rates_of_what_is_in_the_table(searched, command, tmp_path, models
     assert command(tmp_path, *same, "--wer", "true") == 0
     found = record(tmp_path)
     assert found["wer"] == record(searched)["wer"]
-    assert not any("wer" in one for one in record(searched)["uniform"])
     source = open_source(models["supernet"], [])
     tokenizer = load_tokenizer(tiny_corpus.lang)
     dev = load_dev_set(tiny_corpus.manifests, "dev", None, source.model, source.config, tokenizer)
@@ -320,6 +388,7 @@ def test_a_part_is_fixed_and_within_its_seconds(tiny_corpus):
         (["0.5"], ["--generations", -1], "--generations=-1: must be at least 0"),
         (["0.5"], ["--dev-set", "dve"], "tones_cuts_dve.jsonl.gz does not exist"),
         (["0.5"], ["--max-seconds", 0], "--max-seconds 0: must be above 0"),
+        (["0.5"], ["--rerank", -1], "--rerank -1: must be at least 0"),
         (["0.5"], ["--sample-wer", 2], "--sample-wer 2: at least 3"),
         (["0.5", "weight_pruning.block=4x1"], [], "has the masks of its training: leave out"),
     ],

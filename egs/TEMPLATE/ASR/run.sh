@@ -62,6 +62,7 @@ use_averaged_model=true # average over all steps of these epochs, not only over 
 search_budgets=       # sizes, sparsities or MMACs to search sub-networks of: "35MB 60MB"; empty: none
 search_seconds=       # (number) of speech of the first development set to search on; empty: all
 search_generations=30 # of 16 evaluations for each of the search's budgets
+search_rerank=5       # decode so many of the lowest losses, and take the lowest WER; 0: none
 search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
 decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
 streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
