@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, Amount, Measure, parse_amount
+from asrprune.export.budget import BYTES, MILLISECONDS, Amount, Measure, parse_amount
+from asrprune.export.milliseconds import measure_times
 from asrprune.export.source import Source
 from asrprune.files import read_json
 from asrprune.weight_pruning.bank import Choice
@@ -28,7 +29,7 @@ class Wanted:
 
 
 def wanted_of(word: str) -> Wanted:
-    """What a word asks for: ``0.7`` a sparsity, ``5MB`` or ``120MMAC`` a size, else a language."""
+    """Read a sparsity (``0.7``), a size (``5MB``, ``120MMAC``, ``1.2ms``), or else a language."""
     if re.fullmatch(r"-?[0-9.]*[0-9]", word) and word.count(".") < 2:
         return Wanted(word, sparsity=float(word))
     try:
@@ -71,7 +72,7 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
     try:
         digest, name = content["model_digest"], content["model"]
         networks = [one["best"] for one in content["budgets"]]
-        sizes = [one[budget.unit] for one in networks]
+        sizes = [one.get(budget.unit) for one in networks]
         measures = ("wer", "fitness") if content["rerank"] else ("fitness",)
         worst = math.inf  # where a record has None
         ranked = sorted(
@@ -87,10 +88,10 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
         )
     if None in sizes:
         example = "120MMAC (multiply-adds)" if budget.unit == BYTES else "5MB"
-        raise UserError(
-            f"{path} knows no {budget.unit} of its sub-networks. Give another budget, such as "
-            f"{example}"
-        )
+        hint = f"Give another budget, such as {example}"
+        if budget.unit == MILLISECONDS:
+            hint = f"Search with --budgets {budget.written(between='')}, or give another budget"
+        raise UserError(f"{path} knows no {budget.unit} of its sub-networks. {hint}")
     for network in ranked:
         if network[budget.unit] <= budget.value:
             return network["sparsities"]
@@ -128,7 +129,10 @@ def _uniform(source: Source, wanted: Wanted) -> float:
             f"one of {', '.join(source.bank.names)}"
         )
     if wanted.budget:
-        measure = Measure(source.model, source.bank, wanted.budget.unit)
+        unit, times = wanted.budget.unit, None
+        if unit == MILLISECONDS:
+            times = measure_times(source.model, source.bank, source.sparsest)
+        measure = Measure(source.model, source.bank, unit, times)
         found = measure.within(wanted.budget.value, source.sparsest, wanted.asked)
         return source.sparsest if source.single else found
     if source.single and abs(_sparsity(wanted) - source.sparsest) > 1e-9:

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_amount,
         help="size, such as 5MB: of the int8 files that stage 10 writes (unit=channel), or of the "
         "packed file (blocks); or multiply-adds of the encoder's weights for "
-        "a second of speech, such as 120MMAC",
+        "a second of speech, such as 120MMAC; or milliseconds of the int8 encoder for a chunk, or "
+        "for a second of speech without streaming, on one thread of this machine, such as 1.2ms "
+        "(unit=channel)",
     )
     wanted.add_argument("--language", help="the pathway of a language, of a model that has them")
     parser.add_argument(

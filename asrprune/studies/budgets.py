@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from asrprune.config import Config
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure, parse_amount
+from asrprune.export.budget import BYTES, MILLISECONDS, MULTIPLY_ADDS, Measure, parse_amount
+from asrprune.export.milliseconds import require_channels
 from asrprune.export.source import SPARSEST, sparsest_untrained
 from asrprune.randomness import seed_global_generators
 from asrprune.training.masking import make_bank
@@ -43,13 +44,14 @@ def unit_of(texts: Sequence[str]) -> str:
         except argparse.ArgumentTypeError as error:
             raise UserError(
                 f"--budgets: {text!r} is neither a size, such as 800kB or 5MB, nor multiply-adds "
-                "for a second of speech, such as 120MMAC, nor a sparsity of at least 0 and below 1"
+                "for a second of speech, such as 120MMAC, nor milliseconds, such as 1.2ms, nor a "
+                "sparsity of at least 0 and below 1"
             ) from error
     if len(units) > 1:
         raise UserError(
-            f"--budgets {' '.join(units.values())}: all budgets of a search have one unit, bytes "
-            "or multiply-adds. Run two searches: the second search uses the evaluations of the "
-            "first"
+            f"--budgets {' '.join(units.values())}: all budgets of a search have one unit: bytes, "
+            "multiply-adds or milliseconds. Run two searches: the second search uses the "
+            "evaluations of the first"
         )
     return next(iter(units), BYTES)
 
@@ -78,7 +80,8 @@ def budget_of(text: str, measure: Measure, sparsest: float) -> Budget:
 def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None = None) -> None:
     """Check, before a training, that its model will have sub-networks within the budgets.
 
-    Sizes are computed from the shapes of the weights. With ``scope=global`` sizes depend on the
+    Sizes are computed from the shapes of the weights. Milliseconds are measured by the search, so
+    here only their unit is checked. With ``scope=global`` sizes depend on the
     values of the weights too, so only budgets that are sparsities are checked.
 
     Args:
@@ -94,8 +97,11 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
     seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, vocabulary or FEWEST_SYMBOLS)
     bank = make_bank(model, options)
+    if unit == MILLISECONDS:
+        require_channels(bank)
+        texts = [text for text in texts if _sparsity(text) is not None]
     if bank.unit == CHANNEL and all(_sparsity(text) is not None for text in texts):
-        unit = MULTIPLY_ADDS  # sparsities are checked alike in any unit, and bytes take an export
+        unit = MULTIPLY_ADDS  # sparsities are checked alike in any unit, and others take an export
     measure = Measure(model, bank, unit)
     untrained = options.method == "none"
     sparsest = (

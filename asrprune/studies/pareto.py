@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure
+from asrprune.export.budget import BYTES, MILLISECONDS, MULTIPLY_ADDS, Measure
 from asrprune.files import atomic_path
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
@@ -17,9 +17,11 @@ from asrprune.weight_pruning.searching import Evaluated, SearchResult
 
 Rates = dict[tuple[float, ...], float]  # word error rates, by the layers' sparsities
 BAND = 0.05  # a network nearly uses up its budget if its cost is at most this share below
+_ALWAYS = (BYTES, MULTIPLY_ADDS)  # the costs that a record has whatever the unit of the search
 _SIZES = {
     BYTES: "packed size, float32 (MB)",
     MULTIPLY_ADDS: "multiply-adds of the encoder for a second of speech (millions)",
+    MILLISECONDS: "estimated milliseconds of the int8 encoder, one thread",
 }
 
 
@@ -155,12 +157,13 @@ def draw(record: dict[str, Any], path: Path) -> None:
     for axes, (measure, name) in zip(
         figure.subplots(1, len(measures), squeeze=False)[0], measures.items(), strict=True
     ):
+        scale = 1 if record["unit"] == MILLISECONDS else 1e6
         for label, style, networks in (
             ("one sparsity for all layers", "o-", record["uniform"]),
             (f"searched, {record['evaluations']} evaluations", "*-", winners),
         ):
             points = [
-                (one[record["unit"]] / 1e6, (100 if measure == "wer" else 1) * one[measure])
+                (one[record["unit"]] / scale, (100 if measure == "wer" else 1) * one[measure])
                 for one in networks
                 if one.get(measure) is not None
             ]
@@ -175,12 +178,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 class _Describing:
-    """Describes a sub-network by plain values, with its costs in both units."""
+    """Describes a sub-network by plain values, with its costs."""
 
     def __init__(self, model: Transducer, bank: MaskBank, measure: Measure, rates: Rates):
         self.bank, self.rates = bank, rates
         self.measures = {measure.unit: measure}
-        for unit in (BYTES, MULTIPLY_ADDS):
+        for unit in _ALWAYS:
             # the multiply-adds of some layers cannot be counted, and some models not be exported
             with suppress(UserError):
                 self.measures.setdefault(unit, Measure(model, bank, unit))
@@ -193,10 +196,7 @@ class _Describing:
         sizes = self.bank.sizes(one.choice)
         described = {
             "fitness": finite(one.fitness),
-            **{
-                unit: round(self.measures[unit].of(one.choice)) if unit in self.measures else None
-                for unit in (BYTES, MULTIPLY_ADDS)
-            },
+            **{unit: self._cost(unit, one) for unit in dict.fromkeys((*_ALWAYS, *self.measures))},
             "int8_bytes": sizes.int8_bytes,
             "parameters": sizes.parameters,
             "sparsity": 1 - self.bank.density(one.choice),
@@ -204,6 +204,12 @@ class _Describing:
         if key_of(one) in self.rates:
             described["wer"] = finite(self.rates[key_of(one)])
         return described
+
+    def _cost(self, unit: str, one: Evaluated) -> float | None:
+        if unit not in self.measures:
+            return None
+        cost = self.measures[unit].of(one.choice)
+        return round(cost, 6) if unit == MILLISECONDS else round(cost)
 
 
 def finite(value: float) -> float | None:

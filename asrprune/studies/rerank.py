@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from asrprune.export.budget import Amount
+from asrprune.export.budget import MILLISECONDS, Amount
 from asrprune.studies.markup import NOTHING, table
 from asrprune.studies.pareto import Rates, key_of
 from asrprune.weight_pruning.searching import Evaluated, SearchResult
@@ -81,8 +81,20 @@ def markdown(record: dict[str, Any]) -> str:
         else "For each budget, the sub-network of lowest loss."
     )
     columns = ("budget", "cost", "sparsity", "loss", "WER, %")
+    measured = ""
+    if times := record.get("times"):
+        shown = ", ".join(
+            f"{best[MILLISECONDS]:.3f} estimated and {best['measured_milliseconds']:.3f} measured "
+            f"({one['budget']})"
+            for one in record["budgets"]
+            for best in [one["best"]]
+        )
+        measured = (
+            f"\nMilliseconds of the int8 encoder for {times['for']}, on one thread of this "
+            f"machine: {shown}; dense {times['dense']:.3f} measured.\n"
+        )
     return (
         f"{how} The first one is the one that `asrprune extract --search` takes. Development set: "
         f"{record['dev_set']}, {record['dev_seconds']:.0f} s; {record['evaluations']} sub-networks "
-        f"were evaluated.\n\n{table(columns, rows)}\n"
+        f"were evaluated.\n\n{table(columns, rows)}\n{measured}"
     )

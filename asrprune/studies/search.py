@@ -33,7 +33,7 @@ from asrprune.config import Config, load_config
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.devices import choose_device
 from asrprune.errors import UserError
-from asrprune.export.budget import Amount, Measure
+from asrprune.export.budget import MILLISECONDS, Amount, Measure
 from asrprune.export.source import Source, open_source
 from asrprune.files import write_json, write_text
 from asrprune.options import check
@@ -56,6 +56,7 @@ from asrprune.studies.pareto import (
     uniform_of,
 )
 from asrprune.studies.rerank import candidates_of, markdown, reranked
+from asrprune.studies.times import add_times, times_of
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.evaluations import EvaluationLog
 from asrprune.weight_pruning.search_options import SearchOptions
@@ -87,8 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="sizes, such as 5MB: of the int8 files that stage 10 writes (unit=channel), or of the "
         "packed file (blocks); or multiply-adds of the encoder's weights for "
-        "a second of speech, such as 120MMAC; or sparsities, such as 0.7: the cost of the uniform "
-        "sub-network of this sparsity",
+        "a second of speech, such as 120MMAC; or milliseconds of the int8 encoder for a chunk, or "
+        "for a second of speech without streaming, on one thread of this machine, such as 1.2ms "
+        "(unit=channel); or sparsities, such as 0.7: the cost of the uniform sub-network of this "
+        "sparsity",
     )
     parser.add_argument("--method", choices=("evolution", "random"), default=_DEFAULT.method)
     parser.add_argument(
@@ -176,7 +179,9 @@ def main(args: argparse.Namespace) -> None:
     _refuse_other_ways(path, config)
     if not source.trained:
         log.warning("%s was trained without masks: one-shot prunings of it are searched", path)
-    measure = Measure(source.model, bank, unit_of(texts))
+    unit = unit_of(texts)
+    times = times_of(source, args.exp_dir, args.log) if unit == MILLISECONDS else None
+    measure = Measure(source.model, bank, unit, times)
     budgets = [budget_of(text, measure, source.sparsest) for text in texts]
     choices = choices_of(bank.block, source.sparsest, (b.sparsity for b in budgets))
     windows = windows_of(config.weight_pruning, source.sparsest, choices)
@@ -223,6 +228,8 @@ def main(args: argparse.Namespace) -> None:
         "rerank": args.rerank,
         **record_of(result, texts, source.model, bank, measure, candidates, rates if shown else {}),
     }
+    if times:
+        add_times(record, times, source)
     if args.sample_wer:
         record["wer"] = sampled(samples, texts, rates, measure.unit)
     output = args.output or args.exp_dir / "pareto.json"

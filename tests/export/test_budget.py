@@ -10,6 +10,7 @@ from asrprune.config import config_from_dict
 from asrprune.errors import UserError
 from asrprune.export.budget import (
     BYTES,
+    MILLISECONDS,
     MULTIPLY_ADDS,
     Amount,
     Measure,
@@ -47,10 +48,10 @@ def built():
 
 
 def test_amounts_are_written_as_people_do():
-    written = ("5MB", "0.5 MB", "800kB", "12B", "120MMAC", "0.1GMAC", "7kMAC")
+    written = ("5MB", "0.5 MB", "800kB", "12B", "120MMAC", "0.1GMAC", "7kMAC", "1.25ms")
     amounts = [parse_amount(text) for text in written]
-    assert [amount.value for amount in amounts] == [5e6, 5e5, 8e5, 12, 1.2e8, 1e8, 7e3]
-    assert [amount.unit for amount in amounts] == [BYTES] * 4 + [MULTIPLY_ADDS] * 3
+    assert [amount.value for amount in amounts] == [5e6, 5e5, 8e5, 12, 1.2e8, 1e8, 7e3, 1.25]
+    assert [amount.unit for amount in amounts] == [BYTES] * 4 + [MULTIPLY_ADDS] * 3 + [MILLISECONDS]
     for text in ("5", "MB", "0MB", "5 MAC", "-1MB", "5MBx"):
         with pytest.raises(argparse.ArgumentTypeError, match="is no size, such as 800kB or 5MB, "):
             parse_amount(text)

@@ -34,10 +34,11 @@ ENCODERS = {
 every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
 
 
-def source_of(encoder: str, **options) -> Source:
+def source_of(encoder: str, dim: int = 32, ffn_dim: int = 48, **options) -> Source:
     """A model with weights that say something, and its channels."""
     factory, _, _ = encoder.partition(",")
-    sizes = {"encoder_options": {**SMALL, **ENCODERS[encoder]}, "joiner_dim": 16}
+    small = {**SMALL, "dim": dim, "ffn_dim": ffn_dim}
+    sizes = {"encoder_options": {**small, **ENCODERS[encoder]}, "joiner_dim": 16}
     config = config_from_dict(
         {
             "model": {"encoder": f"asrprune.transducer.{factory}", **sizes},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure
+from asrprune.export.budget import BYTES, MILLISECONDS, MULTIPLY_ADDS, Measure
 from asrprune.export.source import SPARSEST, open_source
 from asrprune.studies.budgets import budget_of, choices_of, unit_of, windows_of
 from asrprune.weight_pruning.blocks import drop_levels, kept
@@ -20,6 +20,7 @@ def source(models):
 def test_the_unit_is_one():
     assert unit_of(["0.5", "0.7"]) == unit_of(["0.5", "5MB"]) == BYTES
     assert unit_of(["0.5", "120MMAC", "0.1GMAC"]) == MULTIPLY_ADDS
+    assert unit_of(["0.5", "1.2ms"]) == MILLISECONDS
     with pytest.raises(
         UserError, match="--budgets 5MB 120MMAC: all budgets of a search have one unit"
     ):

@@ -14,8 +14,10 @@ from asrprune.config import save_config
 from asrprune.corpus.batches import open_cuts
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
-from asrprune.export.budget import MULTIPLY_ADDS, Measure
+from asrprune.export import milliseconds
+from asrprune.export.budget import MILLISECONDS, MULTIPLY_ADDS, Measure
 from asrprune.export.source import open_source
+from asrprune.files import read_json
 from asrprune.studies import dev_set
 from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
@@ -347,6 +349,59 @@ def test_budgets_of_multiply_adds(searched, command, tmp_path, models):
     assert extract(models["supernet"], *words, "--budget", "1kMAC") == 1
 
 
+CHANNELS = ("weight_pruning.unit=channel", "weight_pruning.multiple=4")
+ROOM = ("--population", 12)
+
+
+def test_budgets_of_milliseconds(command, tmp_path, models, monkeypatch, capsys):
+    """Measured once, with made-up times; what was chosen is measured again."""
+    pytest.importorskip("onnxscript")
+    calls = []
+
+    def time_graphs(graphs, inputs):
+        calls.append(len(graphs))
+        return [graph.ByteSize() / 1e4 for graph in graphs]
+
+    monkeypatch.setattr(milliseconds, "time_graphs", time_graphs)
+    source = open_source(models["none"], list(CHANNELS))
+    times = milliseconds.measure_times(source.model, source.bank, source.sparsest)
+    measure = Measure(source.model, source.bank, MILLISECONDS, times)
+    budgets = ["0.5", f"{measure.of(0.75):.6f}ms"]
+    assert command(tmp_path, *ROOM, *CHANNELS, model="none", budgets=budgets) == 0
+    assert calls == [5, 5, 1 + 2]  # those above, those of the search, and what it has chosen
+    found = record(tmp_path)
+    assert found["unit"] == "milliseconds"
+    assert found["times"]["milliseconds"] == times.milliseconds
+    assert found["times"]["for"] == "a second of speech"
+    table = (tmp_path / "pareto.md").read_text()
+    for one, sparsity in zip(found["budgets"], (0.5, 0.75), strict=True):
+        best = one["best"]
+        assert one["milliseconds"] == pytest.approx(measure.of(sparsity), abs=1e-6)
+        assert best["milliseconds"] == pytest.approx(measure.of(best["sparsities"]), abs=1e-6)
+        assert best["milliseconds"] <= one["milliseconds"] + 1e-6
+        [took] = milliseconds.time_networks(source.model, source.bank, [best["sparsities"]])
+        assert best["measured_milliseconds"] == took
+        assert f"{best['milliseconds']:.3f} estimated and {took:.3f} measured" in table
+        assert f"| {best['milliseconds']:.3f} ms |" in table
+    # another time the machine is slower, and the same search finds the same
+    monkeypatch.setattr(milliseconds, "time_graphs", lambda graphs, inputs: [9.0] * len(graphs))
+    assert command(tmp_path, *ROOM, *CHANNELS, model="none", budgets=budgets) == 0
+    again = record(tmp_path)
+    assert [one["best"]["milliseconds"] for one in again["budgets"]] == [
+        one["best"]["milliseconds"] for one in found["budgets"]
+    ]
+    assert again["budgets"][0]["best"]["measured_milliseconds"] == 9.0
+    words = ("--search", tmp_path / "pareto.json", "--output", tmp_path / "small.pt", *CHANNELS)
+    assert extract(models["none"], *words, "--budget", budgets[1]) == 0
+    taken = read_json(tmp_path / "small.json")["sparsities"]
+    assert taken == found["budgets"][1]["best"]["sparsities"]
+    capsys.readouterr()
+    assert command(tmp_path, *CHANNELS, model="none", budgets=["0.001ms"]) == 1
+    error = capsys.readouterr().err
+    assert "--budgets: 0.001 ms are less than the smallest sub-network has" in error
+    assert f"The dense network has {times.milliseconds[0]:.3f} ms" in error
+
+
 def test_a_known_error_rate(models, tiny_corpus, monkeypatch):
     """Of 10 and more words, one is left out."""
     model, config = load_model(models["supernet"], "cpu")
@@ -383,6 +438,7 @@ def test_a_part_is_fixed_and_within_its_seconds(tiny_corpus):
         (["1kB"], [], "--budgets: 0.001 MB are less than the smallest sub-network has, 0."),
         (["0.9"], [], "--budgets 0.9: no sub-network above sparsity 0.8 was trained"),
         (["5"], [], "'5' is neither a size, such as 800kB or 5MB, nor multiply-adds for a second"),
+        (["1.2ms"], [], "a budget in milliseconds needs weight_pruning.unit=channel"),
         (["1GMAC", "5MB"], [], "--budgets 1GMAC 5MB: all budgets of a search have one unit"),
         (["0.5"], ["--population", 5], "--population 5: must be at least 9. The first population"),
         (["0.5"], ["--generations", -1], "--generations=-1: must be at least 0"),
@@ -455,6 +511,7 @@ def test_a_dry_run_sees_what_a_training_will_not_have(command, models, tmp_path,
         (["1kMAC"], "--budgets: 0.001 MMAC are less than the smallest sub-network"),
         (["0.81"], "--budgets 0.81: no sub-network above sparsity 0.8"),
         (["5"], "'5' is neither a size"),
+        (["1.2ms"], "a budget in milliseconds needs weight_pruning.unit=channel"),
         (["0.5", "weight_pruning.method=gradual"], "gradual trains to one sparsity"),
         (["0.5", "weight_pruning.blokc=8x1"], "did you mean 'block'?"),
     ):
@@ -464,6 +521,7 @@ def test_a_dry_run_sees_what_a_training_will_not_have(command, models, tmp_path,
     alike = ["weight_pruning.method=none", "weight_pruning.scope=global"]
     assert command(exp, *dry, budgets=["0.98", "weight_pruning.method=none"]) == 0
     assert command(exp, *dry, budgets=["1kB", *alike]) == 0
+    assert command(exp, *dry, budgets=["0.5", "1.2ms", "weight_pruning.unit=channel"]) == 0
     assert not exp.exists()
     for half in (dry[:2], dry[2:]):
         assert command(exp, *half) == 1
