@@ -1,7 +1,8 @@
 """How large a sub-network may be, as people write it: bytes, multiply-adds, or milliseconds.
 
-Where channels are pruned, bytes are those of the int8 files that a runtime loads. Where blocks are
-pruned, these files do not shrink, and bytes are those of the packed file in float32. Multiply-adds
+Bytes are those of the int8 files that a runtime loads. Only channels have budgets in bytes: where
+blocks are pruned, the files of all sub-networks have the dense size. A sparsity that is given as a
+budget of blocks stands for a number of weights that are kept or never pruned. Multiply-adds
 are those of the encoder with weights for each second of speech
 (`asrprune.weight_pruning.multiply_adds`): what a streaming recogniser does all the time. Dropped
 weights cost none. The multiply-adds of joiner and predictor depend on what is said and on the
@@ -28,25 +29,31 @@ from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.multiply_adds import count_multiply_adds
 from asrprune.weight_pruning.prunable import VECTOR
 from asrprune.weight_pruning.search_space import Cost, additive_cost
-from asrprune.weight_pruning.sizes import elements, model_sizes
+from asrprune.weight_pruning.sizes import elements
 
 BYTES, MULTIPLY_ADDS, MILLISECONDS = "bytes", "multiply_adds", "milliseconds"
+WEIGHTS = "parameters"  # that are kept or never pruned; people give a sparsity in place of it
 UNITS = {
     **{"B": (1, BYTES), "kB": (1e3, BYTES), "MB": (1e6, BYTES), "GB": (1e9, BYTES)},
     **{"kMAC": (1e3, MULTIPLY_ADDS), "MMAC": (1e6, MULTIPLY_ADDS), "GMAC": (1e9, MULTIPLY_ADDS)},
     "ms": (1, MILLISECONDS),
 }
-_SHOWN = {BYTES: (1e6, "MB"), MULTIPLY_ADDS: (1e6, "MMAC"), MILLISECONDS: (1, "ms")}
+_SHOWN = {
+    BYTES: (1e6, "MB"),
+    MULTIPLY_ADDS: (1e6, "MMAC"),
+    MILLISECONDS: (1, "ms"),
+    WEIGHTS: (1e6, "M weights"),
+}
 _FRAMES = 960  # of silence that multiply-adds are counted on, and twice as many
 _FRAMES_A_SECOND = 100
 
 
 @dataclass(frozen=True)
 class Amount:
-    """A number of bytes, of multiply-adds for a second of speech, or of milliseconds."""
+    """An amount of what a network costs: bytes, multiply-adds a second, milliseconds, weights."""
 
     value: float
-    unit: str  # bytes, multiply_adds or milliseconds
+    unit: str  # bytes, multiply_adds, milliseconds or parameters
 
     def __str__(self) -> str:
         return self.written(".3f")
@@ -90,21 +97,24 @@ class Measure:
         Args:
             model: the dense network.
             bank: the masks of the model.
-            unit: ``bytes``, ``multiply_adds`` or ``milliseconds``.
+            unit: ``bytes``, ``multiply_adds``, ``milliseconds`` or ``parameters``.
             times: the times of uniform sub-networks; only for milliseconds.
 
         Raises:
             UserError: the multiply-adds of a pruned layer cannot be counted; a model with channels
-                cannot be exported; or milliseconds of a model with blocks.
+                cannot be exported; or bytes or milliseconds of a model with blocks.
         """
         self.unit = unit
-        self._model, self._bank = model, bank
+        self._bank = bank
+        if unit == WEIGHTS:
+            return
+        if unit in (BYTES, MILLISECONDS):
+            require_channels(bank, unit)
         if unit == BYTES:
-            self._files = runnable(model, bank) if bank.unit == CHANNEL else None
+            self._files = runnable(model, bank)
             return
         self._uses, self._rest = encoder_work(model, bank)
         if unit == MILLISECONDS:
-            require_channels(bank)
             self._estimate = Estimate(times, bank, self._work())
             return
         vectors = {layer.name for layer in bank.layers if layer.kind == VECTOR}
@@ -113,15 +123,15 @@ class Measure:
             raise UserError(
                 f"multiply-adds of {unseen[0]} ({len(unseen)} of {len(self._uses)} pruned layers) "
                 "cannot be counted: only matrix products and convolutions of the encoder are. Give "
-                "the budget in bytes, such as 5MB"
+                f"{'a size, such as 5MB' if bank.unit == CHANNEL else 'a sparsity, such as 0.7'}"
             )
 
     def of(self, choice: Choice) -> float:
         """The cost of a sub-network."""
         if self.unit == BYTES:
-            if self._files:
-                return self._files.of(self._bank.blocks(choice))
-            return self._bank.sizes(choice).float32_bytes
+            return self._files.of(self._bank.blocks(choice))
+        if self.unit == WEIGHTS:
+            return self._bank.sizes(choice).parameters
         if self.unit == MILLISECONDS:
             return self._estimate.of(self._bank.blocks(choice))
         blocks = self._bank.blocks_of_layers(choice)
@@ -131,26 +141,22 @@ class Measure:
         )
 
     def cost(self, choices: Sequence[float]) -> Cost:
-        """The same for many sub-networks at once, of these sparsities; exactly so for bytes."""
+        """The same for many sub-networks at once, of these sparsities."""
         bank, dense = self._bank, self.of(0.0)
         table = np.zeros((len(bank.groups), len(choices)))
         for column, sparsity in enumerate(choices):
             units = bank.blocks(sparsity)
             for row, group in enumerate(bank.groups):
                 kept = units[group.name]
-                if self.unit == BYTES and self._files:
+                if self.unit == BYTES:
                     dropped = group.units - int(kept.sum())
                     table[row, column] = -self._files.channels[group.name] * dropped
                 elif self.unit == MILLISECONDS:
                     dropped = group.units - int(kept.sum())
                     table[row, column] = -self._estimate.saved(group.name, dropped)
-                elif self.unit == BYTES:  # the other groups are dense in it
-                    blocks = {layer.name: kept for layer in group.layers}
-                    sizes = model_sizes(self._model, group.layers, blocks)
-                    table[row, column] = sizes.float32_bytes - dense
                 else:
                     table[row, column] = sum(
-                        self._uses[layer.name]
+                        (1 if self.unit == WEIGHTS else self._uses[layer.name])
                         * (elements(kept, layer.shape, layer.block) - layer.size)
                         for layer in group.layers
                     )
@@ -166,7 +172,7 @@ class Measure:
             UserError: sparsity ``most`` costs more.
         """
         if self.of(0.0) <= budget:
-            return 0.0  # the lowest levels may cost more: they need an index of the kept blocks
+            return 0.0
         last = min(level_of(most), LEVELS - 1)  # the last level drops everything
         smallest = self.of(last / LEVELS)
         if smallest > budget:
@@ -191,6 +197,11 @@ class Measure:
             counted = sum(self._uses[layer.name] * layer.size for layer in group.layers)
             work[group.name] = (counted or group.size) / group.units
         return work
+
+
+def unit_of_sparsities(bank: MaskBank) -> str:
+    """Return the unit of budgets that are sparsities: the size of a uniform sub-network."""
+    return BYTES if bank.unit == CHANNEL else WEIGHTS
 
 
 def encoder_work(model: Transducer, bank: MaskBank) -> tuple[dict[str, float], float]:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, MILLISECONDS, Amount, Measure, parse_amount
+from asrprune.export.budget import (
+    BYTES,
+    MILLISECONDS,
+    Amount,
+    Measure,
+    parse_amount,
+    unit_of_sparsities,
+)
 from asrprune.export.milliseconds import measure_times
 from asrprune.export.source import Source
 from asrprune.files import read_json
@@ -53,17 +60,25 @@ def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice
     if search:
         size = wanted.budget
         if size is None:
-            measure = Measure(source.model, source.bank, BYTES)
-            size = Amount(measure.of(_sparsity(wanted)), BYTES)
-        return searched(search, size, source)
+            unit = unit_of_sparsities(source.bank)
+            measure = Measure(source.model, source.bank, unit)
+            size = Amount(measure.of(_sparsity(wanted)), unit)
+        again = size.written(between="") if wanted.budget else f"{wanted.sparsity:g}"
+        return searched(search, size, source, again)
     return _uniform(source, wanted)
 
 
-def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
+def searched(path: Path, budget: Amount, source: Source, again: str) -> dict[str, float]:
     """The sparsities of the best sub-network of a ``pareto.json`` that is within a budget.
 
     The best one has the lowest word error rate, or, of a search with ``--rerank 0``, the lowest
     loss.
+
+    Args:
+        path: the file.
+        budget: the highest cost.
+        source: the model that was searched.
+        again: the budget as a search takes it, for messages.
 
     Raises:
         UserError: the file is missing, another one, or of another model; none is within.
@@ -90,14 +105,14 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
         example = "120MMAC (multiply-adds)" if budget.unit == BYTES else "5MB"
         hint = f"Give another budget, such as {example}"
         if budget.unit == MILLISECONDS:
-            hint = f"Search with --budgets {budget.written(between='')}, or give another budget"
+            hint = f"Search with --budgets {again}, or give another budget"
         raise UserError(f"{path} knows no {budget.unit} of its sub-networks. {hint}")
     for network in ranked:
         if network[budget.unit] <= budget.value:
             return network["sparsities"]
     raise UserError(
         f"{budget.written()} are less than the smallest sub-network of {path} has, "
-        f"{Amount(min(sizes), budget.unit)}; search with --budgets {budget.written(between='')}"
+        f"{Amount(min(sizes), budget.unit)}; search with --budgets {again}"
     )
 
 

@@ -90,17 +90,21 @@ class Estimate:
         )
 
 
-def require_channels(bank: MaskBank) -> None:
-    """Check that sub-networks of a model have different times.
+def require_channels(bank: MaskBank, unit: str = "milliseconds") -> None:
+    """Check that sub-networks of a model have different sizes and times.
+
+    Args:
+        bank: the masks of the model.
+        unit: ``bytes`` or ``milliseconds``, for the message.
 
     Raises:
         UserError: weights are pruned in blocks.
     """
     if bank.unit != CHANNEL:
         raise UserError(
-            "a budget in milliseconds needs weight_pruning.unit=channel: a runtime multiplies the "
-            "zeros of masked blocks too, so all sub-networks take as long as the dense network. "
-            "Give multiply-adds, such as 120MMAC, or a sparsity"
+            f"a budget in {unit} needs weight_pruning.unit=channel: a runtime loads and multiplies "
+            "the zeros of masked blocks too, so all sub-networks have the size and the speed of "
+            "the dense network. Give a sparsity, such as 0.7, or multiply-adds, such as 120MMAC"
         )
 
 

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 from asrprune.config import Config
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, MILLISECONDS, MULTIPLY_ADDS, Measure, parse_amount
+from asrprune.export.budget import (
+    MILLISECONDS,
+    WEIGHTS,
+    Measure,
+    parse_amount,
+    unit_of_sparsities,
+)
 from asrprune.export.milliseconds import require_channels
 from asrprune.export.source import SPARSEST, sparsest_untrained
 from asrprune.randomness import seed_global_generators
 from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
+from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.blocks import LEVELS, dropped, level_of
-from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.options import Block, WeightPruningOptions, parse_block
 from asrprune.weight_pruning.supernet import GRID, windows
 
@@ -29,8 +35,10 @@ class Budget:
     sparsity: float  # the uniform sub-network of this sparsity has this cost
 
 
-def unit_of(texts: Sequence[str]) -> str:
-    """Return the unit in which budgets are written. If all are sparsities, the unit is bytes.
+def unit_of(texts: Sequence[str], bank: MaskBank) -> str:
+    """Return the unit in which budgets are written.
+
+    If all are sparsities, the unit is bytes of int8 files, or weights where blocks are pruned.
 
     Raises:
         UserError: the budgets have two units, or a text is not a budget.
@@ -53,7 +61,7 @@ def unit_of(texts: Sequence[str]) -> str:
             "multiply-adds or milliseconds. Run two searches: the second search uses the "
             "evaluations of the first"
         )
-    return next(iter(units), BYTES)
+    return next(iter(units), unit_of_sparsities(bank))
 
 
 def budget_of(text: str, measure: Measure, sparsest: float) -> Budget:
@@ -93,15 +101,16 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
         UserError: a budget is not valid (`unit_of`) or too small (`budget_of`); or the options of
             the configuration do not go together.
     """
-    unit, options = unit_of(texts), config.weight_pruning
+    options = config.weight_pruning
     seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, vocabulary or FEWEST_SYMBOLS)
     bank = make_bank(model, options)
+    unit = unit_of(texts, bank)
     if unit == MILLISECONDS:
         require_channels(bank)
         texts = [text for text in texts if _sparsity(text) is not None]
-    if bank.unit == CHANNEL and all(_sparsity(text) is not None for text in texts):
-        unit = MULTIPLY_ADDS  # sparsities are checked alike in any unit, and others take an export
+    if all(_sparsity(text) is not None for text in texts):
+        unit = WEIGHTS  # sparsities are checked alike in any unit, and others take an export
     measure = Measure(model, bank, unit)
     untrained = options.method == "none"
     sparsest = (

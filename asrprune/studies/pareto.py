@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, MILLISECONDS, MULTIPLY_ADDS, Measure
+from asrprune.export.budget import BYTES, MILLISECONDS, MULTIPLY_ADDS, WEIGHTS, Measure
 from asrprune.files import atomic_path
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.rank_correlation import rank_correlation
 from asrprune.weight_pruning.searching import Evaluated, SearchResult
 
@@ -19,7 +18,8 @@ Rates = dict[tuple[float, ...], float]  # word error rates, by the layers' spars
 BAND = 0.05  # a network nearly uses up its budget if its cost is at most this share below
 _ALWAYS = (BYTES, MULTIPLY_ADDS)  # the costs that a record has whatever the unit of the search
 _SIZES = {
-    BYTES: "packed size, float32 (MB)",
+    BYTES: "int8 files (MB)",
+    WEIGHTS: "weights that are kept or never pruned (millions)",
     MULTIPLY_ADDS: "multiply-adds of the encoder for a second of speech (millions)",
     MILLISECONDS: "estimated milliseconds of the int8 encoder, one thread",
 }
@@ -110,7 +110,7 @@ def sampled(
         samples: one sample for each budget, chosen by `same_size`.
         budgets: the budgets as the user wrote them.
         rates: word error rates of all sampled sub-networks.
-        unit: the unit of the costs, bytes or multiply_adds.
+        unit: the unit of the costs.
     """
     of_each = [
         {
@@ -168,8 +168,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
                 if one.get(measure) is not None
             ]
             axes.plot(*zip(*points, strict=True) if points else ((), ()), style, label=label)
-        files = record["unit"] == BYTES and record["block"] == CHANNEL
-        axes.set_xlabel("int8 files (MB)" if files else _SIZES[record["unit"]])
+        axes.set_xlabel(_SIZES[record["unit"]])
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
@@ -184,7 +183,8 @@ class _Describing:
         self.bank, self.rates = bank, rates
         self.measures = {measure.unit: measure}
         for unit in _ALWAYS:
-            # the multiply-adds of some layers cannot be counted, and some models not be exported
+            # blocks have no sizes, the multiply-adds of some layers cannot be counted, and some
+            # models cannot be exported
             with suppress(UserError):
                 self.measures.setdefault(unit, Measure(model, bank, unit))
 
@@ -193,12 +193,10 @@ class _Describing:
         return {**self(one), "sparsities": one.choice}
 
     def __call__(self, one: Evaluated) -> dict[str, Any]:
-        sizes = self.bank.sizes(one.choice)
         described = {
             "fitness": finite(one.fitness),
             **{unit: self._cost(unit, one) for unit in dict.fromkeys((*_ALWAYS, *self.measures))},
-            "int8_bytes": sizes.int8_bytes,
-            "parameters": sizes.parameters,
+            "parameters": self.bank.sizes(one.choice).parameters,
             "sparsity": 1 - self.bank.density(one.choice),
         }
         if key_of(one) in self.rates:

@@ -86,10 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets",
         nargs="+",
         required=True,
-        help="sizes, such as 5MB: of the int8 files that stage 10 writes (unit=channel), or of the "
-        "packed file (blocks); or multiply-adds of the encoder's weights for "
-        "a second of speech, such as 120MMAC; or milliseconds of the int8 encoder for a chunk, or "
-        "for a second of speech without streaming, on one thread of this machine, such as 1.2ms "
+        help="sizes of the int8 files that stage 10 writes, such as 5MB (unit=channel); or "
+        "multiply-adds of the encoder's weights for a second of speech, such as 120MMAC; or "
+        "milliseconds of the int8 encoder for a chunk, or for a second of speech without "
+        "streaming, on one thread of this machine, such as 1.2ms "
         "(unit=channel); or sparsities, such as 0.7: the cost of the uniform sub-network of this "
         "sparsity",
     )
@@ -179,7 +179,7 @@ def main(args: argparse.Namespace) -> None:
     _refuse_other_ways(path, config)
     if not source.trained:
         log.warning("%s was trained without masks: one-shot prunings of it are searched", path)
-    unit = unit_of(texts)
+    unit = unit_of(texts, bank)
     times = times_of(source, args.exp_dir, args.log) if unit == MILLISECONDS else None
     measure = Measure(source.model, bank, unit, times)
     budgets = [budget_of(text, measure, source.sparsest) for text in texts]

@@ -23,7 +23,6 @@ from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.train import build_trainer
-from asrprune.weight_pruning.packing import packed_bytes, read_packed
 
 BUDGETS = ("0.5", "0.8")
 SMALL = ("--population", 10, "--generations", 2)
@@ -64,12 +63,12 @@ def timeless(folder):
 
 
 def evaluated(log: Path, bank) -> list[dict]:
-    """What a log says of each sub-network, with its choice and its bytes, counted here."""
+    """What a log says of each sub-network, with its choice and its parameters, counted here."""
     header, *lines = [json.loads(line) for line in log.read_text().splitlines()]
     layers = [layer.name for layer in bank.layers]
     choices = [dict(zip(layers, line["sparsity"], strict=True)) for line in lines]
     return [
-        {**line, "choice": choice, "bytes": bank.sizes(choice).float32_bytes}
+        {**line, "choice": choice, "parameters": bank.sizes(choice).parameters}
         for line, choice in zip(lines, choices, strict=True)
     ]
 
@@ -90,15 +89,14 @@ def test_the_best_of_all_that_was_evaluated(searched, models, tiny_corpus):
     assert [one["budget"] for one in found["budgets"]] == list(BUDGETS)
     for one, sparsity in zip(found["budgets"], (0.5, 0.8), strict=True):
         best, uniform = min(one["candidates"], key=lambda each: each["fitness"]), one["uniform"]
-        assert one["bytes"] == source.bank.sizes(sparsity).float32_bytes == uniform["bytes"]
-        within = [each for each in known if each["bytes"] <= one["bytes"]]
+        assert one["parameters"] == source.bank.sizes(sparsity).parameters == uniform["parameters"]
+        within = [each for each in known if each["parameters"] <= one["parameters"]]
         first = min(within, key=lambda each: each["fitness"])
         assert (best["fitness"], best["sparsities"]) == (first["fitness"], first["choice"])
         alike = [each for each in within if len(set(each["choice"].values())) == 1]
         assert uniform["fitness"] == min(each["fitness"] for each in alike)
-        sizes = source.bank.sizes(best["sparsities"])
-        assert (best["bytes"], best["int8_bytes"]) == (sizes.float32_bytes, sizes.int8_bytes)
-        assert best["parameters"] == sizes.parameters
+        assert best["parameters"] == source.bank.sizes(best["sparsities"]).parameters
+        assert best["bytes"] is None  # no file of it is smaller
         for choice, fitness in ((best["sparsities"], best), (sparsity, uniform)):
             with source.bank.apply(choice):
                 assert dev.loss(source.model) == fitness["fitness"]
@@ -124,8 +122,8 @@ def test_the_lowest_wer_of_the_best_losses_is_chosen(searched, models, tiny_corp
     table = (searched / "pareto.md").read_text()
     smaller = {}
     for one in reversed(found["budgets"]):  # the larger one is the first
-        within = [each for each in known if each["bytes"] <= one["bytes"]]
-        within.sort(key=lambda each: (each["fitness"], each["bytes"]))
+        within = [each for each in known if each["parameters"] <= one["parameters"]]
+        within.sort(key=lambda each: (each["fitness"], each["parameters"]))
         wanted = {tuple(each["choice"].values()) for each in within[:5]} | smaller.keys()
         candidates = one["candidates"]
         assert {key(each) for each in candidates} == wanted and len(candidates) == len(wanted)
@@ -284,7 +282,7 @@ def test_the_sample_orders_loss_and_error_rate(
         near = [
             each["fitness"]
             for each in known
-            if 0.95 * budget["bytes"] <= each["bytes"] <= budget["bytes"]
+            if 0.95 * budget["parameters"] <= each["parameters"] <= budget["parameters"]
         ]
         near.sort()
         fitness = [network["fitness"] for network in one["sample"]]
@@ -292,7 +290,7 @@ def test_the_sample_orders_loss_and_error_rate(
         assert fitness == [near[round(last * third / 3)] for third in range(4)][: len(near)]
         for network in one["sample"]:  # each was decoded with its own masks
             assert network["wer"] == pytest.approx(0.5 + 0.01 * sign * network["fitness"])
-            assert 0.95 * budget["bytes"] <= network["bytes"] <= budget["bytes"]
+            assert 0.95 * budget["parameters"] <= network["parameters"] <= budget["parameters"]
     assert len(large["sample"]) == 4 and len(small["sample"]) == 1
 
 
@@ -318,7 +316,7 @@ def test_error_rates_of_what_is_in_the_table(searched, command, tmp_path, models
 
 
 def test_budgets_of_multiply_adds(searched, command, tmp_path, models):
-    """They share the evaluations of a search by bytes; extract takes what was found."""
+    """They share the evaluations of a search by sparsities; extract takes what was found."""
     known = log_of(searched)
     source = open_source(models["supernet"], [])
     measure = Measure(source.model, source.bank, MULTIPLY_ADDS)
@@ -344,8 +342,7 @@ def test_budgets_of_multiply_adds(searched, command, tmp_path, models):
     assert (
         extract(models["supernet"], *words, "--budget", f"{best['multiply_adds'] / 1e3}kMAC") == 0
     )
-    packed = read_packed(tmp_path / "small.packed")
-    assert packed_bytes(packed) == best["bytes"]
+    assert read_json(tmp_path / "small.json")["sparsities"] == best["sparsities"]
     assert extract(models["supernet"], *words, "--budget", "1kMAC") == 1
 
 
@@ -435,7 +432,8 @@ def test_a_part_is_fixed_and_within_its_seconds(tiny_corpus):
 @pytest.mark.parametrize(
     "budgets, words, message",
     [
-        (["1kB"], [], "--budgets: 0.001 MB are less than the smallest sub-network has, 0."),
+        (["1kMAC"], [], "--budgets: 0.001 MMAC are less than the smallest sub-network has, 1."),
+        (["5MB"], [], "a budget in bytes needs weight_pruning.unit=channel"),
         (["0.9"], [], "--budgets 0.9: no sub-network above sparsity 0.8 was trained"),
         (["5"], [], "'5' is neither a size, such as 800kB or 5MB, nor multiply-adds for a second"),
         (["1.2ms"], [], "a budget in milliseconds needs weight_pruning.unit=channel"),
@@ -495,19 +493,17 @@ def test_by_default_there_is_room_for_all_uniform_ones(models, tiny_corpus, tmp_
 
 
 def test_a_dry_run_sees_what_a_training_will_not_have(command, models, tmp_path, capsys):
-    """Exactly, once there is a vocabulary."""
     config = tmp_path / "config.yaml"
     save_config(load_model(models["supernet"], "cpu")[1], config)
     dry, exp = ("--dry-run", "true", "--config", config), tmp_path / "exp"
-    bank = open_source(models["supernet"], []).bank
-    least = bank.sizes(0.8).float32_bytes
-    assert command(exp, *dry, budgets=["0.8", f"{least}B"]) == 0
-    assert command(exp, *dry, budgets=[f"{least - 1}B"]) == 1
+    source = open_source(models["supernet"], [])
+    least = Measure(source.model, source.bank, MULTIPLY_ADDS).of(0.8) / 1e3
+    assert command(exp, *dry, budgets=["0.8", f"{least}kMAC"]) == 0
+    assert command(exp, *dry, budgets=[f"{least - 0.001:.3f}kMAC"]) == 1
     error = capsys.readouterr().err
     assert "are less than the smallest sub-network has" in error
-    assert command(exp, *dry, "--lang-dir", tmp_path, budgets=[f"{least - 1}B"]) == 0
     for words, message in (
-        (["1kB"], "--budgets: 0.001 MB are less than the smallest sub-network"),
+        (["5MB"], "a budget in bytes needs weight_pruning.unit=channel"),
         (["1kMAC"], "--budgets: 0.001 MMAC are less than the smallest sub-network"),
         (["0.81"], "--budgets 0.81: no sub-network above sparsity 0.8"),
         (["5"], "'5' is neither a size"),
@@ -520,7 +516,7 @@ def test_a_dry_run_sees_what_a_training_will_not_have(command, models, tmp_path,
     # without masks any sparsity will do, and where layers compete sizes depend on the weights
     alike = ["weight_pruning.method=none", "weight_pruning.scope=global"]
     assert command(exp, *dry, budgets=["0.98", "weight_pruning.method=none"]) == 0
-    assert command(exp, *dry, budgets=["1kB", *alike]) == 0
+    assert command(exp, *dry, budgets=["1kMAC", *alike]) == 0
     assert command(exp, *dry, budgets=["0.5", "1.2ms", "weight_pruning.unit=channel"]) == 0
     assert not exp.exists()
     for half in (dry[:2], dry[2:]):
@@ -546,10 +542,8 @@ def extract(model, *words):
 def test_extract_takes_the_best_within_the_budget(searched, models, tmp_path, tiny_corpus):
     found = record(searched)["budgets"]
     tables = ("--search", searched / "pareto.json", "--output", tmp_path / "small.pt")
-    for one, more in zip(found, (7, 0), strict=True):
-        assert extract(models["supernet"], *tables, "--budget", f"{one['bytes'] + more}B") == 0
-        packed = read_packed(tmp_path / "small.packed")
-        assert packed_bytes(packed) == one["best"]["bytes"]
+    for one in found:
+        assert extract(models["supernet"], *tables, "--sparsity", one["budget"]) == 0
         tokenizer = load_tokenizer(tiny_corpus.lang)
         model, config = load_model(tmp_path / "small.pt", "cpu", tokenizer)
         dev = load_dev_set(tiny_corpus.manifests, "dev", None, model, config, tokenizer)
