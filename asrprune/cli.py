@@ -22,7 +22,7 @@ VERBS = {
     "average": ("asrprune.training.averaging", "average checkpoints into one model"),
     "search": ("asrprune.studies.search", "the best sub-networks of a supernet, by size"),
     "decode": ("asrprune.decoding.decode", "decode cut sets and write result files"),
-    "extract": ("asrprune.export.extract", "a sub-network of a model, by itself and packed"),
+    "extract": ("asrprune.export.extract", "a sub-network of a model, by itself"),
     "export": ("asrprune.export.onnx_files", "ONNX files that sherpa-onnx runs, float32 and int8"),
     "listen": ("asrprune.export.listen", "recognise files or the microphone, as deployed"),
     "prune": ("asrprune.export.prune", "masks for pathways to begin with, by magnitude"),

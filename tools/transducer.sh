@@ -146,10 +146,12 @@ data_stages() { # stages 3 and 4
 
 search_networks() { # stage 7; what decodes the whole model does not depend on it
   stage search "$exp_dir" --aside --options search_budgets search_seconds search_generations \
-    search_sample_wer dev_splits --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
+    search_rerank search_sample_wer dev_splits \
+    --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
     --makes "$exp_dir/pareto.json" -- \
     run asrprune search "${searching[@]}" ${search_seconds:+--max-seconds "$search_seconds"} \
-    --generations "$search_generations" --sample-wer "$search_sample_wer" --wer true
+    --generations "$search_generations" --rerank "$search_rerank" \
+    --sample-wer "$search_sample_wer" --wer true
 }
 
 # training_stages PART CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM LAST_EPOCH AVG: stages 5 to 10 of a

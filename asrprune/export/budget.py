@@ -1,11 +1,14 @@
-"""How large a sub-network may be, as people write it: bytes on disk, or multiply-adds a second.
+"""How large a sub-network may be, as people write it: bytes, multiply-adds, or milliseconds.
 
-Where channels are pruned, bytes are those of the int8 files that a runtime loads. Where blocks are
-pruned, these files do not shrink, and bytes are those of the packed file in float32. Multiply-adds
+Bytes are those of the int8 files that a runtime loads. Only channels have budgets in bytes: where
+blocks are pruned, the files of all sub-networks have the dense size. A sparsity that is given as a
+budget of blocks stands for a number of weights that are kept or never pruned. Multiply-adds
 are those of the encoder with weights for each second of speech
 (`asrprune.weight_pruning.multiply_adds`): what a streaming recogniser does all the time. Dropped
 weights cost none. The multiply-adds of joiner and predictor depend on what is said and on the
-search; they are not counted, and neither are attention's products of activations.
+search; they are not counted, and neither are attention's products of activations. Milliseconds are
+those of the int8 encoder on this machine (`asrprune.export.milliseconds`), for a chunk, or for a
+second of speech if the encoder takes whole utterances.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import numpy as np
 import torch
 
 from asrprune.errors import UserError
+from asrprune.export.milliseconds import Estimate, Times, require_channels
 from asrprune.export.runnable import runnable
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import Choice, MaskBank
@@ -25,12 +29,20 @@ from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.multiply_adds import count_multiply_adds
 from asrprune.weight_pruning.prunable import VECTOR
 from asrprune.weight_pruning.search_space import Cost, additive_cost
-from asrprune.weight_pruning.sizes import elements, model_sizes
+from asrprune.weight_pruning.sizes import elements
 
-BYTES, MULTIPLY_ADDS = "bytes", "multiply_adds"
+BYTES, MULTIPLY_ADDS, MILLISECONDS = "bytes", "multiply_adds", "milliseconds"
+WEIGHTS = "parameters"  # that are kept or never pruned; people give a sparsity in place of it
 UNITS = {
     **{"B": (1, BYTES), "kB": (1e3, BYTES), "MB": (1e6, BYTES), "GB": (1e9, BYTES)},
     **{"kMAC": (1e3, MULTIPLY_ADDS), "MMAC": (1e6, MULTIPLY_ADDS), "GMAC": (1e9, MULTIPLY_ADDS)},
+    "ms": (1, MILLISECONDS),
+}
+_SHOWN = {
+    BYTES: (1e6, "MB"),
+    MULTIPLY_ADDS: (1e6, "MMAC"),
+    MILLISECONDS: (1, "ms"),
+    WEIGHTS: (1e6, "M weights"),
 }
 _FRAMES = 960  # of silence that multiply-adds are counted on, and twice as many
 _FRAMES_A_SECOND = 100
@@ -38,29 +50,36 @@ _FRAMES_A_SECOND = 100
 
 @dataclass(frozen=True)
 class Amount:
-    """A number of bytes, or of multiply-adds for a second of speech."""
+    """An amount of what a network costs: bytes, multiply-adds a second, milliseconds, weights."""
 
     value: float
-    unit: str  # bytes or multiply_adds
+    unit: str  # bytes, multiply_adds, milliseconds or parameters
 
     def __str__(self) -> str:
         return self.written(".3f")
 
     def written(self, digits: str = "g", between: str = " ") -> str:
-        """``5 MB`` or ``120 MMAC``, with the format of its digits and what stands between."""
-        return f"{self.value / 1e6:{digits}}{between}{'MB' if self.unit == BYTES else 'MMAC'}"
+        """``5 MB``, ``120 MMAC`` or ``1.2 ms``.
+
+        Args:
+            digits: the format of the number.
+            between: the text between the number and its unit.
+        """
+        factor, name = _SHOWN[self.unit]
+        return f"{self.value / factor:{digits}}{between}{name}"
 
 
 def parse_amount(text: str) -> Amount:
-    """``5MB`` or ``120MMAC`` (a second of speech); units are powers of 1000.
+    """Read ``5MB``, ``120MMAC`` (for a second of speech) or ``1.2ms``; factors are powers of 1000.
 
     Raises:
-        argparse.ArgumentTypeError: it is neither.
+        argparse.ArgumentTypeError: the text is none of them.
     """
     found = re.fullmatch(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})", text)
     if not found or not float(found[1]):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size, such as 800kB or 5MB, and no work, such as 120MMAC"
+            f"{text!r} is no size, such as 800kB or 5MB, no work, such as 120MMAC, and no time, "
+            "such as 1.2ms"
         )
     factor, unit = UNITS[found[2]]
     return Amount(float(found[1]) * factor, unit)
@@ -69,7 +88,7 @@ def parse_amount(text: str) -> Amount:
 class Measure:
     """What the sub-networks of a model cost, in one unit."""
 
-    def __init__(self, model: Transducer, bank: MaskBank, unit: str):
+    def __init__(self, model: Transducer, bank: MaskBank, unit: str, times: Times | None = None):
         """Prepare to measure the sub-networks of a model.
 
         For multiply-adds, this counts how often the encoder uses each weight of the pruned layers.
@@ -78,33 +97,43 @@ class Measure:
         Args:
             model: the dense network.
             bank: the masks of the model.
-            unit: ``bytes`` or ``multiply_adds``.
+            unit: ``bytes``, ``multiply_adds``, ``milliseconds`` or ``parameters``.
+            times: the times of uniform sub-networks; only for milliseconds.
 
         Raises:
             UserError: the multiply-adds of a pruned layer cannot be counted; a model with channels
-                cannot be exported.
+                cannot be exported; or bytes or milliseconds of a model with blocks.
         """
         self.unit = unit
-        self._model, self._bank = model, bank
+        self._bank = bank
+        if unit == WEIGHTS:
+            return
+        if unit in (BYTES, MILLISECONDS):
+            require_channels(bank, unit)
         if unit == BYTES:
-            self._files = runnable(model, bank) if bank.unit == CHANNEL else None
+            self._files = runnable(model, bank)
             return
         self._uses, self._rest = encoder_work(model, bank)
+        if unit == MILLISECONDS:
+            self._estimate = Estimate(times, bank, self._work())
+            return
         vectors = {layer.name for layer in bank.layers if layer.kind == VECTOR}
         unseen = [name for name, uses in self._uses.items() if not uses and name not in vectors]
         if unseen:
             raise UserError(
                 f"multiply-adds of {unseen[0]} ({len(unseen)} of {len(self._uses)} pruned layers) "
                 "cannot be counted: only matrix products and convolutions of the encoder are. Give "
-                "the budget in bytes, such as 5MB"
+                f"{'a size, such as 5MB' if bank.unit == CHANNEL else 'a sparsity, such as 0.7'}"
             )
 
     def of(self, choice: Choice) -> float:
         """The cost of a sub-network."""
         if self.unit == BYTES:
-            if self._files:
-                return self._files.of(self._bank.blocks(choice))
-            return self._bank.sizes(choice).float32_bytes
+            return self._files.of(self._bank.blocks(choice))
+        if self.unit == WEIGHTS:
+            return self._bank.sizes(choice).parameters
+        if self.unit == MILLISECONDS:
+            return self._estimate.of(self._bank.blocks(choice))
         blocks = self._bank.blocks_of_layers(choice)
         return self._rest + sum(
             self._uses[layer.name] * elements(blocks[layer.name], layer.shape, layer.block)
@@ -112,23 +141,22 @@ class Measure:
         )
 
     def cost(self, choices: Sequence[float]) -> Cost:
-        """The same for many sub-networks at once, of these sparsities; exactly so for bytes."""
+        """The same for many sub-networks at once, of these sparsities."""
         bank, dense = self._bank, self.of(0.0)
         table = np.zeros((len(bank.groups), len(choices)))
         for column, sparsity in enumerate(choices):
             units = bank.blocks(sparsity)
             for row, group in enumerate(bank.groups):
                 kept = units[group.name]
-                if self.unit == BYTES and self._files:
+                if self.unit == BYTES:
                     dropped = group.units - int(kept.sum())
                     table[row, column] = -self._files.channels[group.name] * dropped
-                elif self.unit == BYTES:  # the other groups are dense in it
-                    blocks = {layer.name: kept for layer in group.layers}
-                    sizes = model_sizes(self._model, group.layers, blocks)
-                    table[row, column] = sizes.float32_bytes - dense
+                elif self.unit == MILLISECONDS:
+                    dropped = group.units - int(kept.sum())
+                    table[row, column] = -self._estimate.saved(group.name, dropped)
                 else:
                     table[row, column] = sum(
-                        self._uses[layer.name]
+                        (1 if self.unit == WEIGHTS else self._uses[layer.name])
                         * (elements(kept, layer.shape, layer.block) - layer.size)
                         for layer in group.layers
                     )
@@ -144,13 +172,14 @@ class Measure:
             UserError: sparsity ``most`` costs more.
         """
         if self.of(0.0) <= budget:
-            return 0.0  # the lowest levels may cost more: they need an index of the kept blocks
+            return 0.0
         last = min(level_of(most), LEVELS - 1)  # the last level drops everything
         smallest = self.of(last / LEVELS)
         if smallest > budget:
             raise UserError(
                 f"{option}: {Amount(budget, self.unit).written()} are less than the smallest "
-                f"sub-network has, {Amount(smallest, self.unit)} at sparsity {last / LEVELS:g}"
+                f"sub-network has, {Amount(smallest, self.unit)} at sparsity {last / LEVELS:g}. "
+                f"The dense network has {Amount(self.of(0.0), self.unit)}"
             )
         low, high = 0, last  # that of `high` fits
         while high - low > 1:
@@ -160,6 +189,19 @@ class Measure:
             else:
                 low = middle
         return high / LEVELS
+
+    def _work(self) -> dict[str, float]:
+        """Return the multiply-adds of one unit of each group; its weights if none are counted."""
+        work = {}
+        for group in self._bank.groups:
+            counted = sum(self._uses[layer.name] * layer.size for layer in group.layers)
+            work[group.name] = (counted or group.size) / group.units
+        return work
+
+
+def unit_of_sparsities(bank: MaskBank) -> str:
+    """Return the unit of budgets that are sparsities: the size of a uniform sub-network."""
+    return BYTES if bank.unit == CHANNEL else WEIGHTS
 
 
 def encoder_work(model: Transducer, bank: MaskBank) -> tuple[dict[str, float], float]:

@@ -2,12 +2,21 @@
 
 import argparse
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, Amount, Measure, parse_amount
+from asrprune.export.budget import (
+    BYTES,
+    MILLISECONDS,
+    Amount,
+    Measure,
+    parse_amount,
+    unit_of_sparsities,
+)
+from asrprune.export.milliseconds import measure_times
 from asrprune.export.source import Source
 from asrprune.files import read_json
 from asrprune.weight_pruning.bank import Choice
@@ -27,7 +36,7 @@ class Wanted:
 
 
 def wanted_of(word: str) -> Wanted:
-    """What a word asks for: ``0.7`` a sparsity, ``5MB`` or ``120MMAC`` a size, else a language."""
+    """Read a sparsity (``0.7``), a size (``5MB``, ``120MMAC``, ``1.2ms``), or else a language."""
     if re.fullmatch(r"-?[0-9.]*[0-9]", word) and word.count(".") < 2:
         return Wanted(word, sparsity=float(word))
     try:
@@ -51,14 +60,25 @@ def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice
     if search:
         size = wanted.budget
         if size is None:
-            measure = Measure(source.model, source.bank, BYTES)
-            size = Amount(measure.of(_sparsity(wanted)), BYTES)
-        return searched(search, size, source)
+            unit = unit_of_sparsities(source.bank)
+            measure = Measure(source.model, source.bank, unit)
+            size = Amount(measure.of(_sparsity(wanted)), unit)
+        again = size.written(between="") if wanted.budget else f"{wanted.sparsity:g}"
+        return searched(search, size, source, again)
     return _uniform(source, wanted)
 
 
-def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
+def searched(path: Path, budget: Amount, source: Source, again: str) -> dict[str, float]:
     """The sparsities of the best sub-network of a ``pareto.json`` that is within a budget.
+
+    The best one has the lowest word error rate, or, of a search with ``--rerank 0``, the lowest
+    loss.
+
+    Args:
+        path: the file.
+        budget: the highest cost.
+        source: the model that was searched.
+        again: the budget as a search takes it, for messages.
 
     Raises:
         UserError: the file is missing, another one, or of another model; none is within.
@@ -67,8 +87,13 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
     try:
         digest, name = content["model_digest"], content["model"]
         networks = [one["best"] for one in content["budgets"]]
-        sizes = [one[budget.unit] for one in networks]
-        ranked = sorted(networks, key=lambda one: (one["fitness"], one["bytes"] or 0))
+        sizes = [one.get(budget.unit) for one in networks]
+        measures = ("wer", "fitness") if content["rerank"] else ("fitness",)
+        worst = math.inf  # where a record has None
+        ranked = sorted(
+            networks,
+            key=lambda one: [worst if one[key] is None else one[key] for key in measures],
+        )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is no pareto.json; the search stage (7) makes it") from error
     if digest != source.digest:
@@ -78,16 +103,16 @@ def searched(path: Path, budget: Amount, source: Source) -> dict[str, float]:
         )
     if None in sizes:
         example = "120MMAC (multiply-adds)" if budget.unit == BYTES else "5MB"
-        raise UserError(
-            f"{path} knows no {budget.unit} of its sub-networks. Give another budget, such as "
-            f"{example}"
-        )
+        hint = f"Give another budget, such as {example}"
+        if budget.unit == MILLISECONDS:
+            hint = f"Search with --budgets {again}, or give another budget"
+        raise UserError(f"{path} knows no {budget.unit} of its sub-networks. {hint}")
     for network in ranked:
         if network[budget.unit] <= budget.value:
             return network["sparsities"]
     raise UserError(
         f"{budget.written()} are less than the smallest sub-network of {path} has, "
-        f"{Amount(min(sizes), budget.unit)}; search with --budgets {budget.written(between='')}"
+        f"{Amount(min(sizes), budget.unit)}; search with --budgets {again}"
     )
 
 
@@ -119,7 +144,10 @@ def _uniform(source: Source, wanted: Wanted) -> float:
             f"one of {', '.join(source.bank.names)}"
         )
     if wanted.budget:
-        measure = Measure(source.model, source.bank, wanted.budget.unit)
+        unit, times = wanted.budget.unit, None
+        if unit == MILLISECONDS:
+            times = measure_times(source.model, source.bank, source.sparsest)
+        measure = Measure(source.model, source.bank, unit, times)
         found = measure.within(wanted.budget.value, source.sparsest, wanted.asked)
         return source.sparsest if source.single else found
     if source.single and abs(_sparsity(wanted) - source.sparsest) > 1e-9:

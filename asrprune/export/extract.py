@@ -2,7 +2,7 @@
 
 With weight_pruning.unit=channel the file holds a really smaller network: its config names the width
 of each module, and it trains and exports like any other model. With blocks its matrices keep their
-size, with zeros; a packed form without these is written beside it.
+size, with zeros.
 
 The masks are those of the training, or for a model that was trained without any, of its weights
 (one-shot pruning, with the options weight_pruning.* that ``key=value`` words may change). With
@@ -25,7 +25,7 @@ from asrprune.files import write_json
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.training.model_file import description
 from asrprune.weight_pruning.groups import CHANNEL
-from asrprune.weight_pruning.packing import pack, packed_bytes, unpack, write_packed
+from asrprune.weight_pruning.masked_weights import masked_state
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wanted.add_argument(
         "--budget",
         type=parse_amount,
-        help="size, such as 5MB: of the int8 files that stage 10 writes (unit=channel), or of the "
-        "packed file (blocks); or multiply-adds of the encoder's weights for "
-        "a second of speech, such as 120MMAC",
+        help="size of the int8 files that stage 10 writes, such as 5MB (unit=channel); or "
+        "multiply-adds of the encoder's weights for a second of speech, such as 120MMAC; or "
+        "milliseconds of the int8 encoder for a chunk, or for a second of speech without "
+        "streaming, on one thread of this machine, such as 1.2ms "
+        "(unit=channel)",
     )
     wanted.add_argument("--language", help="the pathway of a language, of a model that has them")
     parser.add_argument(
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write the sub-network as a model file; one of blocks packed, too."""
+    """Write the sub-network as a model file."""
     source = open_source(args.model, args.overrides)
     bank, content = source.bank, source.content
     wanted = _wanted(args)
@@ -71,14 +73,11 @@ def main(args: argparse.Namespace) -> None:
         model, config = smaller(source, choice)
         about = {**description(content), "config": dataclasses.asdict(config)}
         save_checkpoint({"model": model.state_dict(), **about}, output)
-        output.with_suffix(".packed").unlink(missing_ok=True)  # of an earlier one, with blocks
         held = "all of them in the file"
     else:
-        packed = pack(content["model"], bank, choice)
-        network = {"model": unpack(packed), **description(content), "sparsity": choice}
-        save_checkpoint(network, output)
-        write_packed(packed, output.with_suffix(".packed"))
-        held = f"{output.with_suffix('.packed')}: {packed_bytes(packed) / 1e6:.3f} MB"
+        state = masked_state(content["model"], bank, choice)
+        save_checkpoint({"model": state, **description(content), "sparsity": choice}, output)
+        held = "a runtime loads and multiplies the zeros too"
     write_json(
         output.with_suffix(".json"),
         {

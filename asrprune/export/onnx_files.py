@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from asrprune.arguments import true_or_false
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES
+from asrprune.export.budget import BYTES, MILLISECONDS
 from asrprune.export.choice import Wanted, choose, wanted_of
+from asrprune.export.milliseconds import time_file
 from asrprune.export.network import network
 from asrprune.export.onnx_graph import QUANTISED, check, check_packages, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
@@ -34,6 +35,7 @@ WHOLE = "whole"
 SUMMARY = "export.json"
 FEATURES = 80  # mel bins that sherpa-onnx computes
 FRAMES_A_SECOND = 100
+NOISE = 0.05  # share by which times differ from one measurement to the next
 TAIL = 0.6  # seconds of silence after a stream, and as long as the window of a chunk
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--networks",
         nargs="+",
-        help="whole, sparsities (0.7), sizes (5MB), languages; default: every language of a model "
-        "with pathways, of another one the whole",
+        help="whole, sparsities (0.7), sizes (5MB, 120MMAC or 1.2ms), languages; default: every "
+        "language of a model with pathways, of another one the whole",
     )
     parser.add_argument(
         "--search", type=Path, help="a pareto.json (stage 7): the best of these of each size"
@@ -76,7 +78,8 @@ def main(args: argparse.Namespace) -> None:
         )
     for name in networks:
         budget = None if name == WHOLE else _wanted(name, source).budget
-        if budget and budget.unit == BYTES and source.bank.unit == CHANNEL and not args.int8:
+        int8 = budget and budget.unit in (BYTES, MILLISECONDS) and source.bank.unit == CHANNEL
+        if int8 and not args.int8:
             raise UserError(f"--networks {name}: a size is that of int8 files. Set --int8 true")
     choices = {name: network_choice(source, name, args.search) for name in networks}
     out_dir = args.out_dir or args.model.with_name("onnx")
@@ -86,7 +89,7 @@ def main(args: argparse.Namespace) -> None:
     for name, choice in choices.items():
         about[name] = _export(source, choice, out_dir / name, args.lang_dir, args.int8)
         log.info("%s: %s", out_dir / name, _sizes(about[name]["files"]))
-        _check_size(name, source, about[name]["files"])
+        _check_size(name, source, about[name]["files"], out_dir / name)
     told = {"model": str(args.model), "model_digest": digest, "words": words}
     write_json(summary, {**told, "networks": about})
     found = sorted(path.parent for path in out_dir.glob("*/encoder.onnx"))
@@ -112,8 +115,8 @@ def network_choice(source: Source, name: str, search: Path | None = None) -> Cho
     return None
 
 
-def _check_size(name: str, source: Source, files: Mapping[str, Any]) -> None:
-    """Check the bytes that were written, and say so where masks make no file smaller.
+def _check_size(name: str, source: Source, files: Mapping[str, Any], folder: Path) -> None:
+    """Check the bytes that were written, or time them, and say where masks make no file smaller.
 
     Raises:
         UserError: the int8 files are larger than the size that the network is named after.
@@ -132,6 +135,14 @@ def _check_size(name: str, source: Source, files: Mapping[str, Any]) -> None:
     if budget and budget.unit == BYTES and written > budget.value:
         raise UserError(
             f"--networks {name}: the int8 files have {written:,} bytes. Ask for a smaller size"
+        )
+    if budget and budget.unit == MILLISECONDS:
+        took = time_file(folder / "encoder.int8.onnx", source.model)
+        log.log(
+            logging.INFO if took <= (1 + NOISE) * budget.value else logging.WARNING,
+            "%s: the int8 encoder takes %.3f ms, measured on this machine",
+            folder,
+            took,
         )
 
 

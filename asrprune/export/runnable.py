@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
+from asrprune.export.int8_encoder import int8_encoder
 from asrprune.export.onnx_graph import QUANTISED, check_packages, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.transducer.model import Transducer
@@ -50,9 +51,11 @@ def runnable(model: Transducer, bank: MaskBank) -> Runnable:
     if model in _KNOWN:
         return _KNOWN[model]
     check_packages()
-    dense = 0
+    dense = int8_encoder(model, bank).graph.ByteSize()
     # on the CPU, where example inputs are
     for name, part in cut(copy.deepcopy(model).cpu()).items():
+        if name == "encoder":
+            continue
         proto = to_onnx(part)
         if name in QUANTISED:
             proto = quantised(proto, part.metadata)

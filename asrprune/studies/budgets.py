@@ -7,15 +7,22 @@ from dataclasses import dataclass
 
 from asrprune.config import Config
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure, parse_amount
+from asrprune.export.budget import (
+    MILLISECONDS,
+    WEIGHTS,
+    Measure,
+    parse_amount,
+    unit_of_sparsities,
+)
+from asrprune.export.milliseconds import require_channels
 from asrprune.export.source import SPARSEST, sparsest_untrained
 from asrprune.randomness import seed_global_generators
 from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
-from asrprune.weight_pruning.blocks import LEVELS, level_of
-from asrprune.weight_pruning.groups import CHANNEL
-from asrprune.weight_pruning.options import Block, parse_block
-from asrprune.weight_pruning.supernet import GRID
+from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.blocks import LEVELS, dropped, level_of
+from asrprune.weight_pruning.options import Block, WeightPruningOptions, parse_block
+from asrprune.weight_pruning.supernet import GRID, windows
 
 FEWEST_SYMBOLS = 2  # the smallest vocabulary: the blank and one more symbol
 
@@ -28,8 +35,10 @@ class Budget:
     sparsity: float  # the uniform sub-network of this sparsity has this cost
 
 
-def unit_of(texts: Sequence[str]) -> str:
-    """Return the unit in which budgets are written. If all are sparsities, the unit is bytes.
+def unit_of(texts: Sequence[str], bank: MaskBank) -> str:
+    """Return the unit in which budgets are written.
+
+    If all are sparsities, the unit is bytes of int8 files, or weights where blocks are pruned.
 
     Raises:
         UserError: the budgets have two units, or a text is not a budget.
@@ -43,15 +52,16 @@ def unit_of(texts: Sequence[str]) -> str:
         except argparse.ArgumentTypeError as error:
             raise UserError(
                 f"--budgets: {text!r} is neither a size, such as 800kB or 5MB, nor multiply-adds "
-                "for a second of speech, such as 120MMAC, nor a sparsity of at least 0 and below 1"
+                "for a second of speech, such as 120MMAC, nor milliseconds, such as 1.2ms, nor a "
+                "sparsity of at least 0 and below 1"
             ) from error
     if len(units) > 1:
         raise UserError(
-            f"--budgets {' '.join(units.values())}: all budgets of a search have one unit, bytes "
-            "or multiply-adds. Run two searches: the second search uses the evaluations of the "
-            "first"
+            f"--budgets {' '.join(units.values())}: all budgets of a search have one unit: bytes, "
+            "multiply-adds or milliseconds. Run two searches: the second search uses the "
+            "evaluations of the first"
         )
-    return next(iter(units), BYTES)
+    return next(iter(units), unit_of_sparsities(bank))
 
 
 def budget_of(text: str, measure: Measure, sparsest: float) -> Budget:
@@ -78,7 +88,8 @@ def budget_of(text: str, measure: Measure, sparsest: float) -> Budget:
 def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None = None) -> None:
     """Check, before a training, that its model will have sub-networks within the budgets.
 
-    Sizes are computed from the shapes of the weights. With ``scope=global`` sizes depend on the
+    Sizes are computed from the shapes of the weights. Milliseconds are measured by the search, so
+    here only their unit is checked. With ``scope=global`` sizes depend on the
     values of the weights too, so only budgets that are sparsities are checked.
 
     Args:
@@ -90,12 +101,16 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
         UserError: a budget is not valid (`unit_of`) or too small (`budget_of`); or the options of
             the configuration do not go together.
     """
-    unit, options = unit_of(texts), config.weight_pruning
+    options = config.weight_pruning
     seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, vocabulary or FEWEST_SYMBOLS)
     bank = make_bank(model, options)
-    if bank.unit == CHANNEL and all(_sparsity(text) is not None for text in texts):
-        unit = MULTIPLY_ADDS  # sparsities are checked alike in any unit, and bytes take an export
+    unit = unit_of(texts, bank)
+    if unit == MILLISECONDS:
+        require_channels(bank)
+        texts = [text for text in texts if _sparsity(text) is not None]
+    if all(_sparsity(text) is not None for text in texts):
+        unit = WEIGHTS  # sparsities are checked alike in any unit, and others take an export
     measure = Measure(model, bank, unit)
     untrained = options.method == "none"
     sparsest = (
@@ -123,6 +138,42 @@ def choices_of(block: Block, sparsest: float, wanted: Iterable[float]) -> list[f
     if not block.group and sparsest != SPARSEST:
         steps.add(level_of(sparsest) / LEVELS)
     return sorted(steps.union(wanted))
+
+
+def windows_of(
+    options: WeightPruningOptions, sparsest: float, choices: Sequence[float]
+) -> list[list[float]]:
+    """Return the sets of choices that the layers of one sub-network may have in a search.
+
+    For a supernet they are what its training draws (`asrprune.weight_pruning.supernet.windows`). A
+    sparsity that only a budget has was not trained. Only the uniform sub-network of it is searched.
+
+    Args:
+        options: the options of the training.
+        sparsest: the highest sparsity of a layer.
+        choices: the sparsities that a layer may have.
+
+    Returns:
+        for a supernet, ascending sets of choices; for a model that was trained without masks none,
+        because no sub-network of it was trained.
+    """
+    if options.method != "supernet":
+        return []
+    block = parse_block(options.block)
+    grid = set(choices_of(block, sparsest, []))
+
+    def mask(sparsity: float) -> int:
+        """Return a number that is equal for sparsities with equal masks."""
+        level = level_of(sparsity)
+        return dropped(level, block.group) if block.group else level
+
+    found: list[list[float]] = []
+    for trained in windows(options.supernet, sparsest):
+        masks = {mask(sparsity) for sparsity in trained}
+        window = [choice for choice in choices if choice in grid and mask(choice) in masks]
+        if window not in found:
+            found.append(window)
+    return found
 
 
 def _sparsity(text: str) -> float | None:

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.errors import UserError
-from asrprune.export.budget import BYTES, MULTIPLY_ADDS, Measure
+from asrprune.export.budget import BYTES, MILLISECONDS, MULTIPLY_ADDS, WEIGHTS, Measure
 from asrprune.files import atomic_path
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.rank_correlation import rank_correlation
 from asrprune.weight_pruning.searching import Evaluated, SearchResult
 
 Rates = dict[tuple[float, ...], float]  # word error rates, by the layers' sparsities
 BAND = 0.05  # a network nearly uses up its budget if its cost is at most this share below
+_ALWAYS = (BYTES, MULTIPLY_ADDS)  # the costs that a record has whatever the unit of the search
 _SIZES = {
-    BYTES: "packed size, float32 (MB)",
+    BYTES: "int8 files (MB)",
+    WEIGHTS: "weights that are kept or never pruned (millions)",
     MULTIPLY_ADDS: "multiply-adds of the encoder for a second of speech (millions)",
+    MILLISECONDS: "estimated milliseconds of the int8 encoder, one thread",
 }
 
 
@@ -40,6 +42,7 @@ def record_of(
     model: Transducer,
     bank: MaskBank,
     measure: Measure,
+    chosen: Sequence[Sequence[Evaluated]],
     rates: Rates,
 ) -> dict[str, Any]:
     """Return a search as plain values: ``budgets``, ``uniform`` sub-networks, ``evaluations``.
@@ -50,6 +53,7 @@ def record_of(
         model: the model that was searched.
         bank: the masks of the model.
         measure: the measure of the costs.
+        chosen: the candidates of each budget, the chosen one first.
         rates: word error rates of sub-networks that were decoded; they get a ``wer``.
     """
     unit, described = measure.unit, _Describing(model, bank, measure, rates)
@@ -59,11 +63,12 @@ def record_of(
             {
                 "budget": text,
                 unit: found.budget,
-                "best": {**described(found.best), "sparsities": found.best.choice},
+                "best": described.whole(candidates[0]),
+                "candidates": [described.whole(one) for one in candidates],
                 "uniform": found.uniform and described(found.uniform),
                 "history": [list(step) for step in found.history],
             }
-            for text, found in zip(budgets, result.found, strict=True)
+            for text, found, candidates in zip(budgets, result.found, chosen, strict=True)
         ],
         "uniform": [described(one) for one in uniform_of(result)],
         "evaluations": len(result.evaluated),
@@ -105,7 +110,7 @@ def sampled(
         samples: one sample for each budget, chosen by `same_size`.
         budgets: the budgets as the user wrote them.
         rates: word error rates of all sampled sub-networks.
-        unit: the unit of the costs, bytes or multiply_adds.
+        unit: the unit of the costs.
     """
     of_each = [
         {
@@ -152,18 +157,18 @@ def draw(record: dict[str, Any], path: Path) -> None:
     for axes, (measure, name) in zip(
         figure.subplots(1, len(measures), squeeze=False)[0], measures.items(), strict=True
     ):
+        scale = 1 if record["unit"] == MILLISECONDS else 1e6
         for label, style, networks in (
             ("one sparsity for all layers", "o-", record["uniform"]),
             (f"searched, {record['evaluations']} evaluations", "*-", winners),
         ):
             points = [
-                (one[record["unit"]] / 1e6, (100 if measure == "wer" else 1) * one[measure])
+                (one[record["unit"]] / scale, (100 if measure == "wer" else 1) * one[measure])
                 for one in networks
-                if one[measure] is not None
+                if one.get(measure) is not None
             ]
             axes.plot(*zip(*points, strict=True) if points else ((), ()), style, label=label)
-        files = record["unit"] == BYTES and record["block"] == CHANNEL
-        axes.set_xlabel("int8 files (MB)" if files else _SIZES[record["unit"]])
+        axes.set_xlabel(_SIZES[record["unit"]])
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
@@ -172,31 +177,37 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 class _Describing:
-    """Describes a sub-network by plain values, with its costs in both units."""
+    """Describes a sub-network by plain values, with its costs."""
 
     def __init__(self, model: Transducer, bank: MaskBank, measure: Measure, rates: Rates):
         self.bank, self.rates = bank, rates
         self.measures = {measure.unit: measure}
-        for unit in (BYTES, MULTIPLY_ADDS):
-            # the multiply-adds of some layers cannot be counted, and some models not be exported
+        for unit in _ALWAYS:
+            # blocks have no sizes, the multiply-adds of some layers cannot be counted, and some
+            # models cannot be exported
             with suppress(UserError):
                 self.measures.setdefault(unit, Measure(model, bank, unit))
 
+    def whole(self, one: Evaluated) -> dict[str, Any]:
+        """Describe a sub-network with the sparsities of its layers."""
+        return {**self(one), "sparsities": one.choice}
+
     def __call__(self, one: Evaluated) -> dict[str, Any]:
-        sizes = self.bank.sizes(one.choice)
         described = {
             "fitness": finite(one.fitness),
-            **{
-                unit: round(self.measures[unit].of(one.choice)) if unit in self.measures else None
-                for unit in (BYTES, MULTIPLY_ADDS)
-            },
-            "int8_bytes": sizes.int8_bytes,
-            "parameters": sizes.parameters,
+            **{unit: self._cost(unit, one) for unit in dict.fromkeys((*_ALWAYS, *self.measures))},
+            "parameters": self.bank.sizes(one.choice).parameters,
             "sparsity": 1 - self.bank.density(one.choice),
         }
         if key_of(one) in self.rates:
             described["wer"] = finite(self.rates[key_of(one)])
         return described
+
+    def _cost(self, unit: str, one: Evaluated) -> float | None:
+        if unit not in self.measures:
+            return None
+        cost = self.measures[unit].of(one.choice)
+        return round(cost, 6) if unit == MILLISECONDS else round(cost)
 
 
 def finite(value: float) -> float | None:

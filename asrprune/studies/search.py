@@ -1,7 +1,12 @@
 """Search a supernet for the best sub-network within each budget, by its loss on a dev set.
 
-Nothing is trained. Each evaluation is saved at once. The same command therefore continues a search
-that was stopped. A search with other budgets, seeds or generations uses the saved evaluations too.
+Then decode the few sub-networks of lowest loss (--rerank), and choose the one of lowest word error
+rate. Nothing is trained. Each evaluation is saved at once. The same command therefore continues a
+search that was stopped. A search with other budgets, seeds or generations uses the saved
+evaluations too.
+
+The layers of a sub-network have sparsities that the training of the supernet drew together: the
+options weight_pruning.supernet.space and jitter of the training decide which.
 
 If the model was trained without masks, its one-shot prunings are searched. ``key=value`` overrides
 then change their options weight_pruning.*.
@@ -16,6 +21,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +33,18 @@ from asrprune.config import Config, load_config
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.devices import choose_device
 from asrprune.errors import UserError
-from asrprune.export.budget import Amount, Measure
+from asrprune.export.budget import MILLISECONDS, Amount, Measure
 from asrprune.export.source import Source, open_source
-from asrprune.files import write_json
+from asrprune.files import write_json, write_text
 from asrprune.options import check
-from asrprune.studies.budgets import Budget, budget_of, check_budgets, choices_of, unit_of
+from asrprune.studies.budgets import (
+    Budget,
+    budget_of,
+    check_budgets,
+    choices_of,
+    unit_of,
+    windows_of,
+)
 from asrprune.studies.dev_set import DevSet, load_dev_set
 from asrprune.studies.pareto import (
     Rates,
@@ -42,6 +55,8 @@ from asrprune.studies.pareto import (
     sampled,
     uniform_of,
 )
+from asrprune.studies.rerank import candidates_of, markdown, reranked
+from asrprune.studies.times import add_times, times_of
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.evaluations import EvaluationLog
 from asrprune.weight_pruning.search_options import SearchOptions
@@ -71,10 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets",
         nargs="+",
         required=True,
-        help="sizes, such as 5MB: of the int8 files that stage 10 writes (unit=channel), or of the "
-        "packed file (blocks); or multiply-adds of the encoder's weights for "
-        "a second of speech, such as 120MMAC; or sparsities, such as 0.7: the cost of the uniform "
-        "sub-network of this sparsity",
+        help="sizes of the int8 files that stage 10 writes, such as 5MB (unit=channel); or "
+        "multiply-adds of the encoder's weights for a second of speech, such as 120MMAC; or "
+        "milliseconds of the int8 encoder for a chunk, or for a second of speech without "
+        "streaming, on one thread of this machine, such as 1.2ms "
+        "(unit=channel); or sparsities, such as 0.7: the cost of the uniform sub-network of this "
+        "sparsity",
     )
     parser.add_argument("--method", choices=("evolution", "random"), default=_DEFAULT.method)
     parser.add_argument(
@@ -93,6 +110,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=_DEFAULT.seed, help="seed of the random draws of the search"
     )
     parser.add_argument(
+        "--rerank",
+        type=int,
+        default=5,
+        help="decode this many sub-networks of lowest loss for each budget, and choose the one of "
+        "lowest word error rate; 0: choose by loss alone",
+    )
+    parser.add_argument(
         "--sample-wer",
         type=int,
         default=0,
@@ -108,8 +132,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        help="file of the result; default: EXP_DIR/pareto.json. The plot has the same name with "
-        ".png",
+        help="file of the result; default: EXP_DIR/pareto.json. The table has the same name with "
+        ".md, and the plot with .png",
     )
     parser.add_argument(
         "--log",
@@ -139,6 +163,8 @@ def main(args: argparse.Namespace) -> None:
             f"--sample-wer {args.sample_wer}: at least 3 sub-networks are needed for a "
             "correlation. Give 3 or more, or 0 for none"
         )
+    if args.rerank < 0:
+        raise UserError(f"--rerank {args.rerank}: must be at least 0")
     if args.max_seconds is not None and not args.max_seconds > 0:
         raise UserError(f"--max-seconds {args.max_seconds:g}: must be above 0")
     if args.dry_run != bool(args.config):
@@ -153,9 +179,13 @@ def main(args: argparse.Namespace) -> None:
     _refuse_other_ways(path, config)
     if not source.trained:
         log.warning("%s was trained without masks: one-shot prunings of it are searched", path)
-    measure = Measure(source.model, bank, unit_of(texts))
+    unit = unit_of(texts, bank)
+    times = times_of(source, args.exp_dir, args.log) if unit == MILLISECONDS else None
+    measure = Measure(source.model, bank, unit, times)
     budgets = [budget_of(text, measure, source.sparsest) for text in texts]
-    options = _options(args, choices_of(bank.block, source.sparsest, (b.sparsity for b in budgets)))
+    choices = choices_of(bank.block, source.sparsest, (b.sparsity for b in budgets))
+    windows = windows_of(config.weight_pruning, source.sparsest, choices)
+    options = _options(args, choices, windows)
     for text, budget in zip(texts, budgets, strict=True):
         if budget.sparsity == options.choices[-1]:
             log.warning(
@@ -179,9 +209,12 @@ def main(args: argparse.Namespace) -> None:
     log_path = args.log or args.exp_dir / "search" / name
     result = _search(source, options, measure, budgets, dev, log_path, identity)
     samples = [same_size(result.evaluated, found.budget, args.sample_wer) for found in result.found]
-    sample = [one for some in samples for one in some]
-    shown = [*(found.best for found in result.found), *uniform_of(result)] if args.wer else []
-    rates = _error_rates(source, dev, [*shown, *sample], log_path, identity)
+    candidates = candidates_of(result, args.rerank)
+    shown = [*chain(*candidates), *uniform_of(result)] if args.wer else []
+    shown += chain(*candidates) if args.rerank else []
+    rates = _error_rates(source, dev, [*shown, *chain(*samples)], log_path, identity)
+    if args.rerank:
+        candidates = reranked(result, candidates, rates)
     record = {
         "model": str(path),
         "model_digest": source.digest,
@@ -192,12 +225,16 @@ def main(args: argparse.Namespace) -> None:
         "dev_cuts": len(dev.references),
         "dev_seconds": round(dev.seconds, 3),
         "options": dataclasses.asdict(options),
-        **record_of(result, texts, source.model, bank, measure, rates if shown else {}),
+        "rerank": args.rerank,
+        **record_of(result, texts, source.model, bank, measure, candidates, rates if shown else {}),
     }
+    if times:
+        add_times(record, times, source)
     if args.sample_wer:
         record["wer"] = sampled(samples, texts, rates, measure.unit)
     output = args.output or args.exp_dir / "pareto.json"
     write_json(output, record)
+    write_text(output.with_suffix(".md"), markdown(record))
     draw(record, output.with_suffix(".png"))
     _tell(record, output)
 
@@ -223,7 +260,9 @@ def _check(args: argparse.Namespace, texts: Sequence[str], words: Sequence[str])
     log.info("%s: the model will have sub-networks within %s", args.config, ", ".join(texts))
 
 
-def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
+def _options(
+    args: argparse.Namespace, choices: list[float], windows: list[list[float]]
+) -> SearchOptions:
     population = args.population
     if population is None:
         population = max(_DEFAULT.population, len(choices))
@@ -236,6 +275,7 @@ def _options(args: argparse.Namespace, choices: list[float]) -> SearchOptions:
     options = SearchOptions(
         method=args.method,
         choices=choices,
+        windows=windows,
         population=population,
         generations=args.generations,
         seed=args.seed,
@@ -314,10 +354,12 @@ def _error_rates(
 def _tell(record: dict[str, Any], output: Path) -> None:
     for one in record["budgets"]:
         best, uniform = one["best"], one["uniform"] and one["uniform"]["fitness"]
+        rate = "" if best.get("wer") is None else f", WER {100 * best['wer']:.2f} %"
         log.info(
-            "%s: loss %.4f at %s; best uniform sub-network %.4f",
+            "%s: loss %.4f%s at %s; best uniform sub-network %.4f",
             one["budget"],
             best["fitness"],
+            rate,
             Amount(best[record["unit"]], record["unit"]),
             math.nan if uniform is None else uniform,
         )

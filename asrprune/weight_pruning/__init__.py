@@ -7,7 +7,8 @@ a block. The model's parameters keep their names, and masks are never part of it
 of one's own, for any model, with two sub-networks of its weights::
 
     import torch
-    from asrprune.weight_pruning import GatedOptimizer, MaskBank, find_layers, pack, parse_block
+    from asrprune.weight_pruning import GatedOptimizer, MaskBank
+    from asrprune.weight_pruning import find_layers, masked_state, parse_block
 
     layers = find_layers(model, parse_block("8x1"), exclude=["head.*"])
     bank = MaskBank(model, layers)
@@ -23,7 +24,7 @@ of one's own, for any model, with two sub-networks of its weights::
             with bank.apply(sparsity):
                 compute_loss(model, batch).backward()
         optimizer.step(bank.union(0.5, 0.8))
-    packed = pack(model.state_dict(), bank, 0.8)  # a sub-network by itself
+    alone = masked_state(model.state_dict(), bank, 0.8)  # a sub-network by itself
 
 The optimiser is a ``torch.optim.Optimizer``, for schedulers and a ``GradScaler``. A checkpoint
 holds the state dicts of model, bank and optimizer.
@@ -54,20 +55,16 @@ _HOMES = {
     "cut_state": "cutting",
     "find_channels": "groups",
     "find_layers": "prunable",
+    "masked_state": "masked_weights",
     "narrow": "pathways",
     "needs_refresh": "schedule",
-    "pack": "packing",
-    "packed_bytes": "packing",
     "parse_block": "options",
     "pathway_of": "pathways",
-    "read_packed": "packing",
     "renew": "pathways",
     "scaled_dropout": "dropout",
     "search": "searching",
     "sparsity_at": "schedule",
     "sub_networks": "supernet",
-    "unpack": "packing",
-    "write_packed": "packing",
 }
 __all__ = sorted(_HOMES)
 

@@ -235,23 +235,3 @@ def masked(matrix: Tensor, kept: Tensor, block: Block) -> Tensor:
     # bits times 1 or 0: the same, and ten times faster
     bits = values.detach().view(_BITS[values.element_size()])
     return (bits * kept).view(matrix.dtype).view(matrix.shape)
-
-
-def to_blocks(matrix: Tensor, block: Block) -> Tensor:
-    """The entries (blocks, rows * columns) of each block, row by row; zeros beyond ragged edges."""
-    rows, columns = grid_of(matrix.shape, block)
-    whole = (rows * block.rows, columns * block.columns)
-    if whole != tuple(matrix.shape):
-        padded = matrix.new_zeros(whole)
-        padded[: matrix.shape[0], : matrix.shape[1]] = matrix
-        matrix = padded
-    blocks = matrix.reshape(rows, block.rows, columns, block.columns).transpose(1, 2)
-    return blocks.reshape(rows * columns, block.rows * block.columns)
-
-
-def from_blocks(values: Tensor, shape: Sequence[int], block: Block) -> Tensor:
-    """The matrix (R, C) of blocks as :func:`to_blocks` has them."""
-    rows, columns = grid_of(shape, block)
-    blocks = values.view(rows, columns, block.rows, block.columns).transpose(1, 2)
-    matrix = blocks.reshape(rows * block.rows, columns * block.columns)
-    return matrix[: shape[0], : shape[1]].contiguous()

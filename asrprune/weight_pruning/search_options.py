@@ -21,6 +21,9 @@ class SearchOptions:
     method: str = option("evolution", choices=("evolution", "random"), change=RESUMABLE)
     # sparsities that a layer may have, ascending
     choices: list[float] = option(factory=lambda: [s / 10 for s in range(10)], change=RESUMABLE)
+    # Sets of choices. The layers of a sub-network have sparsities of one of these sets, or all
+    # layers have one sparsity. Empty: one set of all choices.
+    windows: list[list[float]] = option(factory=list, change=RESUMABLE)
     population: int = option(16, minimum=1, change=RESUMABLE)  # sub-networks of a generation
     generations: int = option(30, minimum=0, change=RESUMABLE)  # after the first population
     # share of the population: the best of all seen so far, from which the next ones come
@@ -36,13 +39,19 @@ class SearchOptions:
 
         Raises:
             UserError: ``choices`` is empty, not ascending or out of range, or has more values than
-                ``population``.
+                ``population``; or a window is empty, not ascending, or has a value that is not
+                among ``choices``.
         """
         choices = list(self.choices)
         if not choices or sorted(set(choices)) != choices or not 0 <= choices[0] <= choices[-1] < 1:
             raise UserError(
                 f"{prefix}choices={choices}: must be ascending sparsities, at least 0 and below 1"
             )
+        for window in map(list, self.windows):
+            if not window or sorted(set(window)) != window or not set(window) <= set(choices):
+                raise UserError(
+                    f"{prefix}windows: {window} must be ascending values of {prefix}choices"
+                )
         if self.population < len(choices):
             raise UserError(
                 f"{prefix}population={self.population}: must be at least {len(choices)}, for the "

@@ -34,15 +34,26 @@ def additive_cost(choices: Sequence[float], table: np.ndarray, fixed: float = 0.
 class SearchSpace:
     """All sub-networks, what they cost, and random ones within a budget.
 
-    No cost has to fall with each step of sparsity: with indices that are stored too it does not.
+    The space holds the rows whose layers have sparsities of one window, and the uniform rows. All
+    draws and steps stay within it. No cost has to fall with each step of sparsity.
 
     Args:
         layers: how many layers there are, above 0.
-        choices: ascending sparsities that each layer may have.
+        choices: ascending sparsities that a layer may have.
+        cost: the costs of sub-networks.
+        windows: sets of ascending choices; none: one set of all choices.
     """
 
-    def __init__(self, layers: int, choices: Sequence[float], cost: Cost) -> None:
+    def __init__(
+        self,
+        layers: int,
+        choices: Sequence[float],
+        cost: Cost,
+        windows: Sequence[Sequence[float]] = (),
+    ) -> None:
         self.layers, self.choices = layers, np.asarray(choices, np.float64)
+        # ascending sets of indices; only uniform rows have other indices
+        self.windows = [np.searchsorted(self.choices, window) for window in windows or [choices]]
         self._cost = cost
         self.uniform = np.repeat(np.arange(len(choices))[:, None], layers, 1)  # (choices, layers)
         self.smallest = self._find_smallest()  # (layers,)
@@ -85,20 +96,27 @@ class SearchSpace:
     def near_uniform(self, budget: float, rng: np.random.Generator) -> np.ndarray:
         """A random row about the densest uniform one within the budget; it may be above it.
 
-        How far layers lie from it differs from draw to draw, from one step to all of them.
+        How far layers lie from it differs from draw to draw, from one step to all of a window.
         """
         within = self.fits(self.costs(self.uniform), budget)
         middle = int(np.argmax(within)) if np.any(within) else len(self.choices) - 1
-        width = rng.integers(1, max(2, len(self.choices)))
-        return self.clip(middle + rng.integers(-width, width, self.layers, endpoint=True))
+        window = self.windows[self._nearest(self.uniform[middle], rng)]
+        width = rng.integers(1, max(2, len(window)))
+        steps = rng.integers(-width, width, self.layers, endpoint=True)
+        return _moved(self.uniform[middle], steps, window)
 
     def anywhere(self, rng: np.random.Generator) -> np.ndarray:
-        """A random row, whatever its cost."""
-        return rng.integers(len(self.choices), size=self.layers)
+        """A random row of a random window, whatever its cost."""
+        window = self.windows[rng.integers(len(self.windows))]
+        return window[rng.integers(len(window), size=self.layers)]
 
-    def clip(self, rows: np.ndarray) -> np.ndarray:
-        """Indices, held between the first and the last choice."""
-        return rows.clip(0, len(self.choices) - 1)
+    def moved(self, row: np.ndarray, steps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Move layers by steps (layers,) to near choices, as far as the space allows it."""
+        return self.nearest(_moved(row, steps, np.unique(np.concatenate(self.windows))), rng)
+
+    def nearest(self, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The nearest row of a window, by steps; of equally near ones a random one."""
+        return _held(row, self.windows[self._nearest(row, rng)])
 
     def into(
         self, row: np.ndarray, budget: float, fill: bool, rng: np.random.Generator
@@ -117,8 +135,29 @@ class SearchSpace:
             row = path[int(np.argmax(over)) - 1] if over.any() else path[-1]
         return row
 
+    def _nearest(self, row: np.ndarray, rng: np.random.Generator) -> int:
+        """The number of the window that is nearest to a row; of equally near ones a random one."""
+        steps = np.array([np.abs(row - _held(row, window)).sum() for window in self.windows])
+        near = np.flatnonzero(steps == steps.min())
+        return int(near[rng.integers(len(near))])
+
     def _path(self, start: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rows (steps + 1, layers) from start to end: one layer steps to its next choice a time."""
+        """Rows (n, layers) of the space from start to end.
+
+        One layer steps to its next choice a time, within a window as long as that brings it nearer
+        to the end. Then the next window follows.
+        """
+        first, last = self._nearest(start, rng), self._nearest(end, rng)
+        parts, row = [start[None]], start
+        for number in range(first, last + 1) if first <= last else range(first, last - 1, -1):
+            window = self.windows[number]
+            path = self._steps(_places(row, window), _places(end, window), rng)
+            parts.append(window[path])
+            row = parts[-1][-1]
+        return np.concatenate([*parts, end[None]])
+
+    def _steps(self, start: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Rows (steps + 1, layers) from start to end: one layer moves by one a time."""
         difference = end - start
         order = rng.permutation(np.repeat(np.arange(self.layers), np.abs(difference)))
         rows = np.zeros((len(order) + 1, self.layers), np.int64)
@@ -134,5 +173,20 @@ class SearchSpace:
         layers, choices = np.arange(self.layers), np.arange(len(self.choices))
         rows[layers[:, None], choices, layers[:, None]] = choices
         costs = self.costs(rows.reshape(-1, self.layers)).reshape(self.layers, -1)
-        candidates = np.stack((best, costs.argmin(1)))
+        found = [window[costs[:, window].argmin(1)] for window in self.windows]
+        candidates = np.stack((best, *found))
         return candidates[int(np.argmin(self.costs(candidates)))]
+
+
+def _places(row: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Where in a window each index of a row is; of an index that it lacks, the next there is."""
+    return np.searchsorted(window, row).clip(0, len(window) - 1)
+
+
+def _held(row: np.ndarray, window: np.ndarray) -> np.ndarray:
+    return window[_places(row, window)]
+
+
+def _moved(row: np.ndarray, steps: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Move layers by so many choices of a window; its ends hold them."""
+    return window[(_places(row, window) + steps).clip(0, len(window) - 1)]

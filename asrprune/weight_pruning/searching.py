@@ -72,8 +72,9 @@ def search(
 
     The budgets' searches share all evaluations: parents and winners of a budget are the best of all
     that is within it, so a larger budget's winner is never worse. The first population holds the
-    uniform sub-networks. Nothing is evaluated twice; where no new child can be found, there are
-    fewer. The result is a pure function of the arguments, ``log_path`` and ``progress`` aside.
+    uniform sub-networks. All others have sparsities of one of ``options.windows``. Nothing is
+    evaluated twice; where no new child can be found, there are fewer. The result is a pure function
+    of the arguments, ``log_path`` and ``progress`` aside.
 
     Args:
         cost: see :data:`~asrprune.weight_pruning.search_space.Cost`, in the budgets' unit.
@@ -90,7 +91,7 @@ def search(
     check(options, "search.")
     if not layers or not budgets:
         raise UserError("a search needs at least one layer and one budget")
-    space = SearchSpace(len(layers), options.choices, cost)
+    space = SearchSpace(len(layers), options.choices, cost, options.windows)
     for budget in budgets:
         space.require(budget)
     with EvaluationLog(log_path, layers, fitness, identity) as evaluations:
@@ -179,11 +180,11 @@ class _Search:
         first, second = parents[rng.integers(len(parents), size=2)]
         layers = self.space.layers
         if rng.random() < 0.5:
-            return np.where(rng.random(layers) < 0.5, first, second)
+            return self.space.nearest(np.where(rng.random(layers) < 0.5, first, second), rng)
         moved = rng.random(layers) < self.options.mutation
         moved[rng.integers(layers)] = True  # else it may well be the parent
         steps = rng.choice((-2, -1, 1, 2), layers)
-        return self.space.clip(first + moved * steps)
+        return self.space.moved(first, moved * steps, rng)
 
     def _add(self, row: np.ndarray) -> None:
         """Evaluate a new row."""

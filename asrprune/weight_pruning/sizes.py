@@ -1,4 +1,4 @@
-"""What a sub-network weighs: elements of blocks, effective parameters, bytes with their index."""
+"""Effective parameters of a sub-network, and the bytes of its kept blocks with their index."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from asrprune.weight_pruning.prunable import VECTOR, Layer
 class Sizes:
     """Of a whole model: what is never pruned, and what a choice keeps of the layers.
 
-    Bytes are those of the tensors alone, in the format of :mod:`asrprune.weight_pruning.packing`:
-    the kept blocks in full, and for each layer that drops any an index of the kept ones, as a
-    bitmap (a bit a block) or as int32 numbers, whichever is smaller. Buffers count, tied parameters
-    once.
+    Bytes are a count for comparisons of masks. No file has them: a runtime loads the zeros of
+    masked blocks too. They count the kept blocks in full, and for each layer that drops any an
+    index of the kept ones, as a bitmap (a bit a block) or as int32 numbers, whichever is smaller.
+    Buffers count, tied parameters once.
     """
 
     parameters: int  # effective: kept and never pruned

@@ -55,6 +55,43 @@ def densest(networks: Sequence[Sparsities]) -> Sparsities:
     return {name: min(network[name] for network in networks) for name in networks[0]}
 
 
+def windows(options: SupernetOptions, sparsest: float) -> list[list[float]]:
+    """The largest sets of sparsities that the layers of one drawn sub-network may have.
+
+    Each combination of sparsities of one set can be drawn, and no other combination. With
+    ``space=uniform`` there is one set. With ``space=mean`` a set has neighbouring sparsities: a
+    common mean exists from which the jitter, and the rounding to tenths, reach each of them.
+
+    Args:
+        options: the options of the training.
+        sparsest: the sparsity of all layers that none exceeds, 0 to 1.
+
+    Returns:
+        ascending sets of ascending sparsities. The dense and the sparsest sub-network are trained
+        too, whether or not a set holds their sparsity.
+    """
+    tenths = range(_most(sparsest) + 1)
+    values = np.minimum(np.array(tenths) / GRID, sparsest).tolist()
+    if options.space == "uniform":
+        return [values]
+    reach = GRID * options.jitter + 0.5  # from the common mean, in tenths
+    found: list[list[float]] = []
+    end = 0
+    for first in tenths:
+        # the highest common mean that reaches the first one
+        mean = min(first + reach, GRID * sparsest)
+        last = sum(tenth - reach < mean - 1e-9 for tenth in tenths)
+        if last > max(first, end):
+            found.append(values[first:last])
+            end = last
+    return found
+
+
+def _most(sparsest: float) -> int:
+    """The last of the tenths that a layer may have; it stands for the sparsest."""
+    return math.ceil(GRID * sparsest - 1e-6)
+
+
 def _draw(
     layers: Sequence[str], options: SupernetOptions, sparsest: float, random: np.random.Generator
 ) -> Sparsities:
@@ -63,7 +100,7 @@ def _draw(
     Independent draws for many layers have nearly the same mean each time, so the mean comes first:
     every size is then trained.
     """
-    most = math.ceil(GRID * sparsest - 1e-6)
+    most = _most(sparsest)
     if options.space == "uniform":
         tenths = random.integers(0, most + 1, len(layers))
     else:

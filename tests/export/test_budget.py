@@ -10,7 +10,9 @@ from asrprune.config import config_from_dict
 from asrprune.errors import UserError
 from asrprune.export.budget import (
     BYTES,
+    MILLISECONDS,
     MULTIPLY_ADDS,
+    WEIGHTS,
     Amount,
     Measure,
     encoder_work,
@@ -47,10 +49,10 @@ def built():
 
 
 def test_amounts_are_written_as_people_do():
-    written = ("5MB", "0.5 MB", "800kB", "12B", "120MMAC", "0.1GMAC", "7kMAC")
+    written = ("5MB", "0.5 MB", "800kB", "12B", "120MMAC", "0.1GMAC", "7kMAC", "1.25ms")
     amounts = [parse_amount(text) for text in written]
-    assert [amount.value for amount in amounts] == [5e6, 5e5, 8e5, 12, 1.2e8, 1e8, 7e3]
-    assert [amount.unit for amount in amounts] == [BYTES] * 4 + [MULTIPLY_ADDS] * 3
+    assert [amount.value for amount in amounts] == [5e6, 5e5, 8e5, 12, 1.2e8, 1e8, 7e3, 1.25]
+    assert [amount.unit for amount in amounts] == [BYTES] * 4 + [MULTIPLY_ADDS] * 3 + [MILLISECONDS]
     for text in ("5", "MB", "0MB", "5 MAC", "-1MB", "5MBx"):
         with pytest.raises(argparse.ArgumentTypeError, match="is no size, such as 800kB or 5MB, "):
             parse_amount(text)
@@ -72,7 +74,7 @@ def test_an_encoder_layer_is_used_once_a_frame(built):
             assert rest == 25 * sum(p.numel() for n, p in weights.items() if n not in pruned)
 
 
-@pytest.mark.parametrize("unit", [BYTES, MULTIPLY_ADDS])
+@pytest.mark.parametrize("unit", [WEIGHTS, MULTIPLY_ADDS])
 def test_the_cost_of_many_is_that_of_each(unit, built):
     model, bank = built["conformer"]
     measure, choices = Measure(model, bank, unit), [0.0, 0.1, 0.5, 0.8]
@@ -92,7 +94,7 @@ def test_multiply_adds_are_those_of_what_is_kept(built):
     assert measure.of(1.0) == encoder_work(model, bank)[1]
 
 
-@pytest.mark.parametrize("unit", [BYTES, MULTIPLY_ADDS])
+@pytest.mark.parametrize("unit", [WEIGHTS, MULTIPLY_ADDS])
 def test_the_least_sparsity_within_a_budget(unit, built):
     measure = Measure(*built["conformer"], unit)
     costs = [measure.of(level / 250) for level in range(250)]
@@ -108,6 +110,12 @@ def test_the_least_sparsity_within_a_budget(unit, built):
 
 def test_work_outside_the_encoder_is_not_guessed():
     model, bank = model_and_bank("conformer", include=["encoder.layers.*", "joiner.*_proj.weight"])
-    assert Measure(model, bank, BYTES).of(0.5)
-    with pytest.raises(UserError, match=r"of joiner.encoder_proj.weight \(2 of .* in bytes"):
+    assert Measure(model, bank, WEIGHTS).of(0.5)
+    with pytest.raises(UserError, match=r"of joiner.encoder_proj.weight \(2 of .* a sparsity"):
         Measure(model, bank, MULTIPLY_ADDS)
+
+
+@pytest.mark.parametrize("unit", [BYTES, MILLISECONDS])
+def test_blocks_have_no_budgets_of_what_a_runtime_does(unit, built):
+    with pytest.raises(UserError, match=f"in {unit} needs weight_pruning.unit=channel: a runtime"):
+        Measure(*built["conformer"], unit)

@@ -6,11 +6,12 @@ import torch
 from asrprune import cli
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
+from asrprune.export.budget import MULTIPLY_ADDS, WEIGHTS, Amount, Measure
+from asrprune.export.choice import searched
 from asrprune.export.source import open_source
 from asrprune.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.masking import make_bank
-from asrprune.weight_pruning.packing import packed_bytes, read_packed, unpack
 from tests.training.command import assert_same
 
 
@@ -39,29 +40,7 @@ def test_averaged_then_masked_is_extracted(method, sparsity, models, tmp_path, t
     assert_same(dict(small.state_dict()), state)
     with torch.no_grad():
         assert small.encode(x, lengths)[0].equal(expected)
-    packed = read_packed(output.with_suffix(".packed"))
-    assert_same(dict(unpack(packed)), state)
-    assert packed_bytes(packed) == bank.sizes(sparsity).float32_bytes
-
-
-@pytest.mark.parametrize("method", ["none", "supernet"])
-def test_a_sparser_sub_network_is_a_smaller_file(method, models, tmp_path):
-    """On the disk: of what its weights take, the file has but its names and places more."""
-    sizes = []
-    for sparsity in (0.0, 0.5, 0.8):
-        output = tmp_path / f"{sparsity}.pt"
-        assert extract("--model", models[method], "--sparsity", sparsity, "--output", output) == 0
-        path = output.with_suffix(".packed")
-        tensors = packed_bytes(read_packed(path))
-        about = read_json(output.with_suffix(".json"))
-        assert about["bytes"] == tensors < path.stat().st_size
-        sizes.append((tensors, path.stat().st_size))
-    source = open_source(models[method], [])
-    weights = 4 * sum(layer.rows * layer.columns for layer in source.bank.layers)
-    for (less, smaller), density in zip(sizes[1:], (0.5, 0.2), strict=True):
-        saved = (1 - density) * weights
-        assert 0.9 * saved < sizes[0][0] - less < saved  # but for the index of what is kept
-        assert smaller < sizes[0][1] - 0.5 * saved
+    assert read_json(output.with_suffix(".json"))["parameters"] == bank.sizes(sparsity).parameters
 
 
 def test_masks_of_the_training_are_not_those_of_the_average(models):
@@ -82,7 +61,7 @@ def test_what_was_pruned_gradually_is_one_network(models, tmp_path, capsys, tiny
     assert source.sparsest == 0.8 and masks
     assert not any(model.get_parameter(name)[~mask].any() for name, mask in masks.items())
     output = tmp_path / "small.pt"
-    assert extract("--model", models["gradual"], "--budget", "100MB", "--output", output) == 0
+    assert extract("--model", models["gradual"], "--budget", "9GMAC", "--output", output) == 0
     assert read_json(output.with_suffix(".json"))["sparsities"] == 0.8
     assert_same(dict(load_model(output, "cpu")[0].state_dict()), dict(model.state_dict()))
     capsys.readouterr()
@@ -91,20 +70,21 @@ def test_what_was_pruned_gradually_is_one_network(models, tmp_path, capsys, tiny
 
 
 def test_the_least_sparsity_within_a_budget(models, tmp_path):
-    model, config = load_model(models["none"], "cpu")
-    bank = make_bank(model, config.weight_pruning)
-    sizes = [bank.sizes(level / 250).float32_bytes for level in range(250)]
-    budget = f"{sizes[125] / 1000}kB"
+    source = open_source(models["none"], [])
+    measure = Measure(source.model, source.bank, MULTIPLY_ADDS)
+    costs = [measure.of(level / 250) for level in range(250)]
+    budget = f"{costs[125] / 1000}kMAC"
     output = tmp_path / "small.pt"
     assert extract("--model", models["none"], "--budget", budget, "--output", output) == 0
-    packed = read_packed(output.with_suffix(".packed"))
-    assert packed_bytes(packed) <= sizes[125] < packed_bytes(packed) * 1.05
+    found = read_json(output.with_suffix(".json"))["sparsities"]
+    assert measure.of(found) <= costs[125] * (1 + 1e-9) < measure.of(found - 0.004)
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("--budget", "1kB"), r"--budget: 0.001 MB are less than the smallest sub-network has"),
+        (("--budget", "1kMAC"), r"--budget: 0.001 MMAC are less than the smallest sub-network has"),
+        (("--budget", "5MB"), "a budget in bytes needs weight_pruning.unit=channel"),
         (("--budget", "5"), "'5' is no size, such as 800kB or 5MB"),
         (("--sparsity", "1.5"), "--sparsity 1.5: a sparsity is between 0 and 1"),
         (("--sparsity", "0.5", "weight_pruning.block=16x1"), "has the masks of its training"),
@@ -123,9 +103,12 @@ def table(models, tmp_path):
     source = open_source(models["supernet"], [])
     turns = {layer.name: (0.5, 0.7)[i % 2] for i, layer in enumerate(source.bank.layers)}
     small = dict.fromkeys(turns, 0.8)
+    measure = Measure(source.model, source.bank, MULTIPLY_ADDS)
     networks = [
         {
-            "bytes": source.bank.sizes(choice).float32_bytes,
+            "bytes": None,
+            "parameters": source.bank.sizes(choice).parameters,
+            "multiply_adds": round(measure.of(choice)),
             "fitness": fitness,
             "sparsities": choice,
         }
@@ -133,7 +116,8 @@ def table(models, tmp_path):
     ]
     path = tmp_path / "pareto.json"
     best = [{"best": network} for network in networks]
-    write_json(path, {"model": "a.pt", "model_digest": source.digest, "budgets": best})
+    about = {"model": "a.pt", "model_digest": source.digest, "rerank": 0}
+    write_json(path, {**about, "budgets": best})
     return path, networks
 
 
@@ -143,20 +127,32 @@ def test_the_best_of_a_search_within_a_budget(table, models, tmp_path):
     save_checkpoint(load_checkpoint(models["supernet"]), model)  # equal weights: the same model
     bank = open_source(model, []).bank
     for budget, network in (
-        (turns["bytes"] + 50, turns),
-        (turns["bytes"] - 1, small),
-        (small["bytes"], small),
+        (turns["multiply_adds"] + 50, turns),
+        (turns["multiply_adds"] - 1, small),
+        (small["multiply_adds"], small),
     ):
-        assert extract("--model", model, "--search", path, "--budget", f"{budget}B") == 0
-        output = tmp_path / f"searched-{budget / 1e6:g}MB.pt"
+        assert extract("--model", model, "--search", path, "--budget", f"{budget / 1e3}kMAC") == 0
+        output = tmp_path / f"searched-{budget / 1e6:g}MMAC.pt"
         with bank.apply(network["sparsities"]):
             state = load_checkpoint(model)["model"]
             masked = {name: value.clone() for name, value in bank.parameters().items()}
         found = load_checkpoint(output)
         assert found["sparsity"] == network["sparsities"]
         assert_same(found["model"], {**state, **{k: v.detach() for k, v in masked.items()}})
-        packed = read_packed(output.with_suffix(".packed"))
-        assert packed_bytes(packed) == network["bytes"] <= budget
+
+
+@pytest.mark.parametrize("rates, place", [((0.2, 0.1), 1), ((0.1, 0.1), 0), ((0.1, None), 0)])
+def test_the_best_of_a_search_that_decoded_is_that_of_the_lowest_wer(rates, place, table, models):
+    """Of equal ones, that of the lower loss; what has no words to be counted over is the worst."""
+    path, networks = table
+    content = read_json(path)
+    for one, rate in zip(content["budgets"], rates, strict=True):
+        one["best"]["wer"] = rate
+    for rerank, wanted in ((5, networks[place]), (0, networks[0])):
+        write_json(path, {**content, "rerank": rerank})
+        source = open_source(models["supernet"], [])
+        found = searched(path, Amount(networks[0]["parameters"], WEIGHTS), source, "0.6")
+        assert found == wanted["sparsities"]
 
 
 @pytest.mark.parametrize("sparsity, place", [(0.5, 0), (0.72, 1), (0.8, 1)])
@@ -170,14 +166,12 @@ def test_the_best_of_a_search_within_the_size_of_a_sparsity(
     found, uniform = (read_json(tmp_path / f"{name}.json") for name in ("searched", "uniform"))
     assert found["sparsities"] == networks[place]["sparsities"]
     assert found["search"] == str(path) and uniform["search"] is None
-    assert found["bytes"] == networks[place]["bytes"] <= uniform["bytes"]
+    assert found["parameters"] == networks[place]["parameters"] <= uniform["parameters"]
     assert (uniform["sparsity"], uniform["sparsities"]) == (
         pytest.approx(sparsity, abs=0.01),
         sparsity,
     )
-    for about, name in ((found, "searched"), (uniform, "uniform")):
-        packed = read_packed(tmp_path / f"{name}.packed")
-        assert about["bytes"] == packed_bytes(packed) > about["int8_bytes"]
+    for about in (found, uniform):
         assert about["density"] == pytest.approx(1 - about["sparsity"])
         assert about["parameters"] < about["dense_parameters"]
 
@@ -185,10 +179,13 @@ def test_the_best_of_a_search_within_the_size_of_a_sparsity(
 @pytest.mark.parametrize(
     "method, words, message",
     [
-        ("none", ("--budget", "1MB"), "pareto.json is of another model than"),
-        ("supernet", ("--budget", "1kB"), "0.001 MB are less than the smallest sub-network of"),
-        ("supernet", ("--budget", "1kB"), "search with --budgets 0.001MB"),
+        ("none", ("--budget", "1MMAC"), "pareto.json is of another model than"),
+        ("supernet", ("--budget", "1kMAC"), "0.001 MMAC are less than the smallest sub-network of"),
+        ("supernet", ("--budget", "1kMAC"), "search with --budgets 0.001MMAC"),
+        ("supernet", ("--budget", "5MB"), "knows no bytes of its sub-networks"),
+        ("supernet", ("--budget", "1.2ms"), "Search with --budgets 1.2ms"),
         ("supernet", ("--sparsity", "0.9"), "are less than the smallest sub-network of"),
+        ("supernet", ("--sparsity", "0.9"), "; search with --budgets 0.9"),
         ("supernet", ("--sparsity", "2"), "--sparsity 2: a sparsity is between 0 and 1"),
     ],
 )

@@ -147,8 +147,8 @@ def test_a_search_runs_where_it_is_asked_for_and_alone(librispeech):
     librispeech.run(*words, "--search-seconds", "60")
     line = librispeech.log.read_text().splitlines()[-1]
     assert (
-        "--dev-set dev-clean --budgets 0.8 5MB --max-seconds 60 --generations 30 --sample-wer 0"
-        in line
+        "--dev-set dev-clean --budgets 0.8 5MB --max-seconds 60 --generations 30 --rerank 5 "
+        "--sample-wer 0" in line
     )
     [line] = [line for line in librispeech.log.read_text().splitlines() if "search --dry" in line]
     assert "--config conf/rehearsal.yaml" in line and "--budgets 0.8 5MB data.dev=[" in line

@@ -174,18 +174,6 @@ def test_every_entry_follows_its_block(case, data):
     ):
         assert torch.equal(answer.view(torch.int32), expected.view(torch.int32))  # -0 is not 0
 
-    entries = blocks.to_blocks(matrix, block)
-    for values, mine in zip(entries, where, strict=True):
-        assert sorted(values.tolist()) == sorted(
-            [matrix[place].item() for place in mine] + [0.0] * (len(values) - len(mine))
-        )
-    assert torch.equal(blocks.from_blocks(entries, matrix.shape, block), matrix)
-
-
-def test_entries_of_a_block_go_row_by_row():
-    matrix = torch.arange(24).view(4, 6)
-    assert blocks.to_blocks(matrix, Block(2, 3)).tolist()[1] == [3, 4, 5, 9, 10, 11]
-
 
 @pytest.mark.parametrize("size", ["8x1", "3x5"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])

@@ -13,7 +13,7 @@ from torch import nn
 
 import asrprune.weight_pruning
 from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.packing import pack, unpack
+from asrprune.weight_pruning.masked_weights import masked_state
 from asrprune.weight_pruning.supernet import SupernetOptions, sub_networks
 from tests.weight_pruning.bank_cases import bank_of, bits, same_bits, wav2vec2
 
@@ -149,7 +149,7 @@ def test_sub_networks_of_one_training(name):
     dense = scores(training.model, training.x)
     for size in sizes:
         alone = MODELS[name][0](seed=9).eval()
-        alone.load_state_dict(unpack(pack(training.model.state_dict(), bank, size)), strict=True)
+        alone.load_state_dict(masked_state(training.model.state_dict(), bank, size), strict=True)
         kept = sum(int(torch.count_nonzero(alone.get_parameter(layer))) for layer in layers)
         total = sum(layer.rows * layer.columns for layer in bank.layers)
         assert kept == round(bank.density(size) * total)
@@ -187,7 +187,7 @@ def test_the_example_of_the_docstring():
     """Another model, its data and its loss, in the words of the documentation."""
     text = inspect.cleandoc(asrprune.weight_pruning.__doc__)
     example = textwrap.dedent(text.partition("::\n\n")[2].partition("\n\nThe optimiser")[0])
-    assert len(example.splitlines()) <= 19 and "import torch" in example
+    assert len(example.splitlines()) <= 20 and "import torch" in example
     model = nn.Sequential()
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -209,8 +209,7 @@ def test_the_example_of_the_docstring():
     assert [layer.name for layer in names["layers"]] == ["body.0.weight", "body.2.weight"]
     assert max(losses[-2:]) < 0.7 * min(losses[:2])
     assert [int(torch.count_nonzero(each)) for each in weights[:2]] == [512, 208]
-    alone = unpack(names["packed"])
-    assert int(torch.count_nonzero(alone["body.2.weight"])) == 208
+    assert int(torch.count_nonzero(names["alone"]["body.2.weight"])) == 208
 
 
 def test_public_names_are_what_they_say():
@@ -221,18 +220,18 @@ import sys, types
 import asrprune.weight_pruning as package
 if "{first}" == "options":
     assert "torch" not in sys.modules
-assert {{"pack", "search", "MaskBank", "GatedOptimizer", "find_layers"}} <= set(dir(package))
+assert {{"masked_state", "search", "MaskBank", "GatedOptimizer"}} <= set(dir(package))
 for name in package.__all__:
     public = getattr(package, name)
     assert not isinstance(public, types.ModuleType) and public.__name__ == name, name
 from asrprune.weight_pruning import *
-assert callable(pack) and callable(search)
+assert callable(masked_state) and callable(search)
 try:
-    package.pakc
+    package.serach
 except AttributeError as error:
-    assert "has no attribute 'pakc'" in str(error)
+    assert "has no attribute 'serach'" in str(error)
 """
-    for first in ("options", "packing", "searching"):
+    for first in ("options", "masked_weights", "searching"):
         words = [sys.executable, "-c", code.format(first=first)]
         done = subprocess.run(words, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """The search against brute force, random draws and its own interruptions."""
 
 import dataclasses
+import itertools
 import math
 import os
 import signal
@@ -56,6 +57,52 @@ def test_exhausts_a_space_whatever_its_shape(seed, method):
     assert problem.calls == len(result.evaluated) == (space.costs(rows) <= budgets[1]).sum()
 
 
+def holds(choices, windows, row) -> bool:
+    """Whether sparsities are all of one window, or all equal ones of the choices."""
+    values = set(row)
+    return values <= set(choices) and (
+        len(values) == 1 or any(values <= set(window) for window in windows or [choices])
+    )
+
+
+@pytest.mark.parametrize("method", ["evolution", "random"])
+@pytest.mark.parametrize("weird", [False, True])
+def test_finds_all_that_was_trained_and_nothing_else(weird, method):
+    """Of three layers in tenths, with a sparsity that only uniform sub-networks may have."""
+    choices = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.5]
+    windows = [[0.0, 0.1, 0.2], [0.1, 0.2, 0.3], [0.2, 0.3, 0.4], [0.3, 0.4, 0.5]]
+    problem = toy(3, choices, 1, weird)
+    [budget] = problem.budgets(0.6)
+    options = SearchOptions(method, choices, windows, population=150, mutation=0.3)
+    result = run(problem, options, [budget])
+    every = [row for row in itertools.product(choices, repeat=3) if holds(choices, windows, row)]
+    within = {row for row in every if problem.cost(np.array([row]))[0] <= budget * (1 + 1e-9)}
+    assert {tuple(one.choice.values()) for one in result.evaluated} == within
+    best = min(problem.fitness(dict(zip(problem.layers, row, strict=True))) for row in within)
+    assert result.found[0].best.fitness == best
+
+
+def test_without_jitter_only_uniform_sub_networks_are_searched():
+    problem = toy(6, TENTHS, 0)
+    options = SearchOptions(windows=[[tenth] for tenth in TENTHS])
+    result = run(problem, options, problem.budgets(0.01))
+    assert [set(one.choice.values()) for one in result.evaluated] == [{0.9}]
+    result = run(problem, options, problem.budgets(1.0))
+    assert {tuple(one.choice.values()) for one in result.evaluated} == {(t,) * 6 for t in TENTHS}
+
+
+def test_windows_still_beat_uniform_sub_networks():
+    """The optimum of each layer is far from the others', so that windows bind."""
+    windows = [TENTHS[first : first + 5] for first in range(6)]
+    for seed in range(3):
+        problem = toy(20, TENTHS, seed)
+        [free] = run(problem, SearchOptions(), problem.budgets(0.45)).found
+        [found] = run(problem, SearchOptions(windows=windows), problem.budgets(0.45)).found
+        assert holds(TENTHS, windows, found.best.choice.values())
+        assert not holds(TENTHS, windows, free.best.choice.values())
+        assert free.best.fitness < found.best.fitness < 0.8 * found.uniform.fitness
+
+
 @st.composite
 def problems(draw):
     """Any tables, and costs that may not even be sums."""
@@ -69,9 +116,11 @@ def problems(draw):
         sums = problem.cost(rows)
         return sums * (1 + factor * np.abs(rows[:, 0] - rows[:, -1]))
 
+    some = st.lists(st.sampled_from(QUARTERS), min_size=1, unique=True).map(sorted)
     options = SearchOptions(
         method=draw(st.sampled_from(["evolution", "random"])),
         choices=QUARTERS,
+        windows=draw(st.lists(some, max_size=4)),
         population=draw(st.integers(4, 7)),
         generations=draw(st.integers(0, 4)),
         parents=draw(st.floats(0, 1)),
@@ -96,6 +145,7 @@ def test_stays_within_budgets_and_shares_evaluations(case):
     assert len(set(choices)) == len(choices) == problem.calls
     assert problem.calls <= options.evaluations(len(set(budgets)))
     for one in result.evaluated:
+        assert holds(QUARTERS, options.windows, one.choice.values())
         assert one.cost == pytest.approx(of(one.choice))
         assert one.cost <= max(budgets) * (1 + 1e-9)
         assert one.fitness == problem.fitness(one.choice)
@@ -320,6 +370,9 @@ def test_a_cost_of_another_shape_is_refused():
         ({"choices": [0.0, 1.0]}, "below 1"),
         ({"choices": [-0.1, 0.5]}, "at least 0"),
         ({"choices": [math.nan]}, "choices"),
+        ({"windows": [[0.1], []]}, r"windows: \[\] must be ascending values of search.choices"),
+        ({"windows": [[0.2, 0.1]]}, r"windows: \[0.2, 0.1\] must be"),
+        ({"windows": [[0.1, 0.15]]}, r"windows: \[0.1, 0.15\] must be"),
         ({"population": 9}, "at least 10"),
         ({"parents": 1.5}, "parents"),
         ({"method": "evolutoin"}, "did you mean 'evolution'"),

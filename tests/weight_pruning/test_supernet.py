@@ -10,7 +10,7 @@ from asrprune.errors import UserError
 from asrprune.options import check
 from asrprune.weight_pruning.dropout import scaled_dropout
 from asrprune.weight_pruning.options import SupernetOptions
-from asrprune.weight_pruning.supernet import densest, sub_networks
+from asrprune.weight_pruning.supernet import densest, sub_networks, windows
 
 LAYERS = [f"layer{number}" for number in range(12)]
 SPARSITIES = st.sampled_from([0.0, 0.3, 0.55, 0.7, 0.9])
@@ -62,6 +62,43 @@ def test_a_common_mean_trains_every_size(space, spread):
     means = [np.mean(list(network.values())) for network in networks]
     assert (np.std(means) > 0.2) == spread
     assert np.std([list(network.values()) for network in networks], axis=1).mean() > 0.05
+
+
+JITTERS = st.sampled_from([0.0, 0.04, 0.05, 0.1, 0.2, 0.25, 0.33, 1.0])
+
+
+@given(
+    st.floats(0.01, 0.99) | SPARSITIES.filter(bool),
+    st.sampled_from(["mean", "uniform"]),
+    JITTERS,
+    st.integers(0, 10**6),
+)
+def test_no_draw_is_outside_of_the_windows(sparsest, space, jitter, step):
+    options = SupernetOptions(dense=0, sparsest=0, space=space, jitter=jitter)
+    found = windows(options, sparsest)
+    [network] = sub_networks(LAYERS, options, sparsest, 5, step)
+    assert any(set(network.values()) <= set(window) for window in found)
+    for window in found:
+        assert window == sorted(window)
+        assert not any(set(window) < set(other) for other in found)
+    assert sorted({s for window in found for s in window})[0] == 0
+
+
+@pytest.mark.parametrize("sparsest", [0.25, 0.6, 0.81, 0.9])
+@pytest.mark.parametrize("jitter", [0.0, 0.1, 0.15, 0.2])
+def test_all_of_each_window_is_drawn(jitter, sparsest):
+    """Of two layers: where pairs can be drawn about one mean, so can all sets of them."""
+    options = SupernetOptions(dense=0, sparsest=0, jitter=jitter)
+    drawn = {
+        tuple(sub_networks("ab", options, sparsest, 1, step)[0].values()) for step in range(8000)
+    }
+    found = windows(options, sparsest)
+    assert drawn == {(a, b) for window in found for a in window for b in window}
+
+
+def test_independent_layers_have_one_window():
+    found = windows(SupernetOptions(space="uniform"), 0.35)
+    assert found == [[0.0, 0.1, 0.2, 0.3, 0.35]]
 
 
 def test_a_sandwich_ends_with_the_dense_one():

@@ -64,9 +64,9 @@ def masks_of(path: Path, languages: tuple[str, ...]) -> tuple[dict[str, Record],
     """Return how much of a model each language uses, and how much all languages use together.
 
     Returns:
-        For each language, ``density``, ``parameters`` and ``bytes`` (packed, float32). Then, for
-        the model, ``union_density``, ``union_bytes`` and the ``overlaps`` of pairs of languages
-        (Jaccard).
+        For each language, ``density`` and ``parameters``, those that are kept or never pruned.
+        Then, for the model, ``union_density``, ``union_parameters`` and the ``overlaps`` of pairs
+        of languages (Jaccard).
     """
     from asrprune.export.source import open_source
 
@@ -78,15 +78,13 @@ def masks_of(path: Path, languages: tuple[str, ...]) -> tuple[dict[str, Record],
     union = bank.union(*choices.values())
     networks = {}
     for language, choice in choices.items():
-        sizes = bank.sizes(choice)
         networks[language] = {
             "density": bank.density(choice),
-            "parameters": sizes.parameters,
-            "bytes": sizes.float32_bytes,
+            "parameters": bank.sizes(choice).parameters,
         }
     return networks, {
         "union_density": bank.density(union),
-        "union_bytes": bank.sizes(union).float32_bytes,
+        "union_parameters": bank.sizes(union).parameters,
         "overlaps": {
             f"{one}-{other}": round(bank.overlap(choices[one], choices[other]), 4)
             for one, other in combinations(languages, 2)

@@ -101,6 +101,4 @@ def _together(records: Sequence[Record]) -> Record:
         "density": sum(record["density"] for record in records) / len(records),
         "union_density": records[0]["union_density"],
         "overlaps": records[0]["overlaps"],
-        "bytes": sum(record["bytes"] for record in records) / len(records),
-        "union_bytes": records[0]["union_bytes"],
     }

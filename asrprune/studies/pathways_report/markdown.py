@@ -7,7 +7,7 @@ from asrprune.studies.pathways_report.record import Record
 from asrprune.studies.pathways_report.renewals import Renewals, changes
 from asrprune.weight_pruning.groups import CHANNEL
 
-SIZES = ("density", "parameters (M)", "float32 (MB)", "int8 (MB)", "mask (kB)")
+SIZES = ("density", "parameters (M)", "mask (kB)")
 
 
 def _units(block: str) -> str:
@@ -22,8 +22,8 @@ def markdown(record: Record) -> str:
             f"# Pathways of {record['model']}",
             f"{len(languages)} languages share one set of weights, which is pruned in "
             f"{_units(record['block'])}. Densities are shares of the weights of the pruned layers. "
-            "Parameters are weights that are kept or never pruned. Sizes are those of the file "
-            "that `asrprune extract` packs. A mask takes one bit for each of them."
+            "Parameters are weights that are kept or never pruned. A mask takes one bit for each "
+            "block or channel."
             + (" Word error rates in per cent, with 95 % intervals." * bool(record["scores"])),
             _sizes(record),
             "## The union of all masks",
@@ -75,8 +75,6 @@ def _described(one: dict[str, Any]) -> list[str]:
     return [
         _share(one["density"]),
         f"{one['parameters'] / 1e6:.3f}",
-        f"{one['bytes'] / 1e6:.3f}",
-        f"{one['int8_bytes'] / 1e6:.3f}",
         "" if mask is None else f"{mask / 1e3:.1f}",
     ]
 

@@ -13,10 +13,9 @@ Record = dict[str, Any]
 def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) -> Record:
     """Return the values of the report on a model with named masks.
 
-    Densities are shares of the weights of the pruned layers, 0 to 1. Parameters and bytes are those
-    of the whole model. ``bytes`` is the size of the packed file of ``asrprune extract`` in float32,
-    and ``int8_bytes`` its size in int8. ``mask_bytes`` is the size of masks in the model file, one
-    bit for each block.
+    Densities are shares of the weights of the pruned layers, 0 to 1. ``parameters`` are the weights
+    of the whole model that are kept or never pruned. ``mask_bytes`` is the size of masks in the
+    model file, one bit for each block.
 
     The union has three more densities for comparison. ``equal``: if all masks were equal (1-s).
     ``independent``: if masks were independent (1-s^L). ``chance``: as in
@@ -79,10 +78,4 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
 
 
 def _sizes(bank: MaskBank, choice: Choice) -> dict[str, Any]:
-    sizes = bank.sizes(choice)
-    return {
-        "density": bank.density(choice),
-        "parameters": sizes.parameters,
-        "bytes": sizes.float32_bytes,
-        "int8_bytes": sizes.int8_bytes,
-    }
+    return {"density": bank.density(choice), "parameters": bank.sizes(choice).parameters}

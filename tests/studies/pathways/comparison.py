@@ -48,8 +48,8 @@ def language_records(study, worse, *, seeds=3, spread=0.0005, hours=6.0, **more)
             **made[cell.method, language][cell.seed],
             **{"language": language, "set": f"dev-{language}", "method": cell.method},
             **{"training": cell.name, "hours": hours * len(cell.languages) / 3},
-            **{"corpus_hours": 2.0, "density": 0.3, "union_density": 0.4, "bytes": 1000},
-            **{"union_bytes": 2000, "overlaps": {"en-fr": 0.5, "en-cy": 0.7}, **more},
+            **{"corpus_hours": 2.0, "density": 0.3, "union_density": 0.4},
+            **{"overlaps": {"en-fr": 0.5, "en-cy": 0.7}, **more},
         }
         for cell in study.cells()
         for language in cell.languages

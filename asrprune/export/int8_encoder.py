@@ -1,0 +1,157 @@
+"""The int8 encoder of a model as an ONNX graph in memory, and smaller graphs that are cut from it.
+
+An export of a large encoder takes minutes, and cutting its graph takes less than a second. A cut
+graph has the shapes of the exported smaller network, so it has the same size and the same speed.
+It need not compute exactly the same: the scales of its columns are those of the dense network.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asrprune.errors import UserError
+from asrprune.export.onnx_graph import quantised, to_onnx
+from asrprune.export.onnx_parts import Part, cut
+from asrprune.transducer.model import Transducer
+from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.cutting import has_rows
+from asrprune.weight_pruning.prunable import VECTOR, Layer
+
+if TYPE_CHECKING:
+    import onnx
+
+SECOND = 100  # feature frames
+_QUANTISED = ("_quantized", "_scale", "_zero_point")  # what the quantiser makes of a matrix
+
+_KNOWN: "WeakKeyDictionary[Transducer, Int8Encoder]" = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Int8Encoder:
+    """The dense int8 graph, and where the channels of each group are in it."""
+
+    graph: "onnx.ModelProto"
+    places: dict[str, list[tuple[str, int]]]  # group -> names of initialisers, and the axis
+    missing: list[str]  # layers of groups that are not in the graph as they are
+    inputs: dict[str, np.ndarray]  # one chunk, or one second of speech
+    streaming: bool
+
+    def without(self, units: Mapping[str, Tensor]) -> "onnx.ModelProto":
+        """Return the graph with the kept channels alone.
+
+        Args:
+            units: the kept units (units,) bool of each group.
+
+        Raises:
+            UserError: a parameter of a group is not in the graph.
+        """
+        from onnx import numpy_helper
+
+        if self.missing:
+            raise UserError(
+                f"{self.missing[0]} is not in the exported encoder, so smaller widths cannot be "
+                "timed. Give the budget in bytes, such as 5MB"
+            )
+        smaller = copy.deepcopy(self.graph)
+        del smaller.graph.value_info[:]  # shapes of the dense graph
+        initialisers = {one.name: one for one in smaller.graph.initializer}
+        for group, places in self.places.items():
+            kept = units[group].cpu().numpy().nonzero()[0]
+            for name, axis in places:
+                values = numpy_helper.to_array(initialisers[name]).take(kept, axis)
+                initialisers[name].CopyFrom(numpy_helper.from_array(values, name))
+        return smaller
+
+
+def int8_encoder(model: Transducer, bank: MaskBank) -> Int8Encoder:
+    """Export the dense encoder in memory, in int8. This is done once for a model.
+
+    Raises:
+        UserError: the model cannot be exported.
+    """
+    if model in _KNOWN:
+        return _KNOWN[model]
+    model_copy = copy.deepcopy(model).cpu()  # example inputs are on the CPU
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for group in bank.groups:
+            for layer in group.layers:
+                if layer.kind == VECTOR:  # the exporter makes one of equal biases
+                    bias = model_copy.get_parameter(layer.name)
+                    bias.add_(1e-3 * torch.randn(bias.shape, generator=generator))
+    part = cut(model_copy)["encoder"]
+    graph = to_onnx(part)
+    names = _names(graph, model_copy, bank)
+    layers = [(group.name, layer) for group in bank.groups for layer in group.layers]
+    missing = [layer.name for _, layer in layers if layer.name not in names]
+    places: dict[str, list[tuple[str, int]]] = {group.name: [] for group in bank.groups}
+    for group, layer in layers:
+        if layer.name in names:
+            places[group] += _places(layer, *names[layer.name])
+    _KNOWN[model] = Int8Encoder(
+        quantised(graph, part.metadata), places, missing, example(part), "T" in part.metadata
+    )
+    return _KNOWN[model]
+
+
+def example(part: Part) -> dict[str, np.ndarray]:
+    """Return inputs for one stream: a chunk of it, or one second of speech, as random numbers."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = {}
+    for name, value in part.inputs.items():
+        axis = part.batch_axes[name]
+        value = value.narrow(axis, value.shape[axis] - 1, 1)  # the last one is within the stream
+        if name in part.time_axes:
+            shape = list(value.shape)
+            shape[part.time_axes[name]] = SECOND
+            value = torch.zeros(shape)
+        if name == "x_lens":
+            value = torch.full_like(value, SECOND)
+        if value.is_floating_point():
+            value = torch.randn(value.shape, generator=generator)
+        inputs[name] = value.numpy()
+    return inputs
+
+
+def _names(
+    graph: "onnx.ModelProto", model: Transducer, bank: MaskBank
+) -> dict[str, tuple[str, bool]]:
+    """Return for each layer the name of its initialiser, and whether it is transposed there.
+
+    The exporter keeps the names of biases. It turns matrices around and names them by numbers, so
+    matrices are found by their values. A layer that is not found is left out.
+    """
+    from onnx import numpy_helper
+
+    by_name = {one.name: one for one in graph.graph.initializer}
+    by_value = {
+        (tuple(one.dims), numpy_helper.to_array(one).tobytes()): one.name
+        for one in graph.graph.initializer
+    }
+    found = {}
+    for group in bank.groups:
+        for layer in group.layers:
+            weight = model.get_parameter(layer.name).detach().numpy()
+            turned = np.ascontiguousarray(weight.T)
+            if f"model.{layer.name}" in by_name:
+                found[layer.name] = f"model.{layer.name}", False
+            elif (key := (turned.shape, turned.tobytes())) in by_value:
+                found[layer.name] = by_value[key], True
+    return found
+
+
+def _places(layer: Layer, name: str, turned: bool) -> list[tuple[str, int]]:
+    """Return the initialisers of a layer in the int8 graph that have channels, with their axis."""
+    if layer.kind == VECTOR:
+        return [(name, 0)]
+    if not turned:  # the quantiser takes products with a matrix on the right alone
+        return [(name, 0 if has_rows(layer) else 1)]
+    if has_rows(layer):  # a channel is an output, with a scale of its own
+        return [(f"{name}{suffix}", 0 if suffix != _QUANTISED[0] else 1) for suffix in _QUANTISED]
+    return [(f"{name}{_QUANTISED[0]}", 0)]
