@@ -131,7 +131,7 @@ class Measure:
         if self.unit == BYTES:
             return self._files.of(self._bank.blocks(choice))
         if self.unit == WEIGHTS:
-            return self._bank.sizes(choice).parameters
+            return self._bank.kept_parameters(choice)
         if self.unit == MILLISECONDS:
             return self._estimate.of(self._bank.blocks(choice))
         blocks = self._bank.blocks_of_layers(choice)

@@ -68,7 +68,8 @@ def main(args: argparse.Namespace) -> None:
     else:
         name = f"sparsity-{choice:.3f}.pt"
     output = args.output or args.model.with_name(name)
-    sizes, sparsity = bank.sizes(choice), 1 - bank.density(choice)
+    sparsity, kept = 1 - bank.density(choice), bank.kept_parameters(choice)
+    dense = sum(parameter.numel() for parameter in source.model.parameters())
     if bank.unit == CHANNEL:
         model, config = smaller(source, choice)
         about = {**description(content), "config": dataclasses.asdict(config)}
@@ -85,10 +86,8 @@ def main(args: argparse.Namespace) -> None:
             "search": str(args.search) if args.search else None,
             "sparsity": sparsity,
             "density": 1 - sparsity,
-            "parameters": sizes.parameters,
-            "dense_parameters": sizes.dense_parameters,
-            "bytes": sizes.float32_bytes,
-            "int8_bytes": sizes.int8_bytes,
+            "parameters": kept,
+            "dense_parameters": dense,
             "sparsities": choice,
         },
     )
@@ -96,8 +95,8 @@ def main(args: argparse.Namespace) -> None:
         "%s: sparsity %.3f, %.3f M of %.3f M parameters; %s",
         output,
         sparsity,
-        sizes.parameters / 1e6,
-        sizes.dense_parameters / 1e6,
+        kept / 1e6,
+        dense / 1e6,
         held,
     )
 

@@ -196,7 +196,7 @@ class _Describing:
         described = {
             "fitness": finite(one.fitness),
             **{unit: self._cost(unit, one) for unit in dict.fromkeys((*_ALWAYS, *self.measures))},
-            "parameters": self.bank.sizes(one.choice).parameters,
+            "parameters": self.bank.kept_parameters(one.choice),
             "sparsity": 1 - self.bank.density(one.choice),
         }
         if key_of(one) in self.rates:

@@ -27,7 +27,7 @@ from asrprune.weight_pruning.blocks import masked as mask_matrix
 from asrprune.weight_pruning.cutting import cut
 from asrprune.weight_pruning.groups import CHANNEL, Group, grouped, unit_scores
 from asrprune.weight_pruning.prunable import Layer, as_matrix, refuse_sharded
-from asrprune.weight_pruning.sizes import Sizes, elements, model_sizes
+from asrprune.weight_pruning.sizes import elements
 from asrprune.weight_pruning.swap import SWAPS, swapped
 
 Choice = float | str | Mapping[str, float | Tensor]
@@ -246,9 +246,11 @@ class MaskBank:
         total = sum(layer.size for layer in self.layers)
         return self._elements(self.blocks(choice)) / total
 
-    def sizes(self, choice: Choice) -> Sizes:
-        """Effective parameters and bytes of the whole module."""
-        return model_sizes(self._module, self.layers, self.blocks_of_layers(choice))
+    def kept_parameters(self, choice: Choice) -> int:
+        """The number of the module's parameters that a choice keeps or that are never pruned."""
+        total = sum(parameter.numel() for parameter in self._module.parameters())
+        pruned = sum(layer.size for layer in self.layers)
+        return total - pruned + self._elements(self.blocks(choice))
 
     # masked weights
 

@@ -40,7 +40,7 @@ def test_averaged_then_masked_is_extracted(method, sparsity, models, tmp_path, t
     assert_same(dict(small.state_dict()), state)
     with torch.no_grad():
         assert small.encode(x, lengths)[0].equal(expected)
-    assert read_json(output.with_suffix(".json"))["parameters"] == bank.sizes(sparsity).parameters
+    assert read_json(output.with_suffix(".json"))["parameters"] == bank.kept_parameters(sparsity)
 
 
 def test_masks_of_the_training_are_not_those_of_the_average(models):
@@ -107,7 +107,7 @@ def table(models, tmp_path):
     networks = [
         {
             "bytes": None,
-            "parameters": source.bank.sizes(choice).parameters,
+            "parameters": source.bank.kept_parameters(choice),
             "multiply_adds": round(measure.of(choice)),
             "fitness": fitness,
             "sparsities": choice,

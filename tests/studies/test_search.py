@@ -68,7 +68,7 @@ def evaluated(log: Path, bank) -> list[dict]:
     layers = [layer.name for layer in bank.layers]
     choices = [dict(zip(layers, line["sparsity"], strict=True)) for line in lines]
     return [
-        {**line, "choice": choice, "parameters": bank.sizes(choice).parameters}
+        {**line, "choice": choice, "parameters": bank.kept_parameters(choice)}
         for line, choice in zip(lines, choices, strict=True)
     ]
 
@@ -89,13 +89,13 @@ def test_the_best_of_all_that_was_evaluated(searched, models, tiny_corpus):
     assert [one["budget"] for one in found["budgets"]] == list(BUDGETS)
     for one, sparsity in zip(found["budgets"], (0.5, 0.8), strict=True):
         best, uniform = min(one["candidates"], key=lambda each: each["fitness"]), one["uniform"]
-        assert one["parameters"] == source.bank.sizes(sparsity).parameters == uniform["parameters"]
+        assert one["parameters"] == source.bank.kept_parameters(sparsity) == uniform["parameters"]
         within = [each for each in known if each["parameters"] <= one["parameters"]]
         first = min(within, key=lambda each: each["fitness"])
         assert (best["fitness"], best["sparsities"]) == (first["fitness"], first["choice"])
         alike = [each for each in within if len(set(each["choice"].values())) == 1]
         assert uniform["fitness"] == min(each["fitness"] for each in alike)
-        assert best["parameters"] == source.bank.sizes(best["sparsities"]).parameters
+        assert best["parameters"] == source.bank.kept_parameters(best["sparsities"])
         assert best["bytes"] is None  # no file of it is smaller
         for choice, fitness in ((best["sparsities"], best), (sparsity, uniform)):
             with source.bank.apply(choice):

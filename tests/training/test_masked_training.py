@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asrprune.weight_pruning.packing import pack, unpack
 
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
@@ -15,7 +16,6 @@ from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.packing import pack, unpack
 from tests.training.command import assert_same, on_ranks, train_to_next
 from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
 

@@ -183,26 +183,12 @@ def test_union_overlap_and_density_entry_by_entry(block, a, b, c):
 
 @law
 @given(BLOCKS, LEVELS)
-def test_sizes_entry_by_entry(block, level):
+def test_kept_parameters_entry_by_entry(block, level):
     module = Odd()
     bank = bank_of(module, block)
-    masks, blocks = bank.masks(level / 250), bank.blocks(level / 250)
-    sizes = bank.sizes(level / 250)
     total = sum(parameter.numel() for parameter in module.parameters())
-    assert sizes.dense_parameters == total
-    assert sizes.parameters == total - sum(int((~mask).sum()) for mask in masks.values())
-    full = bank.sizes(0)
-    buffers = 4 * (20 + 20) + 8  # of the norm: mean, variance, int64 count
-    assert full.float32_bytes == 4 * total + buffers
-    prunable = sum(layer.rows * layer.columns for layer in bank.layers)
-    rows = sum(layer.rows for layer in bank.layers)
-    assert full.int8_bytes == full.float32_bytes - 3 * prunable + 4 * rows
-    index = sum(
-        0 if kept.all() else min((len(kept) + 7) // 8, 4 * int(kept.sum()))
-        for kept in blocks.values()
-    )
-    if block == "1x1":  # without edge blocks, which are stored in full
-        assert sizes.float32_bytes == 4 * sizes.parameters + buffers + index
+    dropped = sum(int((~mask).sum()) for mask in bank.masks(level / 250).values())
+    assert bank.kept_parameters(level / 250) == total - dropped
 
 
 def test_elements_of_edge_blocks():

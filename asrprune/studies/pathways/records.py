@@ -80,11 +80,11 @@ def masks_of(path: Path, languages: tuple[str, ...]) -> tuple[dict[str, Record],
     for language, choice in choices.items():
         networks[language] = {
             "density": bank.density(choice),
-            "parameters": bank.sizes(choice).parameters,
+            "parameters": bank.kept_parameters(choice),
         }
     return networks, {
         "union_density": bank.density(union),
-        "union_parameters": bank.sizes(union).parameters,
+        "union_parameters": bank.kept_parameters(union),
         "overlaps": {
             f"{one}-{other}": round(bank.overlap(choices[one], choices[other]), 4)
             for one, other in combinations(languages, 2)

@@ -78,4 +78,4 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
 
 
 def _sizes(bank: MaskBank, choice: Choice) -> dict[str, Any]:
-    return {"density": bank.density(choice), "parameters": bank.sizes(choice).parameters}
+    return {"density": bank.density(choice), "parameters": bank.kept_parameters(choice)}
