@@ -126,7 +126,7 @@ def test_the_cost_of_many_is_that_of_each():
 
 def test_really_smaller_is_really_faster():
     """Where feed-forward modules are nearly all there is."""
-    source = source_of("emformer:emformer, as published", dim=64, ffn_dim=4096)
+    source = source_of("emformer:emformer, as published", dim=64, ffn_dim=16384)
     dense, half, tenth = time_networks(source.model, source.bank, [0.0, 0.5, 0.9])
     assert tenth < 0.6 * dense and tenth < half < dense
     times = measure_times(source.model, source.bank, 0.9)
@@ -161,7 +161,7 @@ def test_blocks_take_as_long_as_the_dense_network(models, tmp_path, capsys):
     words = ["--model", str(models["supernet"]), "--output", str(tmp_path / "small.pt")]
     assert cli.main(["extract", *words, "--budget", "1.2ms"]) == 1
     error = capsys.readouterr().err
-    assert "milliseconds needs weight_pruning.unit=channel: a runtime multiplies the zeros" in error
+    assert "milliseconds needs weight_pruning.unit=channel: a runtime loads and" in error
     assert not list(tmp_path.iterdir())
 
 
