@@ -34,7 +34,6 @@ from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
-from asrprune.export.network import network
 from asrprune.export.in_turn import (
     INT8,
     KINDS,
@@ -45,6 +44,7 @@ from asrprune.export.in_turn import (
     number,
     with_ratios,
 )
+from asrprune.export.network import network
 from asrprune.export.onnx_files import WHOLE, sum_bytes
 from asrprune.export.sherpa import RATE, Heard, Recognised, padded, read_summary
 from asrprune.export.source import open_source
