@@ -10,6 +10,7 @@ of one second of audio (features too). Random weights would say symbols at rando
 bias makes every frame a blank, as in silence: the joiner computes once a frame, and the predictor
 once an utterance. In speech the predictor computes once for each symbol, too.
 
+"channels" are those that each module keeps: rounded to weight_pruning.multiple, or all of them.
 Sizes are bytes of the three files that a runtime loads. "parameters" are those of the model,
 without the two layers that only the training uses. What the configuration says of weight pruning
 does not count, but for weight_pruning.multiple.
@@ -28,7 +29,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from asrprune.config import Config, load_config
+from asrprune.config import Config, load_config, override
 from asrprune.corpus.tokenizer import SPECIAL
 from asrprune.errors import UserError
 from asrprune.export.in_turn import (
@@ -56,7 +57,8 @@ from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.options import WeightPruningOptions
 
 COLUMNS = (
-    "width", "runs", "parameters", "MB", "of whole: bytes", "milliseconds", "of whole: time",
+    "width", "channels", "runs", "parameters", "MB", "of whole: bytes", "milliseconds",
+    "of whole: time",
 )  # fmt: skip
 MULTIPLE = "weight_pruning.multiple"
 LOUDNESS = 0.1  # deviation of the noise; samples are in [-1, 1]
@@ -108,14 +110,16 @@ def channel_config(path: Path, words: Sequence[str]) -> Config:
                 f"{word}: only channels are cut here, the same share of each module. Leave the "
                 f"word out, or set {MULTIPLE}"
             )
-    config = load_config(path, words)
+    multiples = [word for word in words if word.startswith(f"{MULTIPLE}=")]
+    config = load_config(path, [word for word in words if word not in multiples])
+    multiple = config.weight_pruning.multiple
+    config.weight_pruning = WeightPruningOptions(unit=CHANNEL, multiple=multiple)
+    config = override(config, multiples)
     if config.model.num_features != FEATURES:
         raise UserError(
             f"model.num_features={config.model.num_features}: sherpa-onnx computes {FEATURES}. "
             f"Set model.num_features={FEATURES}"
         )
-    multiple = config.weight_pruning.multiple
-    config.weight_pruning = WeightPruningOptions(unit=CHANNEL, multiple=multiple)
     return config
 
 
@@ -150,10 +154,13 @@ def write_widths(
     source = random_source(config, vocab_size)
     networks = {}
     for width in tqdm(widths, "export", disable=None):
-        model, _ = smaller(source, 1 - width)
+        model, cut = smaller(source, 1 - width)
+        options = {channels.option for channels in model.encoder.channels()}
+        kept = [number for option in options for number in cut.model.encoder_options[option]]
         name = f"{width:g}"
         networks[name] = {
             **write_network(model, folder / name, True, f"width {name}"),
+            "channels": [min(kept), max(kept)],
             "parameters": deployed_parameters(model),
         }
         symbols = [*SPECIAL, *map(str, range(len(SPECIAL), vocab_size))]
@@ -209,6 +216,7 @@ def measure(
         {
             "network": name,
             "runs": kind,
+            "channels": about["channels"],
             "parameters": about["parameters"],
             **sum_bytes(about["files"], kind == INT8),
             **milliseconds(heard[name, kind], seconds),
@@ -227,6 +235,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             (
                 row["network"],
+                "-".join(map(str, sorted(set(row["channels"])))),
                 row["runs"],
                 f"{row['parameters'] / 1e6:.1f} M",
                 number(row["bytes"], 1e-6, ".2f"),
