@@ -22,6 +22,7 @@ from torchaudio.models import Emformer as TorchaudioEmformer
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
+from asrprune.transducer.attention import score_bias
 from asrprune.transducer.encoder import (
     Channels,
     feed_forward_channels,
@@ -37,7 +38,7 @@ from asrprune.transducer.streaming import (
     attend_to_past,
     forward_chunk,
     no_past,
-    past_bias,
+    visible_past,
 )
 
 
@@ -205,7 +206,7 @@ class Emformer(nn.Module):
         if self.rotary:  # keys are kept turned by their own position
             positions = done[:, None] + torch.arange(x.size(1), device=x.device)
             rotation = rotary_heads(positions, self.output_dim // self.num_heads)
-        bias = past_bias(done, self.left_context, x.size(1))
+        bias = score_bias(visible_past(done, self.left_context, x.size(1)))
         keys, values, history = [], [], []
         for layer, *kept in zip(self.emformer.emformer_layers, *past, strict=True):
             heads = self._heads(layer, x)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from asrprune.transducer.attention import plain_attention
 from asrprune.transducer.rotary import rotate_heads
 
 # keys and values (B, layers, left context, D), inputs of the convolutions
@@ -105,15 +106,13 @@ def attend_to_past(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Attend to the past and to the chunk.
 
-    The attention is written out: what an exporter makes of `F.scaled_dot_product_attention` does in
-    each layer what is the same in all layers. Queries and keys are turned together, and a graph of
-    few steps is what a short chunk needs most.
+    Queries and keys are turned together: a graph of few steps is what a short chunk needs most.
 
     Args:
         heads: queries, keys and values of the chunk (B, 3 H, T, D / H).
         keys: those of the past (B, H, L, D / H), turned by their positions.
         values: those of the past (B, H, L, D / H).
-        bias: what is added to scores, from `past_bias`.
+        bias: of `visible_past`, from `asrprune.transducer.attention.score_bias`.
         rotation: from `asrprune.transducer.rotary.rotary_heads`; None: no positions.
 
     Returns:
@@ -125,11 +124,5 @@ def attend_to_past(
         turned = rotate_heads(turned, *rotation)
     q, k = turned.split(count, dim=1)
     keys, values = torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2)
-    scores = q @ keys.transpose(2, 3) * q.size(-1) ** -0.5 + bias
-    return (scores.softmax(-1) @ values).transpose(1, 2).flatten(2), keys, values
-
-
-def past_bias(done: Tensor, left_context: int, size: int) -> Tensor:
-    """What is added to scores (B, 1, 1, left_context + size): 0 for what `visible_past` shows."""
-    hidden = ~visible_past(done, left_context, size)
-    return torch.zeros(hidden.shape, device=done.device).masked_fill(hidden, -torch.inf)
+    attended = plain_attention(q, keys, values, bias)
+    return attended.transpose(1, 2).flatten(2), keys, values

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
+from asrprune.transducer.attention import score_bias
 from asrprune.transducer.conformer import Layer, channels_of, check_sizes
 from asrprune.transducer.encoder import Channels, zero_padding
 from asrprune.transducer.rotary import rotary_heads, rotary_table
@@ -23,7 +24,7 @@ from asrprune.transducer.streaming import (
     attend_to_past,
     forward_chunk,
     no_past,
-    past_bias,
+    visible_past,
 )
 from asrprune.transducer.subsampling import StreamSubsampling
 
@@ -147,7 +148,7 @@ class StreamingConformer(nn.Module):
         x = self.embed(x)
         positions = done[:, None] + torch.arange(self.chunk_length, device=x.device)
         rotation = rotary_heads(positions, self.layers[0].head_dim)
-        bias = past_bias(done, self.left_context, self.chunk_length)
+        bias = score_bias(visible_past(done, self.left_context, self.chunk_length))
         kept = []
         for layer, *one in zip(self.layers, *past, strict=True):
             x, *frames = layer.chunk(x, *one, bias, rotation)
@@ -181,7 +182,7 @@ class StreamingLayer(Layer):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute a chunk ``x`` (B, T, D) after the past of this layer, see `Past`.
 
-        ``bias`` is from `past_bias`, ``rotation`` from `rotary_heads`. Returns the outputs
+        ``bias`` is from `score_bias`, ``rotation`` from `rotary_heads`. Returns the outputs
         (B, T, D), and keys, values and the convolution's inputs with those of ``x`` at their ends.
         """
         x = x + 0.5 * self.ffn1(x)
