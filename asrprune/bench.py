@@ -14,6 +14,7 @@ _BENCHMARKS = {
     "pathways": ("asrprune.decoding.benchmark", "switching languages while decoding"),
     "pruning": ("asrprune.data_pruning.benchmark", "plans, and the pruning sampler"),
     "recipe": ("asrprune.training.recipe_benchmark", "what a training costs on this device"),
+    "shapes": ("asrprune.export.shapes_benchmark", "size and speed of widths, random weights"),
     "supernet": (
         "asrprune.training.supernet_benchmark",
         "gradual and supernet steps against dense ones",

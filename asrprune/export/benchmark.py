@@ -6,12 +6,19 @@ which our own decoder then hears as well. "as ours" is the share of utterances w
 of our own decoder. A symbol's delay is from the start of its encoder frame until it can be read:
 the rest of its chunk, what the chunk looks ahead to, and the time to compute; how late after the
 sound the model decides to emit it is not in it.
+
+The networks in sherpa-onnx take turns, utterance by utterance, float32 and int8. When the machine
+becomes slower for a while, all of them become slower. Our own decoder is measured before them. The
+real-time factor is that of the clock. Milliseconds are CPU time of this process: of one chunk for
+networks for streaming (encoder, joiner and search), and of one second of speech for others
+(features too). They are medians over all chunks, or over all utterances. "of whole: bytes" and "of
+whole: time" divide bytes and milliseconds by those of the network "whole" of the same type.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +34,29 @@ from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
+from asrprune.export.in_turn import (
+    INT8,
+    KINDS,
+    headed,
+    hear_in_turn,
+    load_in_turn,
+    milliseconds,
+    number,
+    with_ratios,
+)
 from asrprune.export.network import network
-from asrprune.export.onnx_files import sum_bytes
-from asrprune.export.sherpa import RATE, Heard, Recognised, Recogniser, padded, read_summary
+from asrprune.export.onnx_files import WHOLE, sum_bytes
+from asrprune.export.sherpa import RATE, Heard, Recognised, padded, read_summary
 from asrprune.export.source import open_source
 from asrprune.files import write_json, write_text
 from asrprune.scoring.bootstrap import wer_interval
 from asrprune.scoring.wer import Utterance, word_errors
 from asrprune.transducer.model import Transducer
 
-OURS, FLOAT32, INT8 = "ours", "float32", "int8"
+OURS = "ours"
 COLUMNS = (
-    "network", "runs", "sparsity", "MB", "compressed MB", "WER", "as ours", "real-time factor",
-    "first symbol", "delay",
+    "network", "runs", "sparsity", "MB", "of whole: bytes", "WER", "as ours", "real-time factor",
+    "milliseconds", "of whole: time", "first symbol", "delay",
 )  # fmt: skip
 
 
@@ -66,54 +83,68 @@ def main(args: argparse.Namespace) -> None:
         )
     cuts = open_cuts(args.manifest_dir, source.config.data.corpus, args.test_set).to_eager()
     cuts = cuts.subset(first=min(args.utterances or len(cuts), len(cuts)))
-    rows = []
-    for name in args.networks or about["networks"]:
-        if name not in about["networks"]:
-            raise UserError(f"--networks {name}: there are {', '.join(about['networks'])}")
-        with network(source, about["networks"][name]["choice"]) as model:
-            rows += _rows(name, about["networks"][name], args.onnx_dir, model, tokenizer, cuts)
+    names = args.networks or list(about["networks"])
+    if unknown := [name for name in names if name not in about["networks"]]:
+        raise UserError(f"--networks {unknown[0]}: there are {', '.join(about['networks'])}")
+    networks = {name: about["networks"][name] for name in names}
+    texts = {}
+    for name, one in networks.items():
+        with network(source, one["choice"]) as model:
+            texts[name] = [
+                own_text(model, tokenizer, cut, one["streaming"], one["tail"])
+                for cut in tqdm(cuts, f"{name}, {OURS}", disable=None)
+            ]
+    rows = measure(networks, args.onnx_dir, cuts, texts)
     table = markdown(rows)
     write_json(args.onnx_dir / f"{args.test_set}.json", rows)
     write_text(args.onnx_dir / f"{args.test_set}.md", table)
     sys.stdout.write(table)
 
 
-def _rows(
-    name: str,
-    about: dict[str, Any],
+def measure(
+    networks: Mapping[str, Mapping[str, Any]],
     folder: Path,
-    model: Transducer,
-    tokenizer: Tokenizer,
     cuts: CutSet,
-) -> Iterator[dict[str, Any]]:
-    """A row for our decoder and one for each kind of the network's files."""
-    streaming, files = about["streaming"], about["files"]
-    common = {"network": name, "sparsity": about["sparsity"]}
-    ours = [
-        own_text(model, tokenizer, cut, streaming, about["tail"])
-        for cut in tqdm(cuts, f"{name}, {OURS}", disable=None)
-    ]
-    texts = [one.text for one in ours]
-    yield {**common, "runs": OURS, **_measured(cuts, ours, texts)}
-    for int8 in (False, True) if any(".int8." in file for file in files) else (False,):
-        kind = INT8 if int8 else FLOAT32
-        recogniser = Recogniser(folder / name, int8)
-        recognise = recogniser.listen if streaming else recogniser.recognise
-        found = [recognise(audio_of(cut)) for cut in tqdm(cuts, f"{name}, {kind}", disable=None)]
-        yield {**common, "runs": kind, **sum_bytes(files, int8), **_measured(cuts, found, texts)}
+    ours: Mapping[str, Sequence[Recognised]],
+) -> list[dict[str, Any]]:
+    """Return the rows of the table: for each network our decoder, float32 and int8.
+
+    Args:
+        networks: what ``export.json`` says of each, by its name.
+        folder: of ``export.json``.
+        cuts: the utterances.
+        ours: what our own decoder hears with each network, utterance by utterance.
+    """
+    recognisers = load_in_turn(networks, folder)
+    utterances = (audio_of(cut) for cut in tqdm(cuts, "sherpa-onnx, in turn", disable=None))
+    found = hear_in_turn(recognisers, utterances)
+    seconds, rows = [cut.duration for cut in cuts], []
+    for name, about in networks.items():
+        common = {"network": name, "sparsity": about["sparsity"]}
+        texts = [one.text for one in ours[name]]
+        rows.append({**common, "runs": OURS, **_measured(cuts, ours[name], texts)})
+        for runs in KINDS:
+            if (name, runs) in found:
+                heard = found[name, runs]
+                sizes = sum_bytes(about["files"], runs == INT8)
+                spent = milliseconds(heard, seconds)
+                measured = _measured(cuts, heard, texts)
+                rows.append({**common, "runs": runs, **sizes, **spent, **measured})
+    return with_ratios(rows, WHOLE)
 
 
 def own_text(
     model: Transducer, tokenizer: Tokenizer, cut: Cut, streaming: bool, tail: float
 ) -> Recognised:
     """What our own decoder hears in the same samples, by itself in a batch."""
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     samples = padded(audio_of(cut), RATE, tail)
     features = torch.as_tensor(Fbank(FbankConfig(**FEATURES)).extract(samples, RATE))[None]
     options = DecodingOptions(streaming=streaming)
     lengths = torch.tensor([features.shape[1]])
     found = recognize(model, features, lengths, options, tokenizer.unk_id)
-    return Recognised(tokenizer.decode(found[0].tokens), time.perf_counter() - started)
+    text = tokenizer.decode(found[0].tokens)
+    return Recognised(text, time.perf_counter() - started, time.process_time() - cpu)
 
 
 def audio_of(cut: Cut) -> np.ndarray:
@@ -155,7 +186,7 @@ def _measured(
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """A table of the rows, with a line that says what was measured."""
-    lines = [COLUMNS, ("---",) * len(COLUMNS)]
+    lines = [headed(COLUMNS, rows), ("---",) * len(COLUMNS)]
     for row in rows:
         value, low, high = (100 * rate for rate in row["wer"])
         lines.append(
@@ -163,17 +194,15 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
                 row["network"],
                 row["runs"],
                 f"{row['sparsity']:.2f}",
-                _number(row.get("bytes"), 1e-6, ".2f"),
-                _number(row.get("compressed_bytes"), 1e-6, ".2f"),
+                number(row.get("bytes"), 1e-6, ".2f"),
+                number(row.get("bytes_of_whole"), 1, ".2f"),
                 f"{value:.2f} [{low:.2f}, {high:.2f}]",
                 f"{100 * row['as_ours']:.1f} %",
                 f"{row['real_time_factor']:.4f}",
-                _number(row["first_symbol"], 1, ".2f", " s"),
-                _number(row["delay"], 1e3, ".0f", " ms"),
+                number(row.get("milliseconds"), 1, ".2f"),
+                number(row.get("time_of_whole"), 1, ".2f"),
+                number(row["first_symbol"], 1, ".2f", " s"),
+                number(row["delay"], 1e3, ".0f", " ms"),
             )
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _number(value: float | None, factor: float, digits: str, unit: str = "") -> str:
-    return "" if value is None else f"{value * factor:{digits}}{unit}"

@@ -25,6 +25,7 @@ from asrprune.export.onnx_graph import QUANTISED, check, check_packages, quantis
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import Source, open_source
 from asrprune.files import atomic_path, write_json
+from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import Choice
 from asrprune.weight_pruning.groups import CHANNEL
 
@@ -158,30 +159,45 @@ def _export(
     source: Source, choice: Choice | None, folder: Path, lang_dir: Path, int8: bool
 ) -> dict[str, Any]:
     """Write one network; what is told of it."""
-    bank, files = source.bank, {}
     for path in folder.glob("*.onnx"):  # of an earlier one
         path.unlink()
     if choice is None and source.single:
         choice = source.sparsest  # its mask is on already
     with network(source, choice) as model:
-        parts = cut(model)
-        for name, part in parts.items():
-            proto = to_onnx(part)
-            check(part, proto, f"{source.path}: the {name}")
-            _write(proto, folder / f"{name}.onnx", files)
-            if int8 and name in QUANTISED:
-                _write(quantised(proto, part.metadata), folder / f"{name}.int8.onnx", files)
+        about = write_network(model, folder, int8, str(source.path))
     with atomic_path(folder / "tokens.txt") as temporary:
         shutil.copyfile(lang_dir / "tokens.txt", temporary)
+    sparsity = 0.0 if choice is None else 1 - source.bank.density(choice)
+    return {**about, "sparsity": sparsity, "choice": choice}
+
+
+def write_network(model: Transducer, folder: Path, int8: bool, what: str) -> dict[str, Any]:
+    """Write the ONNX files of a model, each of which is checked against the model.
+
+    Args:
+        model: in evaluation mode.
+        folder: of the network.
+        int8: whether to write int8 files, too.
+        what: the model's name, for messages.
+
+    Returns:
+        What ``export.json`` says of it: ``streaming``, ``tail`` and ``files``.
+
+    Raises:
+        UserError: the model cannot be exported, or a file computes something else.
+    """
+    files: dict[str, Any] = {}
+    parts = cut(model)
+    for name, part in parts.items():
+        proto = to_onnx(part)
+        check(part, proto, f"{what}: the {name}")
+        _write(proto, folder / f"{name}.onnx", files)
+        if int8 and name in QUANTISED:
+            _write(quantised(proto, part.metadata), folder / f"{name}.int8.onnx", files)
     # seconds of silence after a stream, so that its last words are in a whole chunk
     window = parts["encoder"].metadata.get("T")
-    return {
-        "streaming": window is not None,
-        "tail": 0.0 if window is None else TAIL + window / FRAMES_A_SECOND,
-        "sparsity": 0.0 if choice is None else 1 - bank.density(choice),
-        "choice": choice,
-        "files": files,
-    }
+    tail = 0.0 if window is None else TAIL + window / FRAMES_A_SECOND
+    return {"streaming": window is not None, "tail": tail, "files": files}
 
 
 def _write(proto: "onnx.ModelProto", path: Path, files: dict[str, Any]) -> None:

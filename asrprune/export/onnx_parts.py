@@ -3,7 +3,7 @@
 Its offline contract, and for streaming that of its models of type ``conformer``. Projections to the
 joiner's dimension belong to encoder and predictor (there called decoder), and so does what
 normalises features. The state of a stream is two tensors with the streams on axis 2: of each layer
-the keys and values of the left context, one after the other, and what its convolution has seen.
+the keys and values of the left context, and what its convolution has seen.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from asrprune.errors import UserError
 from asrprune.transducer.model import Transducer
 from asrprune.transducer.predictor import Stateless
+from asrprune.transducer.streaming import Past, newest
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class StreamingEncoder(nn.Module):
     """A chunk and what it looks ahead to, ``x`` (N, T, 80), after ``processed_frames`` (N,).
 
     The states are ``past`` (layers, 2 * left context, N, D) and ``history``
-    (layers, kernel_size - 1, N, D); without convolutions, the latter is one row that stays.
+    (layers, kernel_size - 1, N, D); without convolutions, the latter is one row that stays. A
+    runtime only carries them. So what ``past`` holds of a stream and a layer is ordered as
+    attention takes it, keys and values x heads x left context x D / heads: for one stream nothing
+    has to be turned.
     """
 
     def __init__(self, model: Transducer):
@@ -54,14 +58,20 @@ class StreamingEncoder(nn.Module):
     def forward(
         self, x: Tensor, past: Tensor, history: Tensor, processed_frames: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        encoder = self.model.encoder
-        keys, values = past.permute(2, 0, 1, 3).chunk(2, dim=2)
-        seen = history.permute(2, 0, 1, 3)[:, :, : encoder.history]
-        state = (keys, values, seen, processed_frames // encoder.subsampling)
-        h, (keys, values, seen, _) = self.model.encode_chunk(x, state)
-        past = torch.cat((keys, values), dim=2).permute(1, 2, 0, 3)
+        encoder, layers = self.model.encoder, past.size(0)
+        heads, head_dim = encoder.num_heads, encoder.output_dim // encoder.num_heads
+        size = 2 * layers * heads, encoder.left_context, head_dim
+        parts = past.permute(2, 0, 1, 3).flatten(1).unflatten(1, size).split(heads, dim=1)
+        seen = history[:, : encoder.history].transpose(1, 2).unbind(0)
+        done = processed_frames // encoder.subsampling
+        h, new = encoder.chunk(self.model.normalise(x), Past(parts[::2], parts[1::2], seen), done)
+        parts = [part for pair in zip(new.keys, new.values, strict=True) for part in pair]
+        kept = newest(encoder, torch.cat(parts, dim=1), encoder.left_context)
+        past = kept.flatten(1).unflatten(1, (layers, -1, encoder.output_dim))
+        past = past.permute(1, 2, 0, 3)
         if encoder.history:
-            history = seen.permute(1, 2, 0, 3)
+            frames = newest(encoder, torch.stack(tuple(new.history)), encoder.history)
+            history = frames.transpose(1, 2)
         return self.model.joiner.project_encoder(h), past, history
 
 
@@ -139,13 +149,16 @@ def _offline(model: Transducer) -> Part:
 def _streaming(model: Transducer) -> Part:
     encoder = model.encoder
     state = encoder.initial_state(2, torch.device("cpu"), torch.float32)
-    attributes = ("history", "left_context", "chunk_frames", "lookahead_frames", "subsampling")
+    attributes = (
+        "chunk", "num_heads", "history", "left_context", "chunk_frames", "lookahead_frames",
+        "subsampling", "output_dim",
+    )  # fmt: skip
     if not all(hasattr(encoder, name) for name in attributes) or [
         getattr(part, "ndim", 0) for part in state
     ] != [4, 4, 4, 1]:
         raise UserError(
-            f"the encoder {type(encoder).__name__} cannot be exported for streaming: its state is "
-            "not asrprune.transducer.streaming.State, which sherpa-onnx has a place for"
+            f"the encoder {type(encoder).__name__} cannot be exported for streaming: it is "
+            "no asrprune.transducer.streaming.ChunkEncoder, whose state sherpa-onnx has a place for"
         )
     if not encoder.left_context:
         raise UserError(

@@ -6,7 +6,7 @@ and would not hear the end of the last one. sherpa-onnx decodes a frame to one s
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +31,18 @@ class Recognised:
 
     text: str
     seconds: float  # of computing
+    cpu: float = 0.0  # seconds that this process computed, while others took the rest
 
 
 @dataclass(frozen=True)
 class Heard(Recognised):
     """The same of one that came in as it was spoken."""
 
-    first: float | None  # seconds from its start until the first symbol could be read
-    delays: list[float]  # of each symbol, from the start of its frame until it could be read
+    # seconds from its start until the first symbol could be read
+    first: float | None = None
+    # of each symbol, seconds from the start of its frame until it could be read
+    delays: list[float] = field(default_factory=list)
+    chunks: list[float] = field(default_factory=list)  # CPU seconds of computing each chunk
 
 
 class Recogniser:
@@ -77,7 +81,7 @@ class Recogniser:
 
     def recognise(self, samples: np.ndarray, rate: int = RATE) -> Recognised:
         """A whole utterance at once; ``samples`` (n,) float32 in [-1, 1]."""
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         stream = self._recogniser.create_stream()
         stream.accept_waveform(rate, padded(samples, rate, self.tail))
         if not self.streaming:
@@ -87,7 +91,8 @@ class Recogniser:
             stream.input_finished()
             self._decode(stream)
             text = self._recogniser.get_result(stream)
-        return Recognised(_words(text), time.perf_counter() - started)
+        spent = time.perf_counter() - started, time.process_time() - cpu
+        return Recognised(_words(text), *spent)
 
     def listen(self, samples: np.ndarray, rate: int = RATE) -> Heard:
         """An utterance that comes in pieces as it is spoken; ``samples`` (n,) in [-1, 1].
@@ -97,13 +102,14 @@ class Recogniser:
         """
         samples, piece = padded(samples, rate, self.tail), int(PIECE * rate)
         stream = self._recogniser.create_stream()
+        cpu, chunks = time.process_time(), []
         now, spent, read = 0.0, 0.0, []  # the clock; when each symbol could be read
         for start in range(0, len(samples), piece):
             began = time.perf_counter()
             stream.accept_waveform(rate, samples[start : start + piece])
             if start + piece >= len(samples):
                 stream.input_finished()
-            self._decode(stream)
+            chunks += self._decode(stream)
             took = time.perf_counter() - began
             now = max(now, (start + piece) / rate) + took
             spent += took
@@ -113,8 +119,10 @@ class Recogniser:
         return Heard(
             _words(self._recogniser.get_result(stream)),
             spent,
+            time.process_time() - cpu,
             read[0] if read else None,
             [at - frame for at, frame in zip(read, frames, strict=True)],
+            chunks,
         )
 
     def live(self, pieces: Iterable[np.ndarray], rate: int) -> Iterator[str]:
@@ -133,9 +141,14 @@ class Recogniser:
             if text != said:
                 yield (said := text)
 
-    def _decode(self, stream: Any) -> None:
+    def _decode(self, stream: Any) -> list[float]:
+        """Decode all chunks that have come in; the CPU seconds of each."""
+        chunks = []
         while self._recogniser.is_ready(stream):
+            started = time.process_time()
             self._recogniser.decode_stream(stream)
+            chunks.append(time.process_time() - started)
+        return chunks
 
 
 def padded(samples: np.ndarray, rate: int, tail: float) -> np.ndarray:

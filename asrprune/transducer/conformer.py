@@ -21,6 +21,7 @@ from torchaudio.models.conformer import ConformerLayer
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
+from asrprune.transducer.attention import plain_attention, score_bias
 from asrprune.transducer.encoder import (
     Channels,
     FrameTransform,
@@ -198,9 +199,11 @@ class Layer(ConformerLayer):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
         """Queries (B, H, T, D / H) over keys and values of any number -> (B, T, D)."""
-        x = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=visible, dropout_p=self.attention_dropout if self.training else 0.0
-        )
+        if torch.compiler.is_exporting():
+            x = plain_attention(q, k, v, score_bias(visible))
+        else:
+            p = self.attention_dropout if self.training else 0.0
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=p)
         out = self.self_attn.out_proj
         return self.self_attn_dropout(F.linear(x.transpose(1, 2).flatten(2), out.weight, out.bias))
 

@@ -6,6 +6,7 @@ keeps the last frames of a stream. LayerNorm over channels takes the place of Ba
 does not reach it, and sub-networks have no common batch statistics either.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.models.conformer import ConformerLayer
@@ -52,3 +53,13 @@ def project(module: nn.Module, x: Tensor) -> Tensor:
     """The second half: norm, activation and pointwise convolution; (B, T, D) -> (B, T, D)."""
     _, _, _, norm, activation, pointwise, dropout = module.sequential
     return dropout(F.linear(activation(norm(x)), pointwise.weight[:, :, 0], pointwise.bias))
+
+
+def continued(module: nn.Module, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the causal convolution over ``x`` (B, T, D), which comes after ``history``.
+
+    ``history`` (B, kernel_size - 1, D) holds the last frames of the first half. Also returns it
+    with the T new frames behind it.
+    """
+    frames = torch.cat((history, expand(module, x)), dim=1)
+    return x + project(module, convolve(module, frames, 0)), frames

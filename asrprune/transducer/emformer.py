@@ -22,6 +22,7 @@ from torchaudio.models import Emformer as TorchaudioEmformer
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
+from asrprune.transducer.attention import score_bias
 from asrprune.transducer.encoder import (
     Channels,
     feed_forward_channels,
@@ -30,8 +31,15 @@ from asrprune.transducer.encoder import (
     widths_of,
     zero_padding,
 )
-from asrprune.transducer.rotary import rotary_table, rotate
-from asrprune.transducer.streaming import State, no_past, visible_past
+from asrprune.transducer.rotary import rotary_heads, rotary_table, rotate
+from asrprune.transducer.streaming import (
+    Past,
+    State,
+    attend_to_past,
+    forward_chunk,
+    no_past,
+    visible_past,
+)
 
 
 def emformer(
@@ -173,8 +181,7 @@ class Emformer(nn.Module):
         for layer in self.emformer.emformer_layers:
             x = self._attend(layer, x, *self._project(layer, x, rotation), visible)
             if self.history:
-                start = x.new_zeros(x.size(0), self.history, x.size(2))
-                x, _ = self._convolve(layer, x, start, num_segments)
+                x = self._convolve(layer, x, num_segments)
             x = x + layer.pos_ff(x)
         x = self.norm(x[:, num_segments * self.right_context :][:, :num_outputs])
         return zero_padding(x, lengths), lengths
@@ -190,29 +197,29 @@ class Emformer(nn.Module):
 
         The utterance's end is padded with zeros (`asrprune.transducer.encoder.windows` does it).
         """
-        keys, values, history, done = state
+        return forward_chunk(self, x, state)
+
+    def chunk(self, x: Tensor, past: Past, done: Tensor) -> tuple[Tensor, Past]:
+        """Compute a segment and its right context, see `ChunkEncoder`."""
         x = self._stack(x)
-        # the right context first, as in `forward`; keys are kept turned by their own position
-        window = torch.arange(self.segment + self.right_context, device=x.device)
-        positions = done[:, None] + window.roll(self.right_context)
-        rotation = rotary_table(positions, self.output_dim // self.num_heads)
-        x = torch.cat((x[:, self.segment :], x[:, : self.segment]), dim=1)
-        visible = visible_past(done, self.left_context, x.size(1))
-        new_keys, new_values, new_history = [], [], []
-        for index, layer in enumerate(self.emformer.emformer_layers):
-            q, k, v = self._project(layer, x, rotation)
-            k = torch.cat((keys[:, index], k), dim=1)
-            v = torch.cat((values[:, index], v), dim=1)
-            x = self._attend(layer, x, q, k, v, visible)
-            kept = history[:, index]
+        rotation = None
+        if self.rotary:  # keys are kept turned by their own position
+            positions = done[:, None] + torch.arange(x.size(1), device=x.device)
+            rotation = rotary_heads(positions, self.output_dim // self.num_heads)
+        bias = score_bias(visible_past(done, self.left_context, x.size(1)))
+        keys, values, history = [], [], []
+        for layer, *kept in zip(self.emformer.emformer_layers, *past, strict=True):
+            heads = self._heads(layer, x)
+            attended, k, v = attend_to_past(heads, kept[0], kept[1], bias, rotation)
+            x = x + layer.dropout(layer.attention.out_proj(attended))
+            frames = kept[2]
             if self.history:
-                x, kept = self._convolve(layer, x, kept, 1)
+                x, frames = convolution.continued(layer.conv_module, x, frames)
             x = x + layer.pos_ff(x)
-            new_keys.append(self._newest(k))
-            new_values.append(self._newest(v))
-            new_history.append(kept)
-        kept = [torch.stack(layers, 1) for layers in (new_keys, new_values, new_history)]
-        return self.norm(x[:, self.right_context :]), (*kept, done + self.segment)
+            keys.append(k)
+            values.append(v)
+            history.append(frames)
+        return self.norm(x[:, : self.segment]), Past(keys, values, history)
 
     def _stack(self, x: Tensor) -> Tensor:
         """Frames (B, n * stacked_frames, num_features) -> (B, n, dim)."""
@@ -240,6 +247,18 @@ class Emformer(nn.Module):
             q, k = rotate(turned, *rotation).flatten(-2).unbind(2)
         return q, k, v
 
+    def _heads(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Queries, keys and values of ``x`` (B, T, D), (B, 3 H, T, D / H)."""
+        x = layer.layer_norm_input(x)
+        maps = layer.attention.emb_to_query, layer.attention.emb_to_key_value
+        if torch.compiler.is_exporting():
+            # one product in place of two; the exporter joins the constants, once
+            weight = torch.cat([linear.weight for linear in maps])
+            projected = F.linear(x, weight, torch.cat([linear.bias for linear in maps]))
+        else:
+            projected = torch.cat([linear(x) for linear in maps], dim=-1)
+        return projected.unflatten(-1, (3 * self.num_heads, -1)).transpose(1, 2)
+
     def _attend(
         self, layer: nn.Module, x: Tensor, q: Tensor, k: Tensor, v: Tensor, visible: Tensor
     ) -> Tensor:
@@ -250,17 +269,14 @@ class Emformer(nn.Module):
         )
         return x + layer.dropout(layer.attention.out_proj(attended.transpose(1, 2).flatten(2)))
 
-    def _convolve(
-        self, layer: nn.Module, x: Tensor, history: Tensor, num_segments: int
-    ) -> tuple[Tensor, Tensor]:
+    def _convolve(self, layer: nn.Module, x: Tensor, num_segments: int) -> Tensor:
         """Add the causal convolution over ``x``: copies of right contexts, then the segments.
 
-        ``history`` (B, kernel_size - 1, D) stands before the first segment; also returns what
-        stands before the segment after the last. A segment's right context sees that segment.
+        A segment's right context sees that segment.
         """
         module, num_copies = layer.conv_module, num_segments * self.right_context
         expanded = convolution.expand(module, x)
-        frames = torch.cat((history, expanded[:, num_copies:]), dim=1)
+        frames = F.pad(expanded[:, num_copies:], (0, 0, self.history, 0))
         convolved = convolution.convolve(module, frames, 0)
         if num_copies:
             copies = expanded[:, :num_copies].unflatten(1, (num_segments, self.right_context))
@@ -269,11 +285,4 @@ class Emformer(nn.Module):
             copies = torch.cat((ends, copies), dim=2).flatten(0, 1)
             copies = convolution.convolve(module, copies, 0).reshape(x.size(0), num_copies, -1)
             convolved = torch.cat((copies, convolved), dim=1)
-        return x + convolution.project(module, convolved), frames[:, -self.history :]
-
-    def _newest(self, cached: Tensor) -> Tensor:
-        """The next left context of keys [left context, right context, segment]."""
-        frames = torch.cat(
-            (cached[:, : self.left_context], cached[:, self.left_context + self.right_context :]), 1
-        )
-        return frames[:, frames.size(1) - self.left_context :]
+        return x + convolution.project(module, convolved)

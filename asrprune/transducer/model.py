@@ -82,7 +82,7 @@ class Transducer(nn.Module):
         ``frame_transform`` is called after the encoder's subsampling, by encoders that can.
         """
         more = {"frame_transform": frame_transform} if frame_transform else {}
-        return self.encoder(zero_padding(self._normalise(x), x_lens), x_lens, **more)
+        return self.encoder(zero_padding(self.normalise(x), x_lens), x_lens, **more)
 
     def encode_chunk(
         self, x: Tensor, state: Any, x_lens: Tensor | None = None
@@ -97,7 +97,7 @@ class Transducer(nn.Module):
         Returns:
             (B, chunk_frames / subsampling, D) and the next state.
         """
-        x = self._normalise(x)
+        x = self.normalise(x)
         if x_lens is not None:
             x = zero_padding(x, x_lens)
         return self.encoder.forward_chunk(x, state)
@@ -153,5 +153,6 @@ class Transducer(nn.Module):
             on_logits,
         )
 
-    def _normalise(self, x: Tensor) -> Tensor:
+    def normalise(self, x: Tensor) -> Tensor:
+        """Features (..., num_features) of mean 0 and deviation 1 over the training data."""
         return (x - self.feature_mean) / self.feature_std

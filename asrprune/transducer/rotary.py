@@ -17,3 +17,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
     return turned.to(x.dtype)  # half precision stays half under autocast
+
+
+def rotary_heads(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines (B, 1, T, head_dim) for `rotate_heads`, of ``positions`` (B, T)."""
+    cos, sin = (part.flatten(2).unsqueeze(1) for part in rotary_table(positions, head_dim))
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+def rotate_heads(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate` for ``x`` (B, H, T, head_dim), with half as many steps in an exported network."""
+    first, second = x.chunk(2, dim=-1)
+    turned = x * cos + torch.cat((second, first), dim=-1) * sin
+    return turned.to(x.dtype)

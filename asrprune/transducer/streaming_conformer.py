@@ -2,8 +2,8 @@
 
 The layers are those of `asrprune.transducer.conformer`. A frame attends to its chunk and to the
 frames before it, as in chunk-wise Conformers elsewhere (Zhang et al. 2020, arXiv 2012.05481), and
-the depthwise convolution sees the past alone. One function of a layer serves the whole utterance
-and a chunk of a stream, so that both give the same.
+the depthwise convolution sees the past alone. Chunk by chunk, the encoder gives what it gives for
+the whole utterance.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,18 @@ from torch import Tensor, nn
 
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
+from asrprune.transducer.attention import score_bias
 from asrprune.transducer.conformer import Layer, channels_of, check_sizes
 from asrprune.transducer.encoder import Channels, zero_padding
-from asrprune.transducer.rotary import rotary_table
-from asrprune.transducer.streaming import State, no_past, visible_past
+from asrprune.transducer.rotary import rotary_heads, rotary_table
+from asrprune.transducer.streaming import (
+    Past,
+    State,
+    attend_to_past,
+    forward_chunk,
+    no_past,
+    visible_past,
+)
 from asrprune.transducer.subsampling import StreamSubsampling
 
 
@@ -88,9 +96,10 @@ class StreamingConformer(nn.Module):
         self.layers = layers
         self.norm = nn.LayerNorm(subsampling.out.out_features)
         self.output_dim = subsampling.out.out_features
+        self.num_heads = self.output_dim // layers[0].head_dim
         self.subsampling = subsampling.factor
         self.history = history  # frames of the past that a convolution sees
-        self.chunk = chunk_length
+        self.chunk_length = chunk_length
         self.left_context = left_context_length
         self.chunk_frames = chunk_length * subsampling.factor
         self.lookahead_frames = subsampling.lookahead
@@ -113,15 +122,13 @@ class StreamingConformer(nn.Module):
         num_chunks = -(-x.size(1) // self.chunk_frames)
         size = num_chunks * self.chunk_frames + self.lookahead_frames
         x = self.embed(F.pad(zero_padding(x, x_lens), (0, 0, 0, size - x.size(1))))
-        frames = torch.arange(num_chunks * self.chunk, device=x.device)
-        chunk = frames[:, None] // self.chunk  # of the frame that looks
-        visible = frames >= chunk * self.chunk - self.left_context
-        visible = visible & (frames < (chunk + 1) * self.chunk)
+        frames = torch.arange(num_chunks * self.chunk_length, device=x.device)
+        chunk = frames[:, None] // self.chunk_length  # of the frame that looks
+        visible = frames >= chunk * self.chunk_length - self.left_context
+        visible = visible & (frames < (chunk + 1) * self.chunk_length)
         rotation = rotary_table(frames, self.layers[0].head_dim)
-        nothing = x.new_zeros(x.size(0), 0, x.size(2))
-        silence = x.new_zeros(x.size(0), self.history, x.size(2))
         for layer in self.layers:
-            x, *_ = layer(x, visible, rotation, nothing, nothing, silence)
+            x = layer(x, visible, rotation)
         return zero_padding(self.norm(x[:, :num_outputs]), lengths), lengths
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
@@ -134,43 +141,58 @@ class StreamingConformer(nn.Module):
 
         The utterance's end is padded with zeros (`asrprune.transducer.encoder.windows` does it).
         """
-        *pasts, done = state
+        return forward_chunk(self, x, state)
+
+    def chunk(self, x: Tensor, past: Past, done: Tensor) -> tuple[Tensor, Past]:
+        """Compute a chunk, see `ChunkEncoder`."""
         x = self.embed(x)
-        frames = torch.arange(self.chunk, device=x.device)
-        rotation = rotary_table(done[:, None] + frames, self.layers[0].head_dim)
-        visible = visible_past(done, self.left_context, self.chunk)
+        positions = done[:, None] + torch.arange(self.chunk_length, device=x.device)
+        rotation = rotary_heads(positions, self.layers[0].head_dim)
+        bias = score_bias(visible_past(done, self.left_context, self.chunk_length))
         kept = []
-        for layer, *past in zip(self.layers, *(part.unbind(1) for part in pasts), strict=True):
-            x, *seen = layer(x, visible, rotation, *past)
-            kept.append([part[:, self.chunk :] for part in seen])
-        pasts = [torch.stack(parts, dim=1) for parts in zip(*kept, strict=True)]
-        return self.norm(x), (*pasts, done + self.chunk)
+        for layer, *one in zip(self.layers, *past, strict=True):
+            x, *frames = layer.chunk(x, *one, bias, rotation)
+            kept.append(frames)
+        return self.norm(x), Past(*zip(*kept, strict=True))
 
 
 class StreamingLayer(Layer):
-    """A Conformer layer over frames that come after others, of which something is kept."""
+    """A Conformer layer with a causal convolution, over whole utterances or chunk by chunk."""
 
-    def forward(
+    def forward(self, x: Tensor, visible: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        """Compute whole utterances ``x`` (B, T, D) -> (B, T, D).
+
+        ``visible`` is True where one of T frames looks at one of T, ``rotation`` as from
+        `rotary_table`.
+        """
+        x = x + 0.5 * self.ffn1(x)
+        x = x + self.attend(*self.project(x, rotation), visible)
+        size = self.conv_module.sequential[2].kernel_size[0] - 1
+        x, _ = convolution.continued(self.conv_module, x, x.new_zeros(x.size(0), size, x.size(2)))
+        return x + 0.5 * self.ffn2(x)
+
+    def chunk(
         self,
         x: Tensor,
-        visible: Tensor,
-        rotation: tuple[Tensor, Tensor],
         keys: Tensor,
         values: Tensor,
         history: Tensor,
+        bias: Tensor,
+        rotation: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``x`` (B, T, D) after the kept keys and values (B, L, D) and ``history`` (B, K - 1, D).
+        """Compute a chunk ``x`` (B, T, D) after the past of this layer, see `Past`.
 
-        ``visible`` is True where one of T frames looks at one of L + T. Returns the outputs
+        ``bias`` is from `score_bias`, ``rotation`` from `rotary_heads`. Returns the outputs
         (B, T, D), and keys, values and the convolution's inputs with those of ``x`` at their ends.
         """
         x = x + 0.5 * self.ffn1(x)
-        q, k, v = self.project(x, rotation)
-        keys = torch.cat((keys, k.transpose(1, 2).flatten(2)), dim=1)
-        values = torch.cat((values, v.transpose(1, 2).flatten(2)), dim=1)
-        k, v = (t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (keys, values))
-        x = x + self.attend(q, k, v, visible)
-        history = torch.cat((history, convolution.expand(self.conv_module, x)), dim=1)
-        convolved = convolution.convolve(self.conv_module, history, 0)
-        x = x + convolution.project(self.conv_module, convolved)
+        attention = self.self_attn
+        projected = F.linear(
+            self.self_attn_layer_norm(x), attention.in_proj_weight, attention.in_proj_bias
+        )
+        heads = projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, 3 H, T, D / H)
+        attended, keys, values = attend_to_past(heads, keys, values, bias, rotation)
+        out = attention.out_proj
+        x = x + self.self_attn_dropout(F.linear(attended, out.weight, out.bias))
+        x, history = convolution.continued(self.conv_module, x, history)
         return x + 0.5 * self.ffn2(x), keys, values, history

@@ -58,6 +58,27 @@ def check(rows, networks):
         assert abs(float32["wer"][0] - ours["wer"][0]) <= 0.001
         assert abs(int8["wer"][0] - ours["wer"][0]) <= 0.005
         assert int8["bytes"] < float32["bytes"]
+        assert float32["utterances"] == int8["utterances"] == 150  # in turn, and none left out
+        assert "milliseconds" not in ours and "bytes" not in ours
+        assert float32["milliseconds"] > 0 and int8["milliseconds"] > 0
+
+
+def files_of(folder, name, int8):
+    """Bytes on disk of the files that a runtime loads."""
+    kind = ".int8" if int8 else ""
+    files = f"encoder{kind}.onnx", "decoder.onnx", f"joiner{kind}.onnx"
+    return sum((folder / name / file).stat().st_size for file in files)
+
+
+def check_ratios(rows, folder):
+    """Bytes are those on disk; ratios are to the network "whole" of the same type."""
+    wholes = {row["runs"]: row for row in rows if row["network"] == "whole"}
+    for row in rows:
+        if row["runs"] != "ours":
+            whole, int8 = wholes[row["runs"]], row["runs"] == "int8"
+            assert row["bytes"] == files_of(folder, row["network"], int8)
+            assert row["bytes_of_whole"] == row["bytes"] / files_of(folder, "whole", int8)
+            assert row["time_of_whole"] == row["milliseconds"] / whole["milliseconds"]
 
 
 def test_a_whole_utterance(offline, capsys):
@@ -67,6 +88,10 @@ def test_a_whole_utterance(offline, capsys):
     check(rows, ("whole", "0.5"))
     assert rows[0]["sparsity"] == 0 and 0.45 < rows[3]["sparsity"] < 0.55
     assert rows[0]["wer"] != rows[3]["wer"]  # two networks, not one
+    check_ratios(rows, folder)
+    assert {row.get("per") for row in rows} == {None, "second of speech"}
+    shown = (folder / "dev.md").read_text()
+    assert "| ms a second of speech |" in shown and f"| {rows[4]['time_of_whole']:.2f} |" in shown
     assert rows[4]["compressed_bytes"] < rows[1]["compressed_bytes"]
     assert rows[4]["bytes"] == rows[1]["bytes"]  # zeros take as much room as other numbers
     assert all(row["first_symbol"] is row["delay"] is None for row in rows)
@@ -79,6 +104,8 @@ def test_a_stream(streaming, network, capsys):
         # a segment of 160 ms is waited for, and 40 ms after it; the first tone is at 0.1 s
         assert 0.2 < row["first_symbol"] < 0.8
         assert 0.04 < row["delay"] < 0.3
+        assert row["per"] == "chunk" and row["time_of_whole"] == 1
+    assert "| ms a chunk |" in (network.parent / "dev.md").read_text()
 
 
 def test_listening_to_files(streaming, network, capsys, tmp_path):
@@ -120,6 +147,10 @@ def test_what_is_heard_grows(streaming, network):
     assert lengths == sorted(lengths)
     heard = recogniser.listen(samples)
     assert heard.text == texts[-1]
+    # segments of 160 ms, of which the last one needs 40 ms more than it has
+    spoken = len(samples) / 16000 + recogniser.tail
+    assert spoken / 0.16 - 2 < len(heard.chunks) <= spoken / 0.16
+    assert 0 < sum(heard.chunks) <= heard.cpu
     assert len(heard.delays) >= len(texts[-1].split())
     assert heard.first < len(samples) / 16000 + recogniser.tail
 
