@@ -5,7 +5,8 @@ streaming hear it in pieces of 40 ms, as they come in while it is spoken, and a 
 which our own decoder then hears as well. "as ours" is the share of utterances with exactly the text
 of our own decoder. A symbol's delay is from the start of its encoder frame until it can be read:
 the rest of its chunk, what the chunk looks ahead to, and the time to compute; how late after the
-sound the model decides to emit it is not in it.
+sound the model decides to emit it is not in it. "int8 (2 in float32)" are networks of which two
+matrices stay in float32, since int8 hurts them.
 """
 
 import argparse
@@ -100,7 +101,9 @@ def _rows(
         recogniser = Recogniser(folder / name, int8)
         recognise = recogniser.listen if streaming else recogniser.recognise
         found = [recognise(audio_of(cut)) for cut in tqdm(cuts, f"{name}, {kind}", disable=None)]
-        yield {**common, "runs": kind, **sum_bytes(files, int8), **_measured(cuts, found, texts)}
+        row = {**common, "runs": kind, **sum_bytes(files, int8), **_measured(cuts, found, texts)}
+        checked = about.get("int8")
+        yield {**row, "in_float32": len(checked["float32"])} if int8 and checked else row
 
 
 def own_text(
@@ -161,7 +164,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             (
                 row["network"],
-                row["runs"],
+                _runs(row),
                 f"{row['sparsity']:.2f}",
                 _number(row.get("bytes"), 1e-6, ".2f"),
                 _number(row.get("compressed_bytes"), 1e-6, ".2f"),
@@ -173,6 +176,12 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             )
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _runs(row: dict[str, Any]) -> str:
+    """What a row runs, and how many matrices of an int8 network stay in float32."""
+    count = row.get("in_float32")
+    return f"{row['runs']} ({count} in float32)" if count else row["runs"]
 
 
 def _number(value: float | None, factor: float, digits: str, unit: str = "") -> str:
