@@ -53,53 +53,56 @@ class DevSpeech:
         return self.features[:: max(1, round(frames / FRAMES_A_SECOND / seconds))]
 
 
-def open_dev_sets(manifest_dir: Path, corpus: str, sets: Sequence[str]) -> CutSet:
+@dataclass(frozen=True)
+class DevSets:
+    """Development sets that int8 is compared with float32 on."""
+
+    names: list[str]
+    cuts: CutSet
+    seconds: float  # of speech that are decoded for a network
+    max_loss: float  # share of float32's errors that int8 may add
+    tokenizer: Tokenizer
+
+    def speech(self, language: str | None, tail: float) -> DevSpeech | None:
+        """Read the features of utterances, as they were stored for training.
+
+        Args:
+            language: take the cuts of this language alone; None: of all.
+            tail: seconds of silence that follow each utterance.
+
+        Returns:
+            The speech; None if there is none of the language.
+
+        Raises:
+            UserError: features cannot be read.
+        """
+        cuts = self.cuts
+        if language is not None:
+            cuts = cuts.filter(lambda cut: language_of(cut) == language).to_eager()
+        if not len(cuts):
+            return None
+        cuts, silence = part_of(cuts, self.seconds), _silence(tail)
+        return DevSpeech(
+            self.names,
+            [np.concatenate((load_features(cut).numpy(), silence)) for cut in cuts],
+            [normalise(transcript(cut)).split() for cut in cuts],
+            self.tokenizer,
+        )
+
+
+def open_dev_sets(manifest_dir: Path, corpus: str, names: Sequence[str]) -> CutSet:
     """Open the validated cuts of development sets, one set after the other.
 
     Raises:
         UserError: a set is missing, or has no cuts.
     """
     found = CutSet.from_cuts([])
-    for name in dict.fromkeys(sets):
+    for name in dict.fromkeys(names):
         cuts = open_cuts(manifest_dir, corpus, name)
         if not len(cuts):
             raise UserError(f"--dev-sets {name}: the set has no cuts. Leave the set out")
         found += cuts
     return found.to_eager()
-
-
-def read_dev_speech(
-    cuts: CutSet, sets: Sequence[str], language: str | None, seconds: float, tail: float,
-    tokenizer: Tokenizer,
-) -> DevSpeech | None:  # fmt: skip
-    """Read the features of cuts, as they were stored for training.
-
-    Args:
-        cuts: of the development sets.
-        sets: the names of the sets.
-        language: take the cuts of this language alone; None: of all.
-        seconds: speech at most.
-        tail: seconds of silence that follow each utterance.
-        tokenizer: makes the texts of what is recognised.
-
-    Returns:
-        The speech; None if there is none of the language.
-
-    Raises:
-        UserError: features cannot be read.
-    """
-    if language is not None:
-        cuts = cuts.filter(lambda cut: language_of(cut) == language).to_eager()
-    if not len(cuts):
-        return None
-    cuts = part_of(cuts, seconds)
-    silence = _silence(tail)
-    return DevSpeech(
-        list(sets),
-        [np.concatenate((load_features(cut).numpy(), silence)) for cut in cuts],
-        [normalise(transcript(cut)).split() for cut in cuts],
-        tokenizer,
-    )
 
 
 def _silence(seconds: float) -> np.ndarray:

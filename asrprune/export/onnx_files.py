@@ -15,18 +15,15 @@ import logging
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhotse import CutSet
-
 from asrprune.arguments import share, true_or_false
-from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer
+from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.errors import UserError
 from asrprune.export.budget import BYTES
 from asrprune.export.choice import Wanted, choose, wanted_of
-from asrprune.export.dev_speech import DevSpeech, open_dev_sets, read_dev_speech
+from asrprune.export.dev_speech import DevSets, open_dev_sets
 from asrprune.export.int8 import check_int8
 from asrprune.export.network import network
 from asrprune.export.onnx_graph import QUANTISED, check, check_packages, quantised, to_onnx
@@ -88,10 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Write the files of each network, and last ``export.json``, which tells of them all."""
     check_packages()
-    given = args.networks or []
-    networks = [word for word in given if "=" not in word]
-    words = [word for word in given if "=" in word] + args.overrides
     _check_dev_options(args)
+    given = [*(args.networks or []), *(args.dev_sets or [])]
+    words = [word for word in given if "=" in word] + args.overrides
+    networks, dev_sets = (
+        [word for word in some or [] if "=" not in word] for some in (args.networks, args.dev_sets)
+    )
     tokenizer = load_tokenizer(args.lang_dir)
     source = open_source(args.model, words, tokenizer=tokenizer)
     if (bins := source.config.model.num_features) != FEATURES:
@@ -110,9 +109,9 @@ def main(args: argparse.Namespace) -> None:
             raise UserError(f"--networks {name}: a size is that of int8 files. Set --int8 true")
     choices = {name: network_choice(source, name, args.search) for name in networks}
     dev = None
-    if args.dev_sets:
-        cuts = open_dev_sets(args.manifest_dir, source.config.data.corpus, args.dev_sets)
-        dev = DevSets(args.dev_sets, cuts, args.dev_seconds, args.int8_loss, tokenizer)
+    if dev_sets:
+        cuts = open_dev_sets(args.manifest_dir, source.config.data.corpus, dev_sets)
+        dev = DevSets(dev_sets, cuts, args.dev_seconds, args.int8_loss, tokenizer)
     out_dir = args.out_dir or args.model.with_name("onnx")
     summary = out_dir / SUMMARY
     summary.unlink(missing_ok=True)
@@ -144,21 +143,6 @@ def network_choice(source: Source, name: str, search: Path | None = None) -> Cho
             f"as a whole: name some of {', '.join(source.bank.names)}"
         )
     return None
-
-
-@dataclass(frozen=True)
-class DevSets:
-    """What int8 is compared with float32 on."""
-
-    names: list[str]
-    cuts: CutSet
-    seconds: float  # of speech that are decoded
-    max_loss: float  # share of float32's errors that int8 may add
-    tokenizer: Tokenizer
-
-    def speech(self, language: str | None, tail: float) -> DevSpeech | None:
-        """Read the speech of a language, or of all, each with ``tail`` seconds of silence."""
-        return read_dev_speech(self.cuts, self.names, language, self.seconds, tail, self.tokenizer)
 
 
 def _check_dev_options(args: argparse.Namespace) -> None:
