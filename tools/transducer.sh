@@ -199,9 +199,10 @@ export_stage() { # stage 10; what networks are named is for the second training,
   # sizes are those that the search has found, where there is one
   [[ -z $search_budgets || -n $part || " ${networks[*]}" != *' '[0-9]* ]] ||
     pareto=$exp_dir/pareto.json
-  if [[ -n $export_int8_loss && ${#dev[@]} -gt 0 ]]; then
+  if [[ $export_int8_loss != 1 && ${#dev[@]} -gt 0 ]]; then
     dev_cuts=("${dev[@]/#/$data_dir/valid/${corpus}_cuts_}") && dev_cuts=("${dev_cuts[@]/%/.jsonl.gz}")
-    comparing=(--manifest-dir "$data_dir/valid" --dev-sets "${dev[@]}" --int8-loss "$export_int8_loss")
+    comparing=(--manifest-dir "$data_dir/valid" --dev-sets "${dev[@]}"
+      ${export_int8_loss:+--int8-loss "$export_int8_loss"})
   fi
   stage export "$exp_dir" ${part:+--part "$part"} --of "6 $part" ${pareto:+--after "7 "} \
     --options networks pareto comparing \

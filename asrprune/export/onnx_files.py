@@ -188,8 +188,8 @@ def _check_size(name: str, source: Source, about: Mapping[str, Any]) -> None:
         message = f"--networks {name}: the int8 files have {written:,} bytes. "
         if about["int8"] and (floats := about["int8"]["float32"]):
             raise UserError(
-                f"{message}Int8 hurts {', '.join(floats)}: this stays in float32 and takes more "
-                "room. Ask for a smaller size, or allow a larger --int8-loss"
+                f"{message}{len(floats)} of their matrices stay in float32, since int8 hurts them, "
+                "and take more room. Ask for a smaller size, or allow a larger --int8-loss"
             )
         raise UserError(f"{message}Ask for a smaller size")
 

@@ -112,7 +112,7 @@ def test_an_export_is_asked_for(librispeech):
     folder = "rehearsal/exp/rehearsal"
     assert line == (
         f"asrprune export --model {folder}/averaged.pt --lang-dir rehearsal/data/lang_bpe_100 "
-        "--manifest-dir rehearsal/data/valid --dev-sets dev-clean --int8-loss 0.01 "
+        "--manifest-dir rehearsal/data/valid --dev-sets dev-clean "
         f"--out-dir {folder}/onnx --networks whole 5MB --search {folder}/pareto.json"
     )
     librispeech.commands()
@@ -134,17 +134,17 @@ def test_int8_is_compared_where_a_recipe_wants_it(librispeech):
     librispeech.run(*words, "--dev-splits", "")
     assert "--dev-sets" not in librispeech.log.read_text()
     librispeech.run(*words)
-    assert librispeech.log.read_text().count("--dev-sets dev-clean --int8-loss 0.01 ") == 1
+    assert librispeech.log.read_text().count("--dev-sets dev-clean ") == 1
     librispeech.commands()
     librispeech.run(*words, "--export-int8-loss", "0.05")
     [line] = librispeech.log.read_text().splitlines()[-1:]
     assert "asrprune export " in line and "--dev-sets dev-clean --int8-loss 0.05 " in line
     librispeech.commands()
-    librispeech.run(*words, "--export-int8-loss", "")
+    librispeech.run(*words, "--export-int8-loss", "1")
     [line] = librispeech.log.read_text().splitlines()[-1:]
     assert "asrprune export " in line and "--dev-sets" not in line
     librispeech.commands()
-    librispeech.run(*words, "--export-int8-loss", "")
+    librispeech.run(*words, "--export-int8-loss", "1")
     assert librispeech.commands() == []
 
 
