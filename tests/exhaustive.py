@@ -10,6 +10,8 @@ EXHAUSTIVE = frozenset(
         "corpus/test_rehearsal_commonvoice.py"
         "::test_killed_and_resumed_by_one_process_gives_the_same_bytes",
         "corpus/test_rehearsal_commonvoice.py::test_a_clip_that_is_missing_is_made_again",
+        "export/test_int8.py::test_matrices_have_the_names_of_parameters[conformer]",
+        "export/test_int8.py::test_the_texts_are_those_of_sherpa[offline]",
         "export/test_onnx_files.py::test_each_language_by_itself",
         "export/test_onnx_files.py::test_streams_of_any_age_in_one_batch[emformer-options1]",
         "export/test_onnx_files.py::test_streams_of_any_age_in_one_batch[emformer-options2]",

@@ -195,16 +195,22 @@ training_stages() {
 
 export_stage() { # stage 10; what networks are named is for the second training, if there is one
   local part=$1 pareto=''
-  local -a networks
+  local -a networks dev_cuts=() comparing=() # of int8 with float32
   read -ra networks <<<"$export_networks"
   [[ -z ${second_config-} || -n $part ]] || networks=(whole)
   # sizes are those that the search has found, where there is one
   [[ -z $search_budgets || -n $part || " ${networks[*]}" != *' '[0-9]* ]] ||
     pareto=$exp_dir/pareto.json
+  if [[ $export_int8_loss != 1 && ${#dev[@]} -gt 0 ]]; then
+    dev_cuts=("${dev[@]/#/$data_dir/valid/${corpus}_cuts_}") && dev_cuts=("${dev_cuts[@]/%/.jsonl.gz}")
+    comparing=(--manifest-dir "$data_dir/valid" --dev-sets "${dev[@]}"
+      ${export_int8_loss:+--int8-loss "$export_int8_loss"})
+  fi
   stage export "$exp_dir" ${part:+--part "$part"} --of "6 $part" ${pareto:+--after "7 "} \
-    --options networks pareto --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" ${pareto:+"$pareto"} \
+    --options networks pareto comparing \
+    --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${dev_cuts[@]}" ${pareto:+"$pareto"} \
     --makes "$exp_dir/onnx/export.json" -- \
-    run asrprune export --model "$exp_dir/averaged.pt" --lang-dir "$lang_dir" \
+    run asrprune export --model "$exp_dir/averaged.pt" --lang-dir "$lang_dir" "${comparing[@]}" \
     --out-dir "$exp_dir/onnx" ${networks[0]+--networks "${networks[@]}"} ${pareto:+--search "$pareto"}
 }
 

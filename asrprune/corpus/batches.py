@@ -50,6 +50,23 @@ def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = Fa
     return cuts if lazy else cuts.to_eager()
 
 
+def part_of(cuts: CutSet, max_seconds: float | None) -> CutSet:
+    """Choose cuts of at most ``max_seconds`` in total, at least one, in the order of the set.
+
+    The choice is a pure function of the cuts' ids and durations, so it is the same for all models
+    and seeds. A larger part holds a smaller part as far as durations allow.
+    """
+    if max_seconds is None:
+        return cuts
+    chosen: set[str] = set()
+    seconds = 0.0
+    for cut in sorted(cuts, key=lambda cut: key_to_seed("part of a development set", cut.id)):
+        if not chosen or seconds + cut.duration <= max_seconds:
+            chosen.add(cut.id)
+            seconds += cut.duration
+    return cuts.filter(lambda cut: cut.id in chosen).to_eager()
+
+
 def alignable(
     cuts: CutSet, tokenizer: Tokenizer, output_lengths: Callable[[torch.Tensor], torch.Tensor]
 ) -> CutSet:

@@ -12,7 +12,8 @@ becomes slower for a while, all of them become slower. Our own decoder is measur
 real-time factor is that of the clock. Milliseconds are CPU time of this process: of one chunk for
 networks for streaming (encoder, joiner and search), and of one second of speech for others
 (features too). They are medians over all chunks, or over all utterances. "of whole: bytes" and "of
-whole: time" divide bytes and milliseconds by those of the network "whole" of the same type.
+whole: time" divide bytes and milliseconds by those of the network "whole" of the same type. "int8 (2 in float32)" are
+networks of which two matrices stay in float32, since int8 hurts them.
 """
 
 import argparse
@@ -129,7 +130,10 @@ def measure(
                 sizes = sum_bytes(about["files"], runs == INT8)
                 spent = milliseconds(heard, seconds)
                 measured = _measured(cuts, heard, texts)
-                rows.append({**common, "runs": runs, **sizes, **spent, **measured})
+                row = {**common, "runs": runs, **sizes, **spent, **measured}
+                if runs == INT8 and about.get("int8"):
+                    row["in_float32"] = len(about["int8"]["float32"])
+                rows.append(row)
     return with_ratios(rows, WHOLE)
 
 
@@ -192,7 +196,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             (
                 row["network"],
-                row["runs"],
+                _runs(row),
                 f"{row['sparsity']:.2f}",
                 number(row.get("bytes"), 1e-6, ".2f"),
                 number(row.get("bytes_of_whole"), 1, ".2f"),
@@ -206,3 +210,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             )
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _runs(row: dict[str, Any]) -> str:
+    """What a row runs, and how many matrices of an int8 network stay in float32."""
+    count = row.get("in_float32")
+    return f"{row['runs']} ({count} in float32)" if count else row["runs"]

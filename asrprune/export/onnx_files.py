@@ -4,6 +4,10 @@ Each network is a folder of its own in --out-dir: encoder.onnx, decoder.onnx (th
 joiner.onnx, encoder.int8.onnx, joiner.int8.onnx and tokens.txt. --networks name them: "whole", a
 sparsity such as 0.7, a size such as 5MB, or a language of a model with pathways. Features are
 sherpa-onnx's own (80 mel bins of 16 kHz audio in [-1, 1]); what normalises them is in the encoder.
+
+With --dev-sets each network is decoded in float32 and in int8. Where int8 adds more errors than
+--int8-loss allows, the matrices that int8 hurts most stay in float32, as few as are enough.
+export.json names them.
 """
 
 import argparse
@@ -14,11 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asrprune.arguments import true_or_false
+from asrprune.arguments import share, true_or_false
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, MILLISECONDS
 from asrprune.export.choice import Wanted, choose, wanted_of
+from asrprune.export.dev_speech import DevSets, open_dev_sets
+from asrprune.export.int8 import Int8Check, check_int8
 from asrprune.export.milliseconds import time_file
 from asrprune.export.network import network
 from asrprune.export.onnx_graph import QUANTISED, check, check_packages, quantised, to_onnx
@@ -57,16 +63,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--search", type=Path, help="a pareto.json (stage 7): the best of these of each size"
     )
     parser.add_argument("--int8", type=true_or_false, default=True, help="write int8 as well")
+    parser.add_argument(
+        "--manifest-dir", type=Path, help="validated cuts (stage 3), where --dev-sets are"
+    )
+    parser.add_argument(
+        "--dev-sets",
+        nargs="+",
+        help="sets to compare int8 with float32 on, such as dev-clean; a language is compared on "
+        "its own cuts of them; default: int8 is not compared",
+    )
+    parser.add_argument(
+        "--dev-seconds", type=float, default=3600.0, help="speech of the --dev-sets to decode"
+    )
+    parser.add_argument(
+        "--int8-loss",
+        type=share,
+        default=0.01,
+        help="share of float32's word errors that int8 may add on the --dev-sets; at least one "
+        "error, unless the share is 0",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="weight_pruning options")
 
 
 def main(args: argparse.Namespace) -> None:
     """Write the files of each network, and last ``export.json``, which tells of them all."""
     check_packages()
-    given = args.networks or []
-    networks = [word for word in given if "=" not in word]
+    _check_dev_options(args)
+    given = [*(args.networks or []), *(args.dev_sets or [])]
     words = [word for word in given if "=" in word] + args.overrides
-    source = open_source(args.model, words, tokenizer=load_tokenizer(args.lang_dir))
+    networks, dev_sets = (
+        [word for word in some or [] if "=" not in word] for some in (args.networks, args.dev_sets)
+    )
+    tokenizer = load_tokenizer(args.lang_dir)
+    source = open_source(args.model, words, tokenizer=tokenizer)
     if (bins := source.config.model.num_features) != FEATURES:
         raise UserError(
             f"{args.model} takes {bins} mel bins, and sherpa-onnx computes {FEATURES}: it cannot "
@@ -83,14 +112,18 @@ def main(args: argparse.Namespace) -> None:
         if int8 and not args.int8:
             raise UserError(f"--networks {name}: a size is that of int8 files. Set --int8 true")
     choices = {name: network_choice(source, name, args.search) for name in networks}
+    dev = None
+    if dev_sets:
+        cuts = open_dev_sets(args.manifest_dir, source.config.data.corpus, dev_sets)
+        dev = DevSets(dev_sets, cuts, args.dev_seconds, args.int8_loss, tokenizer)
     out_dir = args.out_dir or args.model.with_name("onnx")
     summary = out_dir / SUMMARY
     summary.unlink(missing_ok=True)
     digest, about = source.digest, {}
     for name, choice in choices.items():
-        about[name] = _export(source, choice, out_dir / name, args.lang_dir, args.int8)
+        about[name] = _export(source, choice, out_dir / name, args.lang_dir, args.int8, dev)
         log.info("%s: %s", out_dir / name, _sizes(about[name]["files"]))
-        _check_size(name, source, about[name]["files"], out_dir / name)
+        _check_size(name, source, about[name], out_dir / name)
     told = {"model": str(args.model), "model_digest": digest, "words": words}
     write_json(summary, {**told, "networks": about})
     found = sorted(path.parent for path in out_dir.glob("*/encoder.onnx"))
@@ -116,7 +149,29 @@ def network_choice(source: Source, name: str, search: Path | None = None) -> Cho
     return None
 
 
-def _check_size(name: str, source: Source, files: Mapping[str, Any], folder: Path) -> None:
+def _check_dev_options(args: argparse.Namespace) -> None:
+    """Check that the options of the comparison of int8 with float32 go together.
+
+    Raises:
+        UserError: they do not.
+    """
+    if args.dev_sets and not args.manifest_dir:
+        raise UserError(
+            "--dev-sets: name the folder of the sets with --manifest-dir, such as data/valid"
+        )
+    if args.manifest_dir and not args.dev_sets:
+        raise UserError(
+            "--manifest-dir: is for --dev-sets, such as --dev-sets dev. Name some, or leave it out"
+        )
+    if args.dev_sets and not args.int8:
+        raise UserError(
+            "--dev-sets: are for comparing int8 with float32. Set --int8 true, or leave them out"
+        )
+    if not args.dev_seconds > 0:
+        raise UserError(f"--dev-seconds {args.dev_seconds:g}: must be above 0")
+
+
+def _check_size(name: str, source: Source, about: Mapping[str, Any], folder: Path) -> None:
     """Check the bytes that were written, or time them, and say where masks make no file smaller.
 
     Raises:
@@ -132,11 +187,15 @@ def _check_size(name: str, source: Source, files: Mapping[str, Any], folder: Pat
         )
         return
     budget = _wanted(name, source).budget
-    written = sum_bytes(files, True)["bytes"]
+    written = sum_bytes(about["files"], True)["bytes"]
     if budget and budget.unit == BYTES and written > budget.value:
-        raise UserError(
-            f"--networks {name}: the int8 files have {written:,} bytes. Ask for a smaller size"
-        )
+        message = f"--networks {name}: the int8 files have {written:,} bytes. "
+        if about["int8"] and (floats := about["int8"]["float32"]):
+            raise UserError(
+                f"{message}{len(floats)} of their matrices stay in float32, since int8 hurts them, "
+                "and take more room. Ask for a smaller size, or allow a larger --int8-loss"
+            )
+        raise UserError(f"{message}Ask for a smaller size")
     if budget and budget.unit == MILLISECONDS:
         took = time_file(folder / "encoder.int8.onnx", source.model)
         log.log(
@@ -156,7 +215,12 @@ def _is_size(name: str, source: Source) -> bool:
 
 
 def _export(
-    source: Source, choice: Choice | None, folder: Path, lang_dir: Path, int8: bool
+    source: Source,
+    choice: Choice | None,
+    folder: Path,
+    lang_dir: Path,
+    int8: bool,
+    dev: DevSets | None,
 ) -> dict[str, Any]:
     """Write one network; what is told of it."""
     for path in folder.glob("*.onnx"):  # of an earlier one
@@ -164,14 +228,24 @@ def _export(
     if choice is None and source.single:
         choice = source.sparsest  # its mask is on already
     with network(source, choice) as model:
-        about = write_network(model, folder, int8, str(source.path))
+        language = choice if isinstance(choice, str) else None
+        about, checked = write_network(model, folder, int8, str(source.path), dev, language)
+    if int8:
+        log.info("%s: %s", folder, checked or _unchecked(dev, language))
     with atomic_path(folder / "tokens.txt") as temporary:
         shutil.copyfile(lang_dir / "tokens.txt", temporary)
     sparsity = 0.0 if choice is None else 1 - source.bank.density(choice)
     return {**about, "sparsity": sparsity, "choice": choice}
 
 
-def write_network(model: Transducer, folder: Path, int8: bool, what: str) -> dict[str, Any]:
+def write_network(
+    model: Transducer,
+    folder: Path,
+    int8: bool,
+    what: str,
+    dev: DevSets | None = None,
+    language: str | None = None,
+) -> tuple[dict[str, Any], Int8Check | None]:
     """Write the ONNX files of a model, each of which is checked against the model.
 
     Args:
@@ -179,25 +253,48 @@ def write_network(model: Transducer, folder: Path, int8: bool, what: str) -> dic
         folder: of the network.
         int8: whether to write int8 files, too.
         what: the model's name, for messages.
+        dev: development sets, on which int8 is compared with float32; None: it is not compared.
+        language: of the network; None: all languages of the sets.
 
     Returns:
-        What ``export.json`` says of it: ``streaming``, ``tail`` and ``files``.
+        What ``export.json`` says of it: ``streaming``, ``tail``, ``files`` and ``int8``; and the
+        comparison of int8 with float32, None without one.
 
     Raises:
         UserError: the model cannot be exported, or a file computes something else.
     """
     files: dict[str, Any] = {}
-    parts = cut(model)
-    for name, part in parts.items():
-        proto = to_onnx(part)
-        check(part, proto, f"{what}: the {name}")
-        _write(proto, folder / f"{name}.onnx", files)
-        if int8 and name in QUANTISED:
-            _write(quantised(proto, part.metadata), folder / f"{name}.int8.onnx", files)
+    parts, protos, checked = cut(model), {}, None
     # seconds of silence after a stream, so that its last words are in a whole chunk
     window = parts["encoder"].metadata.get("T")
     tail = 0.0 if window is None else TAIL + window / FRAMES_A_SECOND
-    return {"streaming": window is not None, "tail": tail, "files": files}
+    for name, part in parts.items():
+        protos[name] = to_onnx(part)
+        check(part, protos[name], f"{what}: the {name}")
+        _write(protos[name], folder / f"{name}.onnx", files)
+    if int8:
+        speech = dev and dev.speech(language, tail)
+        if speech:
+            graphs, checked = check_int8(parts, protos, speech, dev.max_loss)
+        else:
+            graphs = {name: quantised(protos[name], parts[name].metadata) for name in QUANTISED}
+        for name, proto in graphs.items():
+            _write(proto, folder / f"{name}.int8.onnx", files)
+    record = checked and checked.record
+    return {"streaming": window is not None, "tail": tail, "files": files, "int8": record}, checked
+
+
+def _unchecked(dev: DevSets | None, language: str | None) -> str:
+    """Say why int8 was not compared with float32."""
+    if dev is None:
+        return (
+            "int8 was not compared with float32. Name development sets with --manifest-dir and "
+            "--dev-sets"
+        )
+    return (
+        f"int8 was not compared with float32: {' '.join(dev.names)} have no cuts of the language "
+        f"{language}"
+    )
 
 
 def _write(proto: "onnx.ModelProto", path: Path, files: dict[str, Any]) -> None:

@@ -159,7 +159,7 @@ def write_widths(
         kept = [number for option in options for number in cut.model.encoder_options[option]]
         name = f"{width:g}"
         networks[name] = {
-            **write_network(model, folder / name, True, f"width {name}"),
+            **write_network(model, folder / name, True, f"width {name}")[0],
             "channels": [min(kept), max(kept)],
             "parameters": deployed_parameters(model),
         }

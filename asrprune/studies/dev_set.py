@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lhotse import CutSet
 from tqdm import tqdm
 
 from asrprune.config import Config
-from asrprune.corpus.batches import alignable, dev_loader, open_cuts, transcript
+from asrprune.corpus.batches import alignable, dev_loader, open_cuts, part_of, transcript
 from asrprune.corpus.statistics import CutStatistics
 from asrprune.corpus.tokenizer import Tokenizer, normalise
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
 from asrprune.errors import UserError
-from asrprune.randomness import key_to_seed, keyed_global_generators
+from asrprune.randomness import keyed_global_generators
 from asrprune.scoring.wer import count_errors, total
 from asrprune.transducer.model import Transducer
 
@@ -114,20 +113,3 @@ def load_dev_set(
         tokenizer,
         dataclasses.replace(config.decoding, method="greedy_search", streaming=False),
     )
-
-
-def part_of(cuts: CutSet, max_seconds: float | None) -> CutSet:
-    """Choose cuts of at most ``max_seconds`` in total, at least one, in the order of the set.
-
-    The choice is a pure function of the cuts' ids and durations, so it is the same for all models
-    and seeds. A larger part holds a smaller part as far as durations allow.
-    """
-    if max_seconds is None:
-        return cuts
-    chosen: set[str] = set()
-    seconds = 0.0
-    for cut in sorted(cuts, key=lambda cut: key_to_seed("part of a development set", cut.id)):
-        if not chosen or seconds + cut.duration <= max_seconds:
-            chosen.add(cut.id)
-            seconds += cut.duration
-    return cuts.filter(lambda cut: cut.id in chosen).to_eager()

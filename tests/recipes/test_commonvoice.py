@@ -112,7 +112,8 @@ def test_each_pathway_is_exported(commonvoice, add_language):
     run(commonvoice, *words, "en")
     exports = [line for line in commonvoice.log.read_text().splitlines() if " export " in line]
     model = "asrprune export --model exp/emformer_streaming{0}/averaged.pt --lang-dir "
-    model += "data/lang_bpe_1000 --out-dir exp/emformer_streaming{0}/onnx --networks {1}"
+    model += "data/lang_bpe_1000 --manifest-dir data/valid --dev-sets dev-en "
+    model += "--out-dir exp/emformer_streaming{0}/onnx --networks {1}"
     assert exports == [model.format("", "whole"), model.format("-pathways", "en")]
     commonvoice.commands()
     run(commonvoice, *words, "0.5")

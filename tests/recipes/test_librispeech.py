@@ -112,6 +112,7 @@ def test_an_export_is_asked_for(librispeech):
     folder = "rehearsal/exp/rehearsal"
     assert line == (
         f"asrprune export --model {folder}/averaged.pt --lang-dir rehearsal/data/lang_bpe_100 "
+        "--manifest-dir rehearsal/data/valid --dev-sets dev-clean "
         f"--out-dir {folder}/onnx --networks whole 5MB --search {folder}/pareto.json"
     )
     librispeech.commands()
@@ -125,6 +126,26 @@ def test_an_export_is_asked_for(librispeech):
     librispeech.commands()
     librispeech.run(*words, "--search-generations", "9")
     assert librispeech.commands() == ["asrprune search", "asrprune export"]
+
+
+def test_int8_is_compared_where_a_recipe_wants_it(librispeech):
+    """Not without development sets; again when the loss that is allowed is another one."""
+    words = (*REHEARSAL, "--stop-stage", "export")
+    librispeech.run(*words, "--dev-splits", "")
+    assert "--dev-sets" not in librispeech.log.read_text()
+    librispeech.run(*words)
+    assert librispeech.log.read_text().count("--dev-sets dev-clean ") == 1
+    librispeech.commands()
+    librispeech.run(*words, "--export-int8-loss", "0.05")
+    [line] = librispeech.log.read_text().splitlines()[-1:]
+    assert "asrprune export " in line and "--dev-sets dev-clean --int8-loss 0.05 " in line
+    librispeech.commands()
+    librispeech.run(*words, "--export-int8-loss", "1")
+    [line] = librispeech.log.read_text().splitlines()[-1:]
+    assert "asrprune export " in line and "--dev-sets" not in line
+    librispeech.commands()
+    librispeech.run(*words, "--export-int8-loss", "1")
+    assert librispeech.commands() == []
 
 
 def test_an_export_is_of_the_average(librispeech):

@@ -11,7 +11,7 @@ import torch
 
 from asrprune import cli
 from asrprune.config import save_config
-from asrprune.corpus.batches import open_cuts
+from asrprune.corpus.batches import open_cuts, part_of
 from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
 from asrprune.export import milliseconds
@@ -19,7 +19,7 @@ from asrprune.export.budget import MILLISECONDS, MULTIPLY_ADDS, Measure
 from asrprune.export.source import open_source
 from asrprune.files import read_json
 from asrprune.studies import dev_set
-from asrprune.studies.dev_set import DevSet, load_dev_set, part_of
+from asrprune.studies.dev_set import DevSet, load_dev_set
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.train import build_trainer

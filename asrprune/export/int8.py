@@ -1,0 +1,224 @@
+"""Networks in int8 that keep the word error rate of float32: a few matrices stay in float32.
+
+The networks are decoded as they are written, on the same utterances. Int8 may add a share of the
+errors that float32 makes, but always one error, unless the share is 0: no count is finer. Where
+int8 adds more, each matrix is made int8 alone. How far this moves the log-probabilities of the
+symbols is the sensitivity of the matrix. A word error rate cannot rank matrices: most of them alone
+change few words. Then the most sensitive matrices stay in float32: 1, 2, 4, ... of them until int8
+keeps its errors, and then by bisection the fewest. One matrix fewer was tried, and adds too many
+errors. A matrix that stays in float32 is multiplied by activations in float32.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from asrprune.export.dev_speech import DevSpeech
+from asrprune.export.onnx_decoder import OnnxDecoder, open_session
+from asrprune.export.onnx_graph import QUANTISED, quantised
+from asrprune.export.onnx_matrices import Matrix, matrices
+from asrprune.export.onnx_parts import Part
+
+if TYPE_CHECKING:
+    import onnx
+
+RANKING_SECONDS = 60.0  # of speech; sensitivities need far less of it than error rates
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Int8Check:
+    """What int8 costs on development sets, and which matrices stay in float32 for that."""
+
+    dev_sets: list[str]
+    utterances: int
+    words: int
+    max_loss: float  # share of float32's errors that int8 may add
+    errors_float32: int
+    errors_all_int8: int  # with every matrix in int8
+    errors_int8: int  # of what is written
+    matrices: int  # that int8 could hold
+    float32: list[str]  # the matrices that stay in float32, the most sensitive first
+    sensitivities: dict[str, float]  # nats a frame, highest first; empty if int8 loses nothing
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The same for a JSON file, with word error rates."""
+        return {
+            **asdict(self),
+            "wer_float32": self._rate(self.errors_float32),
+            "wer_all_int8": self._rate(self.errors_all_int8),
+            "wer_int8": self._rate(self.errors_int8),
+        }
+
+    def _rate(self, errors: int) -> float | None:
+        return errors / self.words if self.words else None
+
+    def __str__(self) -> str:
+        """One line for people."""
+        text = (
+            f"float32 makes {self.errors_float32:,} errors in {self.words:,} words of "
+            f"{' and '.join(self.dev_sets)}, int8 makes {self.errors_all_int8:,}"
+        )
+        if not self.float32:
+            return f"{text}. Every matrix is in int8"
+        stay = "1 matrix stays" if len(self.float32) == 1 else f"{len(self.float32)} matrices stay"
+        return (
+            f"{text}, and {self.errors_int8:,} where {stay} in float32, of {self.matrices}: "
+            f"{', '.join(self.float32)}"
+        )
+
+
+def allowed_errors(errors: int, max_loss: float) -> int:
+    """How many errors int8 may make where float32 makes ``errors``."""
+    more = math.floor(errors * max_loss + 1e-9)  # 0.07 * 100 is a little less than 7
+    return errors + max(more, 1 if max_loss else 0)
+
+
+def fewest(keeps: Callable[[int], bool], most: int) -> int:
+    """Find the fewest of a ranking that are enough.
+
+    Args:
+        keeps: whether so many of the ranking are enough.
+        most: this many are enough without a trial. None at all are known not to be.
+
+    Returns:
+        A number that is enough, and one less is not: both were tried, but for 0 and ``most``.
+    """
+    low, high = 0, 1
+    while high < most and not keeps(high):
+        low, high = high, 2 * high
+    high = min(high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if keeps(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+class Int8Search:
+    """The parts of one network, with any of its matrices in int8."""
+
+    def __init__(
+        self, parts: Mapping[str, Part], protos: Mapping[str, "onnx.ModelProto"], speech: DevSpeech
+    ):
+        """Load the float32 graphs.
+
+        Args:
+            parts: the parts of the network.
+            protos: the same parts as float32 graphs.
+            speech: what is decoded.
+        """
+        self.matrices = matrices(parts, protos)
+        self._parts, self._protos, self._speech = parts, protos, speech
+        self._sessions = {name: open_session(proto) for name, proto in protos.items()}
+        self._metadata = {name: part.metadata for name, part in parts.items()}
+
+    def graphs(self, floats: Sequence[Matrix] = ()) -> dict[str, "onnx.ModelProto"]:
+        """The parts with matrices in int8, but for those that stay in float32."""
+        found = {}
+        for part in QUANTISED:
+            constants = {matrix.constant for matrix in floats if matrix.part == part}
+            if all(m.constant in constants for m in self.matrices if m.part == part):
+                found[part] = self._protos[part]  # nothing is left to quantise
+            else:
+                found[part] = quantised(self._protos[part], self._metadata[part], constants)
+        return found
+
+    def errors(self, graphs: Mapping[str, "onnx.ModelProto"], what: str) -> int:
+        """Count the word errors where these graphs take the place of float32 ones."""
+        return self._speech.errors(self._decoder(graphs), what)
+
+    def sensitivities(self) -> dict[Matrix, float]:
+        """How far each matrix in int8, alone, moves what the network says; the highest first.
+
+        Returns:
+            The Kullback-Leibler divergence of the symbols' probabilities from those of float32, on
+            the path of float32's greedy search, in nats for each encoder frame.
+        """
+        float32 = self._decoder({})
+        features = self._speech.part(RANKING_SECONDS)
+        frames = [float32.encode(one) for one in features]
+        paths = [float32.search(one) for one in frames]
+        found = {}
+        for matrix in tqdm(self.matrices, "sensitivity", leave=False, disable=None):
+            others = [other for other in self.matrices if other != matrix]
+            decoder = self._decoder({matrix.part: self.graphs(others)[matrix.part]})
+            divergence = count = 0.0
+            for one, wanted, path in zip(features, frames, paths, strict=True):
+                h = decoder.encode(one) if matrix.part == "encoder" else wanted
+                moved = path.log_probs - decoder.log_probs(h, path.contexts)
+                divergence += float((np.exp(path.log_probs) * moved).sum())
+                count += len(wanted)
+            mean = divergence / max(count, 1)
+            found[matrix] = mean if math.isfinite(mean) else math.inf
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    def _decoder(self, graphs: Mapping[str, "onnx.ModelProto"]) -> OnnxDecoder:
+        changed = {name: open_session(graph) for name, graph in graphs.items()}
+        unk_id = self._speech.tokenizer.unk_id
+        return OnnxDecoder({**self._sessions, **changed}, self._metadata, unk_id)
+
+
+def check_int8(
+    parts: Mapping[str, Part],
+    protos: Mapping[str, "onnx.ModelProto"],
+    speech: DevSpeech,
+    max_loss: float,
+) -> tuple[dict[str, "onnx.ModelProto"], Int8Check]:
+    """Make the int8 graphs of a network, and keep in float32 what int8 hurts.
+
+    Args:
+        parts: the parts of the network.
+        protos: the same parts as float32 graphs.
+        speech: what is decoded.
+        max_loss: share of float32's errors that int8 may add.
+
+    Returns:
+        The graphs of encoder and joiner, and what was measured.
+    """
+    search = Int8Search(parts, protos, speech)
+    float32 = search.errors({}, "float32")
+    allowed = allowed_errors(float32, max_loss)
+    if max_loss and float32 * max_loss < 1:
+        log.warning(
+            "--dev-sets %s: float32 makes %d errors in %d words, too few to see a loss of %g %%. "
+            "One more is allowed. Name larger sets, or raise --dev-seconds",
+            " ".join(speech.sets), float32, speech.words, 100 * max_loss,
+        )  # fmt: skip
+    graphs = search.graphs()
+    errors = {0: search.errors(graphs, "int8"), len(search.matrices): float32}
+    ranking, kept = {}, 0
+    if errors[0] > allowed:
+        ranking = search.sensitivities()
+        ranked = list(ranking)
+
+        def keeps(count: int) -> bool:
+            if count not in errors:
+                what = f"int8, {count} of {len(ranked)} in float32"
+                errors[count] = search.errors(search.graphs(ranked[:count]), what)
+            return errors[count] <= allowed
+
+        kept = fewest(keeps, len(ranked))
+        graphs = search.graphs(ranked[:kept])
+    check = Int8Check(
+        speech.sets,
+        len(speech.features),
+        speech.words,
+        max_loss,
+        float32,
+        errors[0],
+        errors[kept],
+        len(search.matrices),
+        [matrix.name for matrix in ranking][:kept],
+        {matrix.name: value for matrix, value in ranking.items()},
+    )
+    return graphs, check

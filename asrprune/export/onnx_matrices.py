@@ -1,0 +1,67 @@
+"""The matrices of exported networks that int8 touches, by the names of their parameters."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asrprune.export.onnx_graph import QUANTISED, constants
+from asrprune.export.onnx_parts import Part
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A constant that activations are multiplied by."""
+
+    part: str  # encoder or joiner
+    constant: str  # its name in the graph
+    name: str  # of the parameter, with the rows taken; the constant's where none is found
+
+
+def matrices(parts: Mapping[str, Part], protos: Mapping[str, "onnx.ModelProto"]) -> list[Matrix]:
+    """Find the matrices that become int8, in the order in which the networks use them.
+
+    Args:
+        parts: the parts of a network.
+        protos: the same parts as float32 graphs.
+    """
+    return [
+        Matrix(part, constant, name)
+        for part in QUANTISED
+        for constant, name in _named(parts[part], protos[part])
+    ]
+
+
+def _named(part: Part, proto: "onnx.ModelProto") -> Iterator[tuple[str, str]]:
+    """Each constant of a graph, and the parameter that has the same numbers."""
+    parameters = {
+        name.removeprefix("model."): value.detach().reshape(len(value), -1).numpy()
+        for name, value in part.module.named_parameters()
+        if value.ndim > 1
+    }
+    used: set[str] = set()
+    for constant, value in constants(proto).items():
+        found = (
+            name
+            for key, parameter in parameters.items()
+            for one in (value.T, value)  # torch multiplies by what it has transposed
+            for name in _rows(key, parameter, one)
+            if name not in used
+        )
+        name = next(found, constant)
+        used.add(name)
+        yield constant, name
+
+
+def _rows(name: str, parameter: np.ndarray, value: np.ndarray) -> Iterator[str]:
+    """Where the rows of a matrix are in a parameter: all of them, or some that are named."""
+    if parameter.shape[1] != value.shape[1] or len(parameter) < len(value):
+        return
+    for start in np.flatnonzero((parameter == value[0]).all(axis=1)):
+        if np.array_equal(parameter[start : start + len(value)], value):
+            whole = len(parameter) == len(value)
+            yield name if whole else f"{name}[{start}:{start + len(value)}]"
