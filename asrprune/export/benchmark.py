@@ -12,8 +12,8 @@ becomes slower for a while, all of them become slower. Our own decoder is measur
 real-time factor is that of the clock. Milliseconds are CPU time of this process: of one chunk for
 networks for streaming (encoder, joiner and search), and of one second of speech for others
 (features too). They are medians over all chunks, or over all utterances. "of whole: bytes" and "of
-whole: time" divide bytes and milliseconds by those of the network "whole" of the same type. "int8 (2 in float32)" are
-networks of which two matrices stay in float32, since int8 hurts them.
+whole: time" divide bytes and milliseconds by those of the network "whole" of the same type. Of
+"int8 (2 in float32)" two matrices stay in float32, because int8 hurts them.
 """
 
 import argparse
