@@ -167,5 +167,6 @@ def _search(
         words += ["--max-seconds", f"{search.max_seconds:g}"]
     words += ["--budgets", *(f"{level:g}" for level in options.searched)]
     words += ["--population", str(search.population), "--generations", str(search.generations)]
+    words += ["--rerank", str(search.rerank)]
     words += ["--seed", str(cell.seed), "--output", str(folder / table)]
     return [*words, "--method", "random"] if way == RANDOM_SEARCH else words

@@ -24,6 +24,9 @@ class SearchStepOptions:
     max_seconds: float = option(0.0, minimum=0)  # of the set's speech; 0: the whole set
     population: int = option(16, minimum=1)
     generations: int = option(30, minimum=0)
+    # Number of sub-networks of each size, those with the lowest loss, that are decoded on dev_set.
+    # The one with the lowest WER is taken. 0: the one with the lowest loss
+    rerank: int = option(5, minimum=0)
     # Number of sub-networks of each size to decode, to correlate loss and WER; 0: none. Their
     # decoding does not count as a cost of the search.
     sample_wer: int = option(0, minimum=0)

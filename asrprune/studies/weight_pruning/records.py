@@ -139,5 +139,6 @@ def wanted_search(options: WeightStudyOptions, method: str) -> Record | None:
         "max_seconds": search.max_seconds,
         "population": search.population,
         "generations": search.generations,
+        "rerank": search.rerank,
     }
     return wanted | ({"sample_of_each": search.sample_wer} if method == SEARCHED else {})

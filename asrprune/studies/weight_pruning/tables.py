@@ -146,7 +146,7 @@ def _searches(summary: Summary) -> list[str]:
     some = next(row for (method, _), row in summary.rows.items() if method in TABLES)
     search = next(iter(some.records.values()))["search"]
     return [
-        f"Loss per token on {search['dev_set']} of the best network that was found for each size, "
+        f"Loss per token on {search['dev_set']} of the network that was taken for each size, "
         "as a mean over seeds. In parentheses: the best network within the same size that has one "
         "sparsity in all layers.",
         _by_sparsity(summary, "loss", methods, _loss),
@@ -190,8 +190,9 @@ def _legend(options: WeightStudyOptions) -> str:
         "sparsity; at 0 the dense model. *supernet*: one training for all sparsities. Its "
         "sub-networks have one sparsity in all layers and are not trained further. *searched*: the "
         "best sub-network of the supernet that a search finds within the size of the uniform "
-        "sub-network. *random_search*: the best of as many random draws. *Search, s*: the time of "
-        "all evaluations of the search, also of those that the other search had done before. Their "
+        "sub-network: of those with the lowest loss on the development set, the one with the "
+        "lowest WER there. *random_search*: the best of as many random draws. *Search, s*: the time "
+        "of all evaluations of the search, also of those that the other search had done before. Their "
         f"CPU time is not known. {INTERVALS}. *Passes*: forward and backward passes of a "
         "micro-batch. A teacher's forward pass counts a third. Times are means over processes that "
         "were never stopped, from start to end. *Time / one dense* and *time / all gradual*: the "
