@@ -69,7 +69,8 @@ class WeightStudyOptions(StudyOptions):
     - ``supernet``: one training. Its networks have one sparsity in all layers, or are found by a
       search (``searched``, ``random_search``).
     - variants of ``supernet``, named in ``methods``. A variant with
-      ``weight_pruning.method=gradual`` is one of ``gradual``: one training for each sparsity.
+      ``weight_pruning.method=gradual`` is one of ``gradual``: one training for each sparsity. A
+      variant with ``weight_pruning.method=none`` is one dense training, for example a longer one.
 
     In the overrides of a method, ``{dense}`` stands for the model of the dense training with the
     same seed. ``training.init_from={dense}`` begins with this model, and the method's cost then

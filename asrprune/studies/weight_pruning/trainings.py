@@ -69,6 +69,8 @@ def trainings_of(
             method,
             {level: [_GRADUAL_WAY, *given, f"{final}={level:g}"] for level in levels if level},
         )
+    if _DENSE_WAY in given:
+        return [(method, given, [Network(method, 0.0)])]
     networks = [Network(method, level) for level in levels]
     if method == SUPERNET:
         found = (SEARCHED, RANDOM_SEARCH)

@@ -105,6 +105,13 @@ def test_small_models_have_the_widths_of_sub_networks(study):
         study(methods=methods, grid=[{"methods": ["small"], "seeds": [0]}]).cells()
 
 
+def test_a_dense_training_of_another_length(study):
+    longer = ["weight_pruning.method=none", "training.epochs=7"]
+    whole = study(methods={"longer": longer}, grid=[{"methods": ["longer"], "seeds": [0]}])
+    [_, cell] = whole.cells()
+    assert cell.epochs == 7 and [network.name for network in cell.networks] == ["longer-0"]
+
+
 def test_a_method_begins_with_the_dense_model_of_its_seed(study, tmp_path):
     tuned = ["weight_pruning.method=gradual", "training.init_from={dense}",
              "weight_pruning.schedule.kind=constant"]  # fmt: skip
