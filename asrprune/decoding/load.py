@@ -8,8 +8,8 @@ from asrprune.config import Config
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.decoding.pathways import Pathways
 from asrprune.errors import UserError
+from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
-from asrprune.training.masking import make_bank
 from asrprune.training.model_file import masks_of, model_of
 from asrprune.transducer.model import Transducer
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from asrprune.config import Config
 from asrprune.export.source import Source
-from asrprune.training.masking import widths
+from asrprune.training.banks import widths
 from asrprune.transducer.model import Transducer, build_model
 from asrprune.weight_pruning.bank import Choice
 from asrprune.weight_pruning.cutting import cut_state

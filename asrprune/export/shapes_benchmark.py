@@ -49,8 +49,8 @@ from asrprune.export.sherpa import RATE, import_sherpa
 from asrprune.export.source import Source
 from asrprune.files import write_json, write_text
 from asrprune.randomness import keyed_generator, seed_global_generators
+from asrprune.training.banks import make_bank
 from asrprune.training.generated import VOCABULARY
-from asrprune.training.masking import make_bank
 from asrprune.training.measuring import count
 from asrprune.transducer.model import Transducer, build_model
 from asrprune.weight_pruning.groups import CHANNEL

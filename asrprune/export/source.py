@@ -13,8 +13,8 @@ from asrprune.config import Config, override
 from asrprune.corpus.tokenizer import Tokenizer
 from asrprune.decoding.load import load_model
 from asrprune.errors import UserError
+from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
-from asrprune.training.masking import make_bank
 from asrprune.training.model_file import masks_of
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank

@@ -17,7 +17,7 @@ from asrprune.export.budget import (
 from asrprune.export.milliseconds import require_channels
 from asrprune.export.source import SPARSEST, sparsest_untrained
 from asrprune.randomness import seed_global_generators
-from asrprune.training.masking import make_bank
+from asrprune.training.banks import make_bank
 from asrprune.transducer.model import build_model
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.blocks import LEVELS, dropped, level_of

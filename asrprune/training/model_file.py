@@ -6,7 +6,7 @@ from typing import Any
 
 from asrprune.config import Config, config_from_dict
 from asrprune.errors import UserError
-from asrprune.training.masking import make_bank
+from asrprune.training.banks import make_bank
 from asrprune.transducer.model import Transducer, build_model
 
 

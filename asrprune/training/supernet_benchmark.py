@@ -25,9 +25,9 @@ from asrprune.config import Config, load_config, override
 from asrprune.corpus.batches import Batch
 from asrprune.errors import UserError
 from asrprune.randomness import seed_global_generators
+from asrprune.training.banks import groups_of
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.generated import VOCABULARY, generated_batches
-from asrprune.training.masking import groups_of
 from asrprune.training.metrics import Meter
 from asrprune.training.schedule import Progress
 from asrprune.training.train import build_trainer

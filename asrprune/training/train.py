@@ -89,9 +89,10 @@ def _lay_out(config: Config) -> tuple[int, str]:
     """
     import torch
 
+    from asrprune.training.banks import groups_of
     from asrprune.training.freezing import freeze
     from asrprune.training.initial import check_initial
-    from asrprune.training.masking import check_joined, groups_of
+    from asrprune.training.masking import check_joined
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.prunable import table
 

@@ -13,8 +13,8 @@ from asrprune.corpus.batches import open_cuts
 from asrprune.decoding import pathways as module
 from asrprune.decoding.load import load_model, load_pathways
 from asrprune.files import read_json
+from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.training.masking import make_bank
 
 SPARSITIES = {"en": 0.2, "fr": 0.5, "cy": 0.6}
 

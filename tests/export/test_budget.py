@@ -18,7 +18,7 @@ from asrprune.export.budget import (
     encoder_work,
     parse_amount,
 )
-from asrprune.training.masking import make_bank
+from asrprune.training.banks import make_bank
 from asrprune.transducer.model import build_model
 
 SMALL = {"dim": 32, "num_layers": 2, "num_heads": 2, "ffn_dim": 64}

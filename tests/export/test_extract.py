@@ -10,8 +10,8 @@ from asrprune.export.budget import MULTIPLY_ADDS, WEIGHTS, Amount, Measure
 from asrprune.export.choice import searched
 from asrprune.export.source import open_source
 from asrprune.files import read_json, write_json
+from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.training.masking import make_bank
 from tests.training.command import assert_same
 
 

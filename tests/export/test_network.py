@@ -18,8 +18,8 @@ from asrprune.export.onnx_graph import QUANTISED, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import Source, open_source
 from asrprune.files import read_json
+from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
-from asrprune.training.masking import make_bank
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.model import build_model
 

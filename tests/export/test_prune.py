@@ -8,8 +8,8 @@ import torch
 from asrprune import cli
 from asrprune.decoding.load import load_model
 from asrprune.export.source import open_source
+from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.training.masking import make_bank
 from tests.training.command import assert_same
 
 

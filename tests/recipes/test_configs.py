@@ -7,7 +7,7 @@ import torch
 
 from asrprune.config import load_config
 from asrprune.studies.kinds import load_study
-from asrprune.training.masking import groups_of
+from asrprune.training.banks import groups_of
 from asrprune.transducer.model import build_model
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ from asrprune.files import read_json, write_json
 from asrprune.scoring.files import write_recogs
 from asrprune.scoring.wer import Utterance
 from asrprune.studies.pathways_report.renewals import read_renewals
+from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.training.masking import make_bank
 from asrprune.transducer.model import build_model
 from tests.conftest import tiny_config
 

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from asrprune.weight_pruning.packing import pack, unpack
 
 from asrprune import cli
 from asrprune.errors import UserError
+from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, numbered
-from asrprune.training.masking import make_bank
 from asrprune.training.resume import resume
-from asrprune.weight_pruning.packing import pack, unpack
 from tests.training.command import assert_same
 from tests.training.masked_cases import METHODS, masked_config, trainer_of
 

@@ -98,7 +98,7 @@ def _smaller(config: Config, sparsity: float) -> list[str]:
         UserError: the weights are pruned in blocks, which leave all widths as they are.
     """
     # imported late: these modules import torch
-    from asrprune.training.masking import make_bank, widths
+    from asrprune.training.banks import make_bank, widths
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.groups import CHANNEL
 
