@@ -1,11 +1,12 @@
-"""The mask bank: all masks over a module's prunable weights, kept apart from the module.
+"""Hold masks over a module's prunable weights, apart from the module.
 
-It holds a byte for each unit of a group (`asrprune.weight_pruning.groups`), the level at which the
-unit drops, from which the masks of all sparsities come, nested; and named masks, a bit a unit, such
-as one for each language. Weights are ranked only
-by :meth:`MaskBank.refresh`; between two refreshes the masks stand still, however weights move. The
-module's parameters, their names and their values are never changed: a mask works on them inside of
-:meth:`MaskBank.apply` only, or on copies.
+The bank has one level (a byte) for each unit of a group (`asrprune.weight_pruning.groups`): the
+level at which the unit drops. Levels give nested masks of all sparsities. The bank also has named
+masks (a bit for each unit), such as one for each language.
+
+Only :meth:`MaskBank.refresh` ranks weights. Between two refreshes the masks stay the same, however
+the weights move. The bank never changes the module's parameters, their names or their values. Masks
+act inside :meth:`MaskBank.apply` and :meth:`MaskBank.cut` only, or on copies.
 """
 
 import hashlib
@@ -31,24 +32,24 @@ from asrprune.weight_pruning.sizes import elements
 from asrprune.weight_pruning.swap import SWAPS, swapped
 
 Choice = float | str | Mapping[str, float | Tensor]
-"""A sub-network: one sparsity for all groups; a named mask; or for each group, by its name, a
-sparsity or its kept units (units,) bool. Sparsities are from 0 to 1, on the grid of 0.004."""
+"""A sub-network: one sparsity for all groups; the name of a mask; or, for each group's name, a
+sparsity or the kept units (units,) bool. Sparsities are from 0 to 1, rounded to levels of 0.004."""
 
 
 @dataclass(frozen=True)
 class Cached:
-    """Masked weights that are made once, for switching by :meth:`MaskBank.apply`."""
+    """Masked weights, made once, to which :meth:`MaskBank.apply` can switch."""
 
     values: dict[str, Tensor]
-    blocks: dict[str, Tensor]  # that are kept
-    made_of: dict[str, tuple[int, int]]  # where the weights were, and their version
+    blocks: dict[str, Tensor]  # the kept blocks of each layer
+    made_of: dict[str, tuple[int, int]]  # the weights' addresses and versions
 
 
 class MaskBank:
     """The masks of some layers of a module.
 
-    A layer alone is a group of one layer, with the same name. Tensors of a choice are given by the
-    name of the group, on the device of its first parameter.
+    A layer outside of all groups is a group of one layer, with the layer's name. Masks are given by
+    the group's name, on the device of the group's first parameter.
     """
 
     def __init__(
@@ -62,15 +63,14 @@ class MaskBank:
 
         Args:
             module: the module that holds the layers.
-            layers: as `asrprune.weight_pruning.prunable.find_layers` or
-                `asrprune.weight_pruning.groups.find_channels` finds them.
+            layers: from `asrprune.weight_pruning.prunable.find_layers` or
+                `asrprune.weight_pruning.groups.find_channels`.
             criterion: how blocks are scored, see :mod:`asrprune.weight_pruning.blocks`.
-            scope: "layer": units are ranked within their group; "global": over all groups, see
-                `asrprune.weight_pruning.blocks.comparable`.
+            scope: "layer": units compete within their group; "global": units of all groups compete,
+                see `asrprune.weight_pruning.blocks.comparable`.
 
         Raises:
-            UserError: a layer is given twice; a layer has NaN or infinite weights, see
-                :meth:`refresh`.
+            UserError: a layer is given twice, or has NaN or infinite weights, see :meth:`refresh`.
         """
         self.groups = grouped(layers)
         self.layers = [layer for group in self.groups for layer in group.layers]
@@ -89,18 +89,17 @@ class MaskBank:
         factors: Mapping[str, Tensor] | None = None,
         scores: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Rank the units by the present weights, masked ones included. Named masks stay.
+        """Rank the units by the present weights, masked weights included. Keep named masks.
 
         Args:
-            among: units that it does not keep come below all others, so that they drop first.
-            factors: of each group, by its name, what the units' scores are multiplied by,
-                (units,) float32, at least 0.
-            scores: of each group, by its name, (units,) float32, at least 0. None: the scores
-                follow from the weights, by the criterion.
+            among: a choice. Units that it does not keep rank below all others, and so drop first.
+            factors: for each group's name, factors of the scores, (units,) float32, at least 0.
+            scores: for each group's name, (units,) float32, at least 0. None: the criterion's
+                scores.
 
         Raises:
-            UserError: a layer has NaN or infinite weights or scores, or is sharded; the levels are
-                left as they were.
+            UserError: a layer is sharded, or has NaN or infinite weights or scores. The levels do
+                not change then.
         """
         self._refuse_inside("refresh")
         for name, parameter in self.parameters().items():
@@ -130,14 +129,15 @@ class MaskBank:
         self._levels = {group.name: level for group, level in zip(self.groups, levels, strict=True)}
 
     def levels(self) -> dict[str, Tensor]:
-        """The level (units,) uint8 at which each unit drops, 1 to 250: higher is kept longer."""
+        """Return each unit's level (units,) uint8 from 1 to 250: higher levels are kept longer."""
         return {name: level.clone() for name, level in self._levels.items()}
 
     def blocks(self, choice: Choice) -> dict[str, Tensor]:
-        """The kept units (units,) bool of each group.
+        """Return the kept units (units,) bool of each group.
 
         Raises:
-            UserError: the choice is none: an unknown name or group, no sparsity of 0 to 1.
+            UserError: the choice has an unknown name, lacks a group, or has a value that is no mask
+                of the group and no sparsity from 0 to 1.
         """
         if isinstance(choice, str):
             named = self._get(choice)
@@ -160,21 +160,17 @@ class MaskBank:
         return {group.name: self._kept(group, choice) for group in self.groups}
 
     def blocks_of_layers(self, choice: Choice) -> dict[str, Tensor]:
-        """The kept blocks (blocks,) bool of each layer, by the layer's name.
-
-        Raises:
-            UserError: see :meth:`blocks`.
-        """
+        """Return the kept blocks (blocks,) bool of each layer, by name; raise as :meth:`blocks`."""
         kept_units = self.blocks(choice)
         return {layer: kept_units[group] for layer, group in self.gates().items()}
 
     def gates(self) -> dict[str, str]:
-        """The name of each layer's group, by the layer's name."""
+        """Return the name of each layer's group, by the layer's name."""
         return {layer.name: group.name for group in self.groups for layer in group.layers}
 
     @property
     def block(self) -> Block:
-        """The blocks of the first layer; of all layers where these are pruned in blocks."""
+        """The block shape of the first layer; in block pruning all layers have this shape."""
         return self.layers[0].block
 
     @property
@@ -183,7 +179,7 @@ class MaskBank:
         return CHANNEL if any(len(group.layers) > 1 for group in self.groups) else str(self.block)
 
     def masks(self, choice: Choice) -> dict[str, Tensor]:
-        """The kept weights, bool of the parameter's own shape, of each layer."""
+        """Return each layer's mask, bool of the parameter's shape: True for kept weights."""
         blocks, parameters = self.blocks_of_layers(choice), self.parameters()
         return {
             layer.name: expand(blocks[layer.name], layer.shape, layer.block).view_as(
@@ -193,11 +189,11 @@ class MaskBank:
         }
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameter of each layer, looked up anew: loading or moving may have replaced it."""
+        """Return each layer's parameter, looked up anew, as loading or moving may replace it."""
         return {layer.name: self._module.get_parameter(layer.name) for layer in self.layers}
 
     def tied(self) -> dict[str, str]:
-        """The further names that the module has for parameters of layers, with the layer's name."""
+        """Return the module's other names of the layers' parameters, each with the layer's name."""
         names = {id(parameter): name for name, parameter in self.parameters().items()}
         return {
             name: names[id(parameter)]
@@ -209,18 +205,18 @@ class MaskBank:
 
     @property
     def names(self) -> list[str]:
-        """Of the named masks, in the order in which they were first named."""
+        """The names of masks, in the order in which they were first named."""
         return list(self._named)
 
     def name(self, name: str, choice: Choice) -> None:
-        """Keep the blocks that ``choice`` keeps now under a name, new or not."""
+        """Store the units that ``choice`` keeps now as a mask of this name, new or not."""
         self._named[name] = {group: pack_bits(kept) for group, kept in self.blocks(choice).items()}
 
     def delete(self, name: str) -> None:
-        """Forget a named mask.
+        """Delete a named mask.
 
         Raises:
-            UserError: there is none of this name.
+            UserError: no mask has this name.
         """
         self._get(name)
         del self._named[name]
@@ -228,26 +224,26 @@ class MaskBank:
     # sets of masks
 
     def union(self, first: Choice, *others: Choice) -> dict[str, Tensor]:
-        """The units (units,) bool of each group that any of the choices keeps: a choice too.
+        """Return the units (units,) bool of each group that any of the choices keeps: a choice too.
 
-        It gates an optimizer's step, where the choices are all that gave gradients to it.
+        The union gates an optimiser's step, if the choices are all that gave gradients to the step.
         """
         return reduce(_either, map(self.blocks, others), self.blocks(first))
 
     def overlap(self, a: Choice, b: Choice) -> float:
-        """Weights that both keep over weights that either keeps (Jaccard); 1 where none is kept."""
+        """Return the weights that both keep over those that either keeps (Jaccard); 1 if none."""
         one, other = self.blocks(a), self.blocks(b)
         either = self._elements(_either(one, other))
         both = self._elements({name: kept & other[name] for name, kept in one.items()})
         return both / either if either else 1.0
 
     def density(self, choice: Choice) -> float:
-        """The share of the layers' weights that is kept."""
+        """Return the share of the layers' weights that a choice keeps."""
         total = sum(layer.size for layer in self.layers)
         return self._elements(self.blocks(choice)) / total
 
     def kept_parameters(self, choice: Choice) -> int:
-        """The number of the module's parameters that a choice keeps or that are never pruned."""
+        """Return how many of the module's parameters a choice keeps or are never pruned."""
         total = sum(parameter.numel() for parameter in self._module.parameters())
         pruned = sum(layer.size for layer in self.layers)
         return total - pruned + self._elements(self.blocks(choice))
@@ -256,22 +252,23 @@ class MaskBank:
 
     @contextmanager
     def apply(self, choice: Choice | Cached, all_gradients: bool = False) -> Iterator[None]:
-        """Inside of it the module computes with masked weights; forward *and* backward belong here.
+        """Compute with masked weights inside of ``with``: run forward *and* backward there.
 
-        The parameters hold masked copies meanwhile, and after it their own tensors, also where an
-        exception passes. Masked weights get no gradients, so that those of several sub-networks
-        add up. Costs a copy of the layers.
+        Inside, the parameters hold masked copies. Then they hold their own tensors again, even
+        after an exception. Masked weights get no gradients, so gradients of several sub-networks
+        add up. The cost is a copy of the layers.
 
         Args:
-            all_gradients: masked weights get the gradients that they would have as zeros; gate them
-                where the optimizer steps.
+            choice: the sub-network, or its weights from :meth:`cached`.
+            all_gradients: masked weights get the gradients that they have as zeros. Gate these
+                gradients in the optimiser's step.
 
         Raises:
-            UserError: a mask is applied already; a cached choice is of former weights; at the end:
-                a parameter was changed inside, as an optimizer does; the change is lost.
+            UserError: a mask is applied already; the weights changed after :meth:`cached`; or, at
+                the end, a parameter was changed inside, as an optimiser does. The change is lost.
         """
         self._refuse_inside("apply another mask")
-        parameters = self.parameters()  # once: it is most of what a switch costs
+        parameters = self.parameters()  # once: looking up is most of a switch's cost
         if isinstance(choice, Cached):
             if choice.made_of != self._whereabouts(parameters):
                 raise UserError("the weights have changed since this sub-network was cached")
@@ -292,13 +289,13 @@ class MaskBank:
 
     @contextmanager
     def cut(self, choice: Choice) -> Iterator[None]:
-        """Inside of it the module computes with the kept channels alone, in smaller matrices.
+        """Compute with the kept channels alone inside of ``with``, in smaller matrices.
 
-        The results are those of :meth:`apply`, and cost less. Gradients have the full shape of the
-        parameters, with zeros for channels that are not kept.
+        Results equal those of :meth:`apply`, at lower cost. Gradients have the parameters' full
+        shape, with zeros for channels that are not kept.
 
         Raises:
-            UserError: a mask is applied already; weights are pruned in blocks.
+            UserError: a mask is applied already; or weights are pruned in blocks.
         """
         self._refuse_inside("cut channels out")
         if self.unit != CHANNEL:
@@ -313,31 +310,32 @@ class MaskBank:
     def sub_network(
         self, choice: Choice, all_gradients: bool = False
     ) -> AbstractContextManager[None]:
-        """:meth:`cut` where channels are pruned, else, or with all gradients, :meth:`apply`."""
+        """Return :meth:`cut` for channels without ``all_gradients``, else :meth:`apply`."""
         cuts = self.unit == CHANNEL and not all_gradients
         return self.cut(choice) if cuts else self.apply(choice, all_gradients)
 
     def cached(self, choice: Choice) -> Cached:
-        """The masked weights of a choice, for :meth:`apply` to switch to as often as needed.
+        """Return a choice's masked weights, to which :meth:`apply` can switch any number of times.
 
-        Costs a copy of the layers as long as it is held; it holds as long as the weights stay.
+        They cost a copy of the layers while held, and are valid until the weights change.
         """
         self._refuse_inside("cache a sub-network")
         blocks, parameters = self.blocks_of_layers(choice), self.parameters()
         return Cached(self._values(blocks, parameters), blocks, self._whereabouts(parameters))
 
     def masked(self, choice: Choice) -> dict[str, Tensor]:
-        """Masked weights for ``torch.func.functional_call``; gradients reach the kept ones only."""
+        """Return weights for ``torch.func.functional_call``; only kept ones get gradients."""
         self._refuse_inside("mask the weights again")
         return self._mask(self.blocks_of_layers(choice), self.parameters())
 
     # state
 
     def state_dict(self) -> dict[str, Any]:
-        """Levels, named masks and what they belong to; ``torch.load(weights_only=True)`` reads it.
+        """Return levels, named masks and a fingerprint, for ``torch.load(weights_only=True)``.
 
-        On the CPU, of all groups in order: ``levels`` (units,) uint8, a byte a unit; ``named``,
-        by name (bytes,) uint8, a bit a unit, each group beginning with a new byte.
+        All tensors are on the CPU and join the groups in order. ``levels`` (units,) uint8 has a
+        byte a unit. ``named`` has (bytes,) uint8 by name: a bit a unit, and each group begins with
+        a new byte. The fingerprint is what the masks belong to: unit, criterion, scope and layers.
         """
         return {
             **self._fingerprint(),
@@ -346,13 +344,13 @@ class MaskBank:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over levels and named masks; what was named before is forgotten.
+        """Load levels and named masks, in place of all that were there.
 
-        Of another model with equal layers they are taken as they are: they know no weights.
+        Masks hold no weights, so those of another model with equal layers load as they are.
 
         Raises:
-            UserError: they are none, or damaged, or of other layers, blocks, another criterion or
-                scope; nothing is changed then.
+            UserError: the state holds no masks, is damaged, or has other layers, blocks, criterion
+                or scope. The bank does not change then.
         """
         counts = [group.units for group in self.groups]
         check_state(state, self._fingerprint(), counts)
@@ -361,7 +359,7 @@ class MaskBank:
         self._named = {name: self._parted(bits, sizes) for name, bits in state["named"].items()}
 
     def digest(self) -> str:
-        """Equal for equal levels and named masks (by name) of equal layers, as all ranks' are."""
+        """Return a hash of layers, levels and named masks in order of name: equal on all ranks."""
         code = hashlib.blake2b(repr(self._fingerprint()).encode(), digest_size=16)
         code.update(self._joined(self._levels).numpy().data)
         for name in sorted(self._named):
@@ -378,12 +376,12 @@ class MaskBank:
         }
 
     def _places(self) -> Iterator[tuple[Group, torch.device]]:
-        """Each group, and the device of its first parameter."""
+        """Yield each group, and the device of its first parameter."""
         for group in self.groups:
             yield group, self._module.get_parameter(group.layers[0].name).device
 
     def _whereabouts(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[int, int]]:
-        """Of the layers' parameters; changes when one does, but not by this bank's own swaps."""
+        """Return each parameter's address, and its version without this bank's own swaps."""
         return {
             name: (parameter.data_ptr(), parameter._version - self._swaps)
             for name, parameter in parameters.items()
@@ -394,11 +392,11 @@ class MaskBank:
             raise UserError(f"cannot {what} while a mask is applied: the weights are masked ones")
 
     def _joined(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The groups' tensors as one, a new one, on the CPU."""
+        """Join the groups' tensors into a new one on the CPU."""
         return torch.cat([tensors[group.name].cpu() for group in self.groups])
 
     def _parted(self, joined: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
-        """Of each group so many entries of :meth:`_joined`, new ones, on its parameter's device."""
+        """Split a tensor of :meth:`_joined` into new ones of each group, on the group's device."""
         parts = zip(self._places(), joined.split(list(sizes)), strict=True)
         return {group.name: part.to(device, copy=True) for (group, device), part in parts}
 
@@ -417,7 +415,7 @@ class MaskBank:
                     f"{tuple(choice.shape)}; they have to be bool of ({group.units},)"
                 )
             return choice.to(device)
-        if isinstance(choice, bool) or not 0 <= choice <= 1:  # so is NaN
+        if isinstance(choice, bool) or not 0 <= choice <= 1:  # NaN fails too
             raise UserError(f"{choice!r} is no sparsity of {group.name}: give one from 0 to 1")
         level = self._levels[group.name] = self._levels[group.name].to(device)
         return kept(level, choice)
@@ -432,27 +430,27 @@ class MaskBank:
     def _mask(
         self, blocks: Mapping[str, Tensor], weights: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Copies of the weights with exact zeros outside of the blocks that are kept."""
+        """Copy the weights, with exact zeros outside of the kept blocks."""
         return {
             layer.name: self._inside(weights[layer.name], layer, blocks[layer.name])
             for layer in self.layers
         }
 
     def _inside(self, tensor: Tensor, layer: Layer, kept_blocks: Tensor) -> Tensor:
-        """A copy of a tensor of a layer's shape with exact zeros outside of the kept blocks."""
+        """Copy a tensor of a layer's shape, with exact zeros outside of the kept blocks."""
         return mask_matrix(as_matrix(tensor), kept_blocks, layer.block).view(tensor.shape)
 
     def _values(
         self, blocks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
     ) -> dict[str, Tensor]:
-        # never inference tensors: they could not be put into parameters that are trained
+        # no inference tensors: parameters that are trained cannot hold them
         with torch.inference_mode(False), torch.no_grad():
             return self._mask(blocks, {name: one.data for name, one in parameters.items()})
 
     def _gradients_inside(
         self, blocks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
     ) -> list[RemovableHandle]:
-        """Have what a backward pass adds to gradients be zero outside of the kept blocks."""
+        """Make each backward pass add zero gradients outside of the kept blocks."""
         return [
             parameter.register_hook(
                 partial(self._inside, layer=layer, kept_blocks=blocks[layer.name])

@@ -1,4 +1,4 @@
-"""Checks saved masks against the bank that is to load them."""
+"""Check saved masks against the bank that loads them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,8 +17,8 @@ def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], counts: Seque
         counts: the number of units of each group of the bank.
 
     Raises:
-        UserError: the state holds no masks, or is damaged; or its layers, unit, criterion or scope
-            are not those of the bank.
+        UserError: the state holds no masks, is damaged, or has other layers, another unit,
+            criterion or scope than the bank.
     """
     if missing := [key for key in (*mine, "levels", "named") if key not in state]:
         raise UserError(f"these are no saved masks: no {missing[0]!r} in them")

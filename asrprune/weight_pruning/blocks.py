@@ -1,8 +1,8 @@
-"""Blocks of matrices: their scores, and the levels at which they drop out.
+"""Score the blocks of matrices, and find the level at which each block drops.
 
-A matrix (R, C) has a grid of blocks, (ceil(R / rows), ceil(C / columns)); values of its blocks are
-flat, (blocks,), row by row of the grid. Those at a ragged edge are smaller. There are 250 levels of
-sparsity, multiples of 0.004: so tenths and twentieths are exact, and a level fits into a byte.
+A matrix (R, C) has a grid of (ceil(R / rows), ceil(C / columns)) blocks. Values of blocks are flat,
+(blocks,), row by row of the grid. Blocks at a ragged edge are smaller. There are 250 levels of
+sparsity, multiples of 0.004. So tenths and twentieths are exact, and a level fits into a byte.
 """
 
 import math
@@ -18,19 +18,22 @@ from asrprune.weight_pruning.options import Block as Block
 from asrprune.weight_pruning.options import parse_block as parse_block
 
 LEVELS = 250
-FLOOR = 0.1  # of each layer's blocks: dropped after all others, where layers compete
+FLOOR = 0.1  # share of each layer's blocks that drop last, where layers compete
 _CRITERIA = {"mean_square": torch.square, "l1": torch.abs}
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of an element
 
 
 def grid_of(shape: Sequence[int], block: Block) -> tuple[int, int]:
-    """How many blocks a matrix of shape (R, C) has along its rows and columns."""
+    """Return the shape of a matrix's grid of blocks: (ceil(R / rows), ceil(C / columns))."""
     rows, columns = shape
     return -(-rows // block.rows), -(-columns // block.columns)
 
 
 def block_sizes(shape: Sequence[int], block: Block) -> Tensor:
-    """The entries (blocks,) int32 that each block of a matrix of shape (R, C) really has."""
+    """Return the number of entries of each block of a matrix of shape (R, C): (blocks,) int32.
+
+    Blocks at a ragged edge count only the entries that exist.
+    """
     rows, columns = (
         torch.full((count,), step, dtype=torch.int32)
         for count, step in zip(grid_of(shape, block), (block.rows, block.columns), strict=True)
@@ -41,21 +44,23 @@ def block_sizes(shape: Sequence[int], block: Block) -> Tensor:
 
 
 def block_scores(matrix: Tensor, block: Block, criterion: str = "mean_square") -> Tensor:
-    """How much each block matters: the mean of its entries' squares or magnitudes.
+    """Return the score of each block: the mean of its entries' squares or magnitudes.
 
-    Sums run over a block's rows, then its columns, in order: equal for any number of threads.
+    Sums run over a block's rows, then its columns, in order. So they are equal for any number of
+    threads.
 
     Args:
         matrix: (R, C) of any floating type.
-        criterion: ``mean_square`` or ``l1``; or ``package.module:callable``, what each entry
-            counts: some rows (r, C) float32 -> (r, C), at least 0.
+        block: the shape of the blocks.
+        criterion: ``mean_square``, ``l1``, or ``package.module:callable``. The callable takes some
+            rows (r, C) float32 and returns what each entry counts, (r, C), at least 0.
 
     Returns:
-        (blocks,) float32; not finite where a block has such an entry, or, with ``mean_square``, one
-        above 1e19.
+        (blocks,) float32. A score is not finite if an entry of the block is not finite or, with
+        ``mean_square``, above 1e19.
 
     Raises:
-        UserError: there is no such criterion.
+        UserError: the criterion is unknown.
     """
     count = _counting(criterion)
     matrix = matrix.detach()
@@ -82,15 +87,15 @@ def _counting(criterion: str) -> Callable[[Tensor], Tensor]:
 
 
 def dropped(level: int, blocks: int) -> int:
-    """How many of so many blocks are dropped at a level: level/250 of them, rounded half up."""
+    """Return how many of ``blocks`` blocks drop at a level: level/250 of them, rounded half up."""
     return (2 * level * blocks + LEVELS) // (2 * LEVELS)
 
 
 def level_of(sparsity: float) -> int:
-    """The level (0 to 250) that is nearest to a sparsity.
+    """Return the level (0 to 250) that is nearest to a sparsity.
 
     Raises:
-        UserError: the sparsity is not between 0 and 1.
+        UserError: the sparsity is not from 0 to 1.
     """
     if not 0 <= sparsity <= 1:
         raise UserError(f"sparsity {sparsity}: must be between 0 and 1")
@@ -103,22 +108,22 @@ def drop_levels(
     scope: str = "layer",
     multiples: Sequence[int] | None = None,
 ) -> list[Tensor]:
-    """The level at which each block drops out: the first that drops more blocks than its rank.
+    """Return the level at which each block drops: the first that drops more blocks than its rank.
 
-    Ranks go by score, lowest first, and then by index; inside of each layer, over all layers
-    together, or, with N:M, inside of each group of M blocks.
+    Blocks are ranked by score, lowest first, and then by index. They compete within each layer,
+    over all layers together, or, with N:M, within each group of M blocks.
 
     Args:
-        scores: of each layer (blocks,) float32 without NaN.
+        scores: of each layer, (blocks,) float32 without NaN.
         group: M of N:M, else 0.
         scope: ``layer`` or ``global``.
-        multiples: of each layer, see :func:`kept_counts`; None: 1. Only ``scope=layer`` has others.
+        multiples: of each layer, see :func:`kept_counts`. None: 1. Only ``scope=layer`` has others.
 
     Returns:
-        of each layer (blocks,) uint8, in 1..250; see :func:`kept`.
+        of each layer, (blocks,) uint8 from 1 to 250; see :func:`kept`.
 
     Raises:
-        UserError: there is no such scope.
+        UserError: the scope is unknown.
     """
     if scope not in ("layer", "global"):
         raise UserError(f"weight_pruning.scope={scope}: choose one of layer, global")
@@ -129,26 +134,26 @@ def drop_levels(
         return [_levels_of_ranks(*pair) for pair in zip(scores, steps, strict=True)]
     levels = _levels_of_ranks(torch.cat([some.to(scores[0].device) for some in scores]))
     parts = levels.split([len(some) for some in scores])
-    # copies, for one layer's levels are not to hold the memory of all
+    # copies: a view of one layer's levels would keep the memory of all layers
     return [part.clone().to(some.device) for part, some in zip(parts, scores, strict=True)]
 
 
 def comparable(scores: Tensor) -> Tensor:
-    """Scores of a layer's blocks (blocks,) that can be ranked with those of other layers.
+    """Scale scores (blocks,) of one layer so that they compete with those of other layers.
 
-    They are divided by their mean, for layers have weights of very different sizes, and the best
-    tenth is put above all others: no layer loses more than nine tenths of its blocks before every
-    layer has.
+    Layers have weights of very different sizes, so scores are divided by their mean. The best tenth
+    of them is put above all others. So no layer loses more than nine tenths of its blocks before
+    every layer has.
     """
     mean = scores.mean()
     scaled = scores / mean if mean > 0 else scores
     best = _levels_of_ranks(scores) > level_of(1 - FLOOR)
-    # Others are at most 10 times the mean. A product keeps the order of very small scores, too.
+    # All others are at most 10 times the mean. Products keep the order of very small scores.
     return torch.where(best, scaled.clamp(min=1e-20) * 1e25, scaled)
 
 
 def kept_counts(blocks: int, multiple: int = 1) -> list[int]:
-    """How many of so many blocks are kept at each level, 0 to 250: at 0 all, at 250 none.
+    """Return how many of ``blocks`` blocks are kept at each level, 0 to 250: at 0 all, at 250 none.
 
     Counts between are rounded to the nearest ``multiple``, half up, and are at least one multiple.
     """
@@ -162,10 +167,10 @@ def kept_counts(blocks: int, multiple: int = 1) -> list[int]:
 
 
 def _levels_of_ranks(scores: Tensor, multiple: int = 1) -> Tensor:
-    """Drop levels (n,) uint8 of scores (n,) that compete with each other."""
-    bits = (scores.float() + 0).view(torch.int32)  # -0 is 0
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # int32 in the order of float32
-    # score and index in one number: several times faster than a stable sort of scores
+    """Return the drop levels (n,) uint8 of scores (n,) that compete with each other."""
+    bits = (scores.float() + 0).view(torch.int32)  # + 0 makes -0 a 0
+    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # int32 that sorts as float32 does
+    # sort score and index as one number: several times faster than a stable sort of scores
     keys = (bits.long() << 32) + torch.arange(len(bits), device=bits.device)
     order = _sorted(keys).bitwise_and_(0xFFFFFFFF)
     bounds = len(scores) - torch.tensor(kept_counts(len(scores), multiple))
@@ -181,7 +186,7 @@ def _sorted(keys: Tensor) -> Tensor:
 
 
 def _levels_of_groups(scores: Tensor, group: int) -> Tensor:
-    """Drop levels (n,) uint8 of scores (n,) that compete inside of each ``group`` of them."""
+    """Return the drop levels (n,) uint8 of scores (n,) that compete in runs of ``group``."""
     columns = list(scores.view(-1, group).T.contiguous())
     ranks = [torch.zeros_like(column, dtype=torch.int16) for column in columns]
     for second in range(group):
@@ -189,18 +194,19 @@ def _levels_of_groups(scores: Tensor, group: int) -> Tensor:
             in_order = columns[first] <= columns[second]
             ranks[second] += in_order
             ranks[first] += ~in_order
-    # the least level at which `dropped` is above the rank
+    # the lowest level at which `dropped` exceeds the rank
     levels = torch.stack(ranks, 1).mul_(LEVELS).add_(LEVELS // 2 + group - 1)
     return levels.floor_divide_(group).to(torch.uint8).flatten()
 
 
 def kept(levels: Tensor, sparsity: float) -> Tensor:
-    """Which blocks are kept at a sparsity, rounded to the nearest level: (n,) bool.
+    """Return which blocks (n,) bool are kept at a sparsity, rounded to the nearest level.
 
-    What is kept at a sparsity is kept at every lower one; at 0 everything is, at 1 nothing.
+    Masks are nested: a block kept at one sparsity is kept at every lower sparsity. At 0 all blocks
+    are kept, at 1 none.
 
     Raises:
-        UserError: the sparsity is not between 0 and 1.
+        UserError: the sparsity is not from 0 to 1.
     """
     return levels > level_of(sparsity)
 
@@ -208,7 +214,7 @@ def kept(levels: Tensor, sparsity: float) -> Tensor:
 def expand(values: Tensor, shape: Sequence[int], block: Block) -> Tensor:
     """Give each entry of a matrix its block's value: (blocks,) of any type becomes (R, C).
 
-    The result of 1x1 blocks is a view of ``values``.
+    For 1x1 blocks the result is a view of ``values``.
     """
     rows, columns = grid_of(shape, block)
     values = values.view(rows, 1, columns, 1).expand(rows, block.rows, columns, block.columns)
@@ -217,12 +223,15 @@ def expand(values: Tensor, shape: Sequence[int], block: Block) -> Tensor:
 
 
 def masked(matrix: Tensor, kept: Tensor, block: Block) -> Tensor:
-    """A copy of a matrix (R, C) with zeros, all of them +0, in the blocks that are not ``kept``.
+    """Return a copy of a matrix (R, C) with zeros, all of them +0, in the blocks that are not kept.
 
-    It can be differentiated: gradients outside of kept blocks are zero. NaN does not leak through.
+    The copy can be differentiated: gradients outside of kept blocks are zero. NaN in a dropped
+    block becomes +0 too.
 
     Args:
+        matrix: (R, C).
         kept: (blocks,) bool.
+        block: the shape of the blocks.
     """
     rows, columns = grid_of(matrix.shape, block)
     if (rows * block.rows, columns * block.columns) == tuple(matrix.shape):
@@ -232,6 +241,6 @@ def masked(matrix: Tensor, kept: Tensor, block: Block) -> Tensor:
         values, kept = matrix, expand(kept, matrix.shape, block)
     if values.requires_grad and torch.is_grad_enabled():
         return values.masked_fill(~kept, 0).view(matrix.shape)
-    # bits times 1 or 0: the same, and ten times faster
+    # bits times 1 or 0 give the same, ten times faster
     bits = values.detach().view(_BITS[values.element_size()])
     return (bits * kept).view(matrix.dtype).view(matrix.shape)

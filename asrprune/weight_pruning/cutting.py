@@ -1,8 +1,8 @@
-"""Cuts channels out of a module: what is left computes with smaller matrices.
+"""Cut channels out of a module, which then computes with smaller matrices.
 
-For a while, inside of `cut`, and with gradients that land in the full parameters: a step of a
-sub-network then costs less than a step of the dense network. Or for good, by `cut_state`: the state
-of a smaller module of the same class.
+`cut` does this for a while. Gradients land in the full parameters, so a step of a sub-network costs
+less than a step of the dense network. `cut_state` does this for good: it returns the state of a
+smaller module of the same class.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +19,14 @@ from asrprune.weight_pruning.prunable import Layer
 
 @contextmanager
 def cut(module: nn.Module, groups: Sequence[Group], units: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside of it the module computes with the kept channels alone; backward may run later.
+    """Compute with the kept channels alone inside of ``with``; backward may run later.
 
     Gradients of a parameter have its full shape, with zeros for channels that are not kept. All
     names of a tied parameter are cut.
 
     Args:
+        module: the module.
+        groups: groups of channels of the module.
         units: the kept units (units,) bool of each group, by its name.
     """
     parameters = {
@@ -53,11 +55,12 @@ def cut_state(
     """Return a state dict with the kept channels alone, in the order of ``state``.
 
     Args:
-        state: of the module that the groups were found in.
+        state: state dict of the module that has the groups.
+        groups: groups of channels.
         units: the kept units (units,) bool of each group, by its name.
 
     Raises:
-        UserError: a parameter is missing; a group keeps no unit.
+        UserError: a parameter is missing; or a group keeps no unit.
     """
     layers = [layer for group in groups for layer in group.layers]
     if missing := [layer.name for layer in layers if layer.name not in state]:
@@ -66,7 +69,7 @@ def cut_state(
         raise UserError(f"{empty[0]} would keep no channel at all: ask for a lower sparsity")
     with torch.no_grad():
         values = cut_weights(groups, {layer.name: state[layer.name] for layer in layers}, units)
-    # contiguous copies: a view would keep the memory of the whole, in files too
+    # contiguous copies: a view would keep the whole tensor's memory, in files too
     return {
         name: values[name].clone() if name in values else value for name, value in state.items()
     }
@@ -75,7 +78,10 @@ def cut_state(
 def cut_weights(
     groups: Sequence[Group], weights: Mapping[str, Tensor], units: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the kept channels of each layer of the groups that drop any. Can be differentiated."""
+    """Return the kept channels of each layer, for groups that drop any channel.
+
+    The result can be differentiated.
+    """
     values = {}
     for group in groups:
         kept = units[group.name].nonzero().flatten()
@@ -89,5 +95,5 @@ def cut_weights(
 
 
 def has_rows(layer: Layer) -> bool:
-    """Whether a channel of the layer is a row, an output; else it is a column."""
+    """Return whether a channel of the layer is a row, an output; else it is a column."""
     return layer.block.columns == layer.columns and layer.blocks == layer.rows

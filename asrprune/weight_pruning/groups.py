@@ -1,10 +1,11 @@
-"""Groups: layers that are pruned together, and so have one sparsity.
+"""Group layers that are pruned together, and so have one sparsity.
 
-A group has *units*. Each of its layers is divided into as many blocks as the group has units, and
-unit ``j`` is block ``j`` of every layer. What is pruned in blocks is a group of one layer, whose
-units are its blocks. Channels between two matrices are a group of several layers: channel ``j`` of
-a feed-forward module is row ``j`` and bias ``j`` of the first matrix, and column ``j`` of the
-second. What is left without some channels is a smaller dense network.
+A group has *units*: what a mask keeps or drops as one. Each layer of a group has as many blocks as
+the group has units, and unit ``j`` is block ``j`` of every layer. In block pruning a group has one
+layer, and its units are the layer's blocks. In channel pruning a group has several layers, and its
+units are the channels between two matrices. Channel ``j`` of a feed-forward module is row ``j`` and
+bias ``j`` of the first matrix, and column ``j`` of the second. Without some channels, the module is
+a smaller dense network.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +30,8 @@ from asrprune.weight_pruning.prunable import (
 CHANNEL = "channel"
 
 Chains = Mapping[str, tuple[Sequence[str], Sequence[str]]]
-"""Name of a group -> parameters of which a channel is a row, and parameters of which it is a
-column. A parameter of one dimension has rows."""
+"""Name of a group -> the parameters in which a channel is a row, and the parameters in which a
+channel is a column. A parameter of one dimension has rows."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Group:
 
     name: str
     layers: tuple[Layer, ...]
-    multiple: int = 1  # the number of kept units is a multiple of it, or all units are kept
+    multiple: int = 1  # kept units are a multiple of this number, or all units
 
     @property
     def units(self) -> int:
@@ -53,7 +54,7 @@ class Group:
 
 
 def grouped(layers: Iterable[Layer | Group]) -> list[Group]:
-    """Return groups as they are, and each layer as a group of its own, with the layer's name.
+    """Return groups as they are, and each layer as a group of one layer, with the layer's name.
 
     Raises:
         UserError: a layer is in two groups, or two groups have one name.
@@ -81,15 +82,16 @@ def find_channels(
     """Return the groups of channels of a module, in the order of ``chains``.
 
     Args:
+        module: the module.
         chains: the parameters that channels connect, by the names of `named_parameters`.
-        include: patterns, such as ``encoder.*``, of parameters' names. A group is taken if all its
-            parameters match. None: all groups.
+        include: patterns of parameters' names, such as ``encoder.*``. A group is taken if all its
+            parameters match. Empty: all groups.
         exclude: patterns of names. A group is left out if one of its parameters matches.
         multiple: see `Group`.
 
     Raises:
-        UserError: a pattern that matches nothing; no group is left; a parameter that cannot be
-            pruned; or sizes that do not fit each other.
+        UserError: a pattern matches nothing; no group is left; a parameter cannot be pruned; or the
+            layers of a group have different numbers of channels.
     """
     if not chains:
         raise UserError(
@@ -126,7 +128,8 @@ def unit_scores(
     """Return the score of each unit: the mean over all its weights, in all layers of the group.
 
     Args:
-        tensors: a tensor for each layer, by the layer's name, of the parameter's shape.
+        group: the group.
+        tensors: for each layer's name, a tensor of the parameter's shape.
         criterion: see `asrprune.weight_pruning.blocks.block_scores`.
 
     Returns:
@@ -147,7 +150,7 @@ def unit_scores(
 def _layer(
     module: nn.Module, verdicts: Mapping[str, Verdict], name: str, along_rows: bool
 ) -> Layer:
-    """A parameter that has one channel in each row, or in each column."""
+    """Return a parameter as a layer with one channel in each row, or in each column."""
     if name not in verdicts:
         raise UserError(
             f"weight_pruning: {type(module).__name__} has no parameter {name}"
