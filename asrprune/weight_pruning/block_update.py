@@ -1,11 +1,12 @@
-"""One step of a torch optimiser on a matrix of which only some blocks move, each at its own age.
+"""Step a torch optimiser on a matrix of which only some blocks move, each at its own age.
 
-A torch optimiser counts the steps of a parameter. Here each block counts its own, as if it had an
-optimiser to itself. The work is done on slabs of rows, so that temporaries are small. Where the
-active blocks are of one age, or age does not matter, the optimiser's own kernel updates all of a
-slab, and the inactive blocks get back the weights and moments they had: so the result has torch's
-own bits, of whichever implementation was asked for (one tensor at a time, ``foreach`` or
-``fused``). Else torch's operations are repeated here, with numbers of each block's own.
+A torch optimiser counts the steps of a parameter. Here each block counts its own steps, its age, as
+if it had an optimiser to itself. The work is done on slabs of rows, so that temporaries are small.
+
+If the active blocks have one age, or age does not matter, the optimiser's own kernel updates all of
+a slab. The inactive blocks then get back their weights and moments. So the result has torch's own
+bits, for each implementation (one tensor at a time, ``foreach`` or ``fused``). Otherwise torch's
+operations are repeated here, with each block's own numbers.
 """
 
 import copy
@@ -24,12 +25,12 @@ from asrprune.errors import UserError
 from asrprune.weight_pruning.blocks import expand
 from asrprune.weight_pruning.prunable import Layer, as_matrix
 
-# Elements of a slab: on a CPU its tensors stay in cache, while a GPU wants few and large kernels.
+# Elements of a slab. On a CPU its tensors stay in cache; a GPU wants few and large kernels.
 SLAB_ON_CPU = 1 << 18
 SLAB_ON_GPU = 1 << 22
-BLOCKS = 1 << 15  # of several slabs at most, whose values are made together
-# A slab begins at a whole cache line of its matrix, where fused kernels begin a vector: a scalar
-# at the end of a vectorised loop is rounded otherwise.
+BLOCKS = 1 << 15  # maximum of all slabs whose values are made together
+# A slab begins at a whole cache line of its matrix, where fused kernels begin a vector. Scalars at
+# the end of a vectorised loop are rounded differently.
 LINE = 64
 
 Group = dict[str, Any]  # one of an optimiser's param_groups
@@ -54,33 +55,33 @@ class Slab:
     moments: dict[str, Tensor]
     active: Tensor  # (blocks,) bool
     counts: Tensor  # (blocks,) int32
-    spread: Callable[[Tensor], Tensor]  # a value of each block (blocks,) for its elements
+    spread: Callable[[Tensor], Tensor]  # values of blocks (blocks,) -> of elements
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a class of optimisers does that depends on the number of steps."""
+    """The parts of an optimiser class that depend on the number of steps."""
 
-    depends: Callable[[Group, Ages], bool]  # on the ages of blocks, in this step
-    # The step of the active blocks of some slabs, each block by its age. `int`: the oldest's steps.
+    depends: Callable[[Group, Ages], bool]  # whether ages matter in this step
+    # Steps the active blocks of some slabs, each block by its age. `int`: the greatest age.
     step: Callable[[Sequence[Slab], Group, int], None]
 
 
 def _step_adam(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
-    """With each block's own bias correction: torch's operations, in torch's order.
+    """Take Adam's step with each block's own bias correction: torch's operations, in its order.
 
-    In inactive blocks all is multiplied by 1 and moved by 0.
+    Weights and moments of inactive blocks are multiplied by 1 and moved by 0.
     """
     beta1, beta2 = (float(beta) for beta in group["betas"])
     lr, decay = float(group["lr"]), group["weight_decay"]
     decoupled = group["decoupled_weight_decay"]
     first = slabs[0].moments["exp_avg"]
     dtype = torch.promote_types(slabs[0].gradient.dtype, torch.float32)
-    # values of blocks, made once for all slabs: most of these are small
+    # values of blocks, made once for all slabs, as most slabs are small
     opened = torch.cat([slab.active for slab in slabs]).to(dtype)
     closed = 1 - opened
     counts = torch.cat([slab.counts for slab in slabs])
-    last = (1 << max(10, oldest.bit_length())) - 1  # few different ones, to be cached
+    last = (1 << max(10, oldest.bit_length())) - 1  # few different values, for the cache
     rates, roots = _rates(beta1, beta2, lr, last, dtype, first.device)
     values = (
         opened.to(INTEGERS[dtype.itemsize]),
@@ -106,7 +107,7 @@ def _step_adam(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
         if group["amsgrad"]:
             largest = slab.moments["max_exp_avg_sq"]
             second = torch.maximum(largest, second, out=largest)
-        # a block that was never active has 0, of which roots take ten times as long on a CPU
+        # `never` adds 1 to inactive blocks: roots of 0 take ten times as long on a CPU
         below = second.add(never).sqrt_().div_(root).add_(group["eps"])
         change = (first * rate).div_(below)
         slab.weights.sub_(_times_bits(change, bits))
@@ -116,16 +117,16 @@ def _step_adam(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
 def _rates(
     beta1: float, beta2: float, lr: float, last: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """``lr / (1 - beta1^n)`` and ``sqrt(1 - beta2^n)`` for n = 0..last, of which 0 is not used."""
+    """Return ``lr / (1 - beta1^n)`` and ``sqrt(1 - beta2^n)`` for n = 0..last; 0 is not used."""
     first, root = _bias_corrections(beta1, beta2, last)
     return (lr / first).to(device, dtype), root.to(device, dtype)
 
 
 @lru_cache(maxsize=4)
 def _bias_corrections(beta1: float, beta2: float, last: int) -> Tensor:
-    """``1 - beta1^n`` and ``sqrt(1 - beta2^n)``, (2, last + 1) float64; Python's power, as torch's.
+    """Return ``1 - beta1^n`` and ``sqrt(1 - beta2^n)``, (2, last + 1) float64, for n = 0..last.
 
-    For n = 0 both are 1.
+    Powers are Python's, as in torch. For n = 0 both values are 1.
     """
     first = [1.0, *(1 - beta1**count for count in range(1, last + 1))]
     root = [1.0, *((1 - beta2**count) ** 0.5 for count in range(1, last + 1))]
@@ -133,7 +134,7 @@ def _bias_corrections(beta1: float, beta2: float, last: int) -> Tensor:
 
 
 def _step_sgd(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
-    """With a momentum that begins as the gradient, which is not dampened in a first step."""
+    """Take SGD's step; a block's momentum begins as its gradient, which is not dampened."""
     for slab in slabs:
         least = torch.promote_types(slab.gradient.dtype, torch.float32)
         bits = slab.spread(slab.active.to(INTEGERS[least.itemsize]))
@@ -146,7 +147,7 @@ def _step_sgd(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
 
 
 def _gradient(slab: Slab, maximize: bool, decay: float, bits: Tensor) -> Tensor:
-    """What a step goes by, 0 in inactive blocks: a new tensor, of float32 at least."""
+    """Return a step's gradient, 0 in inactive blocks: a new tensor, of float32 at least."""
     gradient = -slab.gradient if maximize else slab.gradient
     if decay:
         gradient = gradient.add(slab.weights, alpha=decay)
@@ -155,7 +156,7 @@ def _gradient(slab: Slab, maximize: bool, decay: float, bits: Tensor) -> Tensor:
 
 
 def _times_bits(tensor: Tensor, bits: Tensor) -> Tensor:
-    """Put +0 in inactive blocks of a tensor, in place, whatever is there."""
+    """Put +0 into inactive blocks of a tensor, in place, whatever they hold."""
     as_bits(tensor).mul_(bits)
     return tensor
 
@@ -174,9 +175,12 @@ class Update:
     """A step of a parameter that has a gradient.
 
     Attributes:
-        group: the options of the parameter.
-        active: (blocks,) bool.
-        counts: (blocks,) int32, the steps of each block, this one included where active.
+        parameter: the parameter.
+        layer: its layer.
+        group: the options of the parameter, from ``param_groups``.
+        active: the active blocks (blocks,) bool.
+        counts: the steps of each block (blocks,) int32, with this step for active blocks.
+        ages: what the counts say of the layer.
     """
 
     parameter: Tensor
@@ -190,33 +194,33 @@ class Update:
 class BlockUpdate:
     """Steps of an optimiser's parameters, one matrix at a time and by block.
 
-    It works on the optimiser's own state: moments there are those of the blocks, and ``step`` is
+    Steps change the optimiser's own state: its moments are those of the blocks, and its ``step`` is
     the greatest of their counts. Hooks and schedulers do not see these steps.
 
     Raises:
-        UserError: the optimiser's class is not known exactly, for its state could be anything; or
-            it has a flag that asks for a step without decisions on the CPU.
+        UserError: the optimiser's class is not in `KINDS`, as a subclass may hold any state; or it
+            has a flag that asks for a step without decisions on the CPU.
     """
 
     def __init__(self, optimizer: Optimizer):
         if type(optimizer) not in KINDS:
             raise UserError(
-                f"GatedOptimizer: what {type(optimizer).__name__} keeps of each weight is not "
-                f"known here; take one of torch's own {', '.join(kind.__name__ for kind in KINDS)}"
+                f"GatedOptimizer: the state of {type(optimizer).__name__} is not known here. "
+                f"Use one of torch's own {', '.join(kind.__name__ for kind in KINDS)}"
             )
         check_flags(optimizer, optimizer.param_groups)
         self.optimizer = optimizer
         self.kind = KINDS[type(optimizer)]
         self.twin = copy.copy(optimizer)  # takes the steps; torch does not copy hooks
         self.twin.state = defaultdict(dict)
-        # hooks of all optimisers would see each slab as a step; torch keeps the plain function here
+        # global hooks would see each slab as a step; torch keeps the plain function as __wrapped__
         step = type(optimizer).step
         self._twin_step = getattr(step, "__wrapped__", step) if hasattr(step, "hooked") else step
 
     def steps_taken(self, parameter: Tensor) -> int:
-        """How many steps the optimiser has taken on a parameter; 1 for some, if it does not count.
+        """Return how many steps the optimiser has taken on a parameter; 1 for some, if not counted.
 
-        Only SGD does not, and there the first step alone is another.
+        Only SGD does not count steps, and only its first step differs from later steps.
         """
         state = self.optimizer.state.get(parameter) or {}
         if "step" in state:
@@ -225,7 +229,7 @@ class BlockUpdate:
 
     def __call__(self, updates: Sequence[Update]) -> None:
         """Take a step on the active blocks of some parameters that have gradients."""
-        by_age: dict[tuple[Any, ...], list[Slab]] = {}  # what slabs share -> the slabs
+        by_age: dict[tuple[Any, ...], list[Slab]] = {}  # (group, type, device) -> slabs
         oldest = max((update.ages.oldest for update in updates), default=0)
         groups = {id(update.group): update.group for update in updates}
         for update in updates:
@@ -236,7 +240,7 @@ class BlockUpdate:
                 if depends:
                     by_age.setdefault(shared, []).append(slab)
                 else:
-                    # a tensor of its own for each slab, for a step counts it up
+                    # a new tensor for each slab, as a step counts it up
                     now = {} if step is None else {"step": step.clone().fill_(ages.youngest - 1)}
                     self._step_alike(slab, update.group, now)
         for (group, *_), found in by_age.items():
@@ -244,7 +248,7 @@ class BlockUpdate:
                 self.kind.step(part, groups[group], oldest)
 
     def _slabs(self, update: Update) -> Iterator[tuple[Slab, Tensor | None]]:
-        """The slabs of a parameter, each with the optimiser's count of steps, if it counts."""
+        """Yield the slabs of a parameter, each with the optimiser's count of steps, or None."""
         parameter = update.parameter
         state = self._state(parameter, update.group)
         step = state.get("step")
@@ -258,9 +262,11 @@ class BlockUpdate:
             step.fill_(update.ages.maximum)
 
     def _step_alike(self, slab: Slab, group: Group, now: Mapping[str, Tensor]) -> None:
-        """torch's own step of a slab's active blocks, all of one age as far as that matters.
+        """Take torch's own step of a slab's active blocks, whose ages are equal or do not matter.
 
         Args:
+            slab: the slab.
+            group: the options of the parameter.
             now: what the state holds besides moments.
         """
         tensors = [as_bits(tensor) for tensor in (slab.weights, *slab.moments.values())]
@@ -272,7 +278,7 @@ class BlockUpdate:
             torch.addcmul(kept, tensor, opened, out=tensor)
 
     def _step(self, weights: Tensor, gradient: Tensor, state: dict, group: Group) -> dict:
-        """One step of torch's on a tensor and its state. Returns the state."""
+        """Take one step of torch's on a tensor and its state. Return the state."""
         weights.grad = gradient
         self.twin.param_groups = [{**group, "params": [weights]}]
         self.twin.state[weights] = state
@@ -280,9 +286,9 @@ class BlockUpdate:
         return self.twin.state.pop(weights)
 
     def _state(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
-        """The optimiser's state of a parameter; zeros, if it took no step yet.
+        """Return the optimiser's state of a parameter; zeros, if it took no step yet.
 
-        What is in it, torch says itself, by a step on nothing.
+        A step of torch's on an empty tensor shows what the state holds.
         """
         state = self.optimizer.state.get(parameter)
         if state:
@@ -299,16 +305,16 @@ class BlockUpdate:
 
 
 def check_flags(optimizer: Optimizer, groups: Sequence[Group]) -> None:
-    """Refuse groups of an optimiser that ask for a step without decisions on the CPU.
+    """Refuse options that ask for a step without decisions on the CPU.
 
     Raises:
-        UserError: A group is capturable or differentiable.
+        UserError: a group is capturable or differentiable.
     """
     for flag in ("capturable", "differentiable"):
         if any(group.get(flag) for group in groups):
             raise UserError(
-                f"GatedOptimizer: {type(optimizer).__name__} with {flag}=True cannot be gated, "
-                "for which blocks move is decided outside of its graph; leave the flag out"
+                f"GatedOptimizer: {type(optimizer).__name__} with {flag}=True cannot be gated: "
+                "active blocks are chosen outside of its graph. Leave the flag out"
             )
 
 
@@ -322,10 +328,11 @@ def slabs(
 
     Args:
         matrices: (R, C) or (R, C, 1...), all of the layer's shape.
+        layer: the layer.
 
-    Returns:
-        views of the rows of each; which blocks these are; and what spreads a value of each of these
-        blocks over its elements, to a shape that broadcasts to that of the views.
+    Yields:
+        views of the rows of each matrix; the slice of their blocks; and a function that spreads
+        values of these blocks over the elements, in a shape that broadcasts to that of the views.
     """
     flat = {name: as_matrix(matrix) for name, matrix in matrices.items()}
     block = layer.block
@@ -353,7 +360,7 @@ def slabs(
 
 
 def _some(slabs: Sequence[Slab]) -> Iterator[list[Slab]]:
-    """Divide slabs into parts, each with so many blocks that values of them stay in cache."""
+    """Divide slabs into parts with few enough blocks that values of blocks stay in cache."""
     part, blocks = [], 0
     for slab in slabs:
         more = slab.active.numel()
@@ -378,10 +385,10 @@ def _as_bands(bands: int, values: Tensor) -> Tensor:
     return values.view(bands, 1, -1)
 
 
-# Bits times 1 or 0 are faster than numbers by `where`; and NaN, infinity and -0 stay, or are gone.
+# Bits times 1 or 0 are faster than `where`. Times 1 keeps NaN, infinity and -0; times 0 gives +0.
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def as_bits(tensor: Tensor) -> Tensor:
-    """A view of a tensor as integers of its width."""
+    """Return a view of a tensor as integers of its width."""
     return tensor.view(INTEGERS[tensor.element_size()])

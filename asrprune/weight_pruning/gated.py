@@ -1,9 +1,9 @@
-"""An optimiser whose step is gated by block: what is inactive stays as it is, bit by bit.
+"""Gate an optimiser's step by block: an inactive block does not change by a single bit.
 
-Masked weights have a gradient of zero, and decay and momentum move them all the same. Here a block
-behaves as under its own optimiser, which steps only when the block is active: no decay, no update,
-no change of its moments while it is not, and bias correction by the number of its own steps. So a
-block that is first admitted late begins with zero moments, and not with a jump.
+Masked weights have zero gradients, but decay and momentum still move them. Here a block behaves as
+under its own optimiser, which steps only when the block is active. An inactive block has no decay,
+no update and no change of its moments. Bias correction counts the block's own steps. So a block
+that is first active late begins with zero moments, and without a jump.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,31 +25,33 @@ from asrprune.weight_pruning.block_update import (
 )
 from asrprune.weight_pruning.prunable import Layer, refuse_sharded
 
-Gates = Mapping[str, Tensor]  # name of a gate -> (blocks,) bool: which blocks are active
+Gates = Mapping[str, Tensor]  # name of a gate -> the active blocks (blocks,) bool
 _NEVER = 2**31 - 1  # more steps than any block has
 
 
 class GatedOptimizer(Optimizer):
     """torch's AdamW, Adam, SGD or RMSprop, with a gate for each block of the given layers.
 
-    The gate of a step is the union of all masks that took part in it: of all ranks, sub-networks
-    and micro-batches. Parameters outside of the layers take the optimiser's own step. With all
-    gates open, or with a mask that stays, active weights have the bits of the plain optimiser.
+    The gate of a step is the union of all masks that took part in the step: of all ranks,
+    sub-networks and micro-batches. Parameters outside of the layers take the optimiser's own step.
+    With all gates open, or with a mask that never changes, active weights have the bits of the
+    plain optimiser.
 
-    It is a ``torch.optim.Optimizer``: schedulers, a ``GradScaler`` (``scaler.step(gated, gates)``)
-    and hooks take it as they take any other. Its ``param_groups``, ``state`` and ``defaults`` are
-    those of the wrapped optimiser, which takes one step, with its own hooks, in each gated step.
-    Wrapped later, an optimiser goes on: all blocks are as old as their parameter.
+    This is a ``torch.optim.Optimizer``: schedulers, hooks and a ``GradScaler``
+    (``scaler.step(gated, gates)``) work as with any other optimiser. Its ``param_groups``,
+    ``state`` and ``defaults`` are those of the wrapped optimiser. Each gated step is one step of
+    the wrapped optimiser, with its hooks. An optimiser may be wrapped after some steps: then each
+    block begins with the number of steps of its parameter.
 
     Args:
-        optimizer: The optimiser to wrap. Its state is shared, not copied.
-        layers: Parameter's name -> the parameter and the layer it is.
-        gates: Parameter's name -> the name of its gate. Layers of one group share a gate
+        optimizer: the optimiser to wrap. Its state is shared, not copied.
+        layers: parameter's name -> the parameter and its layer.
+        gates: parameter's name -> the name of its gate. Layers of one group share a gate
             (`MaskBank.gates`). None: each layer has a gate of its own, with the layer's name.
 
     Raises:
-        UserError: The optimiser is of another class, or has a flag that cannot be gated. It does
-            not train a layer. A parameter has two names, or is sharded.
+        UserError: the optimiser is of another class, has a flag that cannot be gated, or does not
+            train a layer; or a parameter has two names, or is sharded.
     """
 
     def __init__(
@@ -85,23 +87,23 @@ class GatedOptimizer(Optimizer):
         layers: dict[str, tuple[torch.nn.Parameter, Layer]],
         gates: dict[str, str],
     ) -> None:
-        """Become an optimiser without parameters of its own, around another one."""
+        """Become an optimiser around another one, without parameters of its own."""
         self._update = BlockUpdate(optimizer)
         self.optimizer = optimizer
         self.layers = layers
         self.gates = gates
-        # Optimizer.__init__ would make new groups and a new state. As after unpickling, torch adds
-        # the tables of hooks alone.
+        # Optimizer.__init__ would make new groups and a new state. __setstate__ adds only the
+        # tables of hooks, as after unpickling.
         super().__setstate__({})
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of the wrapped optimiser: what is set here counts from the next step on."""
+        """The groups of the wrapped optimiser; changes count from the next step on."""
         return self.optimizer.param_groups
 
     @property
     def state(self) -> dict[Tensor, Any]:
-        """The state of the wrapped optimiser; ``step`` of a layer is its blocks' greatest count."""
+        """The wrapped optimiser's state; a layer's ``step`` is the greatest count of its blocks."""
         return self.optimizer.state
 
     @property
@@ -110,33 +112,33 @@ class GatedOptimizer(Optimizer):
         return self.optimizer.defaults
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickle and deepcopy take: as of any optimiser, all but hooks."""
+        """Return what pickle and deepcopy store: all but hooks, as of any optimiser."""
         names = ("optimizer", "layers", "gates", "counts")
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """The inverse of `__getstate__`."""
+        """Restore what `__getstate__` returned."""
         self._wrap(state["optimizer"], state["layers"], state["gates"])
         self.counts = state["counts"]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Train more parameters, which are not gated.
+        """Add parameters to train, which are not gated.
 
         Raises:
-            UserError: The group has a flag that cannot be gated.
+            UserError: the group has a flag that cannot be gated.
         """
         check_flags(self.optimizer, [param_group])
         self.optimizer.add_param_group(param_group)
 
     @torch.no_grad()
     def gate_gradients(self, gates: Gates | None) -> None:
-        """Zero the gradients of inactive blocks in place, be they NaN: for norms and clipping.
+        """Zero the gradients of inactive blocks in place, even NaN, for norms and clipping.
 
         Args:
-            gates: as for :meth:`step`, which does not need this.
+            gates: as for :meth:`step`, which does not need this call.
 
         Raises:
-            UserError: as there.
+            UserError: as for :meth:`step`.
         """
         for name, active in self._checked(gates).items():
             parameter, layer = self.layers[name]
@@ -157,15 +159,15 @@ class GatedOptimizer(Optimizer):
         A parameter without a gradient takes no step, as everywhere in torch.
 
         Args:
-            gates: Every gate, by its name, (blocks,) bool, row by row of a layer's grid. None: all
-                are active. A function here is the closure, as in ``torch.optim``.
-            closure: Computes the loss and its gradients once before the step.
+            gates: every gate, by its name, (blocks,) bool, row by row of a layer's grid. None: all
+                blocks are active. A function here is the closure, as in ``torch.optim``.
+            closure: computes the loss and its gradients; called once before the step.
 
         Returns:
             What the closure returns.
 
         Raises:
-            UserError: A layer is missing or unknown, or a gate does not fit to its layer.
+            UserError: a gate is missing, unknown, or of another shape or type than its layer needs.
         """
         if closure is None and callable(gates):
             gates, closure = None, gates
@@ -187,7 +189,7 @@ class GatedOptimizer(Optimizer):
             if counts:
                 torch._foreach_add_(counts, value or [moving[name] for name in names])
         ages = self._ages(moving)
-        # the others are left to the optimiser's own step
+        # the optimiser's own step does all other layers
         gated = {name: age for name, age in ages.items() if not _is_plain(age)}
         gradients = {name: self.layers[name][0].grad for name in gated}
         try:
@@ -210,9 +212,9 @@ class GatedOptimizer(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimiser's ``state`` and ``param_groups``, with each block's steps.
+        """Return the wrapped optimiser's ``state`` and ``param_groups``, with each block's steps.
 
-        Like torch's, it holds no copies.
+        Like torch's state dict, this one holds no copies.
         """
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
@@ -230,8 +232,8 @@ class GatedOptimizer(Optimizer):
         """Load what :meth:`state_dict` returned.
 
         Raises:
-            UserError: The state is of other layers or blocks, or of an optimiser without gates. It
-                names the first difference. Nothing is changed then.
+            UserError: the state has other layers or blocks, or is of an optimiser without gates.
+                The message names the first difference. Nothing changes then.
         """
         state = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
@@ -246,11 +248,11 @@ class GatedOptimizer(Optimizer):
             after(self)
 
     def _check_fits(self, state: Mapping[str, Any]) -> None:
-        """Refuse a state of other layers or blocks."""
+        """Refuse a state with other layers or blocks."""
         if "counts" not in state:
             raise UserError(
-                "GatedOptimizer: this is the state of an optimiser without gates; load it into "
-                "that one, then wrap it"
+                "GatedOptimizer: this is the state of an optimiser without gates. Load the state "
+                "into an optimiser without gates, then wrap that optimiser"
             )
         saved = state["counts"]
         for name in [*self.counts, *saved]:
@@ -271,12 +273,12 @@ class GatedOptimizer(Optimizer):
                 )
 
     def _checked(self, gates: Gates | None) -> dict[str, Tensor | None]:
-        """Each layer's gate, or None for all open, on the device of its counts."""
+        """Return each layer's gate on the device of its counts; None if ``gates`` is None."""
         if gates is None:
             return dict.fromkeys(self.layers)
         if unknown := gates.keys() - set(self.gates.values()):
             name = sorted(unknown)[0]
-            raise UserError(f"GatedOptimizer: there is a gate for {name}, which is no layer")
+            raise UserError(f"GatedOptimizer: there is a gate for {name}, but no such layer")
         checked: dict[str, Tensor | None] = {}
         for name, counts in self.counts.items():
             if self.gates[name] not in gates:
@@ -291,14 +293,14 @@ class GatedOptimizer(Optimizer):
         return checked
 
     def _ages(self, gates: Mapping[str, Tensor | None]) -> dict[str, Ages]:
-        """How old the blocks of each layer are: read from the device all at once."""
+        """Return the ages of each layer's blocks, with a single read from the device."""
         alike: dict[tuple[int, torch.device], list[str]] = {}
         for name in gates:
             counts = self.counts[name]
             alike.setdefault((len(counts), counts.device), []).append(name)
         names, rows = [], []
         for (blocks, _), found in alike.items():
-            together = max(1, SLAB_ON_CPU // max(1, blocks))  # layers, so that copies stay small
+            together = max(1, SLAB_ON_CPU // max(1, blocks))  # layers at once: copies stay small
             for start in range(0, len(found), together):
                 part = found[start : start + together]
                 names += part
@@ -313,18 +315,18 @@ class GatedOptimizer(Optimizer):
         return {name: ages[name] for name in gates}
 
     def _ages_of(self, gates: Mapping[str, Tensor | None]) -> Tensor:
-        """The values of `Ages`, (layers, 4) int32, of layers with equal numbers of blocks."""
+        """Return the fields of `Ages`, (layers, 4) int32, of layers with as many blocks each."""
         counts = torch.stack([self.counts[name] for name in gates])
         opened = torch.ones_like(counts)
         for row, active in zip(opened, gates.values(), strict=True):
             if active is not None:
                 row.copy_(active)
-        # inactive blocks are 0 in both: below every count, and above every one less _NEVER
+        # inactive blocks are 0 in both products: below every count, above every count - _NEVER
         oldest = counts.mul(opened).amax(1)
         youngest = counts.sub(_NEVER).mul_(opened).amin(1) + _NEVER
         return torch.stack([opened.amin(1), youngest, oldest, counts.amax(1)], 1)
 
 
 def _is_plain(ages: Ages) -> bool:
-    """Whether a step is that of the whole parameter."""
+    """Return whether a step of the whole parameter gives the same result."""
     return ages.all_active and ages.youngest == ages.oldest

@@ -175,7 +175,7 @@ def test_layers_that_do_not_fit_are_refused():
     ("change", "message"),
     [
         (lambda gates: gates.pop("last.weight"), "last.weight has no gate"),
-        (lambda gates: gates.update(more=torch.ones(1)), "gate for more, which is no layer"),
+        (lambda gates: gates.update(more=torch.ones(1)), "gate for more, but no such layer"),
         (
             lambda gates: gates.update({"last.weight": torch.ones(72)}),
             r"last.weight is \(72,\) of torch.float32, and should be \(72,\) of torch.bool",

@@ -230,5 +230,5 @@ def test_a_scaler_takes_it(make, unscaled):
 
 def test_it_is_not_wrapped_twice():
     _, gated = net()
-    with pytest.raises(UserError, match="what GatedOptimizer keeps of each weight is not known"):
+    with pytest.raises(UserError, match="the state of GatedOptimizer is not known"):
         GatedOptimizer(gated, gated.layers)
