@@ -1,4 +1,4 @@
-"""Less dropout for a smaller sub-network: it has less that could be learnt by heart."""
+"""Scale dropout down for a smaller sub-network, which has less capacity to overfit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-# modules beside nn.Dropout and its kind, and their attributes that are probabilities of dropout
+# attributes that are probabilities of dropout, in modules other than nn.Dropout and its variants
 _ATTRIBUTES = ("attention_dropout", "dropout")
 
 
 @contextmanager
 def scaled_dropout(module: nn.Module, factor: float) -> Iterator[None]:
-    """Inside of it every probability of dropout is ``factor`` times itself (1: nothing changes).
+    """Multiply every probability of dropout by ``factor`` inside of ``with`` (1: nothing changes).
 
-    Those of ``nn.Dropout`` and its kind, and of modules with a number ``dropout`` or
-    ``attention_dropout``, as ``nn.MultiheadAttention`` and ``nn.LSTM`` have.
+    These are ``p`` of ``nn.Dropout`` and its variants, and numbers named ``dropout`` or
+    ``attention_dropout``, as in ``nn.MultiheadAttention`` and ``nn.LSTM``.
     """
     found = [(part, "p", part.p) for part in module.modules() if isinstance(part, _DropoutNd)]
     found += [

@@ -1,8 +1,8 @@
-"""Pathways: masks of several names over one set of weights, each made anew from time to time.
+"""Make pathways: named masks over one set of weights, each made anew from time to time.
 
-Of Dynamic ASR Pathways (arXiv 2309.13018), where a name is a language. Magnitudes are those of all
-weights, masked ones included: what a mask has left out comes back when the weights that it keeps
-fall below, or when another pathway has trained it.
+Dynamic ASR Pathways (arXiv 2309.13018) has one mask for each language. Magnitudes are those of all
+weights, masked weights included. So a dropped block comes back when the kept weights fall below it,
+or when another pathway has trained it.
 """
 
 import math
@@ -16,15 +16,19 @@ from asrprune.weight_pruning.bank import MaskBank
 
 
 def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> float:
-    """Make a named mask of the bank's present levels.
-
-    Returns by how much it has changed: 1 less its overlap (Jaccard) with what it was; 1 if it is
-    new.
+    """Make a named mask from the bank's present levels.
 
     Args:
+        bank: the masks.
+        name: of the mask.
+        sparsity: of the mask.
         most: maximum density of the union of all named masks, in each layer. A single mask may be
             denser. Where the union would be denser, the lowest-ranked blocks that only this mask
             keeps are replaced by the best blocks that other masks keep.
+
+    Returns:
+        how much the mask has changed: 1 less its overlap (Jaccard) with the mask before; 1 for a
+        new mask.
     """
     before = bank.blocks(name) if name in bank.names else None
     others = [other for other in bank.names if other != name]
@@ -40,13 +44,18 @@ def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> floa
 
 
 def narrow(bank: MaskBank, name: str, sparsity: float) -> None:
-    """Prune a named mask: of what it keeps, the blocks that the present weights rank highest.
+    """Prune a named mask: of its blocks, keep those that the present weights rank highest.
 
-    The step of iterative magnitude pruning (Han et al. 2015, arXiv 1506.02626, section 3). Levels
-    of the bank are those of this mask afterwards.
+    This is the step of iterative magnitude pruning (Han et al. 2015, arXiv 1506.02626, section 3).
+    Afterwards the bank's levels are those of this mask.
+
+    Args:
+        bank: the masks.
+        name: of the mask.
+        sparsity: the new sparsity.
 
     Raises:
-        UserError: a layer keeps fewer blocks already.
+        UserError: the mask keeps fewer blocks of a layer already.
     """
     before = bank.blocks(name)
     bank.refresh(among=name)
@@ -55,16 +64,16 @@ def narrow(bank: MaskBank, name: str, sparsity: float) -> None:
         if (blocks & ~before[layer]).any():
             raise UserError(
                 f"mask {name!r} keeps {int(before[layer].sum())} blocks of {layer}, fewer than at "
-                f"sparsity {sparsity:g}: ask for a higher one"
+                f"sparsity {sparsity:g}: ask for a higher sparsity"
             )
     bank.name(name, kept)
 
 
 def pathway_of(names: Iterable[str], language: str) -> str:
-    """The name of a language's mask.
+    """Return the name of a language's mask.
 
     Raises:
-        UserError: there is none among the names.
+        UserError: the language is not among the names.
     """
     if language in names:
         return language
@@ -75,10 +84,16 @@ def pathway_of(names: Iterable[str], language: str) -> str:
 
 
 def _within(wanted: Tensor, others: Tensor, levels: Tensor, most: float) -> Tensor:
-    """As many blocks (n,) bool as are wanted, those among them that others have not being few.
+    """Return as many blocks (n,) bool as are wanted, within the maximum density of the union.
+
+    Blocks that other masks keep do not make the union denser. They replace the lowest-ranked wanted
+    blocks that no other mask keeps, as far as needed.
 
     Args:
-        levels: (n,) uint8, higher for what is kept longer.
+        wanted: (n,) bool, the blocks of the mask without a maximum.
+        others: (n,) bool, the union of the other masks.
+        levels: (n,) uint8, higher for blocks that are kept longer.
+        most: maximum density of the union.
     """
     count = int(wanted.sum())
     room = max(math.floor(most * len(wanted)), count) - int(others.sum())

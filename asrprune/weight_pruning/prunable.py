@@ -1,9 +1,10 @@
-"""Which parameters of a module are pruned: decided for each parameter, by where it is used.
+"""Decide which parameters of a module are pruned, by the module that uses each of them.
 
-Weights hide: attention's ``in_proj_weight`` is no Linear's, and a convolution of kernel 1 is a
-matrix. Prunable are weights of Linear, the projections of MultiheadAttention, those convolutions,
-and, by option, recurrent weights; never embeddings, norms, biases, or larger, grouped and depthwise
-convolutions. A parameter with several names counts once, by its first, and only if all allow it.
+Prunable are weights of Linear, projections of MultiheadAttention, convolutions of kernel 1 and, by
+option, recurrent weights. Class alone would miss some: ``in_proj_weight`` of attention is in no
+Linear, and a convolution of kernel 1 is a matrix. Never prunable are embeddings, norms, biases, and
+larger, grouped or depthwise convolutions. A parameter with several names counts once, by its first
+name, and only if all its uses allow pruning.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from asrprune.weight_pruning.blocks import grid_of
 from asrprune.weight_pruning.options import Block
 
 LINEAR, ATTENTION, CONVOLUTION, RECURRENT = "linear", "attention", "convolution", "recurrent"
-VECTOR = "vector"  # a bias, which is pruned only together with the rows of its matrix
+VECTOR = "vector"  # a bias, pruned only together with the rows of its matrix
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -56,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a parameter is: a kind of layer, or why it is none."""
+    """What a parameter is: a type of layer, or why it is not prunable."""
 
     kind: str | None
     reason: str = ""
@@ -70,18 +71,20 @@ def find_layers(
     recurrent: bool = False,
     ragged: str = "refuse",
 ) -> list[Layer]:
-    """The layers of a module, in the order of its parameters.
+    """Return the prunable layers of a module, in the order of its parameters.
 
     Args:
-        include: patterns, such as ``encoder.*``, of names to choose from; none: all.
+        module: the module.
+        block: the shape of the blocks.
+        include: patterns of names to choose from, such as ``encoder.*``. Empty: all names.
         exclude: patterns of names to leave out.
         recurrent: take the weights of LSTM, GRU and plain RNN too.
-        ragged: what to do where a block does not divide a layer: ``refuse``, or ``pad``, with
-            smaller blocks at the edges. N:M must divide the columns in any case.
+        ragged: what to do if a block does not divide a layer: ``refuse``, or ``pad``, with smaller
+            blocks at the edges. N:M must divide the columns in any case.
 
     Raises:
-        UserError: a pattern that matches nothing, or, included, nothing that can be pruned; a block
-            that does not divide some layers; no layer at all; a lazy module without shapes.
+        UserError: a pattern matches nothing; an included pattern matches nothing prunable; a block
+            does not divide some layers; no layer is left; or a lazy module has no shapes yet.
     """
     verdicts = verdicts_of(module)
     kinds = {name: verdict.kind for name, verdict in verdicts.items() if verdict.kind}
@@ -113,9 +116,12 @@ def as_matrix(parameter: Tensor) -> Tensor:
 
 
 def table(module: nn.Module, layers: Sequence[Layer]) -> str:
-    """A Markdown table of all parameters of two dimensions and more: what is pruned, or why not.
+    """Return a Markdown table of all parameters of two or more dimensions.
+
+    The table says for each parameter what it is pruned as, or why it is not pruned.
 
     Args:
+        module: the module.
         layers: those of the module that :func:`find_layers` chose.
     """
     kinds = {layer.name: layer.kind for layer in layers}
@@ -138,7 +144,7 @@ def table(module: nn.Module, layers: Sequence[Layer]) -> str:
 
 
 def verdicts_of(module: nn.Module) -> dict[str, Verdict]:
-    """The verdict on each parameter, by its first name.
+    """Return the verdict on each parameter, by its first name.
 
     Raises:
         UserError: a parameter has no shape yet, or is sharded.
@@ -166,7 +172,8 @@ def verdicts_of(module: nn.Module) -> dict[str, Verdict]:
 def refuse_sharded(name: str, parameter: Tensor) -> None:
     """Refuse a parameter of which each rank holds a part, as with FSDP2 (``fully_shard``).
 
-    Masks rank and gate whole matrices. torch would say that tensors and DTensors were mixed.
+    Masks rank and gate whole matrices. torch's own error would only say that tensors and DTensors
+    were mixed.
 
     Args:
         name: of the parameter, for the message.
@@ -175,7 +182,7 @@ def refuse_sharded(name: str, parameter: Tensor) -> None:
     Raises:
         UserError: the parameter is a DTensor.
     """
-    if hasattr(parameter, "full_tensor"):  # so that torch.distributed.tensor need not be loaded
+    if hasattr(parameter, "full_tensor"):  # does not load torch.distributed.tensor
         raise UserError(
             f"weight_pruning: {name} is a {type(parameter).__name__}, of which each rank holds a "
             "part. Masks need whole matrices: train with DistributedDataParallel in place of FSDP2"
@@ -183,7 +190,7 @@ def refuse_sharded(name: str, parameter: Tensor) -> None:
 
 
 def _verdict(part: nn.Module, key: str, parameter: nn.Parameter) -> Verdict:
-    """What a parameter is to the module that holds it as its attribute ``key``."""
+    """Return what a parameter is to the module that holds it as its attribute ``key``."""
     if key.startswith("bias") or key.endswith("bias"):
         return Verdict(None, "bias")
     if parameter.ndim < 2 or not parameter.numel():
@@ -217,10 +224,21 @@ def _verdict_on_convolution(part: nn.modules.conv._ConvNd) -> Verdict:
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether a name matches any of the patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def check_patterns(option: str, patterns: Sequence[str], verdicts: dict[str, Verdict]) -> None:
+    """Check the patterns of an option.
+
+    Args:
+        option: ``include`` or ``exclude``.
+        patterns: the patterns.
+        verdicts: the verdict on each parameter, by its name.
+
+    Raises:
+        UserError: a pattern matches no name; or a pattern of ``include`` matches nothing prunable.
+    """
     for pattern in patterns:
         matched = [name for name in verdicts if fnmatchcase(name, pattern)]
         if not matched:
@@ -230,13 +248,13 @@ def check_patterns(option: str, patterns: Sequence[str], verdicts: dict[str, Ver
             )
         if option == "include" and not any(verdicts[name].kind for name in matched):
             raise UserError(
-                f"weight_pruning.include={pattern}: nothing of that can be pruned: "
+                f"weight_pruning.include={pattern}: no such parameter can be pruned: "
                 f"{listed([f'{name} ({verdicts[name].reason})' for name in matched])}"
             )
 
 
 def _names_and_patterns(names: Iterable[str]) -> set[str]:
-    """Names, and all of the form ``encoder.*``."""
+    """Return names, and all patterns of the form ``encoder.*``."""
     parts = {name: name.split(".") for name in names}
     return set(parts) | {
         ".".join([*path[:depth], "*"]) for path in parts.values() for depth in range(1, len(path))
@@ -269,5 +287,6 @@ def _check_division(layers: Sequence[Layer], block: Block, ragged: str) -> None:
 
 
 def listed(names: Sequence[str]) -> str:
+    """Return the first names as a text, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -1,14 +1,15 @@
-"""Sparsity, and the times at which masks follow the weights, as pure functions of progress."""
+"""Compute sparsity, and the steps that rank weights anew, as pure functions of progress."""
 
 from asrprune.weight_pruning.options import ScheduleOptions
 
 
 def sparsity_at(progress: float, options: ScheduleOptions) -> float:
-    """The sparsity at ``progress`` (0 to 1).
+    """Return the sparsity at ``progress`` (0 to 1).
 
-    ``initial`` before ``start``, ``final`` from ``end`` on, and between them linear or cubic,
-    s_f + (s_0 - s_f) (1 - t)^3 with t from 0 to 1 (Zhu and Gupta, arXiv 1710.01878, section 3):
-    fast at first, while there is much to drop. A constant one is ``final`` from ``start`` on.
+    The sparsity is ``initial`` before ``start`` and ``final`` from ``end`` on. Between them it is
+    linear or cubic: s_f + (s_0 - s_f) (1 - t)^3 with t from 0 to 1 (Zhu and Gupta, arXiv
+    1710.01878, section 3). Cubic is fast at first, while there is much to drop. A constant sparsity
+    is ``final`` from ``start`` on.
     """
     if progress < options.start:
         return options.initial
@@ -20,8 +21,9 @@ def sparsity_at(progress: float, options: ScheduleOptions) -> float:
 
 
 def needs_refresh(step: int, progress: float, options: ScheduleOptions) -> bool:
-    """Whether levels are to be taken anew from the weights before an optimiser step.
+    """Return whether to rank the weights anew before an optimiser step.
 
-    At each ``refresh_interval`` steps, counted from 0, until progress comes to ``freeze``.
+    This is so at each ``refresh_interval`` steps, counted from 0, until progress reaches
+    ``freeze``.
     """
     return progress < options.freeze and step % options.refresh_interval == 0

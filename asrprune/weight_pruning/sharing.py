@@ -1,8 +1,9 @@
-"""How much several masks of one bank share: their union, what all keep, overlap of each two.
+"""Measure how much several masks of one bank share: union, intersection, overlap of each two.
 
-Overlap is that of Jaccard, weights that both keep over weights that either keeps. What masks share
-by chance is that of ones which keep as many blocks of each layer, drawn at random and independently
-of each other: the expected number of weights that both keep, over that of those that either keeps.
+Overlap is Jaccard's: weights that both masks keep over weights that either mask keeps. Chance
+values are those of random masks. Random masks keep as many blocks of each layer as the real masks,
+drawn independently. The chance overlap is the expected number of weights that both keep, over the
+expected number that either keeps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,37 +27,37 @@ class Sharing:
 
     names: list[str]  # N
     layers: list[str]  # L
-    weights: np.ndarray  # (L,) int64: of each layer
-    kept: np.ndarray  # (N, L) int64: by each mask
-    either: np.ndarray  # (L,) int64: by any of the masks
-    common: np.ndarray  # (L,) int64: by all of them
-    pairs: np.ndarray  # (N, N) int64: by both of two
-    shares: np.ndarray  # (N, L) float64: of blocks, where the other numbers are of weights
+    weights: np.ndarray  # (L,) int64: size of each layer
+    kept: np.ndarray  # (N, L) int64: kept by each mask
+    either: np.ndarray  # (L,) int64: kept by any of the masks
+    common: np.ndarray  # (L,) int64: kept by all masks
+    pairs: np.ndarray  # (N, N) int64: kept by both masks of a pair
+    shares: np.ndarray  # (N, L) float64: shares of blocks; all others count weights
 
     @property
     def densities(self) -> np.ndarray:
-        """(N,) of each mask."""
+        """The density of each mask, (N,)."""
         return self.kept.sum(1) / self.weights.sum()
 
     @property
     def union(self) -> float:
-        """The density of all masks together."""
+        """The density of the union of all masks."""
         return float(self.either.sum() / self.weights.sum())
 
     @property
     def shared(self) -> float:
-        """The density of what all masks keep."""
+        """The density of the intersection of all masks."""
         return float(self.common.sum() / self.weights.sum())
 
     @property
     def overlap(self) -> np.ndarray:
-        """(N, N) weights that both keep over weights that either keeps; 1 where none is kept."""
+        """Weights that both masks keep over weights that either keeps, (N, N); 1 if none."""
         own = self.kept.sum(1)
         return _ratio(self.pairs, own[:, None] + own - self.pairs)
 
     @property
     def chance_overlap(self) -> np.ndarray:
-        """(N, N) what the overlap of two would be by chance; 1 of a mask with itself."""
+        """The overlap of each two masks by chance, (N, N); 1 of a mask with itself."""
         both = np.einsum("al,bl,l->ab", self.shares, self.shares, self.weights)
         own = self.shares @ self.weights
         chance = _ratio(both, own[:, None] + own - both)
@@ -65,37 +66,37 @@ class Sharing:
 
     @property
     def chance_union(self) -> float:
-        """What the density of the union would be by chance."""
+        """The density of the union by chance."""
         return float(self._mean(1 - np.prod(1 - self.shares, axis=0)))
 
     @property
     def chance_shared(self) -> float:
-        """What the density of that which all keep would be by chance."""
+        """The density of the intersection by chance."""
         return float(self._mean(np.prod(self.shares, axis=0)))
 
     @property
     def equal_union(self) -> float:
-        """The least that the union's density can be: 1-s, if all have sparsity s and are equal."""
+        """The least density of the union: 1-s, if all masks have sparsity s and are equal."""
         return float(self.densities.max())
 
     @property
     def independent_union(self) -> float:
-        """The union's density if masks were independent: 1-s^N, if all have sparsity s.
+        """The density of the union of independent masks: 1-s^N, if all masks have sparsity s.
 
-        Of the densities over all layers; `chance_union` knows those of each layer.
+        This uses densities over all layers; `chance_union` uses those of each layer.
         """
         return float(1 - np.prod(1 - self.densities))
 
     def _mean(self, shares: np.ndarray) -> np.ndarray:
-        """Of shares (L,), by the layers' weights."""
+        """Return the mean of shares (L,), weighted by the layers' sizes."""
         return shares @ self.weights / self.weights.sum()
 
 
 def sharing(bank: MaskBank, names: Sequence[str]) -> Sharing:
-    """What named masks share.
+    """Measure what named masks share.
 
     Raises:
-        UserError: there are no names, or there is no mask of one.
+        UserError: there are no names, or a name has no mask.
     """
     if not names:
         raise UserError("there is no mask to measure")
@@ -117,10 +118,10 @@ def sharing(bank: MaskBank, names: Sequence[str]) -> Sharing:
 
 
 def intersection(bank: MaskBank, names: Sequence[str]) -> dict[str, Tensor]:
-    """The blocks (blocks,) bool of each layer that all of these masks keep: a choice of the bank.
+    """Return the blocks (blocks,) bool of each layer that all masks keep: a choice of the bank.
 
     Raises:
-        UserError: there is no mask of a name.
+        UserError: a name has no mask.
     """
     return dict(reduce(_both, map(bank.blocks, names)))
 
@@ -134,7 +135,7 @@ def _share(kept: Tensor) -> float:
 
 
 def _count(bank: MaskBank, blocks: Blocks) -> np.ndarray:
-    """The kept weights of each layer (L,) int64."""
+    """Return the kept weights of each layer, (L,) int64."""
     counts = [
         sum(elements(blocks[group.name], layer.shape, layer.block) for layer in group.layers)
         for group in bank.groups
@@ -143,5 +144,5 @@ def _count(bank: MaskBank, blocks: Blocks) -> np.ndarray:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """1 where there is nothing to take a part of."""
+    """Divide part by whole; 1 where the whole is 0."""
     return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)

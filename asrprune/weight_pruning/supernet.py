@@ -1,7 +1,7 @@
-"""Which sub-networks of a supernet a step trains: a pure function of (seed, step, rank, number).
+"""Choose the sub-networks that a step trains: a pure function of (seed, step, rank, number).
 
-So all ranks know what each of them trains without a word between them, and a resumed training goes
-on with the same ones (Omni-sparsity DNN, arXiv 2110.08352, trains all of them jointly).
+So all ranks know the sub-networks of each rank without communication. A resumed training goes on
+with the same sub-networks. Omni-sparsity DNN (arXiv 2110.08352) trains all of them jointly.
 """
 
 import math
@@ -25,18 +25,23 @@ def sub_networks(
     rank: int = 0,
     number: int = 0,
 ) -> list[Sparsities]:
-    """The sub-networks that one micro-batch trains, each by a forward and a backward pass.
+    """Return the sub-networks that one micro-batch trains, each by a forward and a backward pass.
 
-    ``single``: the dense one, the sparsest one or one drawn at random, with the probabilities that
-    the options say. ``sandwich``: the densest, the sparsest, and some at random (Yu and Huang 2019,
-    arXiv 1903.05134); the dense one comes last. As long as nothing is sparse, there is only that.
+    ``single``: the dense, the sparsest or a random sub-network, with the probabilities of the
+    options. ``sandwich``: some random sub-networks, the sparsest, and last the dense one (Yu and
+    Huang 2019, arXiv 1903.05134). At sparsity 0 there is only the dense sub-network.
 
     Args:
-        sparsest: the sparsity of all layers that none exceeds, 0 to 1.
+        layers: names of the layers.
+        options: the options of the training.
+        sparsest: the maximum sparsity of each layer, 0 to 1.
+        seed: the seed of the training.
+        step: the step of the optimiser.
+        rank: the rank that trains the micro-batch.
         number: of the micro-batch within the step.
     """
     dense, least = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, sparsest)
-    if not sparsest:  # there is no other one yet
+    if not sparsest:  # no other sub-network exists yet
         return [dense]
     random = np.random.default_rng(key_to_seed("supernet", seed, step, rank, number))
     if options.sampling == "sandwich":
@@ -51,20 +56,23 @@ def sub_networks(
 
 
 def densest(networks: Sequence[Sparsities]) -> Sparsities:
-    """The union of the masks of some sub-networks, which are nested within each layer."""
+    """Return the union of the masks of some sub-networks, as the least sparsity of each layer.
+
+    The masks of sub-networks are nested within each layer.
+    """
     return {name: min(network[name] for network in networks) for name in networks[0]}
 
 
 def windows(options: SupernetOptions, sparsest: float) -> list[list[float]]:
-    """The largest sets of sparsities that the layers of one drawn sub-network may have.
+    """Return the largest sets of sparsities that the layers of one random sub-network may have.
 
     Each combination of sparsities of one set can be drawn, and no other combination. With
     ``space=uniform`` there is one set. With ``space=mean`` a set has neighbouring sparsities: a
-    common mean exists from which the jitter, and the rounding to tenths, reach each of them.
+    common mean exists from which the jitter and the rounding to tenths reach each of them.
 
     Args:
         options: the options of the training.
-        sparsest: the sparsity of all layers that none exceeds, 0 to 1.
+        sparsest: the maximum sparsity of each layer, 0 to 1.
 
     Returns:
         ascending sets of ascending sparsities. The dense and the sparsest sub-network are trained
@@ -78,7 +86,7 @@ def windows(options: SupernetOptions, sparsest: float) -> list[list[float]]:
     found: list[list[float]] = []
     end = 0
     for first in tenths:
-        # the highest common mean that reaches the first one
+        # the highest common mean that reaches the first tenth
         mean = min(first + reach, GRID * sparsest)
         last = sum(tenth - reach < mean - 1e-9 for tenth in tenths)
         if last > max(first, end):
@@ -88,17 +96,17 @@ def windows(options: SupernetOptions, sparsest: float) -> list[list[float]]:
 
 
 def _most(sparsest: float) -> int:
-    """The last of the tenths that a layer may have; it stands for the sparsest."""
+    """Return the maximum of a layer's tenths of sparsity; it stands for the sparsest."""
     return math.ceil(GRID * sparsest - 1e-6)
 
 
 def _draw(
     layers: Sequence[str], options: SupernetOptions, sparsest: float, random: np.random.Generator
 ) -> Sparsities:
-    """Sparsities in tenths, or the sparsest: each at random, or about a mean that is drawn first.
+    """Draw each layer's sparsity, in tenths or the sparsest: independently, or about a random mean.
 
-    Independent draws for many layers have nearly the same mean each time, so the mean comes first:
-    every size is then trained.
+    Independent draws for many layers have nearly the same mean each time. With the mean drawn
+    first, every size is trained.
     """
     most = _most(sparsest)
     if options.space == "uniform":

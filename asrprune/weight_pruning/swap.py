@@ -1,8 +1,8 @@
-"""Other values in parameters for a while, by pointer: the parameter objects and names stay.
+"""Put other values into parameters for a while, by pointer: the parameter objects and names stay.
 
 Backward has to run where forward ran. Autograd keeps the parameter, not its values, so a backward
-on the other side of a swap would multiply by the wrong weights; it raises torch's "modified by an
-inplace operation" instead, as each swap counts as a change in place.
+after a swap would multiply by the wrong weights. Each swap counts as a change in place. So torch
+raises its error "modified by an inplace operation" for a late backward.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,18 +14,21 @@ from torch.autograd.graph import increment_version
 
 from asrprune.errors import UserError
 
-SWAPS = 2  # changes of a parameter's version by one use of `swapped`
+SWAPS = 2  # how far one use of `swapped` raises a parameter's version
 
 
 @contextmanager
 def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside of it the parameters hold ``values``; after it, their very tensors, in any case.
+    """Let the parameters hold ``values`` inside of ``with``; then restore their very tensors.
+
+    The tensors are restored in any case, also after an exception.
 
     Args:
+        parameters: the parameters, by name.
         values: of the parameters' shapes, types and devices, by the same names.
 
     Raises:
-        UserError: at the end, where a parameter was changed inside: the change is lost.
+        UserError: at the end, if a parameter was changed inside. The change is lost.
     """
     originals = {name: parameter.data for name, parameter in parameters.items()}
     changed: list[str] = []
@@ -53,4 +56,4 @@ def _point(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor])
     for name, parameter in parameters.items():
         parameter.data = values[name]
         increment_version(parameter)
-    torch.clear_autocast_cache()  # autocast would go on using its copies of the former values
+    torch.clear_autocast_cache()  # autocast would still use its copies of the old values
