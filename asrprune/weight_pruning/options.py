@@ -1,4 +1,4 @@
-"""Options of weight pruning, and how the shape of a block is written (standard library only)."""
+"""Define the options of weight pruning, and how a block is written (standard library only)."""
 
 import re
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from asrprune.errors import UserError, nearest
 from asrprune.options import flatten, option
 
-OWN_METHODS = ("supernet", "pathways")  # those that have a section of options, of the same name
-LANGUAGE = "{language}"  # in the name of a file, stands for each language in turn
-LARGEST_GROUP = 64  # of N:M: levels tell apart no more than 250 blocks, and arithmetic is of int16
+OWN_METHODS = ("supernet", "pathways")  # each has a section of options of the same name
+LANGUAGE = "{language}"  # in the name of a file: stands for each language in turn
+LARGEST_GROUP = 64  # of N:M: levels distinguish 250 blocks at most, and the arithmetic is int16
 
 
 @dataclass(frozen=True)
 class Block:
-    """What is dropped as one: ``rows`` x ``columns`` entries of a layer's matrix.
+    """The shape of a block: ``rows`` x ``columns`` entries of a matrix, kept or dropped together.
 
-    With a ``group``, blocks are single entries which compete inside of ``group`` consecutive
-    columns of a row, of which ``kept_of_group`` are meant to be kept: the pattern N:M.
+    With a ``group``, blocks are single entries, which compete within ``group`` consecutive columns
+    of a row. ``kept_of_group`` of these entries are to be kept: the pattern N:M.
     """
 
     rows: int
@@ -29,15 +29,19 @@ class Block:
 
     @property
     def sparsity(self) -> float | None:
-        """The sparsity 1 - N/M that N:M comes to at most; None of other blocks."""
+        """The maximum sparsity of N:M, 1 - N/M; None for other blocks."""
         return 1 - self.kept_of_group / self.group if self.group else None
 
 
 def parse_block(text: str, key: str = "weight_pruning.block") -> Block:
-    """A block as it is written: ``8x1`` (rows x columns), or ``2:4`` (2 are kept of each 4 inputs).
+    """Return the block that a text describes: ``8x1`` (rows x columns), or ``2:4`` (2 of 4 inputs).
+
+    Args:
+        text: the text.
+        key: the option's name, for the message.
 
     Raises:
-        UserError: it is neither, with ``key`` for the option's name.
+        UserError: the text is neither.
     """
     if match := re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text):
         rows, columns = map(int, match.groups())
@@ -55,17 +59,17 @@ def parse_block(text: str, key: str = "weight_pruning.block") -> Block:
 
 @dataclass
 class ScheduleOptions:
-    """How sparsity rises, and how often masks follow the weights, over the progress 0..1."""
+    """How sparsity rises, and how often weights are ranked, over the progress from 0 to 1."""
 
     kind: str = option("cubic", choices=("constant", "linear", "cubic"))
     initial: float = option(0.0, minimum=0, maximum=0.99)  # sparsity until `start`
     final: float = option(0.7, minimum=0, maximum=0.99)  # sparsity from `end` on
     start: float = option(0.0, minimum=0, maximum=1)
-    end: float = option(0.4, minimum=0, maximum=1)  # a constant one is final from `start` on
-    # from here on blocks are ranked no more: one mask for all changes with sparsity alone, pathways
-    # stand still; 0: they are ranked where the training begins, and never again
+    end: float = option(0.4, minimum=0, maximum=1)  # kind=constant uses `start` instead
+    # From here on weights are not ranked again: a gradual mask and the masks of a supernet change
+    # with sparsity alone, pathways do not. 0: weights are ranked only where the training begins.
     freeze: float = option(0.75, minimum=0, maximum=1)
-    refresh_interval: int = option(200, minimum=1)  # optimiser steps between two rankings
+    refresh_interval: int = option(200, minimum=1)  # steps of the optimiser between two rankings
 
     @property
     def settles(self) -> float:
@@ -90,14 +94,15 @@ class ScheduleOptions:
 
 @dataclass
 class DistillationOptions:
-    """What sparse sub-networks learn from the dense network within the same step.
+    """How sparse sub-networks learn from the dense network within the same step.
 
-    Such a pass needs one more, forward alone through the encoder, and takes some 1.25 times as long
-    (measured with a small Emformer); in a sandwich the dense network's own pass serves.
+    The pass of a sparse sub-network then needs a forward pass through the dense encoder too. Both
+    take about 1.25 times as long as one alone (measured with a small Emformer). With sandwich
+    sampling the dense network's own pass serves.
     """
 
-    scale: float = option(0.0, minimum=0)  # of the divergence from it beside the loss; 0: none
-    # mean sparsity over all weights, of the sub-networks that learn
+    scale: float = option(0.0, minimum=0)  # factor of the divergence in the loss; 0: none
+    # sub-networks of at least this mean sparsity (over all weights) learn
     from_sparsity: float = option(0.7, minimum=0, maximum=1)
 
 
@@ -105,15 +110,15 @@ class DistillationOptions:
 class SupernetOptions:
     """Which sub-networks a step trains; the sparsest has the schedule's sparsity in all layers."""
 
-    # single: one a rank and micro-batch; sandwich: the densest, the sparsest and some at random
+    # single: one for each rank and micro-batch; sandwich: the dense, the sparsest and random ones
     sampling: str = option("single", choices=("single", "sandwich"))
-    dense: float = option(0.25, minimum=0, maximum=1)  # probability of the dense one, if single
-    sparsest: float = option(0.25, minimum=0, maximum=1)  # of the sparsest one
-    random: int = option(1, minimum=0)  # drawn ones of a sandwich
-    # mean: about a common sparsity that is drawn first; uniform: each layer for itself
+    dense: float = option(0.25, minimum=0, maximum=1)  # single: probability of the dense network
+    sparsest: float = option(0.25, minimum=0, maximum=1)  # single: probability of the sparsest
+    random: int = option(1, minimum=0)  # sandwich: number of random sub-networks
+    # Random sub-networks. mean: layers about one random sparsity; uniform: each layer on its own.
     space: str = option("mean", choices=("mean", "uniform"))
-    jitter: float = option(0.2, minimum=0, maximum=1)  # how far a layer is from the common one
-    # scaled: the model's dropout is less, as its sub-network is: p (1 - mean sparsity)
+    jitter: float = option(0.2, minimum=0, maximum=1)  # mean: maximum distance from this sparsity
+    # scaled: a sub-network's dropout is p (1 - mean sparsity); constant: p
     dropout: str = option("scaled", choices=("scaled", "constant"))
     distillation: DistillationOptions = option(factory=DistillationOptions)
 
@@ -130,35 +135,34 @@ class SupernetOptions:
         if self.dense + self.sparsest > 1:
             raise UserError(
                 f"{prefix}dense={self.dense} and {prefix}sparsest={self.sparsest}: together at "
-                "most 1, the rest is for drawn ones"
+                "most 1. The rest is for random sub-networks"
             )
 
 
 @dataclass
 class PathwaysOptions:
-    """Each language has a mask of its own, its pathway, and its steps move nothing else.
+    """Each language has its own mask, its pathway, and its steps move nothing else.
 
-    The schedule is that of each language's sparsity; ``refresh_interval`` counts the language's own
-    steps, at the first of which its mask is made of the weights, where there is none yet: at
-    ``final`` sparsity, if masks are not to adapt. Those that adapt are made for the last time at
-    ``freeze``, where no interval has brought them to the schedule before; so it must not come
-    before ``end``.
+    The schedule gives each language's sparsity, and ``refresh_interval`` counts the language's own
+    steps. A language without a mask gets one from the weights at its first step: at ``final``
+    sparsity, if masks do not adapt. Masks that adapt are made for the last time at ``freeze``, if
+    no interval has brought them to the schedule before. So ``freeze`` must not come before ``end``.
     """
 
-    # a model file whose masks they begin with: of each language, or one mask for all, as of a model
-    # that was pruned gradually; with {language} in its name, a file for each language; empty: none
+    # A model file with the first masks: one for each language, or one for all, as from gradual
+    # pruning. With {language} in its name: a file for each language. Empty: none.
     masks: str = ""
-    adapt: bool = True  # masks follow the weights until `freeze`; false: they stay as they begin
-    # what masks that adapt keep. magnitude: the largest weights, of all languages' training;
-    # sensitivity: those that the language's own steps since the last time would miss most, by
-    # mean squares of weights and of their gradients (of the first order: arXiv 1906.10771)
+    adapt: bool = True  # masks follow the weights until `freeze`; false: masks never change
+    # What masks that adapt keep. magnitude: the largest weights, whichever language trained them.
+    # sensitivity: the weights that the language's own steps since the last ranking need most, by
+    # mean squares of weights and of their gradients (first order, arXiv 1906.10771).
     score: str = option("magnitude", choices=("magnitude", "sensitivity"))
-    # masked: a step moves what its mask keeps; all: masked weights too, by the gradients that they
-    # would have (PARP, arXiv 2106.05933)
+    # masked: a step moves the weights that its mask keeps. all: it moves masked weights too, by the
+    # gradients that they have as zeros (PARP, arXiv 2106.05933).
     grad: str = option("masked", choices=("masked", "all"))
-    most: float = option(1.0, minimum=0, maximum=1)  # density that the union must not go beyond
-    # languages of `masks` that are not trained keep their weights: so do all weights that are in no
-    # block, which languages share
+    most: float = option(1.0, minimum=0, maximum=1)  # maximum density of the union
+    # Languages of `masks` that are not trained keep their weights. So weights outside of all
+    # blocks, which languages share, do not move either.
     protect: bool = False
 
     def check(self, prefix: str) -> None:
@@ -169,7 +173,7 @@ class PathwaysOptions:
                 ``weight_pruning.pathways.``.
 
         Raises:
-            UserError: ``protect`` does not go with ``masks`` or ``grad``, or ``most`` is set for
+            UserError: ``protect`` does not go with ``masks`` or ``grad``; or ``most`` is set for
                 masks that do not adapt.
         """
         if self.protect and LANGUAGE in self.masks:
@@ -192,25 +196,25 @@ CRITERIA = ("mean_square", "l1", FIRST_ORDER)
 class WeightPruningOptions:
     """Which weights are pruned, in what blocks, by what score, and when."""
 
-    # gradual: one mask, which follows the schedule; supernet: sub-networks of every size; pathways:
-    # a mask for each language
+    # gradual: one mask, which follows the schedule. supernet: sub-networks of every size. pathways:
+    # a mask for each language.
     method: str = option("none", choices=("none", "gradual", "supernet", "pathways"))
-    # block: the entries of a block become zeros. channel: an inner channel of a feed-forward module
-    # is left out, and the rest is a smaller dense network
+    # block: the entries of a block become zeros. channel: inner channels of feed-forward modules
+    # are left out, and the rest is a smaller dense network.
     unit: str = option("block", choices=("block", "channel"))
     block: str = "8x1"  # rows x columns, or N:M
-    multiple: int = option(8, minimum=1)  # unit=channel: kept channels, rounded to this multiple
-    # What the score of a unit is. mean_square, l1, or package.module:callable: the mean over its
-    # weights. first_order (of channels): about how much the loss would change without the unit
+    multiple: int = option(8, minimum=1)  # unit=channel: round kept channels to this multiple
+    # Score of a unit. mean_square, l1, or package.module:callable: the mean over its weights.
+    # first_order (channels only): about how much the loss would change without the unit.
     criterion: str = "mean_square"
-    # which units compete. layer: those of a layer; global: those of all layers, which then have
-    # different sparsities (of method=gradual)
+    # Which units compete. layer: units of one layer. global: units of all layers, which then have
+    # different sparsities (not with supernets or channels).
     scope: str = option("layer", choices=("layer", "global"))
-    # patterns of parameters' names, none: all; input and output layers of an encoder stay dense
+    # Patterns of parameters' names; empty: all. Input and output layers of an encoder stay dense.
     include: list[str] = option(factory=lambda: ["encoder.*layers.*"])
     exclude: list[str] = option(factory=list)
     recurrent: bool = False  # prune weights of LSTM and GRU too
-    ragged: str = option("refuse", choices=("refuse", "pad"))  # a block that does not divide
+    ragged: str = option("refuse", choices=("refuse", "pad"))  # if blocks do not divide a layer
     schedule: ScheduleOptions = option(factory=ScheduleOptions)
     supernet: SupernetOptions = option(factory=SupernetOptions)
     pathways: PathwaysOptions = option(factory=PathwaysOptions)
@@ -310,8 +314,8 @@ class WeightPruningOptions:
         if freeze < settles:
             key = "start" if self.schedule.kind == "constant" else "end"
             raise UserError(
-                f"{prefix}schedule.freeze={freeze:g}: pathways would stand still before they are "
-                f"as sparse as {prefix}schedule.final, at {prefix}schedule.{key}={settles:g}. Set "
+                f"{prefix}schedule.freeze={freeze:g}: pathways would freeze before they reach "
+                f"{prefix}schedule.final, at {prefix}schedule.{key}={settles:g}. Set "
                 f"freeze to at least {settles:g}, or {prefix}pathways.adapt=false for masks that "
-                "stay as they begin"
+                "never change"
             )

@@ -309,7 +309,7 @@ def test_a_mask_is_as_sparse_as_the_schedule_says(score, changed, make):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"freeze": 0.0}, "freeze=0: pathways would stand still .* at .*schedule.end=0.6. Set"),
+        ({"freeze": 0.0}, "freeze=0: pathways would freeze before .* at .*schedule.end=0.6. Set"),
         ({"freeze": 0.5}, "freeze=0.5: .*to at least 0.6, or weight_pruning.pathways.adapt=false"),
         ({"end": 0.9}, "freeze=0.8: .*end=0.9"),
         ({**CONSTANT, "freeze": 0.2}, "freeze=0.2: .*schedule.start=0.3"),
