@@ -1,8 +1,9 @@
-"""A log of evaluated sub-networks, so that a search that was killed goes on where it was.
+"""Log evaluated sub-networks, so that a search that was killed can go on.
 
-The first line of the file says what the evaluations are of, each other line holds one. A search
-replays itself from its beginning and finds in the log what it has evaluated before: it then ends as
-if nothing had happened, and may as well have other options, budgets or more generations.
+The first line of the file says what the evaluations belong to. Each other line holds one
+evaluation. A search replays itself from its beginning, and finds in the log what it has evaluated
+before. So it ends as if nothing had happened. The search may also have other options, other budgets
+or more generations.
 """
 
 import json
@@ -20,24 +21,25 @@ from asrprune.locks import open_locked
 
 log = logging.getLogger(__name__)
 
-Fitness = Callable[[dict[str, float]], float]  # of layers' sparsities; lower is better
+Fitness = Callable[[dict[str, float]], float]  # layers' sparsities -> fitness, lower is better
 _FORMAT = "asrprune evaluations 1"
 
 
 class EvaluationLog:
     """A fitness that remembers its values, in a file if there is one. A context manager.
 
-    What is not finite counts as infinity, the worst: a sub-network that computes NaN is of no use.
+    A fitness that is not finite counts as infinity, the worst: a sub-network that computes NaN is
+    of no use.
 
     Args:
-        path: the file, made if it does not exist; None: memory alone.
+        path: the file, made if it does not exist. None: memory alone.
         layers: names of the layers.
-        fitness: of a dictionary of layer names and sparsities.
+        fitness: takes a dictionary of layer names and sparsities.
         identity: plain values of what the fitness depends on, such as digests of the model and of
-            the data. It is held against the file's.
+            the data. They must equal the file's.
 
     Raises:
-        UserError: the file is of something else, damaged, or in use.
+        UserError: the file holds something else, is damaged, or is in use.
     """
 
     def __init__(
@@ -72,9 +74,9 @@ class EvaluationLog:
             self._file.close()
 
     def evaluate(self, sparsities: Sequence[float]) -> tuple[float, float]:
-        """The fitness of sparsities in the order of the layers, and the seconds that it took.
+        """Return the fitness of sparsities, in the order of the layers, and the seconds it took.
 
-        Both are remembered ones or new ones; new ones are on the disk before this returns.
+        Known values are not computed again. New values are on the disk before this returns.
         """
         key = tuple(float(sparsity) for sparsity in sparsities)
         if key not in self._known:
@@ -92,13 +94,13 @@ class EvaluationLog:
         return self._known[key]
 
     def _read_file(self, header: dict[str, Any]) -> None:
-        """Remember what the file holds. A last line without its end is of a killed run: cut off."""
+        """Remember what the file holds. Cut off a last line without its end, from a killed run."""
         first = _line(header)
         self._file.seek(0)
         content = self._file.read()
         whole, newline, rest = content.rpartition(b"\n")
         if not newline:
-            # never cut what is not surely ours
+            # never cut a file that may be something else
             if not first.startswith(rest):
                 raise UserError(f"{self._path} is no log of evaluations; name another file")
             self._file.truncate(0)
@@ -141,7 +143,7 @@ class EvaluationLog:
                 )
 
     def _append(self, line: bytes) -> None:
-        """Write a line to the disk, or none of it."""
+        """Write a whole line to the disk, or nothing of it."""
         end = os.fstat(self._file.fileno()).st_size
         with explain_failed_write(self._path):
             try:

@@ -1,7 +1,7 @@
-"""Multiply-adds with weights, counted as a module runs: how often each of its weights is used.
+"""Count multiply-adds with weights while a module runs: how often each weight is used.
 
-Products of activations alone, such as attention's of queries and keys, are not among them: no mask
-changes these, and over a whole utterance they would grow with its square.
+Products of activations alone, such as attention's of queries and keys, are not counted. No mask
+changes these products, and over a whole utterance they would grow with the square of its length.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,16 +15,18 @@ _PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.bmm, *_ADDED)
 
 
 def count_multiply_adds(run: Callable[[], object], weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many multiplications by each weight ``run`` does, in matrix products and convolutions.
+    """Return how many multiplications by each weight ``run`` does.
 
-    On the CPU that is all there is but for recurrent layers, which count as 0 where they run as
-    one operation. A view of a weight counts as the weight.
+    Counted are matrix products and convolutions. On the CPU these are all, except for recurrent
+    layers: they count as 0 where they run as one operation. A view of a weight counts as the
+    weight.
 
     Args:
-        run: is called once, without gradients.
+        run: called once, without gradients.
+        weights: the weights, by name.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one operation that nothing is seen of
+    torch.backends.mha.set_fastpath_enabled(False)  # hides its products inside one operation
     try:
         with torch.no_grad(), _Counter(weights) as counter:
             run()
@@ -48,7 +50,7 @@ class _Counter(TorchDispatchMode):
                 self._count(weight, left.numel() * right.shape[-1])
         elif packet is torch.ops.aten.convolution:
             weight = args[1]
-            ends = args[0] if args[6] else result  # of a transposed one each input is spread
+            ends = args[0] if args[6] else result  # transposed: each input is spread
             self._count(weight, ends.numel() * weight[0].numel())
         return result
 
@@ -58,5 +60,5 @@ class _Counter(TorchDispatchMode):
 
 
 def _place(tensor: Tensor) -> int:
-    """Of a tensor's memory, whatever view of it this is."""
+    """Return the address of a tensor's memory, the same for all views."""
     return tensor.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""Spearman's rank correlation: does one measure order sub-networks as another one does."""
+"""Compute Spearman's rank correlation: do two measures order sub-networks alike."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ import numpy as np
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's coefficient, -1 to 1: Pearson's of the ranks, equal values sharing their mean one.
+    """Return Spearman's coefficient, -1 to 1: Pearson's coefficient of the ranks.
 
-    NaN where there is none: fewer than two pairs, a constant, or a NaN among the values.
+    Equal values share their mean rank. The result is NaN where there is no coefficient: fewer than
+    two pairs, a constant, or a NaN among the values.
 
     Raises:
         ValueError: the lengths differ.
@@ -22,7 +23,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks (n,) from 1; of equal values the mean of theirs."""
+    """Return ranks (n,) from 1; equal values get the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return (last - (counts - 1) / 2)[inverse]

@@ -1,4 +1,4 @@
-"""Options of the search for sub-networks (standard library only)."""
+"""Define the options of the search for sub-networks (standard library only)."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ from asrprune.options import RESUMABLE, option
 
 @dataclass
 class SearchOptions:
-    """How many sub-networks are tried, and how new ones come from good ones.
+    """How many sub-networks a search tries, and how it makes new ones from good ones.
 
     A search needs ``population * (generations + 1)`` evaluations for each budget. All options may
-    change from run to run: no training depends on them, and what was evaluated stays valid.
+    change from run to run: no training depends on them, and earlier evaluations stay valid.
 
-    A small population for many generations beats a large one for few generations (measured on toy
-    problems of 60 layers, at some 500 evaluations).
+    A small population for many generations beats a large population for few generations (measured
+    on toy problems of 60 layers, at some 500 evaluations).
     """
 
-    # random: all are drawn as the first population is, for comparison at equal evaluations
+    # random: draws all as the first population, to compare at equal numbers of evaluations
     method: str = option("evolution", choices=("evolution", "random"), change=RESUMABLE)
     # sparsities that a layer may have, ascending
     choices: list[float] = option(factory=lambda: [s / 10 for s in range(10)], change=RESUMABLE)
@@ -26,9 +26,9 @@ class SearchOptions:
     windows: list[list[float]] = option(factory=list, change=RESUMABLE)
     population: int = option(16, minimum=1, change=RESUMABLE)  # sub-networks of a generation
     generations: int = option(30, minimum=0, change=RESUMABLE)  # after the first population
-    # share of the population: the best of all seen so far, from which the next ones come
+    # share of the population: the best so far, from which new sub-networks come
     parents: float = option(0.25, minimum=0, maximum=1, change=RESUMABLE)
-    mutation: float = option(0.1, minimum=0, maximum=1, change=RESUMABLE)  # of a layer, its chance
+    mutation: float = option(0.1, minimum=0, maximum=1, change=RESUMABLE)  # probability for a layer
     seed: int = option(0, minimum=0, change=RESUMABLE)
 
     def check(self, prefix: str) -> None:
@@ -54,10 +54,10 @@ class SearchOptions:
                 )
         if self.population < len(choices):
             raise UserError(
-                f"{prefix}population={self.population}: must be at least {len(choices)}, for the "
-                f"first one holds a uniform sub-network of each of {prefix}choices"
+                f"{prefix}population={self.population}: must be at least {len(choices)}. The first "
+                f"population holds a uniform sub-network of each of {prefix}choices"
             )
 
     def evaluations(self, budgets: int = 1) -> int:
-        """How often the fitness is computed at most, for so many budgets."""
+        """Return the maximum number of evaluations for so many budgets."""
         return self.population * (self.generations + 1) * budgets

@@ -1,7 +1,7 @@
-"""Sub-networks of one sparsity a layer, and ways to draw them within a budget.
+"""Draw sub-networks of one sparsity for each layer, within a budget.
 
 Inside of the search a sub-network is a row (layers,) of indices into the ascending sparsities that
-a layer may have; a higher index prunes more.
+a layer may have. A higher index prunes more.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,18 +10,18 @@ import numpy as np
 
 from asrprune.errors import UserError
 
-# of sparsities (n, layers) float64, in the order of the layers, the costs (n,)
+# sparsities (n, layers) float64, in the order of the layers -> costs (n,)
 Cost = Callable[[np.ndarray], np.ndarray]
 _ROUNDING = 1e-9  # share of a budget by which sums of floats may go over it
 
 
 def additive_cost(choices: Sequence[float], table: np.ndarray, fixed: float = 0.0) -> Cost:
-    """A cost that is the sum of what each layer costs at its sparsity.
+    """Return a cost that is the sum of what each layer costs at its sparsity.
 
     Args:
         choices: ascending sparsities.
-        table: (layers, choices), what a layer costs at each of them.
-        fixed: what the rest costs.
+        table: (layers, choices), the cost of each layer at each sparsity.
+        fixed: the cost of everything else.
     """
     steps, layers = np.asarray(choices, np.float64), np.arange(len(table))
 
@@ -35,13 +35,13 @@ class SearchSpace:
     """All sub-networks, what they cost, and random ones within a budget.
 
     The space holds the rows whose layers have sparsities of one window, and the uniform rows. All
-    draws and steps stay within it. No cost has to fall with each step of sparsity.
+    draws and steps stay within the space. A cost need not fall with each step of sparsity.
 
     Args:
-        layers: how many layers there are, above 0.
+        layers: number of layers, above 0.
         choices: ascending sparsities that a layer may have.
         cost: the costs of sub-networks.
-        windows: sets of ascending choices; none: one set of all choices.
+        windows: sets of ascending choices. Empty: one set of all choices.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class SearchSpace:
         self.smallest = self._find_smallest()  # (layers,)
 
     def costs(self, rows: np.ndarray) -> np.ndarray:
-        """The costs (n,) float64 of sub-networks (n, layers).
+        """Return the costs (n,) float64 of sub-networks (n, layers).
 
         Raises:
-            ValueError: the cost is of another shape.
+            ValueError: the cost returns another shape.
         """
         result = np.asarray(self._cost(self.choices[rows]), np.float64)
         if result.shape != (len(rows),):
@@ -73,7 +73,7 @@ class SearchSpace:
         return result
 
     def fits(self, costs: np.ndarray | float, budget: float) -> np.ndarray | bool:
-        """Whether costs are within a budget, but for the rounding of sums."""
+        """Return whether costs are within a budget, up to the rounding of sums."""
         return costs <= budget + _ROUNDING * abs(budget)
 
     def require(self, budget: float) -> None:
@@ -94,9 +94,10 @@ class SearchSpace:
             )
 
     def near_uniform(self, budget: float, rng: np.random.Generator) -> np.ndarray:
-        """A random row about the densest uniform one within the budget; it may be above it.
+        """Draw a row about the densest uniform row within the budget.
 
-        How far layers lie from it differs from draw to draw, from one step to all of a window.
+        The row's own cost may be above the budget. The maximum distance of its layers differs from
+        draw to draw, from one step to all of a window.
         """
         within = self.fits(self.costs(self.uniform), budget)
         middle = int(np.argmax(within)) if np.any(within) else len(self.choices) - 1
@@ -106,16 +107,16 @@ class SearchSpace:
         return _moved(self.uniform[middle], steps, window)
 
     def anywhere(self, rng: np.random.Generator) -> np.ndarray:
-        """A random row of a random window, whatever its cost."""
+        """Draw a row of a random window, whatever its cost."""
         window = self.windows[rng.integers(len(self.windows))]
         return window[rng.integers(len(window), size=self.layers)]
 
     def moved(self, row: np.ndarray, steps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Move layers by steps (layers,) to near choices, as far as the space allows it."""
+        """Move layers by steps (layers,) to near choices, as far as the space allows."""
         return self.nearest(_moved(row, steps, np.unique(np.concatenate(self.windows))), rng)
 
     def nearest(self, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The nearest row of a window, by steps; of equally near ones a random one."""
+        """Return the nearest row of a window, by steps; of equally near rows, a random one."""
         return _held(row, self.windows[self._nearest(row, rng)])
 
     def into(
@@ -123,8 +124,8 @@ class SearchSpace:
     ) -> np.ndarray:
         """Bring a row within a budget, by steps of random layers towards the smallest sub-network.
 
-        With ``fill`` it then takes steps of random layers towards the densest one, as long as they
-        are within the budget. A budget must have passed :meth:`require`.
+        With ``fill``, random layers then step towards the densest sub-network, as long as the row
+        stays within the budget. The budget must have passed :meth:`require`.
         """
         if not self.fits(self.costs(row[None])[0], budget):
             path = self._path(row, self.smallest, rng)
@@ -136,16 +137,16 @@ class SearchSpace:
         return row
 
     def _nearest(self, row: np.ndarray, rng: np.random.Generator) -> int:
-        """The number of the window that is nearest to a row; of equally near ones a random one."""
+        """Return the index of the window nearest to a row; ties: a random one of them."""
         steps = np.array([np.abs(row - _held(row, window)).sum() for window in self.windows])
         near = np.flatnonzero(steps == steps.min())
         return int(near[rng.integers(len(near))])
 
     def _path(self, start: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rows (n, layers) of the space from start to end.
+        """Return rows (n, layers) of the space from start to end.
 
-        One layer steps to its next choice a time, within a window as long as that brings it nearer
-        to the end. Then the next window follows.
+        One layer at a time steps to its next choice within a window, as long as this brings it
+        nearer to the end. Then the next window follows.
         """
         first, last = self._nearest(start, rng), self._nearest(end, rng)
         parts, row = [start[None]], start
@@ -157,7 +158,7 @@ class SearchSpace:
         return np.concatenate([*parts, end[None]])
 
     def _steps(self, start: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rows (steps + 1, layers) from start to end: one layer moves by one a time."""
+        """Return rows (steps + 1, layers) from start to end: one layer moves by one at a time."""
         difference = end - start
         order = rng.permutation(np.repeat(np.arange(self.layers), np.abs(difference)))
         rows = np.zeros((len(order) + 1, self.layers), np.int64)
@@ -166,9 +167,9 @@ class SearchSpace:
         return rows.cumsum(0)
 
     def _find_smallest(self) -> np.ndarray:
-        """The row of the least cost; exactly so where the cost is a sum over layers."""
+        """Return the row of the least cost; exact where the cost is a sum over layers."""
         best = self.uniform[int(np.argmin(self.costs(self.uniform)))]
-        # each layer alone at each choice, the others as in the best uniform one
+        # one layer at each choice, all other layers as in the best uniform row
         rows = np.tile(best, (self.layers, len(self.choices), 1))
         layers, choices = np.arange(self.layers), np.arange(len(self.choices))
         rows[layers[:, None], choices, layers[:, None]] = choices
@@ -179,7 +180,7 @@ class SearchSpace:
 
 
 def _places(row: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Where in a window each index of a row is; of an index that it lacks, the next there is."""
+    """Return the position in a window of each index of a row, or of the next index there."""
     return np.searchsorted(window, row).clip(0, len(window) - 1)
 
 
@@ -188,5 +189,5 @@ def _held(row: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 
 def _moved(row: np.ndarray, steps: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Move layers by so many choices of a window; its ends hold them."""
+    """Move layers by steps (layers,) of a window, at most to its ends."""
     return window[(_places(row, window) + steps).clip(0, len(window) - 1)]

@@ -1,9 +1,9 @@
-"""Evolutionary search for the best sub-networks within budgets.
+"""Search for the best sub-networks within budgets, by evolution.
 
-It knows no model: names of layers, a cost and a fitness come in. As in the search of Omni-sparsity
-DNN (arXiv 2110.08352) there is no training after it. The scheme is the usual one (half mutation,
-half crossover of the best so far), with two measured changes: children are moved to the budget
-instead of drawn again until they happen to be within it, and mutations step to a near sparsity.
+The search knows no model: it takes names of layers, a cost and a fitness. As in the search of
+Omni-sparsity DNN (arXiv 2110.08352), no training follows. The scheme is the usual one: half
+mutation, half crossover of the best so far. Two changes were measured. Children are moved to the
+budget, instead of drawn again until one is within the budget. Mutations step to a near sparsity.
 """
 
 import logging
@@ -23,14 +23,14 @@ from asrprune.weight_pruning.search_space import Cost, SearchSpace
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]  # evaluations so far, and at most
+Progress = Callable[[int, int], None]  # evaluations so far, and their maximum
 _FILLED = 0.75  # share of children that use up their budget
-_ATTEMPTS = 20  # to find a child that is new; then as many draws from all of the space
+_ATTEMPTS = 20  # to find a new child; then as many draws from the whole space
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A sub-network, and what it was found to be."""
+    """A sub-network, with its cost and fitness."""
 
     choice: dict[str, float]  # layer -> sparsity
     cost: float
@@ -43,18 +43,18 @@ class Found:
 
     budget: float
     best: Evaluated
-    uniform: Evaluated | None  # the best of one sparsity for all layers, where one is within it
-    # after each generation that brought new ones: evaluations so far, fitness of the best
+    uniform: Evaluated | None  # the best with equal sparsities; None: none fits
+    # after each generation with new sub-networks: evaluations so far, fitness of the best
     history: list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search leaves."""
+    """The result of a search."""
 
     found: list[Found]  # in the order of the budgets
-    evaluated: list[Evaluated]  # in the order of evaluation, no two alike
-    seconds: float = field(compare=False)  # that their fitness took, in earlier runs too
+    evaluated: list[Evaluated]  # in the order of evaluation, without duplicates
+    seconds: float = field(compare=False)  # of all fitness values, earlier runs included
 
 
 def search(
@@ -70,23 +70,27 @@ def search(
 ) -> SearchResult:
     """Find the sub-network of the least fitness within each budget.
 
-    The budgets' searches share all evaluations: parents and winners of a budget are the best of all
-    that is within it, so a larger budget's winner is never worse. The first population holds the
-    uniform sub-networks. All others have sparsities of one of ``options.windows``. Nothing is
-    evaluated twice; where no new child can be found, there are fewer. The result is a pure function
-    of the arguments, ``log_path`` and ``progress`` aside.
+    The budgets share all evaluations. Parents and winners of a budget are the best of all
+    sub-networks within the budget, so a larger budget's winner is never worse. The first population
+    holds the uniform sub-networks. All others have sparsities of one of ``options.windows``.
+    Nothing is evaluated twice. If no new child can be found, a generation has fewer children. The
+    result is a pure function of the arguments, except ``log_path`` and ``progress``.
 
     Args:
+        layers: names of the layers.
+        options: the options of the search.
         cost: see :data:`~asrprune.weight_pruning.search_space.Cost`, in the budgets' unit.
-        fitness: of a dictionary of layers and sparsities; what is not finite is the worst.
-        log_path: where each evaluation is written down at once. With the same file a killed search
-            goes on. A search with other options or budgets goes on with this file, too.
-        identity: plain values of what the fitness depends on, to be held against the file's.
+        budgets: maximum costs.
+        fitness: takes a dictionary of layers and sparsities. A value that is not finite is the
+            worst.
+        log_path: file for the evaluations, each written at once. A killed search goes on with this
+            file. So does a search with other options or budgets.
+        identity: plain values of what the fitness depends on; they must equal the file's.
         progress: called after each evaluation.
 
     Raises:
-        UserError: options out of their limits; a budget that is below the smallest sub-network; a
-            log that is of something else; nothing within a budget has a finite fitness.
+        UserError: an option is out of its limits; a budget is below the smallest sub-network; the
+            log holds something else; or nothing within a budget has a finite fitness.
     """
     check(options, "search.")
     if not layers or not budgets:
@@ -99,7 +103,7 @@ def search(
 
 
 class _Search:
-    """All that was evaluated, and how more of it comes to be."""
+    """All evaluated sub-networks, and how new ones are made."""
 
     def __init__(
         self,
@@ -111,7 +115,7 @@ class _Search:
     ) -> None:
         self.space, self.options, self.budgets = space, options, budgets
         self.evaluations, self.progress = evaluations, progress
-        self.places: dict[bytes, int] = {}  # row -> its place in the lists
+        self.places: dict[bytes, int] = {}  # row -> its index in the lists
         self.rows: list[np.ndarray] = []
         self.costs: list[float] = []
         self.fitness: list[float] = []
@@ -127,7 +131,7 @@ class _Search:
             before = len(self.rows)
             self._breed(generation)
             if generation and len(self.rows) == before:
-                break  # a space so small that all of it is known
+                break  # the whole space is known
             for budget, steps in history.items():
                 steps.append((len(self.rows), self.fitness[self._best(budget, 1)[0]]))
             bests = (
@@ -143,14 +147,14 @@ class _Search:
         )
 
     def _breed(self, generation: int) -> None:
-        """Evaluate a generation; its draws are keyed by its number and by the place in it."""
+        """Evaluate a generation; each draw is keyed by the generation and the child's number."""
         options, count = self.options, len(self.budgets)
         parents: list[np.ndarray] | None = None
         if generation and options.method == "evolution":
             most = max(2, round(options.parents * options.population))
             best = [self._best(budget, most) for budget in self.budgets]
             parents = [np.stack([self.rows[place] for place in places]) for places in best]
-        # the uniform ones are part of the first population
+        # the uniform rows are part of the first population
         for place in range(0 if generation else len(self.rows), options.population * count):
             key = key_to_seed("sub-network search", options.seed, generation, place)
             rng, number = np.random.default_rng(key), place % count
@@ -161,7 +165,7 @@ class _Search:
     def _child(
         self, budget: float, parents: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray | None:
-        """A row within the budget that was never evaluated; None where none was met with."""
+        """Return a row within the budget that was never evaluated; None if none was found."""
         for attempt in range(2 * _ATTEMPTS):
             fill = rng.random() < _FILLED
             if attempt >= _ATTEMPTS:
@@ -176,13 +180,13 @@ class _Search:
         return None
 
     def _vary(self, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A mutation of one parent, or a crossover of two, layer by layer."""
+        """Return a mutation of one parent, or a crossover of two, layer by layer."""
         first, second = parents[rng.integers(len(parents), size=2)]
         layers = self.space.layers
         if rng.random() < 0.5:
             return self.space.nearest(np.where(rng.random(layers) < 0.5, first, second), rng)
         moved = rng.random(layers) < self.options.mutation
-        moved[rng.integers(layers)] = True  # else it may well be the parent
+        moved[rng.integers(layers)] = True  # else the child may equal its parent
         steps = rng.choice((-2, -1, 1, 2), layers)
         return self.space.moved(first, moved * steps, rng)
 
@@ -198,7 +202,7 @@ class _Search:
             self.progress(len(self.rows), self.options.evaluations(len(self.budgets)))
 
     def _best(self, budget: float, most: int) -> np.ndarray:
-        """Places of the best within a budget, best first; of equals the cheaper, then earlier."""
+        """Return indices of the best within a budget, best first; ties: cheaper, then earlier."""
         costs, fitness = np.array(self.costs), np.array(self.fitness)
         within = np.flatnonzero(self.space.fits(costs, budget))
         return within[np.lexsort((costs[within], fitness[within]))][:most]
