@@ -1,10 +1,10 @@
 """Weight pruning with many masks over one set of weights.
 
-Works alone, with torch and numpy; it knows neither speech nor a trainer. A layer is one prunable
-parameter seen as a matrix, and is pruned in blocks, such as 8x1: 8 outputs of one input. Each block
-has the level, of 250, at which it drops out, so that the masks of all sparsities come from one byte
-a block. The model's parameters keep their names, and masks are never part of it. In a training loop
-of one's own, for any model, with two sub-networks of its weights::
+This package needs torch and numpy alone: it knows neither speech nor a trainer. A layer is one
+prunable parameter as a matrix. It is pruned in blocks, such as 8x1: 8 outputs of one input. Each
+block has one of 250 levels, at which it drops. So a byte for each block gives the masks of all
+sparsities. The model's parameters keep their names, and masks are never part of the model. This is
+a training loop for any model, with two sub-networks of its weights::
 
     import torch
     from asrprune.weight_pruning import GatedOptimizer, MaskBank
@@ -29,16 +29,16 @@ of one's own, for any model, with two sub-networks of its weights::
 The optimiser is a ``torch.optim.Optimizer``, for schedulers and a ``GradScaler``. A checkpoint
 holds the state dicts of model, bank and optimizer.
 
-Channels between two matrices are pruned together (`find_channels`): inside of ``bank.cut`` in place
-of ``bank.apply`` the module then computes with smaller matrices, and ``GatedOptimizer`` takes
-``bank.gates()`` too. `cut_state` gives the state of a smaller module.
+`find_channels` finds channels between two matrices, which are pruned together. Use ``bank.cut`` in
+place of ``bank.apply``: inside, the module computes with smaller matrices. ``GatedOptimizer`` then
+needs ``bank.gates()`` too. `cut_state` returns the state of a smaller module.
 """
 
 from importlib import import_module
 from typing import Any
 
-# public name -> the module that has it, which is imported with the first use: the options of a
-# config need no torch
+# public name -> its module. Modules are imported at the first use, as the options of a config need
+# no torch.
 _HOMES = {
     "Block": "options",
     "GatedOptimizer": "gated",
@@ -79,5 +79,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """All names, those that are not imported yet included."""
+    """Return all names, with those that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,11 +1,11 @@
-"""Booleans as bits: eight to a byte, the first in the lowest bit, on the device they are on."""
+"""Pack booleans as bits: eight to a byte, the first in the lowest bit, on their own device."""
 
 import torch
 from torch import Tensor
 
 
 def pack_bits(values: Tensor) -> Tensor:
-    """(n,) bool as (ceil(n / 8),) uint8; the bits over the end are 0."""
+    """Return (n,) bool as (ceil(n / 8),) uint8; the bits beyond the end are 0."""
     padded = torch.nn.functional.pad(values, (0, -len(values) % 8)).view(-1, 8)
     packed = torch.zeros(len(padded), dtype=torch.uint8, device=values.device)
     for place in range(8):
@@ -14,11 +14,11 @@ def pack_bits(values: Tensor) -> Tensor:
 
 
 def packed_size(count: int) -> int:
-    """The bytes that so many booleans take."""
+    """Return the number of bytes that ``count`` booleans take."""
     return -(-count // 8)
 
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
-    """The first ``count`` booleans of :func:`pack_bits`."""
+    """Return the first ``count`` booleans that :func:`pack_bits` packed."""
     places = torch.arange(8, dtype=torch.uint8, device=packed.device)
     return ((packed[:, None] >> places) & 1).view(-1)[:count].bool()

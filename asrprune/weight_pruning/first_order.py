@@ -1,9 +1,9 @@
-"""First-order scores of units: about how much the loss would change without a unit.
+"""Score units to first order: about how much the loss would change without a unit.
 
 The loss without a unit is about ``loss - sum of weight * gradient`` over the unit's weights. The
-score is the mean, over training steps, of the square of this sum (Molchanov et al. 2019,
+score is the mean of the square of this sum over training steps. Source: Molchanov et al. 2019,
 "Importance estimation for neural network pruning", arXiv 1906.10771, equation 8, with the gradient
-of a step in place of that of an example).
+of a step in place of the gradient of an example.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,28 +19,28 @@ from asrprune.weight_pruning.prunable import Layer, as_matrix
 
 
 class FirstOrderScores:
-    """Collects the scores of the units of some groups between two rankings."""
+    """First-order scores of the units of some groups, collected between two rankings."""
 
     def __init__(self, groups: Sequence[Group], device: torch.device | str = "cpu"):
-        """Begin without any evidence.
+        """Begin without any gradients.
 
         Args:
             groups: groups of channels.
-            device: of the parameters.
+            device: the device of the parameters.
         """
         self.groups = list(groups)
-        # of each group, by its name: of the last ranking, (units,) float32
+        # by name of a group: the scores of the last ranking, (units,) float32
         self._scores = self._zeros(torch.float32, device)
-        self._sums = self._zeros(torch.float32, device)  # since then
-        self._steps = self._zeros(torch.int32, device)  # that the sums are of
+        self._sums = self._zeros(torch.float32, device)  # of squares since that ranking
+        self._steps = self._zeros(torch.int32, device)  # number of steps in the sums
 
     @torch.no_grad()
     def add(self, parameters: Mapping[str, Tensor], gate: Mapping[str, Tensor] | None) -> None:
-        """Take in the gradients of a step, before the optimiser moves the weights.
+        """Add the gradients of a step, before the optimiser moves the weights.
 
         Args:
             parameters: name of a layer -> its parameter.
-            gate: name of a group -> the units (units,) bool that the step trained; None: all.
+            gate: name of a group -> the units (units,) bool that the step trained. None: all.
         """
         for group in self.groups:
             change: Tensor | None = None
@@ -61,7 +61,7 @@ class FirstOrderScores:
         A unit that no step has trained since the last ranking keeps its score.
 
         Returns:
-            None if no step has trained anything since the start.
+            the scores, by the group's name; None if no step has trained anything since the start.
         """
         for name, steps in self._steps.items():
             mean = self._sums[name] / steps.clamp(min=1)
@@ -79,7 +79,7 @@ class FirstOrderScores:
         """Load what `state_dict` returned.
 
         Raises:
-            UserError: the state is of other groups.
+            UserError: the state has other groups.
         """
         for key, own in self.state_dict().items():
             saved = state[key]
@@ -100,5 +100,5 @@ class FirstOrderScores:
 
 
 def _by_unit(layer: Layer, values: Tensor) -> Tensor:
-    """The sums (units,) float32 of the values (shape of the parameter) of each unit."""
+    """Return the sum of each unit's values (shape of the parameter): (units,) float32."""
     return as_matrix(values).float().sum(1 if has_rows(layer) else 0)

@@ -1,4 +1,4 @@
-"""The state of a module with the masks of a sub-network on."""
+"""Apply the masks of a sub-network to a module's state dict."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,11 @@ from asrprune.weight_pruning.bank import Choice, MaskBank
 def masked_state(state: Mapping[str, Any], bank: MaskBank, choice: Choice) -> dict[str, Any]:
     """Return a state dict with exact zeros (+0) where the weights of a sub-network are masked.
 
-    Kept weights have every bit of theirs. Further names of a tied parameter are masked too.
+    Kept weights keep every bit. All names of a tied parameter are masked.
 
     Args:
-        state: of the module of the bank, or of one like it, such as an average of checkpoints.
+        state: state dict of the bank's module or of a module like it, such as an average of
+            checkpoints.
         bank: the masks.
         choice: the sub-network.
 
@@ -33,7 +34,7 @@ def masked_state(state: Mapping[str, Any], bank: MaskBank, choice: Choice) -> di
 
 
 def _check(name: str, weight: Tensor | None, mask: Tensor) -> None:
-    """Refuse a state that is of another model."""
+    """Refuse a state of another model."""
     if weight is None:
         raise UserError(f"the masks are of another model: the weights given have no {name}")
     if weight.shape != mask.shape:

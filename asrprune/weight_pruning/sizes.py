@@ -1,4 +1,4 @@
-"""How many entries of a matrix its kept blocks have."""
+"""Count the entries of a matrix in its kept blocks."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from asrprune.weight_pruning.blocks import Block, grid_of
 
 
 def elements(kept: Tensor, shape: tuple[int, int], block: Block) -> int:
-    """How many entries of a matrix of shape (R, C) its kept blocks (blocks,) bool have."""
+    """Return how many entries of a matrix of shape (R, C) its kept blocks (blocks,) bool have."""
     grid, (rows, columns) = grid_of(shape, block), shape
     count = int(torch.count_nonzero(kept)) * block.rows * block.columns
     last_row, last_column = kept.view(grid)[-1], kept.view(grid)[:, -1]
