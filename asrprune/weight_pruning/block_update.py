@@ -28,7 +28,7 @@ from asrprune.weight_pruning.prunable import Layer, as_matrix
 # Elements of a slab. On a CPU its tensors stay in cache; a GPU wants few and large kernels.
 SLAB_ON_CPU = 1 << 18
 SLAB_ON_GPU = 1 << 22
-BLOCKS = 1 << 15  # maximum of all slabs whose values are made together
+BLOCKS = 1 << 15  # maximum of the blocks whose values are made together, over several slabs
 # A slab begins at a whole cache line of its matrix, where fused kernels begin a vector. Scalars at
 # the end of a vectorised loop are rounded differently.
 LINE = 64

@@ -1,7 +1,7 @@
 """Decide which parameters of a module are pruned, by the module that uses each of them.
 
 Prunable are weights of Linear, projections of MultiheadAttention, convolutions of kernel 1 and, by
-option, recurrent weights. Class alone would miss some: ``in_proj_weight`` of attention is in no
+option, recurrent weights. Some are easy to miss: ``in_proj_weight`` of attention is in no
 Linear, and a convolution of kernel 1 is a matrix. Never prunable are embeddings, norms, biases, and
 larger, grouped or depthwise convolutions. A parameter with several names counts once, by its first
 name, and only if all its uses allow pruning.

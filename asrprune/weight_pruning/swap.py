@@ -2,7 +2,7 @@
 
 Backward has to run where forward ran. Autograd keeps the parameter, not its values, so a backward
 after a swap would multiply by the wrong weights. Each swap counts as a change in place. So torch
-raises its error "modified by an inplace operation" for a late backward.
+refuses this backward with its error "modified by an inplace operation".
 """
 
 from collections.abc import Iterator, Mapping

@@ -151,8 +151,8 @@ class Own(AdamW):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (partial(Own, lr=1.0), "what Own keeps .* AdamW, Adam, SGD, RMSprop"),
-        (partial(torch.optim.Adagrad, lr=1.0), "what Adagrad keeps"),
+        (partial(Own, lr=1.0), "the state of Own is .* AdamW, Adam, SGD, RMSprop"),
+        (partial(torch.optim.Adagrad, lr=1.0), "the state of Adagrad is"),
         (partial(AdamW, capturable=True), "AdamW with capturable=True"),
         (partial(SGD, differentiable=True), "SGD with differentiable=True"),
     ],
