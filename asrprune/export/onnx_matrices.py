@@ -52,7 +52,7 @@ def _named(part: Part, proto: "onnx.ModelProto") -> Iterator[tuple[str, str]]:
             for name in _rows(key, parameter, one)
             if name not in used
         )
-        name = next(found, constant)
+        name = next(found, None) or _joined(parameters, value.T) or constant
         used.add(name)
         yield constant, name
 
@@ -65,3 +65,29 @@ def _rows(name: str, parameter: np.ndarray, value: np.ndarray) -> Iterator[str]:
         if np.array_equal(parameter[start : start + len(value)], value):
             whole = len(parameter) == len(value)
             yield name if whole else f"{name}[{start}:{start + len(value)}]"
+
+
+def _joined(parameters: Mapping[str, np.ndarray], value: np.ndarray) -> str | None:
+    """Name the whole parameters whose rows stand one after the other in a matrix; None: others.
+
+    Queries, keys and values of an exported layer are one product.
+    """
+    names: list[str] = []
+    start = 0
+    while start < len(value):
+        rest = value[start:]
+        name = next(
+            (
+                key
+                for key, parameter in parameters.items()
+                if len(parameter) <= len(rest)
+                and parameter.shape[1] == rest.shape[1]
+                and np.array_equal(parameter, rest[: len(parameter)])
+            ),
+            None,
+        )
+        if name is None:
+            return None
+        names.append(name)
+        start += len(parameters[name])
+    return " + ".join(names) or None

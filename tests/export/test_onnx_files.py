@@ -237,7 +237,7 @@ def test_each_language_by_itself(pathways, tiny_corpus, tmp_path):
         ("pathways", ("fr",), "fr: .*averaged.pt: "),
         ("supernet", ("en",), "en: .* has no pathways of languages; .* such as 0.7, or by size"),
         ("supernet", ("1.5",), "1.5: a sparsity is between 0 and 1"),
-        ("supernet", ("1kB",), "1kB: 0.001 MB are less than the smallest sub-network has"),
+        ("supernet", ("1kB",), "a budget in bytes needs weight_pruning.unit=channel"),
         ("supernet", ("../x",), "--networks ../x: is no sparsity, size or language"),
         ("gradual", ("0.3",), "0.3: .* was pruned gradually, and has the one size"),
         ("supernet", ("whole", "weight_pruning.method=none"), "has the masks of its training"),

@@ -127,7 +127,8 @@ def test_real_trainings(unit, tmp_path, tiny_corpus, monkeypatch):
         losses = [one["fitness"] for one in pareto["budgets"][0]["candidates"]]
         assert min(losses) <= record["search"]["uniform_loss"]
         assert record["search"]["loss"] in losses
-        assert record["search"]["evaluations"] == 20
+        # fewer where so few widths leave nothing new to try
+        assert 10 < record["search"]["evaluations"] <= 20
         assert record["search"]["evaluation_seconds"] > 0
         assert record["training"] == records["supernet", 0.0]["training"] == "supernet-seed0"
     sample = read_json(tmp_path / "exp/supernet-seed0/sample.json")
