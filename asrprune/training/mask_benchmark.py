@@ -136,7 +136,7 @@ def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
 
 
 def _drawn(bank: MaskBank, step: int) -> Sparsities:
-    """Return a sub-network that a supernet's training may draw, neither the dense nor the sparsest."""
+    """Draw a sub-network as a supernet's training does, neither the dense nor the sparsest one."""
     names = [layer.name for layer in bank.layers]
     return sub_networks(names, SupernetOptions(dense=0, sparsest=0), SPARSEST, 0, step)[0]
 
