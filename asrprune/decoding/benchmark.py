@@ -1,11 +1,11 @@
-"""What switching between pathways costs a decoder that hears several languages in turns.
+"""Measures what switching between pathways costs when a decoder hears several languages in turn.
 
-An Emformer transducer, as large as published ones, with a mask for each language, decodes the same
-generated batches by greedy search in two orders: languages in turns (a b c d a b c d), and one
-after the other (aaaa bbbb). Orders take turns in one process; a ratio is the median of those of the
-rounds, and hypotheses have to be those of each pathway by itself. Utterances are decoded whole:
-chunk by chunk they would take longer, and switches the same. Where the machine does much else, the
-ratio of CPU time says more: it is the one that is held against the target.
+An Emformer transducer as large as published models has a mask for each language. It decodes the
+same generated batches by greedy search in two orders: languages in turn (a b c d a b c d), and one
+language after the other (aaaa bbbb). The two orders take turns in one process. A ratio is the
+median of the ratios of the rounds. The hypotheses must be equal to those of each pathway alone.
+Utterances are decoded whole. Decoding chunk by chunk would take longer, and the switches would take
+the same time. On a busy machine, the ratio of CPU time is more exact. The target is for this ratio.
 """
 
 import argparse
@@ -40,40 +40,43 @@ from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.options import WeightPruningOptions
 from asrprune.weight_pruning.prunable import find_layers
 
-MOST_COST = 1.05  # promised: the time in turns over that by language
+MOST_COST = 1.05  # target: highest ratio of the time in turn to the time by language
 VOCABULARY = 500
 FRAMES_PER_SECOND = 100
-# of a model of random weights: for about as many symbols a second as speech has
+# with these, a model of random weights emits about as many symbols a second as speech has
 NOISE, SHARPNESS = 0.05, 3.0
 
-Turn = tuple[str, int]  # a language, and which of the batches it decodes
+Turn = tuple[str, int]  # a language, and the number of the batch to decode
 
 
 @dataclass
 class Order:
-    """An order of turns, and what each round of it took."""
+    """An order of turns, and the time of each of its rounds."""
 
     turns: list[Turn]
     seconds: list[float] = field(default_factory=list)
-    cpu_seconds: list[float] = field(default_factory=list)  # of all threads
+    cpu_seconds: list[float] = field(default_factory=list)  # CPU time of all threads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune bench pathways``."""
-    add_common_arguments(parser, "of each language's mask")
-    parser.add_argument("--languages", type=count, default=4, help="that take turns")
-    parser.add_argument("--batches", type=count, default=2, help="of each language")
+    """Add the options of ``asrprune bench pathways`` to a parser."""
+    add_common_arguments(parser, "sparsity of each language's mask")
+    parser.add_argument("--languages", type=count, default=4, help="languages that take turns")
+    parser.add_argument("--batches", type=count, default=2, help="batches of each language")
     parser.add_argument(
-        "--utterances", type=count, default=4, help="in a batch; then also one, the hard case"
+        "--utterances",
+        type=count,
+        default=4,
+        help="utterances in a batch; batches of one utterance, the hard case, follow",
     )
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each utterance")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each utterance")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a line for each measurement, with its target where there is one.
+    """Print a line for each measurement, with its target if there is one.
 
     Raises:
-        UserError: options that measure nothing; hypotheses that switching changes.
+        UserError: with these options nothing is measured; or switching changes hypotheses.
     """
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds}: give more than 0")
@@ -98,14 +101,14 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _model(args: argparse.Namespace) -> tuple[Transducer, MaskBank]:
-    """A model whose hypotheses depend on every layer, and an empty bank of it."""
+    """Return a model whose hypotheses depend on every layer, and an empty bank of masks for it."""
     torch.manual_seed(0)
     options = ModelOptions(
         encoder="asrprune.transducer.emformer:emformer",
         encoder_options={"num_layers": args.layers, "dim": args.dim, "ffn_dim": args.ffn_dim},
     )
     model = build_model(options, LossOptions(), VOCABULARY).eval().requires_grad_(False)
-    for parameter in model.parameters():  # also of layers that begin with zeros
+    for parameter in model.parameters():  # some layers begin with zeros and would have no effect
         parameter += NOISE * torch.randn_like(parameter)
     model.joiner.output.weight.mul_(SHARPNESS)
     layers = find_layers(model, args.block, WeightPruningOptions().include)
@@ -123,7 +126,11 @@ def _model(args: argparse.Namespace) -> tuple[Transducer, MaskBank]:
 
 
 def _draw(bank: MaskBank, name: str, sparsity: float, generator: torch.Generator) -> None:
-    """A mask of other blocks than any other's: nothing of a former language may stay."""
+    """Name a mask of random blocks.
+
+    No two masks have the same blocks, so the result would change if blocks of a former language
+    stayed.
+    """
     bank.name(
         name,
         {
@@ -134,7 +141,7 @@ def _draw(bank: MaskBank, name: str, sparsity: float, generator: torch.Generator
 
 
 def _switching(pathways: Pathways, rounds: int) -> float:
-    """Print what a switch takes, and return the CPU time of one to a cached language and back."""
+    """Print the time of a switch. Return the CPU time to switch to a cached language and back."""
     names = pathways.names[:MOST_CACHED]
     first = statistics.median(_times(pathways, name)[0] for name in names)
     again = [_times(pathways, name) for _ in range(rounds) for name in names]
@@ -149,7 +156,7 @@ def _switching(pathways: Pathways, rounds: int) -> float:
 
 
 def _times(pathways: Pathways, language: str) -> tuple[float, float]:
-    """Seconds, and those of CPU time, of a switch and back."""
+    """Return the seconds and the CPU seconds of a switch to a language and back."""
     wall, cpu = time.perf_counter(), time.process_time()
     with pathways.applied(language):
         pass
@@ -163,10 +170,14 @@ def _orders(
     switch: float,
     args: argparse.Namespace,
 ) -> str:
-    """Decode batches of so many utterances in both orders, and describe what that took.
+    """Decode batches of so many utterances in both orders. Return a line about the times.
 
     Args:
-        switch: the CPU time of a switch, in seconds.
+        model: the model.
+        pathways: its pathways.
+        utterances: number of utterances in a batch.
+        switch: CPU time of a switch, in seconds.
+        args: the options of the command.
     """
     frames = max(1, round(args.seconds * FRAMES_PER_SECOND))
     generator = torch.Generator().manual_seed(2)
@@ -175,7 +186,7 @@ def _orders(
     numbers = range(args.batches)
     in_turns = Order([(name, number) for number in numbers for name in pathways.names])
     sorted_ = Order([(name, number) for name in pathways.names for number in numbers])
-    # masked anew for each language, and a warm-up
+    # decoded with newly masked weights for each language; this also warms up
     expected = dict(_decoded(model, pathways.bank.apply, sorted_.turns, batches))
     for number in tqdm(range(args.rounds), "rounds", unit="round", disable=None, leave=False):
         for order in (in_turns, sorted_) if number % 2 else (sorted_, in_turns):
@@ -211,7 +222,7 @@ def _decoded(
     turns: list[Turn],
     batches: list[Tensor],
 ) -> Iterator[tuple[Turn, list[Hypothesis]]]:
-    """Switch where the language changes, as decoding does."""
+    """Decode batches in an order, and switch where the language changes, as decoding does."""
     options = DecodingOptions()
     for language, group in groupby(turns, key=lambda turn: turn[0]):
         with applied(language):

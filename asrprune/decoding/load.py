@@ -1,4 +1,4 @@
-"""A model file to a model that decodes."""
+"""Loads a model that decodes from a model file."""
 
 from pathlib import Path
 
@@ -19,14 +19,19 @@ KEYS = ("model", "config", "vocab_size", "tokenizer_digest")
 def load_model(
     path: str | Path, device: torch.device | str, tokenizer: Tokenizer | None = None
 ) -> tuple[Transducer, Config]:
-    """The model of an ``averaged.pt`` in evaluation mode on ``device``, and its training's config.
+    """Return the model of an ``averaged.pt`` for decoding, and the configuration of its training.
 
-    What was pruned gradually has its mask on; of a supernet it is the dense one, with all weights,
-    and of pathways what these are masks over (`load_pathways`).
+    A model that was pruned gradually has its mask applied. Of a supernet, the dense network with
+    all weights is returned. Of pathways, the model without any mask is returned (`load_pathways`).
+
+    Args:
+        path: the model file.
+        device: the device for the model, which is in evaluation mode.
+        tokenizer: the tokenizer that the model must have been trained with; None: any.
 
     Raises:
-        UserError: the file is missing, damaged, or of another kind; or the model was trained with
-            another tokenizer than the given one.
+        UserError: the file is missing, damaged, or of another type; or the model was trained with
+            another tokenizer.
     """
     path = Path(path)
     if not path.is_file():
@@ -35,8 +40,8 @@ def load_model(
         content = load_checkpoint(path)
     except UserError as error:
         raise UserError(
-            f"{path} is damaged, no model file, or one of another version of asrprune; the average "
-            "stage (6) makes it anew"
+            f"{path} is damaged, is no model file, or is of another version of asrprune; the "
+            "average stage (6) makes it anew"
         ) from error
     missing = [key for key in KEYS if key not in content]
     if missing:
@@ -53,10 +58,10 @@ def load_model(
 
 
 def load_pathways(path: str | Path, model: Transducer, config: Config) -> Pathways | None:
-    """The pathways of a model that `load_model` has loaded; None if it has none.
+    """Return the pathways of a model that `load_model` has loaded; None if it has no pathways.
 
     Raises:
-        UserError: they are those of another model.
+        UserError: the pathways belong to another model.
     """
     masks = masks_of(load_checkpoint(Path(path)))
     if not masks or config.weight_pruning.method != "pathways":

@@ -1,4 +1,4 @@
-"""Decoding with pathways: the model computes with the mask of the language that it hears."""
+"""Decodes with pathways: the model computes with the mask of the language that is spoken."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -12,30 +12,31 @@ from asrprune.errors import UserError
 from asrprune.weight_pruning.bank import Cached, MaskBank
 from asrprune.weight_pruning.pathways import pathway_of
 
-MOST_CACHED = 8  # languages whose masked weights are kept, each as large as what is masked
+MOST_CACHED = 8  # languages whose masked weights are kept: a copy of the pruned layers for each
 
 
 class Pathways:
-    """The pathways of a model, to be switched between batches.
+    """The pathways of a model, to switch between batches.
 
-    Masked weights of the languages that were used last are kept, so that going back to one of them
+    The masked weights of the most recent languages are kept. So switching back to such a language
     costs little.
     """
 
     def __init__(self, bank: MaskBank):
+        """Prepare to decode with the named masks of a bank."""
         self.bank = bank
         self._cached: OrderedDict[str, Cached] = OrderedDict()
 
     @contextmanager
     def applied(self, language: str) -> Iterator[None]:
-        """Inside of it the model computes as the language's pathway.
+        """Make the model compute as the pathway of a language while the context is open.
 
         Raises:
-            UserError: there is none.
+            UserError: the language has no pathway.
         """
         if language not in self._cached:
             name = pathway_of(self.bank.names, language)
-            while len(self._cached) >= MOST_CACHED:  # first, so that no more are ever held
+            while len(self._cached) >= MOST_CACHED:  # make room first: never hold more than this
                 self._cached.popitem(last=False)
             self._cached[language] = self.bank.cached(name)
         self._cached.move_to_end(language)
@@ -44,17 +45,18 @@ class Pathways:
 
     @property
     def names(self) -> list[str]:
-        """The languages that have a pathway."""
+        """Return the languages that have a pathway."""
         return self.bank.names
 
     def by_language(self, cuts: CutSet, name: str) -> list[tuple[str, CutSet]]:
-        """The cuts of each language of a set, in the order in which languages appear.
+        """Divide the cuts of a set by language, in the order in which languages appear.
 
         Args:
-            name: of the set.
+            cuts: the cuts of the set.
+            name: the name of the set, for messages.
 
         Raises:
-            UserError: a cut does not say its language, or says one without a pathway.
+            UserError: a cut does not say its language, or its language has no pathway.
         """
 
         def said(cut: Cut) -> str:
@@ -73,7 +75,10 @@ class Pathways:
 
 
 def grouped(cuts: CutSet, language: Callable[[Cut], str]) -> list[tuple[str, CutSet]]:
-    """The cuts of each language, in their order, and that of the languages' first cuts."""
+    """Divide cuts by language.
+
+    Cuts keep their order. Languages have the order of their first cuts.
+    """
     parts: dict[str, list[Cut]] = {}
     for cut in cuts:
         parts.setdefault(language(cut), []).append(cut)

@@ -1,1 +1,1 @@
-"""What leaves the house: a sub-network of a trained model, by itself."""
+"""Takes sub-networks out of trained models: as model files, as ONNX files, and in sherpa-onnx."""

@@ -1,19 +1,21 @@
-"""Size, error rate and speed of exported networks in sherpa-onnx, beside our own decoder.
+"""Compares exported networks in sherpa-onnx with our own decoder: size, error rate and speed.
 
-Each utterance of --test-set is recognised by itself, by greedy search, on one thread. Networks for
-streaming hear it in pieces of 40 ms, as they come in while it is spoken, and a tail of silence,
-which our own decoder then hears as well. "as ours" is the share of utterances with exactly the text
-of our own decoder. A symbol's delay is from the start of its encoder frame until it can be read:
-the rest of its chunk, what the chunk looks ahead to, and the time to compute; how late after the
-sound the model decides to emit it is not in it.
+Each utterance of --test-set is recognised alone, by greedy search, on one thread. Networks for
+streaming receive the utterance in pieces of 40 ms, as if it was being spoken, and then a tail of
+silence. Our own decoder receives the same silence. The column "as ours" is the share of utterances
+with exactly the text of our own decoder. A symbol's delay is the time from the start of its encoder
+frame until the symbol can be read. The delay consists of the rest of the chunk, the frames that the
+chunk looks ahead, and the time to compute. It does not contain how late after the sound the model
+decides to emit the symbol.
 
 The networks in sherpa-onnx take turns, utterance by utterance, float32 and int8. When the machine
 becomes slower for a while, all of them become slower. Our own decoder is measured before them. The
-real-time factor is that of the clock. Milliseconds are CPU time of this process: of one chunk for
-networks for streaming (encoder, joiner and search), and of one second of speech for others
-(features too). They are medians over all chunks, or over all utterances. "of whole: bytes" and "of
-whole: time" divide bytes and milliseconds by those of the network "whole" of the same type. Of
-"int8 (2 in float32)" two matrices stay in float32, because int8 hurts them.
+real-time factor is in seconds of the clock. Milliseconds are CPU time of this process. For
+streaming networks, they are the time of one chunk (encoder, joiner and search). For other networks,
+they are the time of one second of speech (features too). They are medians over all chunks, or over
+all utterances. "of whole: bytes" and "of whole: time" divide bytes and milliseconds by those of the
+network "whole" of the same type. "int8 (2 in float32)" means: two matrices stay in float32, because
+int8 hurts them.
 """
 
 import argparse
@@ -62,17 +64,22 @@ COLUMNS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--onnx-dir", type=Path, required=True, help="what stage 10 made")
+    """Add the options of ``asrprune bench export`` to a parser."""
+    parser.add_argument("--onnx-dir", type=Path, required=True, help="the folder of stage 10")
     parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
     parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
-    parser.add_argument("--test-set", required=True, help="such as test-clean")
-    parser.add_argument("--networks", nargs="+", help="default: all that were exported")
-    parser.add_argument("--utterances", type=int, help="take so many of the test set; default: all")
-    parser.add_argument("--model", type=Path, help="if what was exported has moved")
+    parser.add_argument("--test-set", required=True, help="a set, such as test-clean")
+    parser.add_argument("--networks", nargs="+", help="names; default: all exported networks")
+    parser.add_argument(
+        "--utterances", type=int, help="take the first so many of the set; default: all"
+    )
+    parser.add_argument(
+        "--model", type=Path, help="the exported model, if its file has moved since the export"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a table, and write it and its numbers beside the networks."""
+    """Print a table, and write the table and its numbers beside the networks."""
     torch.set_num_threads(1)
     about = read_summary(args.onnx_dir)
     tokenizer = load_tokenizer(args.lang_dir)
@@ -111,10 +118,10 @@ def measure(
     """Return the rows of the table: for each network our decoder, float32 and int8.
 
     Args:
-        networks: what ``export.json`` says of each, by its name.
-        folder: of ``export.json``.
+        networks: what ``export.json`` says of each network, by the network's name.
+        folder: the folder of ``export.json``.
         cuts: the utterances.
-        ours: what our own decoder hears with each network, utterance by utterance.
+        ours: what our own decoder recognises with each network, utterance by utterance.
     """
     recognisers = load_in_turn(networks, folder)
     utterances = (audio_of(cut) for cut in tqdm(cuts, "sherpa-onnx, in turn", disable=None))
@@ -140,7 +147,15 @@ def measure(
 def own_text(
     model: Transducer, tokenizer: Tokenizer, cut: Cut, streaming: bool, tail: float
 ) -> Recognised:
-    """What our own decoder hears in the same samples, by itself in a batch."""
+    """Recognise an utterance with our own decoder, from the same samples, alone in its batch.
+
+    Args:
+        model: the network.
+        tokenizer: the tokenizer of the model.
+        cut: the utterance.
+        streaming: whether to decode chunk by chunk.
+        tail: seconds of silence after the utterance.
+    """
     started, cpu = time.perf_counter(), time.process_time()
     samples = padded(audio_of(cut), RATE, tail)
     features = torch.as_tensor(Fbank(FbankConfig(**FEATURES)).extract(samples, RATE))[None]
@@ -152,16 +167,16 @@ def own_text(
 
 
 def audio_of(cut: Cut) -> np.ndarray:
-    """The samples (n,) of a cut of one channel.
+    """Return the samples (n,) of a cut with one channel.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: the cut has no recording, or the samples cannot be read.
     """
     if not cut.has_recording:
         raise UserError(f"cut {cut.id} has features and no recording: sherpa-onnx needs its audio")
     try:
         return cut.resample(RATE).load_audio()[0]
-    except Exception as error:  # lhotse wraps what its many readers raise
+    except Exception as error:  # lhotse's many readers raise exceptions of many types
         raise UserError(f"the audio of cut {cut.id} cannot be read: {error}") from error
 
 
@@ -189,7 +204,7 @@ def _measured(
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """A table of the rows, with a line that says what was measured."""
+    """Return a table of the rows."""
     lines = [headed(COLUMNS, rows), ("---",) * len(COLUMNS)]
     for row in rows:
         value, low, high = (100 * rate for rate in row["wer"])
@@ -213,6 +228,6 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _runs(row: dict[str, Any]) -> str:
-    """What a row runs, and how many matrices of an int8 network stay in float32."""
+    """Return what a row runs, and how many matrices of an int8 network stay in float32."""
     count = row.get("in_float32")
     return f"{row['runs']} ({count} in float32)" if count else row["runs"]

@@ -1,14 +1,17 @@
-"""How large a sub-network may be, as people write it: bytes, multiply-adds, or milliseconds.
+"""Measures how large a sub-network is, and reads sizes: bytes, multiply-adds, or milliseconds.
 
-Bytes are those of the int8 files that a runtime loads. Only channels have budgets in bytes: where
-blocks are pruned, the files of all sub-networks have the dense size. A sparsity that is given as a
-budget of blocks stands for a number of weights that are kept or never pruned. Multiply-adds
-are those of the encoder with weights for each second of speech
-(`asrprune.weight_pruning.multiply_adds`): what a streaming recogniser does all the time. Dropped
-weights cost none. The multiply-adds of joiner and predictor depend on what is said and on the
-search; they are not counted, and neither are attention's products of activations. Milliseconds are
-those of the int8 encoder on this machine (`asrprune.export.milliseconds`), for a chunk, or for a
-second of speech if the encoder takes whole utterances.
+Bytes are the size of the int8 files that a runtime loads. Only models with channels have budgets in
+bytes: where blocks are pruned, the files of all sub-networks have the dense size. A budget of
+blocks that is given as a sparsity stands for a number of weights that are kept or never pruned.
+
+Multiply-adds are those of the encoder's weights for each second of speech
+(`asrprune.weight_pruning.multiply_adds`): a streaming recogniser computes them all the time.
+Dropped weights cost no multiply-adds. The multiply-adds of joiner and predictor depend on what is
+said and on the search, so they are not counted. Attention's products of activations are not counted
+either.
+
+Milliseconds are those of the int8 encoder on this machine (`asrprune.export.milliseconds`): for a
+chunk, or for a second of speech if the encoder takes whole utterances.
 """
 
 import argparse
@@ -32,7 +35,7 @@ from asrprune.weight_pruning.search_space import Cost, additive_cost
 from asrprune.weight_pruning.sizes import elements
 
 BYTES, MULTIPLY_ADDS, MILLISECONDS = "bytes", "multiply_adds", "milliseconds"
-WEIGHTS = "parameters"  # that are kept or never pruned; people give a sparsity in place of it
+WEIGHTS = "parameters"  # weights that are kept or never pruned; users give a sparsity for them
 UNITS = {
     **{"B": (1, BYTES), "kB": (1e3, BYTES), "MB": (1e6, BYTES), "GB": (1e9, BYTES)},
     **{"kMAC": (1e3, MULTIPLY_ADDS), "MMAC": (1e6, MULTIPLY_ADDS), "GMAC": (1e9, MULTIPLY_ADDS)},
@@ -44,13 +47,13 @@ _SHOWN = {
     MILLISECONDS: (1, "ms"),
     WEIGHTS: (1e6, "M weights"),
 }
-_FRAMES = 960  # of silence that multiply-adds are counted on, and twice as many
+_FRAMES = 960  # multiply-adds are counted on so many frames of silence, and on twice as many
 _FRAMES_A_SECOND = 100
 
 
 @dataclass(frozen=True)
 class Amount:
-    """An amount of what a network costs: bytes, multiply-adds a second, milliseconds, weights."""
+    """An amount of cost: bytes, multiply-adds for a second, milliseconds, or weights."""
 
     value: float
     unit: str  # bytes, multiply_adds, milliseconds or parameters
@@ -59,7 +62,7 @@ class Amount:
         return self.written(".3f")
 
     def written(self, digits: str = "g", between: str = " ") -> str:
-        """``5 MB``, ``120 MMAC`` or ``1.2 ms``.
+        """Return the amount as text: ``5 MB``, ``120 MMAC`` or ``1.2 ms``.
 
         Args:
             digits: the format of the number.
@@ -73,7 +76,7 @@ def parse_amount(text: str) -> Amount:
     """Read ``5MB``, ``120MMAC`` (for a second of speech) or ``1.2ms``; factors are powers of 1000.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none of them.
+        argparse.ArgumentTypeError: the text is not an amount.
     """
     found = re.fullmatch(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})", text)
     if not found or not float(found[1]):
@@ -86,7 +89,7 @@ def parse_amount(text: str) -> Amount:
 
 
 class Measure:
-    """What the sub-networks of a model cost, in one unit."""
+    """Measures the cost of a model's sub-networks in one unit."""
 
     def __init__(self, model: Transducer, bank: MaskBank, unit: str, times: Times | None = None):
         """Prepare to measure the sub-networks of a model.
@@ -102,7 +105,8 @@ class Measure:
 
         Raises:
             UserError: the multiply-adds of a pruned layer cannot be counted; a model with channels
-                cannot be exported; or bytes or milliseconds of a model with blocks.
+                cannot be exported; or the unit is bytes or milliseconds and the model is pruned in
+                blocks.
         """
         self.unit = unit
         self._bank = bank
@@ -127,7 +131,7 @@ class Measure:
             )
 
     def of(self, choice: Choice) -> float:
-        """The cost of a sub-network."""
+        """Return the cost of a sub-network."""
         if self.unit == BYTES:
             return self._files.of(self._bank.blocks(choice))
         if self.unit == WEIGHTS:
@@ -141,7 +145,11 @@ class Measure:
         )
 
     def cost(self, choices: Sequence[float]) -> Cost:
-        """The same for many sub-networks at once, of these sparsities."""
+        """Return a function for the costs of many sub-networks at once.
+
+        Args:
+            choices: the sparsities that a group may have.
+        """
         bank, dense = self._bank, self.of(0.0)
         table = np.zeros((len(bank.groups), len(choices)))
         for column, sparsity in enumerate(choices):
@@ -163,13 +171,15 @@ class Measure:
         return additive_cost(choices, table, dense)
 
     def within(self, budget: float, most: float, option: str = "--budget") -> float:
-        """The least sparsity of all layers, on the grid, that costs at most ``budget``.
+        """Return the lowest sparsity of all layers, on the grid, that costs at most ``budget``.
 
         Args:
-            most: the highest there may be; what comes of it is the nearest of the grid.
+            budget: the highest cost.
+            most: the highest allowed sparsity, rounded to the grid.
+            option: the option of the budget, for messages.
 
         Raises:
-            UserError: sparsity ``most`` costs more.
+            UserError: sparsity ``most`` costs more than the budget.
         """
         if self.of(0.0) <= budget:
             return 0.0
@@ -181,7 +191,7 @@ class Measure:
                 f"sub-network has, {Amount(smallest, self.unit)} at sparsity {last / LEVELS:g}. "
                 f"The dense network has {Amount(self.of(0.0), self.unit)}"
             )
-        low, high = 0, last  # that of `high` fits
+        low, high = 0, last  # `high` is within the budget, `low` is not
         while high - low > 1:
             middle = (low + high) // 2
             if self.of(middle / LEVELS) <= budget:
@@ -205,11 +215,15 @@ def unit_of_sparsities(bank: MaskBank) -> str:
 
 
 def encoder_work(model: Transducer, bank: MaskBank) -> tuple[dict[str, float], float]:
-    """How often each weight of the layers is used in a second of speech, 0 where that is unknown.
+    """Count how often the encoder uses each weight in a second of speech.
 
-    Also the multiply-adds of the encoder's other weights. What an utterance's ends cost is not in
-    either. (A streaming encoder uses most weights more often than once a frame, for it sees the
-    frames of its right context in more than one chunk.)
+    The cost of an utterance's ends is not counted. A streaming encoder uses most weights more often
+    than once a frame, because it computes the frames of its right context in several chunks.
+
+    Returns:
+        For each pruned layer, how often each of its weights is used in a second of speech; 0 if
+        this is unknown. And the multiply-adds of the encoder's other weights for a second of
+        speech.
     """
     encoder, num_features = model.encoder, model.feature_mean.numel()
     weights = {f"encoder.{name}": value for name, value in encoder.named_parameters()}

@@ -1,4 +1,4 @@
-"""Which sub-network of a model is taken: by its sparsity, its size, or its language."""
+"""Chooses a sub-network of a model: by its sparsity, its size, or its language."""
 
 import argparse
 import logging
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wanted:
-    """A sub-network as it is asked for: by one of the three."""
+    """A sub-network that a user asks for: by a sparsity, by a budget, or by a language."""
 
-    asked: str  # the option, or the word, for messages
+    asked: str  # the option or the word of the user, for messages
     sparsity: float | None = None
     budget: Amount | None = None
     language: str | None = None
@@ -46,14 +46,20 @@ def wanted_of(word: str) -> Wanted:
 
 
 def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice:
-    """The sub-network of a model that is asked for.
+    """Return the sub-network of a model that the user asks for.
 
-    With a budget, the least sparsity, the same in all layers, that is within the budget; with
-    ``search``, a ``pareto.json`` (stage 7), the best sub-network within the budget that it knows,
-    or within the size that one sparsity for all layers gives.
+    With a budget, this is the lowest sparsity, the same in all layers, within the budget. With
+    ``search``, this is the best sub-network of the search within the budget. A sparsity then stands
+    for the size of the uniform sub-network of this sparsity.
+
+    Args:
+        source: the model.
+        wanted: what the user asks for.
+        search: a ``pareto.json`` (stage 7), or None.
 
     Raises:
-        UserError: the model has no such sub-network, or the file is none of its search.
+        UserError: the model has no such sub-network; or the file does not belong to a search of the
+            model.
     """
     if wanted.language:
         return _pathway(source, wanted, search)
@@ -69,19 +75,20 @@ def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice
 
 
 def searched(path: Path, budget: Amount, source: Source, again: str) -> dict[str, float]:
-    """The sparsities of the best sub-network of a ``pareto.json`` that is within a budget.
+    """Return the sparsities of the best sub-network of a ``pareto.json`` within a budget.
 
-    The best one has the lowest word error rate, or, of a search with ``--rerank 0``, the lowest
-    loss.
+    The best sub-network has the lowest word error rate. After a search with ``--rerank 0``, it has
+    the lowest loss.
 
     Args:
         path: the file.
         budget: the highest cost.
         source: the model that was searched.
-        again: the budget as a search takes it, for messages.
+        again: the budget in the form that a search takes, for messages.
 
     Raises:
-        UserError: the file is missing, another one, or of another model; none is within.
+        UserError: the file is missing, is no ``pareto.json``, or belongs to another model; or no
+            sub-network is within the budget.
     """
     content = read_json(path)
     try:
@@ -89,7 +96,7 @@ def searched(path: Path, budget: Amount, source: Source, again: str) -> dict[str
         networks = [one["best"] for one in content["budgets"]]
         sizes = [one.get(budget.unit) for one in networks]
         measures = ("wer", "fitness") if content["rerank"] else ("fitness",)
-        worst = math.inf  # where a record has None
+        worst = math.inf  # stands for None in a record
         ranked = sorted(
             networks,
             key=lambda one: [worst if one[key] is None else one[key] for key in measures],
@@ -98,15 +105,15 @@ def searched(path: Path, budget: Amount, source: Source, again: str) -> dict[str
         raise UserError(f"{path} is no pareto.json; the search stage (7) makes it") from error
     if digest != source.digest:
         raise UserError(
-            f"{path} is of another model than {source.path}, or of other masks of it: of {name} "
-            "as it was. Search again (stage 7)"
+            f"{path} is of another model than {source.path}, or weights or masks have changed "
+            f"since the search of {name}. Search again (stage 7)"
         )
     if None in sizes:
         example = "120MMAC (multiply-adds)" if budget.unit == BYTES else "5MB"
         hint = f"Give another budget, such as {example}"
         if budget.unit == MILLISECONDS:
             hint = f"Search with --budgets {again}, or give another budget"
-        raise UserError(f"{path} knows no {budget.unit} of its sub-networks. {hint}")
+        raise UserError(f"{path} does not tell the {budget.unit} of its sub-networks. {hint}")
     for network in ranked:
         if network[budget.unit] <= budget.value:
             return network["sparsities"]
@@ -118,7 +125,7 @@ def searched(path: Path, budget: Amount, source: Source, again: str) -> dict[str
 
 def _pathway(source: Source, wanted: Wanted, search: Path | None) -> str:
     if search:
-        raise UserError("--search: is for a supernet; leave it out, or the language")
+        raise UserError("--search: is for a supernet. Leave it out, or leave out the language")
     if not source.bank.names:
         raise UserError(
             f"{wanted.asked}: {source.path} has no pathways of languages; sub-networks of it are "
@@ -137,7 +144,7 @@ def _sparsity(wanted: Wanted) -> float:
 
 
 def _uniform(source: Source, wanted: Wanted) -> float:
-    """The sparsity of all layers that was asked for."""
+    """Return the sparsity of all layers that the user asks for."""
     if source.bank.names:
         raise UserError(
             f"{wanted.asked}: {source.path} has a pathway for each language, and no sizes: name "

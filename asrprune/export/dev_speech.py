@@ -1,4 +1,4 @@
-"""Speech of development sets in memory, to decode again and again with exported networks."""
+"""Holds speech of development sets in memory, to decode it many times with exported networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ FRAMES_A_SECOND = 100
 class DevSpeech:
     """Utterances, each with the silence that follows it in a stream."""
 
-    sets: list[str]  # names
-    features: list[np.ndarray]  # (frames, 80) of each utterance
-    references: list[list[str]]  # words of each utterance
+    sets: list[str]  # names of the development sets
+    features: list[np.ndarray]  # features (frames, 80) of each utterance
+    references: list[list[str]]  # reference words of each utterance
     tokenizer: Tokenizer
 
     @property
     def words(self) -> int:
-        """Number of words that were said."""
+        """Return the number of reference words."""
         return sum(len(words) for words in self.references)
 
     def errors(self, decoder: OnnxDecoder, what: str) -> int:
@@ -38,7 +38,7 @@ class DevSpeech:
 
         Args:
             decoder: the networks.
-            what: names them on the progress bar.
+            what: the networks' name on the progress bar.
         """
         pairs = zip(self.features, self.references, strict=True)
         counts = []
@@ -48,30 +48,30 @@ class DevSpeech:
         return total(counts).errors
 
     def part(self, seconds: float) -> list[np.ndarray]:
-        """The features of utterances from everywhere in the sets, of about so many seconds."""
+        """Return features of about so many seconds, from utterances spread evenly over the sets."""
         frames = sum(len(features) for features in self.features)
         return self.features[:: max(1, round(frames / FRAMES_A_SECOND / seconds))]
 
 
 @dataclass(frozen=True)
 class DevSets:
-    """Development sets that int8 is compared with float32 on."""
+    """Development sets on which int8 is compared with float32."""
 
     names: list[str]
     cuts: CutSet
-    seconds: float  # of speech that are decoded for a network
+    seconds: float  # seconds of speech that are decoded for a network
     max_loss: float  # share of float32's errors that int8 may add
     tokenizer: Tokenizer
 
     def speech(self, language: str | None, tail: float) -> DevSpeech | None:
-        """Read the features of utterances, as they were stored for training.
+        """Read the stored features of utterances.
 
         Args:
-            language: take the cuts of this language alone; None: of all.
-            tail: seconds of silence that follow each utterance.
+            language: take only cuts of this language; None: all cuts.
+            tail: seconds of silence after each utterance.
 
         Returns:
-            The speech; None if there is none of the language.
+            The speech; None if no cut is of the language.
 
         Raises:
             UserError: features cannot be read.
@@ -106,7 +106,7 @@ def open_dev_sets(manifest_dir: Path, corpus: str, names: Sequence[str]) -> CutS
 
 
 def _silence(seconds: float) -> np.ndarray:
-    """Features (frames, 80) of digital silence."""
+    """Return features (frames, 80) of digital silence."""
     config = FbankConfig(**FEATURES)
     frames = round(seconds * FRAMES_A_SECOND)
     one = Fbank(config).extract(np.zeros(config.sampling_rate, np.float32), config.sampling_rate)

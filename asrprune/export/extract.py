@@ -1,15 +1,17 @@
-"""Extract a sub-network: a model file that decodes by itself.
+"""Extract a sub-network from a model: write a model file that decodes by itself.
 
-With weight_pruning.unit=channel the file holds a really smaller network: its config names the width
-of each module, and it trains and exports like any other model. With blocks its matrices keep their
-size, with zeros.
+With weight_pruning.unit=channel the file holds a really smaller network. Its configuration names
+the width of each module, and it trains and exports like any other model. With blocks the matrices
+keep their size, and dropped weights are zeros.
 
-The masks are those of the training, or for a model that was trained without any, of its weights
-(one-shot pruning, with the options weight_pruning.* that ``key=value`` words may change). With
---budget, the least sparsity, the same in all layers, that is within it; with --search, the
-best sub-network within the budget that a search has found, or within the size that one sparsity for
-all layers gives; with --language, that language's pathway. A JSON beside the model says what was
-taken, and how large it is.
+The masks are the masks of the training. A model that was trained without masks gets masks by its
+weights (one-shot pruning). The overrides ``key=value`` may change its options weight_pruning.*.
+
+With --sparsity, this share of the pruned weights is left out of each layer. With --budget, the
+sub-network of the lowest sparsity within the budget is taken, the same sparsity in all layers. With
+--language, the pathway of this language is taken. With --search, the best sub-network of the search
+within the budget is taken. A sparsity then stands for the size of the uniform sub-network of this
+sparsity. A JSON file beside the model says what was taken, and how large it is.
 """
 
 import argparse
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune extract``."""
+    """Add the options of ``asrprune extract`` to a parser."""
     parser.add_argument("--model", type=Path, required=True, help="an averaged.pt (stage 6)")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--sparsity", type=float, help="share of the pruned layers to leave out")
@@ -44,12 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "streaming, on one thread of this machine, such as 1.2ms "
         "(unit=channel)",
     )
-    wanted.add_argument("--language", help="the pathway of a language, of a model that has them")
+    wanted.add_argument("--language", help="the pathway of this language (method=pathways)")
     parser.add_argument(
-        "--search", type=Path, help="a pareto.json (stage 7): the best of these of that size"
+        "--search",
+        type=Path,
+        help="a pareto.json (stage 7): take its best sub-network within the size",
     )
     parser.add_argument(
-        "--output", type=Path, help="default: beside the model, such as sparsity-0.700.pt"
+        "--output", type=Path, help="default: a file beside the model, such as sparsity-0.700.pt"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="weight_pruning options")
 
@@ -74,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
         model, config = smaller(source, choice)
         about = {**description(content), "config": dataclasses.asdict(config)}
         save_checkpoint({"model": model.state_dict(), **about}, output)
-        held = "all of them in the file"
+        held = "the file holds these alone"
     else:
         state = masked_state(content["model"], bank, choice)
         save_checkpoint({"model": state, **description(content), "sparsity": choice}, output)

@@ -1,8 +1,8 @@
-"""Exported networks that take turns in sherpa-onnx, and what the benchmarks say of their cost.
+"""Runs exported networks in turn in sherpa-onnx, and computes their cost for the benchmarks.
 
-A machine computes faster at one time than at another. So that this falls on all networks alike,
-each utterance is heard by all networks before the next utterance is. Times are CPU seconds of this
-process, in which the time that other processes take is not counted.
+A machine computes faster at one time than at another. So all networks recognise an utterance before
+the next utterance comes: slow times then slow all networks alike. Times are CPU seconds of this
+process. They do not contain the time that other processes take.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,18 +16,18 @@ from asrprune.export.sherpa import Heard, Recognised, Recogniser
 
 FLOAT32, INT8 = "float32", "int8"
 KINDS = (FLOAT32, INT8)
-CHUNK, SECOND = "chunk", "second of speech"  # what milliseconds are measured for
+CHUNK, SECOND = "chunk", "second of speech"  # the milliseconds are for one of these
 
 Runs = tuple[str, str]
-"""Name of a network, and one of `KINDS`."""
+"""Name of a network, and one of the types `KINDS`."""
 
 
 def load_in_turn(networks: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[Runs, Recogniser]:
-    """Load networks into sherpa-onnx, on one thread, in float32 and where it was written in int8.
+    """Load networks into sherpa-onnx on one thread, in float32 and, if int8 files exist, in int8.
 
     Args:
-        networks: what ``export.json`` says of each, by its name.
-        folder: of ``export.json``.
+        networks: what ``export.json`` says of each network, by the network's name.
+        folder: the folder of ``export.json``.
 
     Raises:
         UserError: see `Recogniser`.
@@ -43,10 +43,10 @@ def load_in_turn(networks: Mapping[str, Mapping[str, Any]], folder: Path) -> dic
 def hear_in_turn(
     recognisers: Mapping[Runs, Recogniser], utterances: Iterable[np.ndarray]
 ) -> dict[Runs, list[Recognised]]:
-    """Return what each network hears in each utterance (n,), in the order of the utterances.
+    """Return what each network recognises in each utterance (n,), in the order of the utterances.
 
-    Each utterance is heard by all networks before the next one is. Networks for streaming hear it
-    in pieces.
+    All networks recognise an utterance before the next utterance comes. Networks for streaming
+    receive it in pieces.
     """
     found: dict[Runs, list[Recognised]] = {runs: [] for runs in recognisers}
     for samples in utterances:
@@ -57,10 +57,10 @@ def hear_in_turn(
 
 
 def milliseconds(found: Sequence[Recognised], seconds: Sequence[float]) -> dict[str, Any]:
-    """Return the CPU time of a chunk, or of a second of speech where nothing came in chunks.
+    """Return the CPU time of a chunk; of a second of speech if the networks take no chunks.
 
     Args:
-        found: what was heard in each utterance.
+        found: the results of each utterance.
         seconds: the duration of each utterance.
 
     Returns:
@@ -74,11 +74,12 @@ def milliseconds(found: Sequence[Recognised], seconds: Sequence[float]) -> dict[
 
 
 def with_ratios(rows: Sequence[dict[str, Any]], whole: str) -> list[dict[str, Any]]:
-    """Add the bytes and the time of each row over those of a network of the same type.
+    """Add to each row its bytes and its time divided by those of one network of the same type.
 
     Args:
-        rows: each has ``network`` and ``runs``; measured ones have ``bytes`` and ``milliseconds``.
-        whole: name of the network to divide by. Without it, no ratios are added.
+        rows: each row has ``network`` and ``runs``; measured rows have ``bytes`` and
+            ``milliseconds``.
+        whole: name of the network to divide by. Without this network, no ratios are added.
     """
     wholes = {row["runs"]: row for row in rows if row["network"] == whole and "bytes" in row}
     return [
@@ -94,11 +95,11 @@ def with_ratios(rows: Sequence[dict[str, Any]], whole: str) -> list[dict[str, An
 
 
 def headed(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the columns, with "milliseconds" naming what they are measured for."""
+    """Return the columns; the name of "milliseconds" then says what the milliseconds are for."""
     per = next((row["per"] for row in rows if "per" in row), CHUNK)
     return tuple(f"ms a {per}" if name == "milliseconds" else name for name in columns)
 
 
 def number(value: float | None, factor: float, digits: str, unit: str = "") -> str:
-    """Return a cell of a table, empty without a value."""
+    """Return a cell of a table; an empty cell without a value."""
     return "" if value is None else f"{value * factor:{digits}}{unit}"

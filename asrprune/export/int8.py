@@ -1,12 +1,13 @@
-"""Networks in int8 that keep the word error rate of float32: a few matrices stay in float32.
+"""Keeps the word error rate of float32 in int8: a few matrices stay in float32.
 
-The networks are decoded as they are written, on the same utterances. Int8 may add a share of the
-errors that float32 makes, but always one error, unless the share is 0: no count is finer. Where
-int8 adds more, each matrix is made int8 alone. How far this moves the log-probabilities of the
-symbols is the sensitivity of the matrix. A word error rate cannot rank matrices: most of them alone
-change few words. Then the most sensitive matrices stay in float32: 1, 2, 4, ... of them until int8
-keeps its errors, and then by bisection the fewest. One matrix fewer was tried, and adds too many
-errors. A matrix that stays in float32 is multiplied by activations in float32.
+Each network is decoded in float32 and in int8, on the same utterances. Int8 may add a share of the
+errors that float32 makes. One more error is always allowed, unless the share is 0: no count is
+finer. If int8 adds more errors, each matrix is made int8 alone. The sensitivity of a matrix is how
+far this moves the log-probabilities of the symbols. A word error rate cannot rank matrices: a
+single matrix changes few words. Then the most sensitive matrices stay in float32. The search tries
+1, 2, 4, ... of them until int8 keeps its errors, and finds the fewest by bisection. So one matrix
+fewer was tried, and adds too many errors. A matrix that stays in float32 is multiplied by
+activations in float32.
 """
 
 import logging
@@ -27,14 +28,14 @@ from asrprune.export.onnx_parts import Part
 if TYPE_CHECKING:
     import onnx
 
-RANKING_SECONDS = 60.0  # of speech; sensitivities need far less of it than error rates
+RANKING_SECONDS = 60.0  # speech for sensitivities, which need far less than error rates
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Int8Check:
-    """What int8 costs on development sets, and which matrices stay in float32 for that."""
+    """What int8 costs on development sets, and which matrices stay in float32 for this reason."""
 
     dev_sets: list[str]
     utterances: int
@@ -42,14 +43,14 @@ class Int8Check:
     max_loss: float  # share of float32's errors that int8 may add
     errors_float32: int
     errors_all_int8: int  # with every matrix in int8
-    errors_int8: int  # of what is written
-    matrices: int  # that int8 could hold
+    errors_int8: int  # with the matrices in int8 that are written in int8
+    matrices: int  # number of matrices that int8 could hold
     float32: list[str]  # the matrices that stay in float32, the most sensitive first
     sensitivities: dict[str, float]  # nats a frame, highest first; empty if int8 loses nothing
 
     @property
     def record(self) -> dict[str, Any]:
-        """The same for a JSON file, with word error rates."""
+        """Return the check for a JSON file, with word error rates."""
         return {
             **asdict(self),
             "wer_float32": self._rate(self.errors_float32),
@@ -61,7 +62,7 @@ class Int8Check:
         return errors / self.words if self.words else None
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return a line for users."""
         text = (
             f"float32 makes {self.errors_float32:,} errors in {self.words:,} words of "
             f"{' and '.join(self.dev_sets)}, int8 makes {self.errors_all_int8:,}"
@@ -76,20 +77,20 @@ class Int8Check:
 
 
 def allowed_errors(errors: int, max_loss: float) -> int:
-    """How many errors int8 may make where float32 makes ``errors``."""
+    """Return how many errors int8 may make if float32 makes ``errors``."""
     more = math.floor(errors * max_loss + 1e-9)  # 0.07 * 100 is a little less than 7
     return errors + max(more, 1 if max_loss else 0)
 
 
 def fewest(keeps: Callable[[int], bool], most: int) -> int:
-    """Find the fewest of a ranking that are enough.
+    """Return the lowest number of first items of a ranking that is enough.
 
     Args:
-        keeps: whether so many of the ranking are enough.
-        most: this many are enough without a trial. None at all are known not to be.
+        keeps: whether so many items are enough.
+        most: so many items are enough, which is not tried. 0 items are known not to be enough.
 
     Returns:
-        A number that is enough, and one less is not: both were tried, but for 0 and ``most``.
+        A number that is enough, while one less is not. Both were tried, except for 0 and ``most``.
     """
     low, high = 0, 1
     while high < most and not keeps(high):
@@ -105,7 +106,7 @@ def fewest(keeps: Callable[[int], bool], most: int) -> int:
 
 
 class Int8Search:
-    """The parts of one network, with any of its matrices in int8."""
+    """Makes the parts of one network, with any of its matrices in int8, and decodes with them."""
 
     def __init__(
         self, parts: Mapping[str, Part], protos: Mapping[str, "onnx.ModelProto"], speech: DevSpeech
@@ -115,7 +116,7 @@ class Int8Search:
         Args:
             parts: the parts of the network.
             protos: the same parts as float32 graphs.
-            speech: what is decoded.
+            speech: the speech to decode.
         """
         self.matrices = matrices(parts, protos)
         self._parts, self._protos, self._speech = parts, protos, speech
@@ -123,7 +124,7 @@ class Int8Search:
         self._metadata = {name: part.metadata for name, part in parts.items()}
 
     def graphs(self, floats: Sequence[Matrix] = ()) -> dict[str, "onnx.ModelProto"]:
-        """The parts with matrices in int8, but for those that stay in float32."""
+        """Return the parts in int8, except for the matrices ``floats``, which stay in float32."""
         found = {}
         for part in QUANTISED:
             constants = {matrix.constant for matrix in floats if matrix.part == part}
@@ -134,15 +135,16 @@ class Int8Search:
         return found
 
     def errors(self, graphs: Mapping[str, "onnx.ModelProto"], what: str) -> int:
-        """Count the word errors where these graphs take the place of float32 ones."""
+        """Count the word errors when these graphs replace float32 graphs."""
         return self._speech.errors(self._decoder(graphs), what)
 
     def sensitivities(self) -> dict[Matrix, float]:
-        """How far each matrix in int8, alone, moves what the network says; the highest first.
+        """Return how far each matrix, alone in int8, moves the symbols' probabilities.
 
         Returns:
             The Kullback-Leibler divergence of the symbols' probabilities from those of float32, on
-            the path of float32's greedy search, in nats for each encoder frame.
+            the path of float32's greedy search, in nats for each encoder frame. The highest comes
+            first.
         """
         float32 = self._decoder({})
         features = self._speech.part(RANKING_SECONDS)
@@ -174,16 +176,16 @@ def check_int8(
     speech: DevSpeech,
     max_loss: float,
 ) -> tuple[dict[str, "onnx.ModelProto"], Int8Check]:
-    """Make the int8 graphs of a network, and keep in float32 what int8 hurts.
+    """Make the int8 graphs of a network, and keep the matrices in float32 that int8 hurts.
 
     Args:
         parts: the parts of the network.
         protos: the same parts as float32 graphs.
-        speech: what is decoded.
+        speech: the speech to decode.
         max_loss: share of float32's errors that int8 may add.
 
     Returns:
-        The graphs of encoder and joiner, and what was measured.
+        The graphs of encoder and joiner, and the measurements.
     """
     search = Int8Search(parts, protos, speech)
     float32 = search.errors({}, "float32")

@@ -1,8 +1,8 @@
-"""The int8 encoder of a model as an ONNX graph in memory, and smaller graphs that are cut from it.
+"""Makes the int8 encoder of a model as an ONNX graph in memory, and cuts smaller graphs from it.
 
 An export of a large encoder takes minutes, and cutting its graph takes less than a second. A cut
 graph has the shapes of the exported smaller network, so it has the same size and the same speed.
-It need not compute exactly the same: the scales of its columns are those of the dense network.
+Its outputs need not be exactly equal: the scales of its columns are those of the dense network.
 """
 
 import copy
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     import onnx
 
 SECOND = 100  # feature frames
-_QUANTISED = ("_quantized", "_scale", "_zero_point")  # what the quantiser makes of a matrix
+_QUANTISED = ("_quantized", "_scale", "_zero_point")  # the quantiser's three parts of a matrix
 
 _KNOWN: "WeakKeyDictionary[Transducer, Int8Encoder]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Int8Encoder:
-    """The dense int8 graph, and where the channels of each group are in it."""
+    """The dense int8 graph, and the positions of each group's channels in the graph."""
 
     graph: "onnx.ModelProto"
     places: dict[str, list[tuple[str, int]]]  # group -> names of initialisers, and the axis
-    missing: list[str]  # layers of groups that are not in the graph as they are
+    missing: list[str]  # layers of groups that the graph does not hold unchanged
     inputs: dict[str, np.ndarray]  # one chunk, or one second of speech
     streaming: bool
 
@@ -82,7 +82,7 @@ def int8_encoder(model: Transducer, bank: MaskBank) -> Int8Encoder:
     with torch.no_grad():
         for group in bank.groups:
             for layer in group.layers:
-                if layer.kind == VECTOR:  # the exporter makes one of equal biases
+                if layer.kind == VECTOR:  # the exporter would merge equal biases into one
                     bias = model_copy.get_parameter(layer.name)
                     bias.add_(1e-3 * torch.randn(bias.shape, generator=generator))
     part = cut(model_copy)["encoder"]
@@ -122,9 +122,9 @@ def example(part: Part) -> dict[str, np.ndarray]:
 def _names(
     graph: "onnx.ModelProto", model: Transducer, bank: MaskBank
 ) -> dict[str, tuple[str, bool]]:
-    """Return for each layer the name of its initialiser, and whether it is transposed there.
+    """Return the name of each layer's initialiser, and whether the initialiser is transposed.
 
-    The exporter keeps the names of biases. It turns matrices around and names them by numbers, so
+    The exporter keeps the names of biases. It transposes matrices and names them by numbers, so
     matrices are found by their values. A layer that is not found is left out.
     """
     from onnx import numpy_helper
@@ -150,7 +150,7 @@ def _places(layer: Layer, name: str, turned: bool) -> list[tuple[str, int]]:
     """Return the initialisers of a layer in the int8 graph that have channels, with their axis."""
     if layer.kind == VECTOR:
         return [(name, 0)]
-    if not turned:  # the quantiser takes products with a matrix on the right alone
+    if not turned:  # the quantiser changes only products with the matrix on the right
         return [(name, 0 if has_rows(layer) else 1)]
     if has_rows(layer):  # a channel is an output, with a scale of its own
         return [(f"{name}{suffix}", 0 if suffix != _QUANTISED[0] else 1) for suffix in _QUANTISED]

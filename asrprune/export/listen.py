@@ -1,6 +1,7 @@
-"""Recognise audio files, or what the microphone hears, with an exported network (sherpa-onnx).
+"""Recognise audio files or speech from the microphone with an exported network (sherpa-onnx).
 
-A streaming network writes while it listens. Without files it hears the microphone, until Ctrl-C.
+A streaming network prints text while the speaker is speaking. Without files, the command listens to
+the microphone until Ctrl-C.
 """
 
 import argparse
@@ -22,21 +23,21 @@ from asrprune.corpus.header import read_header
 from asrprune.errors import UserError
 from asrprune.export.sherpa import RATE, Recogniser
 
-PIECE = 0.1  # seconds that are given to the network at once
+PIECE = 0.1  # seconds of audio that the network receives at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune listen``."""
+    """Add the options of ``asrprune listen`` to a parser."""
     parser.add_argument(
         "--network", type=Path, required=True, help="a folder of stage 10, such as exp/x/onnx/whole"
     )
-    parser.add_argument("--int8", type=true_or_false, default=False, help="its int8 files")
-    parser.add_argument("--threads", type=int, default=1, help="that compute")
+    parser.add_argument("--int8", type=true_or_false, default=False, help="use the int8 files")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     parser.add_argument("files", nargs="*", type=Path, help="WAV, FLAC, Ogg or MP3 of any rate")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write a line a file, ``name<TAB>text``; of the microphone, what it has heard."""
+    """Print ``name<TAB>text`` for each file, or the text from the microphone."""
     recogniser = Recogniser(args.network, args.int8, args.threads)
     live = sys.stdout.isatty()
     for path in args.files:
@@ -48,10 +49,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def read_audio(path: Path) -> tuple[np.ndarray, int]:
-    """The first channel of an audio file, (n,) float32 in [-1, 1], and its rate.
+    """Return the first channel of an audio file, (n,) float32 in [-1, 1], and its sampling rate.
 
     Raises:
-        UserError: it is missing, or no audio.
+        UserError: the file is missing, or cannot be read as audio.
     """
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -68,9 +69,10 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
 
 
 def _show(name: str, texts: Iterator[str], live: bool) -> None:
+    """Print a text; on a terminal, print each change of it."""
     text = ""
     for text in texts:
-        if live:  # its end, over what was there before
+        if live:  # print the end of the text over the line that was there before
             room = shutil.get_terminal_size().columns - 1
             sys.stdout.write(f"\r\x1b[K{f'{name}{text}'[-room:]}")
             sys.stdout.flush()
@@ -78,10 +80,10 @@ def _show(name: str, texts: Iterator[str], live: bool) -> None:
 
 
 def _microphone() -> Iterator[np.ndarray]:
-    """What comes in, until Ctrl-C.
+    """Yield the pieces (n,) that come in from the microphone, until Ctrl-C.
 
     Raises:
-        UserError: there is nothing to hear with.
+        UserError: there is no microphone, or no package to use it.
     """
     try:
         import sounddevice
@@ -101,7 +103,7 @@ def _microphone() -> Iterator[np.ndarray]:
         )
     except sounddevice.PortAudioError as error:
         raise UserError(f"no microphone can be opened: {error}. Or name files") from error
-    ended = threading.Event()  # wherever Ctrl-C comes, what was heard until then is understood
+    ended = threading.Event()  # after Ctrl-C, all speech until then is still recognised
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     sys.stderr.write("listening; Ctrl-C ends\n")
     with microphone:

@@ -1,9 +1,10 @@
-"""How long the encoder takes on this machine, for each width: int8, onnxruntime, one thread.
+"""Measures how long the int8 encoder takes on this machine for each width: onnxruntime, one thread.
 
 A streaming encoder is timed on one chunk, and an encoder of whole utterances on one second of
-speech. The whole encoder is timed, dense and at some uniform sparsities. What it saves at a
-sparsity is divided among the groups by their multiply-adds, so it is exact where all modules have
-one shape. Between the measured widths the savings are interpolated. The savings of groups add up.
+speech. The encoder is timed as a whole: dense, and at some uniform sparsities. The saved time at a
+sparsity is divided among the groups in proportion to their multiply-adds. This is exact if all
+modules have one shape. Between the measured widths the savings are interpolated. The savings of
+groups add up.
 """
 
 import logging
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MEASURED = 4  # sparsities that are timed, beside the dense network
-_WARM_UP, _FEWEST, _MOST = 3, 40, 400  # runs of a graph
-_SECONDS = 20.0  # for all graphs that are timed together, as far as the fewest runs allow
+MEASURED = 4  # number of sparsities that are timed, beside the dense network
+_WARM_UP, _FEWEST, _MOST = 3, 40, 400  # runs of a graph: before timing, at least, at most
+_SECONDS = 20.0  # for all graphs that are timed together, but each has the fewest runs
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,16 @@ class Times:
 
     sparsities: list[float]  # ascending; the first is 0
     milliseconds: list[float]
-    streaming: bool  # of a chunk; else of a second of speech
+    streaming: bool  # whether the times are for a chunk; otherwise they are for a second of speech
 
     @property
     def what(self) -> str:
-        """What the milliseconds are for."""
+        """Return what the milliseconds are for."""
         return "a chunk" if self.streaming else "a second of speech"
 
 
 class Estimate:
-    """The milliseconds of all sub-networks, from those of a few uniform ones."""
+    """Estimates the milliseconds of all sub-networks from the times of a few uniform ones."""
 
     def __init__(self, times: Times, bank: MaskBank, work: Mapping[str, float]):
         """Divide what the encoder saves among the groups.
@@ -61,10 +62,10 @@ class Estimate:
         Args:
             times: the measured times.
             bank: the masks of the model.
-            work: of each group, by its name, the multiply-adds of one channel. Only their ratios
-                matter.
+            work: the multiply-adds of one channel of each group, by the group's name. Only their
+                ratios matter.
         """
-        # noise may not make a smaller network slower
+        # without this, noise could make a smaller network slower
         measured = np.minimum.accumulate(times.milliseconds)
         self.dense = float(measured[0])
         dropped = {group.name: [0] for group in bank.groups}
@@ -80,11 +81,11 @@ class Estimate:
             self._curves[name] = np.array(counts)[places], saved[places]
 
     def saved(self, group: str, dropped: int) -> float:
-        """The milliseconds that a group saves without so many of its channels."""
+        """Return the milliseconds that a group saves without so many of its channels."""
         return float(np.interp(dropped, *self._curves[group]))
 
     def of(self, units: Mapping[str, Tensor]) -> float:
-        """The milliseconds of a network that keeps these units (units,) bool of each group."""
+        """Return the milliseconds of a network that keeps units (units,) bool of each group."""
         return self.dense - sum(
             self.saved(name, int((~kept).sum())) for name, kept in units.items()
         )
@@ -133,17 +134,17 @@ def measure_times(model: Transducer, bank: MaskBank, sparsest: float) -> Times:
 def known_times(
     path: Path, model: Transducer, bank: MaskBank, sparsest: float, digest: str
 ) -> Times:
-    """Read the times of a model from a file; if there is no such file, measure and write it.
+    """Read the times of a model from a file; if there is no such file, measure and write them.
 
     Args:
         path: the file. A search that goes on, and searches of other budgets, share it.
         model: the dense network.
         bank: the masks of the model.
         sparsest: the highest sparsity of a layer.
-        digest: of the model.
+        digest: the digest of the model.
 
     Raises:
-        UserError: the file is of another model or another machine; or as of `measure_times`.
+        UserError: the file belongs to another model or another machine; or see `measure_times`.
     """
     require_channels(bank)
     check_packages()
@@ -174,7 +175,7 @@ def known_times(
 
 
 def time_networks(model: Transducer, bank: MaskBank, choices: Sequence[Choice]) -> list[float]:
-    """Return the milliseconds of the int8 encoders of some sub-networks, each as a whole.
+    """Return the milliseconds of the int8 encoders of some sub-networks, each timed as a whole.
 
     Raises:
         UserError: a package is missing; the model cannot be exported.
@@ -190,8 +191,8 @@ def time_graphs(
 ) -> list[float]:
     """Return the milliseconds of each graph in onnxruntime on one thread.
 
-    The graphs run in turn, so that a machine that becomes slow slows all of them. The least time of
-    many is returned: whatever else the machine does can only add to it.
+    The graphs run in turn: if the machine becomes slow, all of them become slow. The lowest time of
+    many runs is returned, because other work of the machine can only add to the time.
 
     Args:
         graphs: the graphs to time.

@@ -1,4 +1,4 @@
-"""A sub-network as a model: with masked weights, or with channels really cut out."""
+"""Makes a model of a sub-network: with masked weights, or with channels really cut out."""
 
 import copy
 import dataclasses
@@ -17,10 +17,14 @@ from asrprune.weight_pruning.options import WeightPruningOptions
 
 @contextmanager
 def network(source: Source, choice: Choice | None) -> Iterator[Transducer]:
-    """The model of a sub-network, in evaluation mode; None: the whole model.
+    """Yield the model of a sub-network in evaluation mode.
 
-    With channels it is a smaller model of its own. With blocks it is the model of the source, whose
-    masks are on as long as the context is open.
+    With channels, this is a smaller model of its own. With blocks, this is the model of the source,
+    whose weights are masked while the context is open.
+
+    Args:
+        source: the model.
+        choice: the sub-network; None: the whole model.
     """
     if choice is None:
         yield source.model
@@ -44,7 +48,7 @@ def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
     state = cut_state(source.content["model"], source.bank.groups, units)
     config = copy.deepcopy(source.config)
     config.model.encoder_options = {**config.model.encoder_options, **widths(source.model, units)}
-    # what can be pruned stays: smaller networks are taken out of this one in the same way
+    # the options that say what can be pruned stay, so this model can be cut in the same way again
     options, usual = config.weight_pruning, WeightPruningOptions()
     config.weight_pruning = dataclasses.replace(
         options,

@@ -1,7 +1,7 @@
-"""Greedy search with exported networks in onnxruntime, on features, as sherpa-onnx does it.
+"""Decodes features by greedy search with exported networks in onnxruntime, as sherpa-onnx does.
 
-One utterance at a time, since int8 takes the range of all activations that a call holds. Whole
-chunks of a stream alone are decoded; silence behind the speech completes the last one.
+Each call decodes one utterance, because int8 computes its range from all activations of a call. In
+a stream, only whole chunks are decoded. Silence after the speech completes the last chunk.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ NONE = -1  # stands for the symbols before the first one
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a search found in one utterance."""
+    """The result of a search in one utterance."""
 
     tokens: list[int]
     contexts: np.ndarray  # (frames, joiner_dim): the predictor's output at each encoder frame
-    log_probs: np.ndarray  # (frames, vocab_size): of the symbols at each encoder frame
+    log_probs: np.ndarray  # (frames, vocab_size): log-probabilities at each encoder frame
 
 
 def open_session(proto: "onnx.ModelProto") -> "onnxruntime.InferenceSession":
@@ -39,7 +39,7 @@ def open_session(proto: "onnx.ModelProto") -> "onnxruntime.InferenceSession":
 
 
 class OnnxDecoder:
-    """An encoder, a predictor (called decoder) and a joiner in onnxruntime."""
+    """An encoder, a predictor (in ONNX files: decoder) and a joiner in onnxruntime."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class OnnxDecoder:
         """Prepare to decode.
 
         Args:
-            sessions: of ``encoder``, ``decoder`` and ``joiner``.
-            metadata: what is written in the networks, as of `asrprune.export.onnx_parts.Part`.
-            unk_id: the symbol that is never emitted, beside blank.
+            sessions: the networks ``encoder``, ``decoder`` and ``joiner``.
+            metadata: the metadata of the networks, see `asrprune.export.onnx_parts.Part`.
+            unk_id: a symbol that is never emitted, like blank.
         """
         self._encoder, self._decoder, self._joiner = (
             sessions[name] for name in ("encoder", "decoder", "joiner")
@@ -84,7 +84,7 @@ class OnnxDecoder:
         return np.concatenate(pieces) if pieces else np.zeros((0, 1), np.float32)
 
     def search(self, frames: np.ndarray) -> Decoded:
-        """Emit the most probable symbol of each encoder frame (T', joiner_dim), if any."""
+        """Emit the most probable symbol, or none, of each encoder frame (T', joiner_dim)."""
         symbols = [NONE] * (self._context - 1) + [BLANK]
         context, contexts, log_probs = self._predict(symbols), [], []
         for frame in frames:
@@ -97,7 +97,7 @@ class OnnxDecoder:
         return Decoded(symbols[self._context :], _stack(contexts), _stack(log_probs))
 
     def log_probs(self, frames: np.ndarray, contexts: np.ndarray) -> np.ndarray:
-        """Log-probabilities (T', vocab_size) of symbols, along the path of another decoder."""
+        """Return the symbols' log-probabilities (T', vocab_size) on the path of another decoder."""
         pairs = zip(frames, contexts, strict=True)
         return _stack([self._join(frame, context) for frame, context in pairs])
 

@@ -1,13 +1,14 @@
 """Export networks as ONNX files, float32 and int8, which sherpa-onnx runs.
 
-Each network is a folder of its own in --out-dir: encoder.onnx, decoder.onnx (the predictor),
-joiner.onnx, encoder.int8.onnx, joiner.int8.onnx and tokens.txt. --networks name them: "whole", a
-sparsity such as 0.7, a size such as 5MB, or a language of a model with pathways. Features are
-sherpa-onnx's own (80 mel bins of 16 kHz audio in [-1, 1]); what normalises them is in the encoder.
+Each network gets a folder of its own in --out-dir: encoder.onnx, decoder.onnx (the predictor),
+joiner.onnx, encoder.int8.onnx, joiner.int8.onnx and tokens.txt. --networks names the networks:
+"whole", a sparsity such as 0.7, a size such as 5MB, or a language of a model with pathways.
+sherpa-onnx computes the features itself (80 mel bins of 16 kHz audio in [-1, 1]). The encoder
+contains the normalisation of features.
 
-With --dev-sets each network is decoded in float32 and in int8. Where int8 adds more errors than
+With --dev-sets each network is decoded in float32 and in int8. If int8 adds more errors than
 --int8-loss allows, the matrices that int8 hurts most stay in float32, as few as are enough.
-export.json names them.
+export.json names these matrices.
 """
 
 import argparse
@@ -43,37 +44,46 @@ SUMMARY = "export.json"
 FEATURES = 80  # mel bins that sherpa-onnx computes
 FRAMES_A_SECOND = 100
 NOISE = 0.05  # share by which times differ from one measurement to the next
-TAIL = 0.6  # seconds of silence after a stream, and as long as the window of a chunk
+TAIL = 0.6  # seconds of silence after a stream, in addition to the window of a chunk
 
 log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune export``."""
+    """Add the options of ``asrprune export`` to a parser."""
     parser.add_argument("--model", type=Path, required=True, help="an averaged.pt (stage 6)")
     parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
-    parser.add_argument("--out-dir", type=Path, help="default: onnx/ beside the model")
+    parser.add_argument(
+        "--out-dir", type=Path, help="folder of the networks; default: onnx/ beside the model"
+    )
     parser.add_argument(
         "--networks",
         nargs="+",
-        help="whole, sparsities (0.7), sizes (5MB, 120MMAC or 1.2ms), languages; default: every "
-        "language of a model with pathways, of another one the whole",
+        help="whole, sparsities (0.7), sizes (5MB, 120MMAC or 1.2ms), or languages; default: all "
+        "languages of a model with pathways; whole for any other model",
     )
     parser.add_argument(
-        "--search", type=Path, help="a pareto.json (stage 7): the best of these of each size"
+        "--search",
+        type=Path,
+        help="a pareto.json (stage 7): take its best sub-network within each size",
     )
-    parser.add_argument("--int8", type=true_or_false, default=True, help="write int8 as well")
     parser.add_argument(
-        "--manifest-dir", type=Path, help="validated cuts (stage 3), where --dev-sets are"
+        "--int8", type=true_or_false, default=True, help="write int8 files beside float32"
+    )
+    parser.add_argument(
+        "--manifest-dir", type=Path, help="validated cuts (stage 3) of the --dev-sets"
     )
     parser.add_argument(
         "--dev-sets",
         nargs="+",
-        help="sets to compare int8 with float32 on, such as dev-clean; a language is compared on "
-        "its own cuts of them; default: int8 is not compared",
+        help="sets to compare int8 with float32 on, such as dev-clean; the pathway of a language "
+        "is compared on the cuts of its language; default: int8 is not compared",
     )
     parser.add_argument(
-        "--dev-seconds", type=float, default=3600.0, help="speech of the --dev-sets to decode"
+        "--dev-seconds",
+        type=float,
+        default=3600.0,
+        help="decode so many seconds of speech of the --dev-sets",
     )
     parser.add_argument(
         "--int8-loss",
@@ -86,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write the files of each network, and last ``export.json``, which tells of them all."""
+    """Write the files of each network, and at the end ``export.json``, which describes them."""
     check_packages()
     _check_dev_options(args)
     given = [*(args.networks or []), *(args.dev_sets or [])]
@@ -128,14 +138,17 @@ def main(args: argparse.Namespace) -> None:
     write_json(summary, {**told, "networks": about})
     found = sorted(path.parent for path in out_dir.glob("*/encoder.onnx"))
     if others := [str(folder) for folder in found if folder.name not in about]:
-        log.warning("of earlier exports, perhaps of another model: %s", ", ".join(others))
+        log.warning(
+            "these networks are from earlier exports, perhaps of another model: %s",
+            ", ".join(others),
+        )
 
 
 def network_choice(source: Source, name: str, search: Path | None = None) -> Choice | None:
-    """The sub-network of a word; None for the whole model.
+    """Return the sub-network that a word of ``--networks`` names; None for the whole model.
 
     Raises:
-        UserError: there is none.
+        UserError: the model has no such sub-network.
     """
     if name != WHOLE:
         if Path(name).name != name:
@@ -143,8 +156,8 @@ def network_choice(source: Source, name: str, search: Path | None = None) -> Cho
         return choose(source, _wanted(name, source), search if _is_size(name, source) else None)
     if source.bank.names:
         raise UserError(
-            f"--networks whole: {source.path} has a pathway for each language, and is no network "
-            f"as a whole: name some of {', '.join(source.bank.names)}"
+            f"--networks whole: {source.path} has a pathway for each language, and no network for "
+            f"all of them: name some of {', '.join(source.bank.names)}"
         )
     return None
 
@@ -153,7 +166,7 @@ def _check_dev_options(args: argparse.Namespace) -> None:
     """Check that the options of the comparison of int8 with float32 go together.
 
     Raises:
-        UserError: they do not.
+        UserError: an option needs or excludes another one.
     """
     if args.dev_sets and not args.manifest_dir:
         raise UserError(
@@ -172,7 +185,7 @@ def _check_dev_options(args: argparse.Namespace) -> None:
 
 
 def _check_size(name: str, source: Source, about: Mapping[str, Any], folder: Path) -> None:
-    """Check the bytes that were written, or time them, and say where masks make no file smaller.
+    """Check the written bytes, or measure the time, and say if masks make no file smaller.
 
     Raises:
         UserError: the int8 files are larger than the size that the network is named after.
@@ -222,11 +235,11 @@ def _export(
     int8: bool,
     dev: DevSets | None,
 ) -> dict[str, Any]:
-    """Write one network; what is told of it."""
-    for path in folder.glob("*.onnx"):  # of an earlier one
+    """Write one network. Return what ``export.json`` says of it."""
+    for path in folder.glob("*.onnx"):  # files of an earlier export
         path.unlink()
     if choice is None and source.single:
-        choice = source.sparsest  # its mask is on already
+        choice = source.sparsest  # its mask is applied already
     with network(source, choice) as model:
         language = choice if isinstance(choice, str) else None
         about, checked = write_network(model, folder, int8, str(source.path), dev, language)
@@ -246,26 +259,26 @@ def write_network(
     dev: DevSets | None = None,
     language: str | None = None,
 ) -> tuple[dict[str, Any], Int8Check | None]:
-    """Write the ONNX files of a model, each of which is checked against the model.
+    """Write the ONNX files of a model. Each file is checked against the model.
 
     Args:
-        model: in evaluation mode.
-        folder: of the network.
+        model: the model in evaluation mode.
+        folder: the folder of the network.
         int8: whether to write int8 files, too.
         what: the model's name, for messages.
         dev: development sets, on which int8 is compared with float32; None: it is not compared.
-        language: of the network; None: all languages of the sets.
+        language: the language of the network; None: all languages of the sets.
 
     Returns:
-        What ``export.json`` says of it: ``streaming``, ``tail``, ``files`` and ``int8``; and the
-        comparison of int8 with float32, None without one.
+        What ``export.json`` says of the network: ``streaming``, ``tail``, ``files`` and ``int8``;
+        and the comparison of int8 with float32, None without a comparison.
 
     Raises:
         UserError: the model cannot be exported, or a file computes something else.
     """
     files: dict[str, Any] = {}
     parts, protos, checked = cut(model), {}, None
-    # seconds of silence after a stream, so that its last words are in a whole chunk
+    # the seconds of silence after a stream complete the chunk of its last words
     window = parts["encoder"].metadata.get("T")
     tail = 0.0 if window is None else TAIL + window / FRAMES_A_SECOND
     for name, part in parts.items():
@@ -298,6 +311,7 @@ def _unchecked(dev: DevSets | None, language: str | None) -> str:
 
 
 def _write(proto: "onnx.ModelProto", path: Path, files: dict[str, Any]) -> None:
+    """Write a graph to a file, and record its size."""
     content = proto.SerializeToString()
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -305,7 +319,7 @@ def _write(proto: "onnx.ModelProto", path: Path, files: dict[str, Any]) -> None:
 
 
 def _sizes(files: Mapping[str, Mapping[str, int]]) -> str:
-    """Of the networks that are run together, in MB."""
+    """Return the MB of the three files that are run together, as text."""
     float32 = sum_bytes(files, False)
     parts = [f"float32 {float32['bytes'] / 1e6:.2f} MB"]
     if any(".int8." in name for name in files):
@@ -314,7 +328,7 @@ def _sizes(files: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def chosen_files(files: Sequence[str] | Mapping[str, Any], int8: bool) -> dict[str, str]:
-    """The file of each part: encoder, decoder, joiner; that in int8 where there is one."""
+    """Return the file of each part (encoder, decoder, joiner), in int8 if wanted and possible."""
     return {
         part: f"{part}.int8.onnx" if int8 and f"{part}.int8.onnx" in files else f"{part}.onnx"
         for part in ("encoder", "decoder", "joiner")
@@ -322,6 +336,6 @@ def chosen_files(files: Sequence[str] | Mapping[str, Any], int8: bool) -> dict[s
 
 
 def sum_bytes(files: Mapping[str, Mapping[str, int]], int8: bool) -> dict[str, int]:
-    """``bytes`` and ``compressed_bytes`` of the three files that are run together."""
+    """Return ``bytes`` and ``compressed_bytes`` of the three files that are run together."""
     together = [files[name] for name in chosen_files(files, int8).values()]
     return {key: sum(file[key] for file in together) for key in ("bytes", "compressed_bytes")}

@@ -1,4 +1,4 @@
-"""The parts of a network as ONNX graphs in memory, in float32 and int8."""
+"""Makes ONNX graphs of the parts of a network in memory, in float32 and int8, and checks them."""
 
 import logging
 import warnings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3  # of the largest output, between torch and the exported network
 QUANTISED = ("encoder", "joiner")  # the predictor is a table and a small convolution
 PRODUCTS = ("MatMul", "Gemm")
-MOST = 2**31  # elements of a weight
+MOST = 2**31  # weights with more elements are not folded into constants
 
 
 def check_packages() -> None:
@@ -41,7 +41,7 @@ def check_packages() -> None:
 
 
 def to_onnx(part: Part) -> "onnx.ModelProto":
-    """A network as ONNX, of any batch size and length."""
+    """Return a part of a network as an ONNX graph for any batch size and length."""
     any_size = torch.export.Dim.DYNAMIC
     shapes: dict[str, dict[int, Any]] = {name: {} for name in part.inputs}
     for axes in (part.batch_axes, part.time_axes):
@@ -59,13 +59,14 @@ def to_onnx(part: Part) -> "onnx.ModelProto":
             dynamo=True,
             verbose=False,
         )
-        # a weight that is cut or turned before it is used is no constant, and stays in float32
+        # Without this, a weight that the graph slices or transposes before its use would be no
+        # constant. It would stay in float32.
         program.model = optimize(program.model, input_size_limit=MOST, output_size_limit=MOST)
     return _described(program.model_proto, part.metadata)
 
 
 def _described(proto: "onnx.ModelProto", metadata: Mapping[str, Any]) -> "onnx.ModelProto":
-    """With this metadata, and without what the exporter says of our source code."""
+    """Set the metadata of a graph, and remove what the exporter says of our source code."""
     del proto.metadata_props[:]
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.functions):
         del part.metadata_props[:]
@@ -78,7 +79,7 @@ def _described(proto: "onnx.ModelProto", metadata: Mapping[str, Any]) -> "onnx.M
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what exporter and quantiser have to say, a line for each of their steps."""
+    """Silence exporter and quantiser, which log a line for each of their steps."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -90,7 +91,7 @@ def _quietly() -> Iterator[None]:
 
 
 def constants(proto: "onnx.ModelProto") -> dict[str, np.ndarray]:
-    """The matrices of a float32 graph that activations are multiplied by, in order of their use."""
+    """Return the constant matrices of a float32 graph's products, in the order of their use."""
     import onnx
 
     known = {constant.name: constant for constant in proto.graph.initializer}
@@ -105,17 +106,20 @@ def constants(proto: "onnx.ModelProto") -> dict[str, np.ndarray]:
 def quantised(
     proto: "onnx.ModelProto", metadata: Mapping[str, Any], floats: Collection[str] = ()
 ) -> "onnx.ModelProto":
-    """The same with matrices in int8; activations are quantised as they come (dynamically).
+    """Return a network with matrices in int8. Activations are quantised at run time (dynamically).
 
-    Each column of a matrix has its own scale, which costs no room to speak of: on a streaming
-    Emformer of 1.4 M parameters 99.2 % of the texts stayed as they were, with one scale 97.5 %
-    (weights of eight bits). A weight uses seven of its eight bits: x86 processors without VNNI
-    add two products in 16 bits and cut off what is too large, which took a WER of 11 % to 79 %.
+    Each column of a matrix has its own scale, which takes almost no room. On a streaming Emformer
+    of 1.4 M parameters, 99.2 % of the texts stayed the same. With one scale for each matrix, 97.5 %
+    stayed the same (with weights of eight bits).
+
+    A weight uses seven of its eight bits. x86 processors without VNNI add two products in 16 bits
+    and cut off what is too large. With eight bits this took a WER of 11 % to 79 %.
 
     Args:
         proto: the network in float32.
-        metadata: what is written in the network.
-        floats: names of constants that stay in float32, and what they are multiplied by as well.
+        metadata: metadata to write into the network.
+        floats: names of constants that stay in float32. What they are multiplied by stays in
+            float32, too.
     """
     import tempfile
 
@@ -123,7 +127,7 @@ def quantised(
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     nodes = [node.name for node in proto.graph.node if set(floats) & set(node.input)]
-    # the quantiser makes a MatMul of a Gemm, and excludes nodes by their names after that
+    # the quantiser turns a Gemm into a MatMul of this name before it excludes nodes by name
     nodes += [f"{name}_MatMul" for name in nodes]
     with tempfile.TemporaryDirectory() as folder, _quietly():
         path = Path(folder) / "int8.onnx"
@@ -140,10 +144,12 @@ def quantised(
 
 
 def check(part: Part, proto: "onnx.ModelProto", what: str) -> None:
-    """Run both on random inputs, of a batch and a length that the exporter has not seen.
+    """Compare a part with its graph on random inputs, with sizes that the exporter has not seen.
+
+    Both batch size and length differ from those of the export.
 
     Raises:
-        UserError: they differ.
+        UserError: the outputs differ.
     """
     import onnxruntime
 
@@ -164,7 +170,10 @@ def check(part: Part, proto: "onnx.ModelProto", what: str) -> None:
 
 
 def _random(part: Part, batch: int, seed: int) -> dict[str, Tensor]:
-    """Inputs of a network: ``x_lens`` within ``x``, whole numbers of others as in the example."""
+    """Return random inputs of a part.
+
+    ``x_lens`` are within ``x``. Other whole numbers are of the kind that the example has.
+    """
     generator = torch.Generator().manual_seed(seed)
     frames, inputs = 201 + 97 * batch, {}
     for name, example in part.inputs.items():

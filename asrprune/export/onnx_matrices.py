@@ -1,4 +1,4 @@
-"""The matrices of exported networks that int8 touches, by the names of their parameters."""
+"""Finds the matrices of exported networks that int8 changes, and names them by their parameters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A constant that activations are multiplied by."""
+    """A constant matrix that activations are multiplied by."""
 
     part: str  # encoder or joiner
     constant: str  # its name in the graph
-    name: str  # of the parameter, with the rows taken; the constant's where none is found
+    name: str  # name of the parameter, with its rows; the constant's name if none is found
 
 
 def matrices(parts: Mapping[str, Part], protos: Mapping[str, "onnx.ModelProto"]) -> list[Matrix]:
@@ -37,7 +37,7 @@ def matrices(parts: Mapping[str, Part], protos: Mapping[str, "onnx.ModelProto"])
 
 
 def _named(part: Part, proto: "onnx.ModelProto") -> Iterator[tuple[str, str]]:
-    """Each constant of a graph, and the parameter that has the same numbers."""
+    """Yield each constant of a graph with the name of the parameter that has the same numbers."""
     parameters = {
         name.removeprefix("model."): value.detach().reshape(len(value), -1).numpy()
         for name, value in part.module.named_parameters()
@@ -48,7 +48,7 @@ def _named(part: Part, proto: "onnx.ModelProto") -> Iterator[tuple[str, str]]:
         found = (
             name
             for key, parameter in parameters.items()
-            for one in (value.T, value)  # torch multiplies by what it has transposed
+            for one in (value.T, value)  # torch transposes a parameter before it multiplies
             for name in _rows(key, parameter, one)
             if name not in used
         )
@@ -58,7 +58,10 @@ def _named(part: Part, proto: "onnx.ModelProto") -> Iterator[tuple[str, str]]:
 
 
 def _rows(name: str, parameter: np.ndarray, value: np.ndarray) -> Iterator[str]:
-    """Where the rows of a matrix are in a parameter: all of them, or some that are named."""
+    """Yield the names of a parameter's rows that equal a matrix.
+
+    All rows have the name of the parameter. Some rows are named ``name[start:end]``.
+    """
     if parameter.shape[1] != value.shape[1] or len(parameter) < len(value):
         return
     for start in np.flatnonzero((parameter == value[0]).all(axis=1)):

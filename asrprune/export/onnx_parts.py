@@ -1,9 +1,11 @@
-"""A transducer cut into the three networks that sherpa-onnx runs, with the numbers it reads.
+"""Cuts a transducer into the three networks that sherpa-onnx runs, with the numbers that it reads.
 
-Its offline contract, and for streaming that of its models of type ``conformer``. Projections to the
-joiner's dimension belong to encoder and predictor (there called decoder), and so does what
-normalises features. The state of a stream is two tensors with the streams on axis 2: of each layer
-the keys and values of the left context, and what its convolution has seen.
+The networks follow the interface of sherpa-onnx for offline models. Streaming networks follow the
+interface for models of type ``conformer``. The projections to the joiner's dimension belong to
+encoder and predictor (there called decoder). The normalisation of features belongs to the encoder.
+The state of a stream is two tensors with the streams on axis 2. The first tensor holds the keys and
+values of each layer's left context. The second tensor holds the frames that each layer's
+convolution has seen.
 """
 
 from dataclasses import dataclass
@@ -24,31 +26,34 @@ class Part:
     module: nn.Module
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
-    batch_axes: dict[str, int]  # of the inputs
-    time_axes: dict[str, int]  # of inputs of any length
+    batch_axes: dict[str, int]  # axis of the batch in each input
+    time_axes: dict[str, int]  # axis of time in the inputs of any length
     metadata: dict[str, int | str]
 
 
 class OfflineEncoder(nn.Module):
-    """Whole utterances ``x`` (N, T, 80), ``x_lens`` (N,) -> (N, T', joiner_dim), (N,)."""
+    """Encodes whole utterances: ``x`` (N, T, 80), ``x_lens`` (N,) -> (N, T', joiner_dim), (N,)."""
 
     def __init__(self, model: Transducer):
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return encoder frames (N, T', joiner_dim) and their numbers (N,)."""
         h, h_lens = self.model.encode(x, x_lens)
         return self.model.joiner.project_encoder(h), h_lens
 
 
 class StreamingEncoder(nn.Module):
-    """A chunk and what it looks ahead to, ``x`` (N, T, 80), after ``processed_frames`` (N,).
+    """Encodes a chunk and the frames that it looks ahead to: ``x`` (N, T, 80).
 
-    The states are ``past`` (layers, 2 * left context, N, D) and ``history``
-    (layers, kernel_size - 1, N, D); without convolutions, the latter is one row that stays. A
-    runtime only carries them. So what ``past`` holds of a stream and a layer is ordered as
-    attention takes it, keys and values x heads x left context x D / heads: for one stream nothing
-    has to be turned.
+    ``processed_frames`` (N,) frames of each stream came before the chunk. The states are ``past``
+    (layers, 2 * left context, N, D) and ``history`` (layers, kernel_size - 1, N, D). Without
+    convolutions, ``history`` is one row that does not change.
+
+    A runtime only carries the states from chunk to chunk. So ``past`` has the order that attention
+    takes: for a stream and a layer, keys and values x heads x left context x D / heads. For one
+    stream, nothing has to be transposed.
     """
 
     def __init__(self, model: Transducer):
@@ -58,6 +63,7 @@ class StreamingEncoder(nn.Module):
     def forward(
         self, x: Tensor, past: Tensor, history: Tensor, processed_frames: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return encoder frames (N, T', joiner_dim), and the new states."""
         encoder, layers = self.model.encoder, past.size(0)
         heads, head_dim = encoder.num_heads, encoder.output_dim // encoder.num_heads
         size = 2 * layers * heads, encoder.left_context, head_dim
@@ -76,32 +82,34 @@ class StreamingEncoder(nn.Module):
 
 
 class Predictor(nn.Module):
-    """The last symbols ``y`` (N, context_size), -1 for none -> (N, joiner_dim)."""
+    """Predicts from the last symbols ``y`` (N, context_size), -1 for none -> (N, joiner_dim)."""
 
     def __init__(self, model: Transducer):
         super().__init__()
         self.predictor, self.joiner = model.predictor, model.joiner
 
     def forward(self, y: Tensor) -> Tensor:
+        """Return the projected outputs (N, joiner_dim)."""
         return self.joiner.project_predictor(self.predictor.mix(y).squeeze(1))
 
 
 class Joiner(nn.Module):
-    """Frames and predictor outputs, (N, joiner_dim) each -> scores of symbols (N, vocab_size)."""
+    """Joins encoder frames and predictor outputs: (N, joiner_dim) each -> (N, vocab_size)."""
 
     def __init__(self, model: Transducer):
         super().__init__()
         self.joiner = model.joiner
 
     def forward(self, encoder_out: Tensor, decoder_out: Tensor) -> Tensor:
+        """Return the scores (N, vocab_size) of symbols."""
         return self.joiner(encoder_out, decoder_out)
 
 
 def cut(model: Transducer) -> dict[str, Part]:
-    """The parts of a model in evaluation mode: encoder, decoder and joiner.
+    """Return the parts of a model in evaluation mode: encoder, decoder and joiner.
 
     Raises:
-        UserError: sherpa-onnx has no place for its predictor, or for its encoder's state.
+        UserError: sherpa-onnx cannot run the model's predictor, or cannot hold its encoder's state.
     """
     predictor = model.predictor
     if not isinstance(predictor, Stateless):

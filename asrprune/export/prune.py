@@ -1,12 +1,14 @@
-"""Prune a model once: a mask over its weights, for a training of pathways to begin with.
+"""Prune a model once: write masks over its weights, with which a training of pathways can begin.
 
-That takes it where weight_pruning.pathways.masks names the output, a model file with all weights of
-the model, and masks. A model without masks gets one, of its largest weights (one-shot magnitude
-pruning, with the options weight_pruning.* that ``key=value`` words may change). Of a model with
-masks, of each language or one alone, each mask keeps the best of what it kept before. So iterative
-magnitude pruning is a training and this in turn; with the masks of the one and the weights of an
-earlier model (training.init_from), it is that of lottery tickets (Frankle and Carbin 2019, arXiv
-1803.03635).
+The output is a model file with all weights of the model, and masks. Name this file with
+weight_pruning.pathways.masks in the training. A model without masks gets a mask of its largest
+weights (one-shot magnitude pruning). The overrides ``key=value`` may change its options
+weight_pruning.*. A model with masks has one mask, or a mask for each language. Then each mask keeps
+the best of the weights that it kept before.
+
+So iterative magnitude pruning is a training and this command in turn. With the pruned masks and the
+weights of an earlier model (training.init_from), it is the iterative pruning of lottery tickets
+(Frankle and Carbin 2019, arXiv 1803.03635).
 """
 
 import argparse
@@ -25,12 +27,14 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune prune``."""
+    """Add the options of ``asrprune prune`` to a parser."""
     parser.add_argument("--model", type=Path, required=True, help="an averaged.pt (stage 6)")
     parser.add_argument(
         "--sparsity", type=float, required=True, help="share of the pruned layers to leave out"
     )
-    parser.add_argument("--output", type=Path, help="default: beside it, such as pruned-0.500.pt")
+    parser.add_argument(
+        "--output", type=Path, help="default: a file beside the model, such as pruned-0.500.pt"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="weight_pruning options")
 
 
@@ -45,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
             narrow(bank, name, args.sparsity)
     elif before:
         bank.refresh(among=before)
-    if not source.trained:  # it is a pruned one from here on
+    if not source.trained:  # from here on, its configuration is that of a pruned model
         words = ["weight_pruning.method=gradual", f"weight_pruning.schedule.final={args.sparsity}"]
         config = override(config, words)
     output = args.output or args.model.with_name(f"pruned-{args.sparsity:.3f}.pt")

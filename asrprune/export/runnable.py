@@ -1,8 +1,9 @@
-"""Runnable size: bytes of the int8 files that a runtime loads, of networks with fewer channels.
+"""Computes the runnable size of sub-networks: bytes of the int8 files that a runtime loads.
 
-The dense network is exported once. A channel's share of its files follows from the format: a weight
-of a quantised matrix takes a byte, each output of one has a scale and a zero point, and biases stay
-in float32. An export checks the bytes of what it has written.
+The sub-networks have fewer channels than the dense network. The dense network is exported once. How
+many bytes a channel takes follows from the format of the files. A weight of a quantised matrix
+takes a byte. Each output of a quantised matrix has a scale and a zero point. Biases stay in
+float32. An export checks the bytes of the files that it has written.
 """
 
 import copy
@@ -20,7 +21,7 @@ from asrprune.weight_pruning.cutting import has_rows
 from asrprune.weight_pruning.groups import Group
 from asrprune.weight_pruning.prunable import VECTOR
 
-FLOAT32, SCALE, ZERO_POINT, INT8 = 4, 4, 1, 1  # bytes of one of each
+FLOAT32, SCALE, ZERO_POINT, INT8 = 4, 4, 1, 1  # bytes of a number of each type
 
 
 _KNOWN: "WeakKeyDictionary[Transducer, Runnable]" = WeakKeyDictionary()
@@ -28,31 +29,31 @@ _KNOWN: "WeakKeyDictionary[Transducer, Runnable]" = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Runnable:
-    """Bytes of encoder.int8.onnx, decoder.onnx and joiner.int8.onnx."""
+    """Bytes of encoder.int8.onnx, decoder.onnx and joiner.int8.onnx together."""
 
     dense: int
     channels: dict[str, int]  # name of a group -> bytes of one of its channels
 
     def of(self, units: dict[str, Tensor]) -> int:
-        """The bytes of a network that keeps these units (units,) bool of each group."""
+        """Return the bytes of a network that keeps these units (units,) bool of each group."""
         return self.dense - sum(
             bytes_ * int((~units[name]).sum()) for name, bytes_ in self.channels.items()
         )
 
 
 def runnable(model: Transducer, bank: MaskBank) -> Runnable:
-    """Export the dense network, in memory, and work out what a channel takes.
+    """Export the dense network in memory, and compute the bytes of a channel.
 
-    Sizes follow from shapes alone, so that they are worked out once for a model.
+    Sizes follow from shapes alone, so they are computed once for a model.
 
     Raises:
-        UserError: a package that exports is missing; the model cannot be exported.
+        UserError: a package for the export is missing; the model cannot be exported.
     """
     if model in _KNOWN:
         return _KNOWN[model]
     check_packages()
     dense = int8_encoder(model, bank).graph.ByteSize()
-    # on the CPU, where example inputs are
+    # a copy on the CPU, because example inputs are on the CPU
     for name, part in cut(copy.deepcopy(model).cpu()).items():
         if name == "encoder":
             continue
@@ -65,6 +66,7 @@ def runnable(model: Transducer, bank: MaskBank) -> Runnable:
 
 
 def _channel(group: Group) -> int:
+    """Return the bytes of one channel of a group."""
     total = 0
     for layer in group.layers:
         if layer.kind == VECTOR:

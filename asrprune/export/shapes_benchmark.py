@@ -1,19 +1,20 @@
-"""Size and speed of a configuration's model at several widths, exported to sherpa-onnx.
+"""Measures size and speed of a configuration's model at several widths, exported to sherpa-onnx.
 
-The weights are random and the audio is noise, so that neither a training nor a corpus is needed.
-From each feed-forward module the same share of inner channels is cut, as `asrprune extract` cuts
-them. Each width is exported in float32 and int8, and all of them hear the same noise on one thread,
-in turn: in pieces of 40 ms where the encoder is one for streaming.
+The weights are random and the audio is noise, so neither a training nor a corpus is needed. The
+same share of inner channels is cut from each feed-forward module, as `asrprune extract` cuts them.
+Each width is exported in float32 and int8. All of them receive the same noise on one thread, in
+turn. Streaming encoders receive the noise in pieces of 40 ms.
 
-Milliseconds are CPU time of this process, as medians: of one chunk (encoder, joiner and search), or
-of one second of audio (features too). Random weights would say symbols at random. So the joiner's
-bias makes every frame a blank, as in silence: the joiner computes once a frame, and the predictor
-once an utterance. In speech the predictor computes once for each symbol, too.
+Milliseconds are medians of this process's CPU time. For streaming encoders they are the time of one
+chunk (encoder, joiner and search), for others the time of one second of audio (features too).
+Random weights would emit symbols at random. So the joiner's bias makes every frame a blank, as in
+silence: the joiner computes once a frame, and the predictor once an utterance. In speech the
+predictor computes once for each symbol, too.
 
-"channels" are those that each module keeps: rounded to weight_pruning.multiple, or all of them.
-Sizes are bytes of the three files that a runtime loads. "parameters" are those of the model,
-without the two layers that only the training uses. What the configuration says of weight pruning
-does not count, but for weight_pruning.multiple.
+"channels" are the channels that each module keeps: rounded to weight_pruning.multiple, or all
+channels. Sizes are bytes of the three files that a runtime loads. "parameters" are those of the
+model, without the two layers that only the training uses. Of the options weight_pruning.* in the
+configuration, only weight_pruning.multiple is used.
 """
 
 import argparse
@@ -61,13 +62,13 @@ COLUMNS = (
     "of whole: time",
 )  # fmt: skip
 MULTIPLE = "weight_pruning.multiple"
-LOUDNESS = 0.1  # deviation of the noise; samples are in [-1, 1]
+LOUDNESS = 0.1  # standard deviation of the noise; samples are in [-1, 1]
 WIDEST = "1"  # the name of width 1
-NEVER = 100.0  # what blank has ahead of all symbols
+NEVER = 100.0  # is added to the score of blank, so that no other symbol is emitted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune bench shapes``."""
+    """Add the options of ``asrprune bench shapes`` to a parser."""
     parser.add_argument("--config", type=Path, required=True, help="a YAML file")
     parser.add_argument(
         "--widths",
@@ -75,14 +76,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["1.0", "0.75", "0.5", "0.25"],
         help="shares of the channels of each feed-forward module that are kept, above 0, at most 1",
     )
-    parser.add_argument("--vocab-size", type=count, default=VOCABULARY, help="symbols")
+    parser.add_argument("--vocab-size", type=count, default=VOCABULARY, help="number of symbols")
     parser.add_argument("--seconds", type=count, default=10, help="duration of the noise")
-    parser.add_argument("--rounds", type=count, default=5, help="how often each width hears it")
+    parser.add_argument(
+        "--rounds", type=count, default=5, help="how often each width receives the noise"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a table."""
+    """Export all widths, and print a table of their sizes and times."""
     torch.set_num_threads(1)
     check_packages()
     import_sherpa()
@@ -100,9 +103,13 @@ def main(args: argparse.Namespace) -> None:
 def channel_config(path: Path, words: Sequence[str]) -> Config:
     """Return a configuration whose feed-forward channels can be cut out.
 
+    Args:
+        path: the configuration, a YAML file.
+        words: the overrides of the user.
+
     Raises:
-        UserError: as of `load_config`; a word about weight pruning that would not count; other
-            features than sherpa-onnx computes.
+        UserError: see `load_config`; an override of weight_pruning would have no effect; or
+            sherpa-onnx computes other features.
     """
     for word in words:
         if word.startswith("weight_pruning") and not word.startswith(f"{MULTIPLE}="):
@@ -124,7 +131,7 @@ def channel_config(path: Path, words: Sequence[str]) -> Config:
 
 
 def parse_widths(words: Sequence[str]) -> list[float]:
-    """Return widths as shares of the channels.
+    """Read widths as shares of the channels.
 
     Raises:
         UserError: a width is no number above 0 and at most 1, or is named twice.
@@ -146,10 +153,10 @@ def parse_widths(words: Sequence[str]) -> list[float]:
 def write_widths(
     config: Config, widths: Sequence[float], vocab_size: int, folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """Export a model of random weights in several widths; what is told of each.
+    """Export a model of random weights in several widths. Return what is known of each width.
 
     Raises:
-        UserError: the model cannot be exported; it names no channels; a width keeps none of them.
+        UserError: the model cannot be exported; it names no channels; or a width keeps no channel.
     """
     source = random_source(config, vocab_size)
     networks = {}
@@ -171,11 +178,11 @@ def write_widths(
 
 
 def random_source(config: Config, vocab_size: int) -> Source:
-    """Return a model of random weights that says nothing, and the masks of its channels."""
+    """Return a model of random weights that emits no symbols, with the masks of its channels."""
     seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, vocab_size).eval()
     for parameter in model.parameters():
-        # branches begin with zeros, by which nothing would reach the outputs that are checked
+        # Some branches begin with zeros. Nothing would go through them to the checked outputs.
         if parameter.ndim > 1 and not parameter.any():
             nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
     with torch.no_grad():
@@ -203,13 +210,13 @@ def measure(
     """Return a row for each width in float32 and int8.
 
     Args:
-        networks: as `write_widths` tells of them.
-        folder: of the exported networks.
-        samples: (n,), what all of them hear in each round, after one that is not counted.
-        rounds: how often.
+        networks: the result of `write_widths`.
+        folder: the folder of the exported networks.
+        samples: samples (n,) that all networks receive in each round. A first round is not counted.
+        rounds: number of rounds.
     """
     recognisers = load_in_turn(networks, folder)
-    hear_in_turn(recognisers, [samples])  # a runtime sets itself up in the first call
+    hear_in_turn(recognisers, [samples])  # the first call includes the start of the runtime
     heard = hear_in_turn(recognisers, tqdm([samples] * rounds, "rounds", disable=None))
     seconds = [len(samples) / RATE] * rounds
     rows = [

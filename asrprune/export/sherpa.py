@@ -1,7 +1,7 @@
-"""Recognise speech with exported networks in sherpa-onnx, as they are deployed.
+"""Recognises speech with exported networks in sherpa-onnx, as they are deployed.
 
-In a stream an utterance is followed by a tail of silence, since the recogniser takes whole chunks
-and would not hear the end of the last one. sherpa-onnx decodes a frame to one symbol at most.
+In a stream, a tail of silence follows each utterance. Without it, sherpa-onnx would not decode the
+end of the utterance: it takes whole chunks only. sherpa-onnx emits at most one symbol a frame.
 """
 
 import time
@@ -20,29 +20,29 @@ from asrprune.files import read_json
 if TYPE_CHECKING:
     import sherpa_onnx
 
-RATE = 16000  # samples a second that networks are trained on; sherpa-onnx converts others
-LEAST = 0.1  # seconds; sherpa-onnx cannot take nothing
+RATE = 16000  # sampling rate that networks are trained on; sherpa-onnx converts other rates
+LEAST = 0.1  # shortest audio in seconds, because sherpa-onnx cannot take empty audio
 PIECE = 0.04  # seconds of audio that come in at once
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What was heard in an utterance, and how long it took."""
+    """The text of an utterance, and the time that it took."""
 
     text: str
-    seconds: float  # of computing
-    cpu: float = 0.0  # seconds that this process computed, while others took the rest
+    seconds: float  # time of computing
+    cpu: float = 0.0  # CPU seconds of this process, without the time that other processes took
 
 
 @dataclass(frozen=True)
 class Heard(Recognised):
-    """The same of one that came in as it was spoken."""
+    """The text of an utterance that came in pieces, with the times of its symbols."""
 
-    # seconds from its start until the first symbol could be read
+    # seconds from the start of the utterance until the first symbol could be read
     first: float | None = None
-    # of each symbol, seconds from the start of its frame until it could be read
+    # for each symbol, seconds from the start of its frame until the symbol could be read
     delays: list[float] = field(default_factory=list)
-    chunks: list[float] = field(default_factory=list)  # CPU seconds of computing each chunk
+    chunks: list[float] = field(default_factory=list)  # CPU seconds of each chunk
 
 
 class Recogniser:
@@ -52,9 +52,9 @@ class Recogniser:
         """Load one exported network into sherpa-onnx.
 
         Args:
-            folder: of the network, as ``asrprune export`` wrote it.
+            folder: the folder of the network, which ``asrprune export`` wrote.
             int8: whether to take the int8 files.
-            threads: CPU threads of the recogniser.
+            threads: number of CPU threads of the recogniser.
 
         Raises:
             UserError: sherpa-onnx is not installed; ``asrprune export`` did not write the folder;
@@ -72,7 +72,7 @@ class Recogniser:
             if not Path(path).is_file():
                 raise UserError(f"{path} does not exist; the export stage (10) makes it")
         self.streaming: bool = about["streaming"]
-        self.tail: float = about["tail"]  # seconds of silence that are heard after an utterance
+        self.tail: float = about["tail"]  # seconds of silence after an utterance
         self.threads = threads
         kind = sherpa_onnx.OnlineRecognizer if self.streaming else sherpa_onnx.OfflineRecognizer
         self._recogniser = kind.from_transducer(
@@ -80,7 +80,12 @@ class Recogniser:
         )
 
     def recognise(self, samples: np.ndarray, rate: int = RATE) -> Recognised:
-        """A whole utterance at once; ``samples`` (n,) float32 in [-1, 1]."""
+        """Recognise a whole utterance at once.
+
+        Args:
+            samples: samples (n,) float32 in [-1, 1].
+            rate: the sampling rate.
+        """
         started, cpu = time.perf_counter(), time.process_time()
         stream = self._recogniser.create_stream()
         stream.accept_waveform(rate, padded(samples, rate, self.tail))
@@ -95,15 +100,19 @@ class Recogniser:
         return Recognised(_words(text), *spent)
 
     def listen(self, samples: np.ndarray, rate: int = RATE) -> Heard:
-        """An utterance that comes in pieces as it is spoken; ``samples`` (n,) in [-1, 1].
+        """Recognise an utterance that comes in pieces, as if it was being spoken.
 
-        Nobody waits for the speaker: the clock is that of the audio, moved on by what computing
-        took. Networks for whole utterances cannot do this.
+        This does not wait in real time: the clock follows the audio, plus the time of computing.
+        Networks for whole utterances cannot do this.
+
+        Args:
+            samples: samples (n,) in [-1, 1].
+            rate: the sampling rate.
         """
         samples, piece = padded(samples, rate, self.tail), int(PIECE * rate)
         stream = self._recogniser.create_stream()
         cpu, chunks = time.process_time(), []
-        now, spent, read = 0.0, 0.0, []  # the clock; when each symbol could be read
+        now, spent, read = 0.0, 0.0, []  # clock, computing time, when each symbol could be read
         for start in range(0, len(samples), piece):
             began = time.perf_counter()
             stream.accept_waveform(rate, samples[start : start + piece])
@@ -126,9 +135,13 @@ class Recogniser:
         )
 
     def live(self, pieces: Iterable[np.ndarray], rate: int) -> Iterator[str]:
-        """What has been understood so far, each time that it changes; the last one is all of it.
+        """Yield the text so far each time that it changes. The last text is complete.
 
         Networks for whole utterances wait for the last piece.
+
+        Args:
+            pieces: pieces (n,) of audio as they come in.
+            rate: the sampling rate.
         """
         stream, said = self._recogniser.create_stream(), None
         if not self.streaming:
@@ -142,7 +155,7 @@ class Recogniser:
                 yield (said := text)
 
     def _decode(self, stream: Any) -> list[float]:
-        """Decode all chunks that have come in; the CPU seconds of each."""
+        """Decode all chunks that have come in. Return the CPU seconds of each chunk."""
         chunks = []
         while self._recogniser.is_ready(stream):
             started = time.process_time()
@@ -152,7 +165,7 @@ class Recogniser:
 
 
 def padded(samples: np.ndarray, rate: int, tail: float) -> np.ndarray:
-    """Samples (n,), float32, with so many seconds of silence behind them; never none at all."""
+    """Return samples (n,) float32 with so many seconds of silence after them; never empty."""
     silence = max(round(tail * rate), round(LEAST * rate) - len(samples))
     return np.concatenate((samples, np.zeros(max(0, silence)))).astype(np.float32)
 
@@ -177,10 +190,10 @@ def import_sherpa() -> "sherpa_onnx":
 
 
 def network_of(folder: Path) -> Mapping[str, Any]:
-    """What ``export.json`` says of the network of a folder.
+    """Return what ``export.json`` says of the network of a folder.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder holds no exported network.
     """
     networks = read_summary(folder.parent)["networks"]
     if folder.name not in networks:
@@ -192,10 +205,10 @@ def network_of(folder: Path) -> Mapping[str, Any]:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """What ``asrprune export`` says of the networks in a folder.
+    """Return what ``asrprune export`` says of the networks in a folder.
 
     Raises:
-        UserError: nothing.
+        UserError: the folder holds no exported networks.
     """
     if not (folder / SUMMARY).is_file():
         raise UserError(

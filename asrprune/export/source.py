@@ -1,4 +1,4 @@
-"""A model file with its masks: what sub-networks are taken out of."""
+"""Opens a model file with its masks, to take sub-networks out of it."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.options import Block
 
-SPARSEST = 0.996  # of what was trained without masks: the last level that keeps anything
+SPARSEST = 0.996  # for models that were trained without masks: the last level that keeps a unit
 
 
 @dataclass(frozen=True)
@@ -30,30 +30,33 @@ class Source:
     path: Path
     model: Transducer
     config: Config
-    content: dict[str, Any]  # of its file
+    content: dict[str, Any]  # the content of its file
     bank: MaskBank
-    trained: bool  # its masks are those of its training
+    trained: bool  # whether its masks are the masks of its training
 
     @property
     def sparsest(self) -> float:
-        """The sparsity that no sub-network is above."""
+        """Return the highest sparsity that a sub-network may have."""
         if self.trained:
             return masks_of(self.content)["sparsity"]
         return sparsest_untrained(self.bank.block)
 
     @property
     def single(self) -> bool:
-        """Whether it is one network, pruned gradually, and has no other sizes."""
+        """Return whether the model was pruned gradually, and so has no other sparsities."""
         return self.trained and self.config.weight_pruning.method == "gradual"
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Return the device of the model."""
         return self.model.feature_mean.device
 
     @cached_property
     def digest(self) -> str:
-        """Of the weights, the config and the masks: the same sub-networks come of equal ones."""
+        """Return a digest of weights, configuration and masks.
+
+        Models of equal digests have equal sub-networks.
+        """
         code = hashlib.blake2b(json.dumps(self.content["config"]).encode(), digest_size=16)
         for name, value in self.content["model"].items():
             code.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -68,28 +71,31 @@ def open_source(
     device: torch.device | str = "cpu",
     tokenizer: Tokenizer | None = None,
 ) -> Source:
-    """Read a model file and its masks, or make these of its weights.
+    """Read a model file and its masks, or make masks by its weights.
 
     Args:
-        words: changes to the options of weight pruning, where it has no masks.
+        path: the model file.
+        words: overrides of the options of weight pruning, for a model without masks.
+        device: the device for the model.
+        tokenizer: the tokenizer that the model must have been trained with; None: any.
 
     Raises:
-        UserError: as of `load_model` and `make_bank`; words for a model with masks.
+        UserError: see `load_model` and `make_bank`; or there are overrides for a model with masks.
     """
     model, config = load_model(path, "cpu", tokenizer)
     content = load_checkpoint(path)
     strange = [word for word in words if not word.startswith("weight_pruning.")]
     if strange:
-        raise UserError(f"{strange[0]}: only words weight_pruning.* change what is taken out")
+        raise UserError(f"{strange[0]}: only overrides of weight_pruning.* are possible here")
     masks = masks_of(content)
     if masks and words:
         raise UserError(f"{path} has the masks of its training: leave out {' '.join(words)}")
     config = override(config, words)
-    # on the CPU: the same ranks whatever the device
+    # the bank ranks the weights on the CPU, so the ranking does not depend on the device
     bank = make_bank(model, config.weight_pruning, masks)
     return Source(path, model.to(device), config, content, bank, bool(masks))
 
 
 def sparsest_untrained(block: Block) -> float:
-    """The sparsity that no sub-network is above of what was trained without masks."""
+    """Return the highest sparsity of a sub-network of a model that was trained without masks."""
     return min(SPARSEST, block.sparsity or SPARSEST)

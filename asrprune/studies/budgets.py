@@ -89,8 +89,8 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
     """Check, before a training, that its model will have sub-networks within the budgets.
 
     Sizes are computed from the shapes of the weights. Milliseconds are measured by the search, so
-    here only their unit is checked. With ``scope=global`` sizes depend on the
-    values of the weights too, so only budgets that are sparsities are checked.
+    here only their unit is checked. With ``scope=global`` sizes depend on the values of the weights
+    too, so only budgets that are sparsities are checked.
 
     Args:
         texts: the budgets as the user wrote them.
@@ -110,7 +110,7 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
         require_channels(bank)
         texts = [text for text in texts if _sparsity(text) is not None]
     if all(_sparsity(text) is not None for text in texts):
-        unit = WEIGHTS  # sparsities are checked alike in any unit, and others take an export
+        unit = WEIGHTS  # the check is the same in any unit, and bytes would need an export
     measure = Measure(model, bank, unit)
     untrained = options.method == "none"
     sparsest = (
@@ -145,8 +145,9 @@ def windows_of(
 ) -> list[list[float]]:
     """Return the sets of choices that the layers of one sub-network may have in a search.
 
-    For a supernet they are what its training draws (`asrprune.weight_pruning.supernet.windows`). A
-    sparsity that only a budget has was not trained. Only the uniform sub-network of it is searched.
+    For a supernet these are the sets that its training draws from
+    (`asrprune.weight_pruning.supernet.windows`). A sparsity that only a budget has was not trained.
+    So only the uniform sub-network of this sparsity is searched.
 
     Args:
         options: the options of the training.
@@ -154,7 +155,7 @@ def windows_of(
         choices: the sparsities that a layer may have.
 
     Returns:
-        for a supernet, ascending sets of choices; for a model that was trained without masks none,
+        For a supernet, ascending sets of choices. For a model that was trained without masks none,
         because no sub-network of it was trained.
     """
     if options.method != "supernet":

@@ -1,4 +1,4 @@
-"""A fixed part of a development set in memory, to measure the loss and the WER of models."""
+"""Holds a fixed part of a development set in memory, to measure the loss and the WER of models."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class DevSet:
     """Batches on the model's device, from the shortest cuts to the longest."""
 
     name: str
-    batches: list[dict[str, Any]]  # as of `asrprune.corpus.batches.SpeechDataset`
+    batches: list[dict[str, Any]]  # see `asrprune.corpus.batches.SpeechDataset`
     references: dict[str, list[str]]  # cut id -> reference words
     tokens: int  # number of tokens, plus one for each utterance
     seconds: float
@@ -74,7 +74,7 @@ def load_dev_set(
     Args:
         manifest_dir: the folder of the validated cuts (stage 3).
         name: the name of the set.
-        max_seconds: seconds of speech at most; None: the whole set.
+        max_seconds: the most seconds of speech; None: the whole set.
         model: the model; batches go to its device.
         config: the configuration of the model.
         tokenizer: the tokenizer of the model.

@@ -1,4 +1,4 @@
-"""The result of a search: the best sub-network within each budget, uniform ones, and a plot."""
+"""Records the result of a search: the best sub-network of each budget, uniform ones, and a plot."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from asrprune.weight_pruning.searching import Evaluated, SearchResult
 
 Rates = dict[tuple[float, ...], float]  # word error rates, by the layers' sparsities
 BAND = 0.05  # a network nearly uses up its budget if its cost is at most this share below
-_ALWAYS = (BYTES, MULTIPLY_ADDS)  # the costs that a record has whatever the unit of the search
+_ALWAYS = (BYTES, MULTIPLY_ADDS)  # costs that a record has in addition to the search's own unit
 _SIZES = {
     BYTES: "int8 files (MB)",
     WEIGHTS: "weights that are kept or never pruned (millions)",
@@ -79,9 +79,9 @@ def record_of(
 def same_size(evaluated: Sequence[Evaluated], budget: float, count: int) -> list[Evaluated]:
     """Choose at most ``count`` sub-networks that nearly use up a budget.
 
-    They are spread evenly over the ranks of the fitness, from the best to the worst. Networks of
-    equal size show whether the fitness predicts error rates. Among networks of all sizes, their
-    size alone would predict error rates well.
+    They are spread evenly over the ranks of the fitness, from the best to the worst. Sub-networks
+    of equal size show whether the fitness predicts error rates. Sub-networks of all sizes would not
+    show this: their size alone would predict error rates well.
 
     Args:
         evaluated: the sub-networks to choose from.
@@ -136,12 +136,13 @@ def sampled(
 
 
 def _correlation(sample: Sequence[Evaluated], rates: Rates) -> float | None:
+    """Return the rank correlation of fitness and error rate; None if it is undefined."""
     found = [rates[key_of(one)] for one in sample]
     return finite(rank_correlation([one.fitness for one in sample], found))
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Plot the fitness over the size, and the word error rate if networks were decoded.
+    """Plot the fitness over the size, and the word error rate if sub-networks were decoded.
 
     Equal records give equal files.
     """
@@ -180,11 +181,12 @@ class _Describing:
     """Describes a sub-network by plain values, with its costs."""
 
     def __init__(self, model: Transducer, bank: MaskBank, measure: Measure, rates: Rates):
+        """Prepare the costs that can be measured for this model."""
         self.bank, self.rates = bank, rates
         self.measures = {measure.unit: measure}
         for unit in _ALWAYS:
-            # blocks have no sizes, the multiply-adds of some layers cannot be counted, and some
-            # models cannot be exported
+            # With blocks there are no sizes in bytes. The multiply-adds of some layers cannot be
+            # counted. Some models cannot be exported.
             with suppress(UserError):
                 self.measures.setdefault(unit, Measure(model, bank, unit))
 
@@ -193,6 +195,7 @@ class _Describing:
         return {**self(one), "sparsities": one.choice}
 
     def __call__(self, one: Evaluated) -> dict[str, Any]:
+        """Describe a sub-network without the sparsities of its layers."""
         described = {
             "fitness": finite(one.fitness),
             **{unit: self._cost(unit, one) for unit in dict.fromkeys((*_ALWAYS, *self.measures))},
@@ -204,6 +207,7 @@ class _Describing:
         return described
 
     def _cost(self, unit: str, one: Evaluated) -> float | None:
+        """Return the cost in a unit; None if the unit cannot be measured."""
         if unit not in self.measures:
             return None
         cost = self.measures[unit].of(one.choice)

@@ -1,7 +1,7 @@
 """Chooses among the sub-networks of lowest loss by their word error rates on the development set.
 
-The loss orders sub-networks of one size well, but not exactly as their error rates do. A few
-sub-networks can be decoded, where a search evaluates hundreds.
+The loss orders sub-networks of one size well, but not exactly as their error rates do. Decoding
+takes time, so only a few sub-networks are decoded, while a search evaluates hundreds by their loss.
 """
 
 import math
@@ -19,7 +19,7 @@ def candidates_of(result: SearchResult, count: int) -> list[list[Evaluated]]:
 
     Args:
         result: the result of a search.
-        count: how many sub-networks each budget has at most. 0: the best one alone.
+        count: the highest number of sub-networks for each budget. 0: the best one alone.
     """
     found = []
     for budget in (one.budget for one in result.found):
@@ -37,8 +37,8 @@ def reranked(
 ) -> list[list[Evaluated]]:
     """Return the candidates of each budget by error rate, the lowest first.
 
-    Of equal error rates, the lowest loss is first. What a smaller budget chooses is a candidate of
-    each larger budget too, so a larger budget never has a higher error rate.
+    Among equal error rates, the lowest loss is first. The sub-network that a smaller budget chooses
+    is a candidate of each larger budget too. So a larger budget never has a higher error rate.
 
     Args:
         result: the result of a search.
@@ -75,8 +75,8 @@ def markdown(record: dict[str, Any]) -> str:
                 ]
             )
     how = (
-        f"For each budget the {record['rerank']} sub-networks of lowest loss, and what smaller "
-        "budgets choose, were decoded by greedy search. They are sorted by WER."
+        f"For each budget the {record['rerank']} sub-networks of lowest loss, and the choices of "
+        "smaller budgets, were decoded by greedy search. They are sorted by WER."
         if record["rerank"]
         else "For each budget, the sub-network of lowest loss."
     )
@@ -94,7 +94,7 @@ def markdown(record: dict[str, Any]) -> str:
             f"machine: {shown}; dense {times['dense']:.3f} measured.\n"
         )
     return (
-        f"{how} The first one is the one that `asrprune extract --search` takes. Development set: "
+        f"{how} `asrprune extract --search` takes a budget's first sub-network. Development set: "
         f"{record['dev_set']}, {record['dev_seconds']:.0f} s; {record['evaluations']} sub-networks "
         f"were evaluated.\n\n{table(columns, rows)}\n{measured}"
     )

@@ -1,18 +1,18 @@
-"""Search a supernet for the best sub-network within each budget, by its loss on a dev set.
+"""Search a supernet for the best sub-network within each budget, by its loss on a development set.
 
-Then decode the few sub-networks of lowest loss (--rerank), and choose the one of lowest word error
-rate. Nothing is trained. Each evaluation is saved at once. The same command therefore continues a
-search that was stopped. A search with other budgets, seeds or generations uses the saved
+Then decode the few sub-networks of lowest loss (--rerank), and choose the sub-network of lowest
+word error rate. Nothing is trained. Each evaluation is saved at once. So the same command continues
+a search that was stopped. A search with other budgets, seeds or generations uses the saved
 evaluations too.
 
-The layers of a sub-network have sparsities that the training of the supernet drew together: the
-options weight_pruning.supernet.space and jitter of the training decide which.
+The layers of a sub-network have only such sparsities as the training of the supernet drew together.
+The options weight_pruning.supernet.space and jitter of the training decide which.
 
-If the model was trained without masks, its one-shot prunings are searched. ``key=value`` overrides
-then change their options weight_pruning.*.
+If the model was trained without masks, its one-shot prunings are searched. Overrides ``key=value``
+then change its options weight_pruning.*.
 
 With --dry-run true and the --config of a planned training, the command searches nothing. It checks
-that the training will have sub-networks within the budgets. Overrides then change that
+that the training will have sub-networks within the budgets. Overrides then change this
 configuration.
 """
 
@@ -202,7 +202,7 @@ def main(args: argparse.Namespace) -> None:
     identity = {
         "model": source.digest,
         "dev set": f"{dev.name} {dev.digest}",
-        "device": source.device.type,  # devices round differently
+        "device": source.device.type,  # types of devices round differently
     }
     # by default, each model, set and type of device has its own log
     name = f"{dev.name}-{dev.digest[:8]}-{source.digest[:8]}-{source.device.type}.jsonl"
@@ -240,6 +240,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _refuse_other_ways(path: Path, config: Config) -> None:
+    """Check that a model has sub-networks of several sizes, or was trained without masks."""
     ways = {
         "gradual": "trains to one sparsity, so there are no other sub-networks to choose from",
         "pathways": "trains a mask for each language, not sub-networks of several sizes",
@@ -263,6 +264,7 @@ def _check(args: argparse.Namespace, texts: Sequence[str], words: Sequence[str])
 def _options(
     args: argparse.Namespace, choices: list[float], windows: list[list[float]]
 ) -> SearchOptions:
+    """Return the options of the search."""
     population = args.population
     if population is None:
         population = max(_DEFAULT.population, len(choices))
@@ -299,6 +301,7 @@ def _search(
     log_path: Path,
     identity: dict[str, str],
 ) -> SearchResult:
+    """Run the search, with a progress bar."""
     costs = [budget.cost for budget in budgets]
     most = options.evaluations(len(set(costs)))
     log.info("at most %d evaluations on %.0f s of speech", most, dev.seconds)
@@ -334,7 +337,7 @@ def _error_rates(
     log_path: Path,
     identity: dict[str, str],
 ) -> Rates:
-    """Return the word error rates of sub-networks. Each is saved at once, as losses are."""
+    """Return the word error rates of sub-networks. Each rate is saved at once, as losses are."""
     if not networks:
         return {}
     layers = [group.name for group in source.bank.groups]
@@ -352,6 +355,7 @@ def _error_rates(
 
 
 def _tell(record: dict[str, Any], output: Path) -> None:
+    """Log the best sub-network of each budget."""
     for one in record["budgets"]:
         best, uniform = one["best"], one["uniform"] and one["uniform"]["fitness"]
         rate = "" if best.get("wer") is None else f", WER {100 * best['wer']:.2f} %"

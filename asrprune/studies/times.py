@@ -1,4 +1,4 @@
-"""The milliseconds of a search: measured once before it, and again of what it has chosen."""
+"""Measures the milliseconds of a search: before it, and again for its chosen sub-networks."""
 
 import logging
 from pathlib import Path
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 def times_of(source: Source, exp_dir: Path, log_path: Path | None) -> Times:
     """Return the times of a model on this machine.
 
-    They are kept in a file beside the log of the evaluations. So a search that goes on, and another
-    search of the model, have the same costs.
+    The times are kept in a file beside the log of the evaluations. So the same search, when it goes
+    on, and another search of the model have the same costs.
 
     Args:
         source: the model.
@@ -23,7 +23,7 @@ def times_of(source: Source, exp_dir: Path, log_path: Path | None) -> Times:
         log_path: the file of the evaluations, if the user named one.
 
     Raises:
-        UserError: as of `asrprune.export.milliseconds.known_times`.
+        UserError: see `asrprune.export.milliseconds.known_times`.
     """
     path = exp_dir / "search" / f"{source.digest[:8]}.times.json"
     if log_path:
@@ -34,9 +34,9 @@ def times_of(source: Source, exp_dir: Path, log_path: Path | None) -> Times:
 def add_times(record: dict[str, Any], times: Times, source: Source) -> None:
     """Add measured times to the record of a search.
 
-    ``times`` holds what the estimates rest on. Each chosen sub-network gets
-    ``measured_milliseconds``: it is timed as a whole, in turn with the dense network, whose time is
-    ``times.dense``.
+    ``times`` holds the times that the estimates are based on. Each chosen sub-network gets
+    ``measured_milliseconds``. It is timed as a whole, in turn with the dense network. The dense
+    network's time is ``times.dense``.
 
     Args:
         record: the content of a ``pareto.json``.

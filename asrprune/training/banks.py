@@ -1,4 +1,4 @@
-"""Makes the mask bank of a model: what the options prune, by the names of the model."""
+"""Makes the mask bank of a model from the options of weight pruning."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from asrprune.weight_pruning.prunable import find_layers
 
 
 def groups_of(model: nn.Module, options: WeightPruningOptions) -> list[Group]:
-    """Return what the options prune of a model.
+    """Return the groups of a model that the options prune.
 
     Raises:
         UserError: the options do not fit the model.
@@ -30,7 +30,7 @@ def groups_of(model: nn.Module, options: WeightPruningOptions) -> list[Group]:
 
 
 def chains_of(model: nn.Module) -> dict[str, tuple[list[str], list[str]]]:
-    """Return the channels that the encoder of a model names, with the names of the model."""
+    """Return the channels that a model's encoder names, with the parameters' names in the model."""
     find = getattr(getattr(model, "encoder", None), "channels", None)
     return {
         f"encoder.{one.name}": (
@@ -42,11 +42,14 @@ def chains_of(model: nn.Module) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def widths(model: nn.Module, units: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Return the options of an encoder's factory that name the widths of a sub-network.
+    """Return the widths of a sub-network as options of the encoder's factory.
 
     Args:
         model: the dense network.
-        units: the kept units (units,) bool of each group of channels, by its name.
+        units: the kept units (units,) bool of each group of channels, by the group's name.
+
+    Returns:
+        Name of an option -> the widths of the modules that the option is for.
     """
     found: dict[str, list[int]] = {}
     for channels in model.encoder.channels():
@@ -59,15 +62,18 @@ def widths(model: nn.Module, units: Mapping[str, Tensor]) -> dict[str, list[int]
 def make_bank(
     model: nn.Module, options: WeightPruningOptions, masks: dict[str, Any] | None = None
 ) -> MaskBank:
-    """The masks of a model: those that it was trained with, or by its weights.
+    """Return the masks of a model: the masks of its training, or masks by its present weights.
 
     Args:
-        masks: a `Masking`'s state; None: it was trained without.
+        model: the model.
+        options: the options of weight pruning.
+        masks: the state of a `Masking`; None: the model was trained without masks.
 
     Raises:
-        UserError: options that do not fit to the model; the masks of another one.
+        UserError: the options do not fit the model; or the masks belong to another model.
     """
-    # without gradients there is no first-order score: so trainings begin, and files are opened
+    # Without gradients there are no first-order scores. A training begins without gradients, and
+    # an opened file has none.
     criterion = "mean_square" if options.criterion == FIRST_ORDER else options.criterion
     bank = MaskBank(model, groups_of(model, options), criterion, options.scope)
     if masks:

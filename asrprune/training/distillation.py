@@ -1,9 +1,10 @@
-"""In-place distillation: what a sparse sub-network learns from the dense network in the same step.
+"""In-place distillation: a sparse sub-network learns from the dense network in the same step.
 
-The widest network of a step teaches the others of that step (Yu and Huang 2019, arXiv 1903.05134;
-of transducers, TODM, arXiv 2309.01947). Here the teacher's word is its encoder's scores of symbols
-at each frame, which a shared decoder does not sharpen (CoDERT, arXiv 2106.07734): they are rich, no
-lattice has to be made for them, and sub-network and teacher need not agree on an alignment.
+The widest network of a step teaches the other networks of this step (Yu and Huang 2019, arXiv
+1903.05134; for transducers, TODM, arXiv 2309.01947). The teacher's targets are its encoder's scores
+of symbols at each frame. A shared decoder does not sharpen these scores, so they carry much
+information (CoDERT, arXiv 2106.07734). No lattice is needed for them. Sub-network and teacher need
+not agree on an alignment.
 """
 
 import torch
@@ -12,17 +13,18 @@ from torch.nn import functional
 
 
 def divergence(h: Tensor, teacher: Tensor, lengths: Tensor, head: nn.Linear) -> Tensor:
-    """How far the scores of an encoder's outputs are from the teacher's, in nats, (B,) float32.
+    """Return how far an encoder's scores are from the teacher's scores: (B,) float32, in nats.
 
-    The sum over an utterance's frames of ``KL(softmax(head(teacher)) || softmax(head(h)))``. It
-    moves nothing but what ``h`` comes from: were the head to learn from it too, it could make both
-    sides equal by saying nothing.
+    The result is the sum over an utterance's frames of
+    ``KL(softmax(head(teacher)) || softmax(head(h)))``. Only ``h`` gets gradients. If the head
+    learnt from the divergence too, it could make both sides equal by giving all symbols equal
+    scores.
 
     Args:
-        h: (B, T, D) of the sub-network.
-        teacher: (B, T, D) of the dense network.
-        lengths: (B,) frames of each utterance.
-        head: D inputs, a score for each symbol.
+        h: outputs (B, T, D) of the sub-network.
+        teacher: outputs (B, T, D) of the dense network.
+        lengths: number of frames (B,) of each utterance.
+        head: a layer with D inputs and a score for each symbol.
     """
     weight, bias = head.weight.detach(), head.bias.detach()
     with torch.autocast(h.device.type, enabled=False):

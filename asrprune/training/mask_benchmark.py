@@ -1,8 +1,8 @@
-"""What masks of a large model cost: ranking, switching, storing, and steps of a gated optimiser.
+"""Measures what masks of a large model cost: ranking, switching, storing, gated optimiser steps.
 
-In this room and not in that of weight pruning, which knows no model: here is an Emformer, as large
-as published ones, with the layers, the optimiser and the sub-networks that a training has. Time is
-the median of some rounds; what is compared takes turns.
+The model is an Emformer as large as published models, with the layers, the optimiser and the
+sub-networks that a training has. Each time is the median of some rounds. Measurements that are
+compared take turns.
 """
 
 import argparse
@@ -24,22 +24,23 @@ from asrprune.weight_pruning.options import SupernetOptions, WeightPruningOption
 from asrprune.weight_pruning.prunable import find_layers
 from asrprune.weight_pruning.supernet import Sparsities, sub_networks
 
-RANKING, SWITCH = 1000.0, 40.0  # ms; promised of the default size on two cores
-SPARSEST = 0.9  # of the sub-networks that are drawn
+# This benchmark needs a model. The package weight_pruning knows no model, so it is not there.
+RANKING, SWITCH = 1000.0, 40.0  # targets in ms, for the default size on two cores
+SPARSEST = 0.9  # the highest sparsity of the drawn sub-networks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune bench masks``."""
-    add_common_arguments(parser, "of the mask that stays")
+    """Add the options of ``asrprune bench masks`` to a parser."""
+    add_common_arguments(parser, "sparsity of the mask that does not change")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a line for each measurement, with its target where there is one."""
+    """Print a line for each measurement, with its target if there is one."""
     torch.set_num_threads(args.threads)
     sizes = {"num_layers": args.layers, "dim": args.dim, "ffn_dim": args.ffn_dim}
     model = nn.ModuleDict({"encoder": emformer(80, **sizes)})
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():  # also of layers that begin with zeros
+    with torch.no_grad():  # some layers begin with zeros, which cannot be ranked by size
         for parameter in model.parameters():
             parameter.normal_(std=0.05, generator=generator)
             parameter.grad = torch.empty_like(parameter).normal_(std=0.01, generator=generator)
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
 
 def _ranking(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
     (ranked,) = _milliseconds(args.rounds, lambda _: bank.refresh())
-    return [f"levels of all blocks anew: {ranked:.1f} ms{target(ranked, RANKING, 'ms')}"]
+    return [f"to rank all blocks: {ranked:.1f} ms{target(ranked, RANKING, 'ms')}"]
 
 
 def _switching(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
@@ -74,7 +75,10 @@ def _switching(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
             pass
 
     (switched,) = _milliseconds(args.rounds, switch)
-    return [f"to a cached sub-network and back: {switched:.2f} ms{target(switched, SWITCH, 'ms')}"]
+    return [
+        "to switch to a cached sub-network and back: "
+        f"{switched:.2f} ms{target(switched, SWITCH, 'ms')}"
+    ]
 
 
 def _named(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
@@ -98,7 +102,7 @@ def _supernet(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> lis
     applied, gate = _milliseconds(
         args.rounds, apply, lambda number: bank.blocks(_drawn(bank, number))
     )
-    return [f"masks of a supernet's step: {applied:.1f} ms to apply them, {gate:.1f} ms its gate"]
+    return [f"masks of a supernet's step: {applied:.1f} ms to apply, {gate:.1f} ms for the gate"]
 
 
 def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> list[str]:
@@ -111,13 +115,13 @@ def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
     )
     lines = []
     ways: dict[str, tuple[int, Callable[[int], Choice]]] = {
-        "a mask that stays": (1, lambda number: args.sparsity),
+        "the same mask each time": (1, lambda number: args.sparsity),
         "masks of a supernet": (3, lambda number: _drawn(bank, number)),
     }
     for name, (warm_up, choose) in ways.items():
         steps = warm_up + args.rounds
         gates = [bank.blocks(choose(number)) for number in range(steps)]
-        for number in range(warm_up):  # allocates state; ages begin to differ
+        for number in range(warm_up):  # allocates state; the ages of the blocks begin to differ
             gated.step(gates[number])
         plain, own = _milliseconds(
             args.rounds,
@@ -132,13 +136,18 @@ def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
 
 
 def _drawn(bank: MaskBank, step: int) -> Sparsities:
-    """A sub-network as a supernet's training draws them, neither the dense nor the sparsest one."""
+    """Draw a sub-network as a supernet's training does, neither the dense nor the sparsest one."""
     names = [layer.name for layer in bank.layers]
     return sub_networks(names, SupernetOptions(dense=0, sparsest=0), SPARSEST, 0, step)[0]
 
 
 def _milliseconds(rounds: int, *ways: Callable[[int], object]) -> list[float]:
-    """The median time of each of some functions of the round's number; they take turns."""
+    """Return the median time of each function, in ms. The functions take turns.
+
+    Args:
+        rounds: number of rounds.
+        ways: functions of the round's number.
+    """
     times: list[list[float]] = [[] for _ in ways]
     for number in range(rounds):
         for way, seconds in zip(ways, times, strict=True):

@@ -1,12 +1,14 @@
 """Joins weight pruning to a training: which sub-networks a step trains, and which weights it moves.
 
-The masks of all ranks follow from the seed, the step and levels that are equal on all ranks, so
-each rank knows the gate of a step, the union of all masks that take part in it. That the ranks hold
-the same masks is checked after each ranking, and where a training goes on.
+All masks follow from the seed, the step and the levels. All ranks have the same seed, step and
+levels. So each rank can compute the gate of a step: the union of all masks that take part in the
+step on any rank. The ranks check that their masks are equal after each ranking of the blocks, and
+where a training goes on.
 
-Data pruning ranks utterances by their losses. A sandwich tells it of those of the dense network. Of
-the one sub-network that else takes part, a batch's losses depend on how sparse that is; so they are
-divided by what is usual for its size (`Masking.loss_class`).
+Data pruning ranks utterances by their losses. With sandwich sampling, data pruning receives the
+dense network's losses. With single sampling, data pruning receives the losses of one sub-network,
+and these losses depend on its sparsity. So they are divided by the usual losses of sub-networks of
+the same size (`Masking.loss_class`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,22 +38,23 @@ Network = Sparsities | str  # each layer's sparsity, or the name of a mask
 
 
 class Masking:
-    """The masks of a training; those of one sparsity for all layers (``method=gradual``).
+    """The masks of a training, with one sparsity for all layers (``method=gradual``).
 
-    A step calls `start_step`; for each of its micro-batches, `networks`, and for each of these a
-    forward and a backward pass inside of `applied`; then `gate` gives what the optimiser needs.
+    A step calls `start_step` first. For each micro-batch the step calls `networks`, and for each of
+    these sub-networks a forward and a backward pass run inside `applied`. At the end `gate` returns
+    what the optimiser needs.
     """
 
-    all_gradients = False  # masked weights get gradients too, and the gate has to close them
+    all_gradients = False  # whether masked weights get gradients, so that only the gate stops them
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
         """Make the masks of a model, and gate its optimiser.
 
         Args:
             model: the network to prune.
-            optimizer: of the model.
-            config: of the training.
-            ranks: that train together.
+            optimizer: the optimiser of the model.
+            config: the configuration of the training.
+            ranks: the processes that train together.
 
         Raises:
             UserError: the options of weight pruning do not fit the model.
@@ -70,89 +73,109 @@ class Masking:
             {layer.name: (parameters[layer.name], layer) for layer in layers},
             self.bank.gates(),
         )
-        self.sparsity = 0.0  # of the sparsest sub-network at present
-        self.news: dict[str, dict[str, float]] = {}  # of the present step, for the metrics, by kind
+        self.sparsity = 0.0  # the present sparsity of the sparsest sub-network
+        # mask events of the present step, for the metrics: name of an event -> its values
+        self.news: dict[str, dict[str, float]] = {}
         self._model = model
         self._ranks = ranks
         self._seed = config.seed
         self._weights = {group.name: group.size for group in self.bank.groups}
-        self._agreed = False  # that all ranks have these masks
+        self._agreed = False  # whether the ranks have checked that they all have these masks
         self._first_order = None
         if options.criterion == FIRST_ORDER:
             device = next(iter(parameters.values())).device
             self._first_order = FirstOrderScores(self.bank.groups, device)
 
     def begin(self) -> None:
-        """Make what a training starts with; one that goes on loads it instead.
+        """Make the first masks of a new training. A training that goes on loads its masks instead.
 
-        Blocks are ranked by the weights that are there by now, which may be of a model file.
+        The present weights rank the blocks. They may have been loaded from a model file.
         """
         self.bank.refresh()
 
     def start_step(self, step: int, progress: float, language: str | None = None) -> None:
-        """Rank the blocks anew when it is time, and follow the schedule. Collective.
+        """Follow the schedule, and rank the blocks again if it is time. Collective.
 
         Args:
-            language: of all batches of the step, where it has one.
+            step: number of the optimiser's step.
+            progress: progress of the training, 0 to 1.
+            language: language of all batches of the step; None: batches are mixed.
 
         Raises:
-            UserError: the weights are no numbers; another rank has other masks.
+            UserError: a weight is infinite or NaN; or another rank has other masks.
         """
         self.news = {}
         self.sparsity = sparsity_at(progress, self.options.schedule)
         self._agree(step, renewed=self._renew(step, progress, language))
 
     def end(self, step: int) -> None:
-        """Come to what the schedule ends with, after the last step. Collective.
+        """Reach the end of the schedule after the last step. Collective.
 
         Raises:
-            UserError: as of `start_step`.
+            UserError: see `start_step`.
         """
         self.news = {}
         self.sparsity = self.options.schedule.final
         self._agree(step, renewed=self._renew_late())
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
-        """The sub-networks of a micro-batch, which comes ``number``-th in its step (from 0)."""
+        """Return the sub-networks that a micro-batch trains.
+
+        Args:
+            step: number of the optimiser's step.
+            number: position of the micro-batch in its step, from 0.
+            rank: the rank that trains the micro-batch; None: this rank.
+        """
         return [dict.fromkeys(self._weights, self.sparsity)]
 
     def learns(self, network: Network) -> bool:
-        """Whether a sub-network is to learn from the dense network's outputs too."""
+        """Return whether a sub-network also learns from the outputs of the dense network."""
         return False
 
     def loss_class(self, network: Network) -> int:
-        """Which losses those of a sub-network are like: 1 to 11, by tenths of its mean sparsity.
+        """Return the class of a sub-network's losses: losses of one class can be compared.
 
-        0 where they are all alike, for all batches of a time are of sub-networks as sparse.
+        The classes 1 to 11 stand for tenths of the mean sparsity. The class is 0 if all losses can
+        be compared: then all batches of one time train sub-networks of the same sparsity.
         """
         return 0
 
     def sparsest(self) -> Sparsities:
-        """What the schedule comes to."""
+        """Return the sparsities at the end of the schedule."""
         return dict.fromkeys(self._weights, self.options.schedule.final)
 
     def largest(self) -> Sparsities:
-        """The network of which a pass takes the most memory.
+        """Return the sub-network whose passes take the most memory.
 
-        A masked network has copies of its weights. A network without some channels has smaller
-        matrices and activations than the dense network.
+        A masked network holds masked copies of its weights, so the sparsest sub-network is
+        returned. A network without some channels has smaller matrices and activations than the
+        dense network. Where channels are left out, the dense network is returned.
         """
         cuts = self.options.unit == CHANNEL and not self.all_gradients
         return dict.fromkeys(self._weights, 0.0) if cuts else self.sparsest()
 
     def passes(self, step: int, batches: int) -> tuple[int, int]:
-        """How many a step of so many micro-batches a rank takes, over all ranks.
+        """Count the passes of a step, over all ranks.
 
-        Forward and backward passes, and forward ones of the dense network alone.
+        Args:
+            step: number of the optimiser's step.
+            batches: number of micro-batches that each rank has in the step.
+
+        Returns:
+            The number of forward and backward passes of sub-networks, and the number of additional
+            forward passes of the dense network, which teaches sub-networks.
         """
         trained = self._all_networks(step, batches)
-        # in a sandwich the dense network is one of them
+        # a sandwich trains the dense network too, so teaching takes no additional pass
         alone = [networks[0] for networks in trained if len(networks) == 1]
         return sum(map(len, trained)), sum(map(self.learns, alone))
 
     @contextmanager
     def applied(self, network: Network) -> Iterator[None]:
-        """Inside of it the model computes as a sub-network; forward and backward belong here."""
+        """Make the model compute as a sub-network while the context is open.
+
+        The forward pass and the backward pass both belong inside.
+        """
         if isinstance(network, dict) and not any(network.values()):
             yield
             return
@@ -161,12 +184,20 @@ class Masking:
             yield
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
-        """The blocks that a step of so many micro-batches a rank moves; None: all of them."""
+        """Return the blocks that a step moves: the union of all its masks.
+
+        Args:
+            step: number of the optimiser's step.
+            batches: number of micro-batches that each rank has in the step.
+
+        Returns:
+            The moved blocks (blocks,) bool of each group; None: the step moves all blocks.
+        """
         union = densest(list(chain.from_iterable(self._all_networks(step, batches))))
         return self.bank.blocks(union) if any(union.values()) else None
 
     def observe(self, gate: Mapping[str, Tensor] | None) -> None:
-        """Take in the gradients of a step, over all ranks, before the optimiser's step.
+        """Collect the gradients of a step, over all ranks, before the optimiser's step.
 
         Args:
             gate: what :meth:`gate` returned for the step.
@@ -175,37 +206,41 @@ class Masking:
             self._first_order.add(self.bank.parameters(), gate)
 
     def tested(self, language: str | None) -> dict[str, Network]:
-        """What is added to a dev set's name -> the sub-network whose loss on it is of interest.
+        """Return the sub-networks whose losses on a development set are reported.
 
         Args:
             language: language of the development set; None: a set without a language.
+
+        Returns:
+            Suffix of the set's name -> the sub-network.
         """
         return {"": dict.fromkeys(self._weights, self.sparsity)}
 
     def check_tested(self, languages: Mapping[str, str | None]) -> None:
-        """Check that each dev set has a sub-network to test.
+        """Check that each development set has a sub-network to test.
 
-        Here it always has. A subclass may need one for each language.
+        Here every set has a sub-network. A subclass may need a sub-network for each language.
 
         Args:
-            languages: name of a dev set -> its language; None: the language is unknown or mixed.
+            languages: name of a development set -> its language; None: the language is unknown or
+                mixed.
 
         Raises:
-            UserError: a dev set has no sub-network.
+            UserError: a development set has no sub-network.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the masks; the optimiser has its own."""
+        """Return the state of the masks. The optimiser has a state of its own."""
         state = {"sparsity": self.sparsity, "bank": self.bank.state_dict()}
         if self._first_order:
             state["first_order"] = self._first_order.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`.
+        """Load a state that `state_dict` returned.
 
         Raises:
-            UserError: the masks are of another model or of other blocks.
+            UserError: the masks belong to another model, or to other blocks.
         """
         self.bank.load_state_dict(state["bank"])
         if self._first_order:
@@ -214,18 +249,18 @@ class Masking:
         self._agreed = False
 
     def _renew(self, step: int, progress: float, language: str | None) -> bool:
-        """Rank the blocks when it is time. Returns whether it was."""
+        """Rank the blocks if it is time. Return whether it was."""
         if not needs_refresh(step, progress, self.options.schedule):
             return False
         self.bank.refresh(scores=self._first_order.renew() if self._first_order else None)
         return True
 
     def _renew_late(self) -> bool:
-        """Make the masks anew that are not as sparse as the schedule says; whether any was not."""
+        """Renew the masks that lack the schedule's sparsity. Return whether any was renewed."""
         return False
 
     def _agree(self, step: int, renewed: bool) -> None:
-        """See that the ranks have the same masks, where they may have changed. Collective."""
+        """Check that the ranks have equal masks, if the masks may have changed. Collective."""
         self._agreed = self._agreed and not renewed
         if self._ranks.world > 1 and not self._agreed:
             harm = "the ranks would train, and move, different weights"
@@ -233,11 +268,11 @@ class Masking:
             self._agreed = True
 
     def _dropout(self, network: Network) -> float:
-        """What a sub-network's dropout is multiplied by."""
+        """Return the factor by which a sub-network's dropout is multiplied."""
         return 1.0
 
     def _all_networks(self, step: int, batches: int) -> list[list[Network]]:
-        """Of each micro-batch of a step, on all ranks."""
+        """Return the sub-networks of each micro-batch of a step, on all ranks."""
         return [
             self.networks(step, number, rank)
             for rank in range(self._ranks.world)
@@ -246,20 +281,20 @@ class Masking:
 
 
 class SupernetMasking(Masking):
-    """Sub-networks of every size, some of them in each step (``method=supernet``)."""
+    """The masks of a supernet: a step trains sub-networks of many sizes (``method=supernet``)."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
-        """Make the masks as `Masking` does, for sub-networks of every size.
+        """Make the masks as `Masking` does, for sub-networks of many sizes.
 
         Raises:
-            UserError: the options do not fit the model, or a norm keeps running statistics, which
-                would mix those of all sub-networks.
+            UserError: the options do not fit the model; or a norm keeps running statistics, which
+                would mix the statistics of all sub-networks.
         """
         refuse_running_statistics(model, "supernet")
         super().__init__(model, optimizer, config, ranks)
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
-        """See `Masking`; a pure function of the seed and its arguments."""
+        """See `Masking`. The result depends on nothing but the seed and the arguments."""
         rank = self._ranks.rank if rank is None else rank
         options = self.options.supernet
         names = list(self._weights)
@@ -270,7 +305,8 @@ class SupernetMasking(Masking):
         options = self.options.supernet.distillation
         if not options.scale or not any(network.values()):
             return False
-        return self._mean(network) >= options.from_sparsity - 1e-6  # sums of shares are rounded
+        # the mean is a sum of rounded shares
+        return self._mean(network) >= options.from_sparsity - 1e-6
 
     def loss_class(self, network: Network) -> int:
         """See `Masking`."""
@@ -279,7 +315,7 @@ class SupernetMasking(Masking):
         return 1 + round(GRID * self._mean(network))
 
     def tested(self, language: str | None) -> dict[str, Network]:
-        """The dense one, and the sparsest at present."""
+        """Return the dense network, and the sparsest sub-network at present."""
         tested = {"": dict.fromkeys(self._weights, 0.0)}
         if self.sparsity:
             tested[f"@{self.sparsity:.2f}"] = dict.fromkeys(self._weights, self.sparsity)
@@ -290,19 +326,19 @@ class SupernetMasking(Masking):
         return 1.0 - self._mean(network) if scaled else 1.0
 
     def _mean(self, network: Sparsities) -> float:
-        """The mean sparsity over all weights."""
+        """Return the mean sparsity over all weights that can be pruned."""
         total = sum(self._weights.values())
         return sum(network[name] * size for name, size in self._weights.items()) / total
 
 
 def refuse_running_statistics(model: nn.Module, method: str) -> None:
-    """Refuse a model with norms that keep running statistics.
+    """Check that no norm of a model keeps running statistics.
 
-    Each sub-network would need statistics of its own, and such a norm mixes them.
+    Each sub-network would need its own statistics. A norm with running statistics mixes them.
 
     Args:
         model: the network to prune.
-        method: of weight pruning, for the message.
+        method: the method of weight pruning, for the message.
 
     Raises:
         UserError: a norm keeps running statistics.
@@ -311,22 +347,26 @@ def refuse_running_statistics(model: nn.Module, method: str) -> None:
         if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
             raise UserError(
                 f"weight_pruning.method={method}: {name} ({type(part).__name__}) keeps running "
-                "statistics, which are other ones for each sub-network; use an encoder with layer "
+                "statistics, and each sub-network would need its own. Use an encoder with layer "
                 "norms, or track_running_stats=False"
             )
 
 
 def mixes_sizes(options: WeightPruningOptions) -> bool:
-    """Whether the losses of one batch are of a sparser sub-network than those of another."""
+    """Return whether batches of one time are trained with sub-networks of different sparsities.
+
+    Then the losses of two batches cannot be compared as they are.
+    """
     return options.method == "supernet" and options.supernet.sampling == "single"
 
 
 def check_joined(config: Config) -> None:
-    """See that the options of weight pruning go with those of the data.
+    """Check that the options of weight pruning go together with the options of the data.
 
     Raises:
-        UserError: losses of unlike sub-networks would be compared as they are; pathways of mixed
-            batches.
+        UserError: data pruning would compare losses of sub-networks of different sizes; pathways
+            would be trained on mixed batches; or ``training.init_from`` is not the model whose
+            weights are protected.
     """
     if config.weight_pruning.method == "pathways" and config.data.batches != "monolingual":
         raise UserError(
@@ -345,9 +385,9 @@ def check_joined(config: Config) -> None:
         return
     raise UserError(
         f"data_pruning.detrend=false: policy {data.policy} would compare losses of a supernet's "
-        "sub-networks of all sizes. Set data_pruning.detrend=true, which divides each by what is "
-        "usual for its size, or weight_pruning.supernet.sampling=sandwich, where those of the "
-        "dense one count"
+        "sub-networks of all sizes. Set data_pruning.detrend=true, which divides each loss by the "
+        "usual loss of its size. Or set weight_pruning.supernet.sampling=sandwich: then the "
+        "losses of the dense network are compared"
     )
 
 
@@ -358,19 +398,23 @@ def make_masking(
     ranks: Ranks,
     languages: Sequence[str] = (),
 ) -> Masking | None:
-    """What the config asks for; None where no weights are pruned.
+    """Return the masks that the configuration asks for; None if no weights are pruned.
 
     Args:
-        languages: that have batches of their own.
+        model: the network to prune.
+        optimizer: the optimiser of the model.
+        config: the configuration of the training.
+        ranks: the processes that train together.
+        languages: the languages that have batches of their own.
 
     Raises:
-        UserError: as of `Masking` and `check_joined`.
+        UserError: see `Masking` and `check_joined`.
     """
     if config.weight_pruning.method == "none":
         return None
     check_joined(config)
     if config.weight_pruning.method == "pathways":
-        from asrprune.training.pathways import PathwaysMasking  # which is made of this module
+        from asrprune.training.pathways import PathwaysMasking  # that module imports this module
 
         return PathwaysMasking(model, optimizer, config, ranks, languages)
     method = SupernetMasking if config.weight_pruning.method == "supernet" else Masking

@@ -1,4 +1,4 @@
-"""What the file of a trained model says of it: an average, a checkpoint or a sub-network."""
+"""Reads what the file of a trained model holds: an average, a checkpoint or a sub-network."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,27 +11,32 @@ from asrprune.transducer.model import Transducer, build_model
 
 
 def description(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What stays with the weights from file to file: their config and tokenizer.
+    """Return what stays with the weights from file to file: their configuration and tokenizer.
 
-    ``symbols`` is None of files that were written when none knew its symbols.
+    ``symbols`` is None for files that were written before files held the symbols.
     """
     about = {key: content[key] for key in ("config", "vocab_size", "tokenizer_digest")}
     return {**about, "symbols": content.get("symbols")}
 
 
 def masks_of(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The masks of a model file, or of a checkpoint; None if it was trained without."""
+    """Return the masks of a model file or a checkpoint; None if the model has no masks."""
     return content.get("masks") or content.get("masking")
 
 
 def model_of(content: Mapping[str, Any], path: Path) -> tuple[Transducer, Config]:
-    """The model of a file's content, and its training's config.
+    """Return the model of a file's content, and the configuration of its training.
 
-    What was pruned gradually has its mask on: the masked weights are zeros. A supernet is the dense
-    one, with all weights, and pathways are what these are masks over.
+    A model that was pruned gradually has its mask applied: its masked weights are zeros. Of a
+    supernet, the dense network with all weights is returned. Of pathways, the model without any
+    mask is returned.
+
+    Args:
+        content: the content of the file.
+        path: the file, for messages.
 
     Raises:
-        UserError: the weights do not fit the config, or the masks the weights.
+        UserError: the weights do not fit the configuration, or the masks do not fit the weights.
     """
     config = config_from_dict(content["config"])
     model = build_model(config.model, config.loss, content["vocab_size"])
@@ -41,7 +46,7 @@ def model_of(content: Mapping[str, Any], path: Path) -> tuple[Transducer, Config
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its weights do not fit its config: {reason}") from error
     masks = masks_of(content)
-    if masks and config.weight_pruning.method == "gradual":  # it is one network, a sparse one
+    if masks and config.weight_pruning.method == "gradual":  # the only sub-network of the file
         masked = make_bank(model, config.weight_pruning, masks).masked(masks["sparsity"])
         model.load_state_dict(masked, strict=False)
     return model, config

@@ -1,4 +1,4 @@
-"""The passes of a micro-batch: the losses of its sub-networks, and their gradients."""
+"""Runs the passes of a micro-batch: the losses of its sub-networks, and their gradients."""
 
 from contextlib import nullcontext
 
@@ -21,7 +21,7 @@ PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": to
 
 
 class Passes:
-    """Forward and backward passes, in the training's precision; it keeps no state."""
+    """Runs forward and backward passes in the training's precision. The object keeps no state."""
 
     def __init__(
         self,
@@ -32,6 +32,16 @@ class Passes:
         masking: Masking | None,
         device: torch.device,
     ):
+        """Prepare the passes of a training.
+
+        Args:
+            config: the configuration of the training.
+            model: the model.
+            data: the batches and how time is dropped in them.
+            feedback: tells the scores of a batch to the sampler.
+            masking: the masks; None: no weights are pruned.
+            device: the device of the model.
+        """
         self.config = config
         self.model = model
         self.data = data
@@ -49,26 +59,31 @@ class Passes:
         scaler: torch.amp.GradScaler,
         meter: Meter,
     ) -> tuple[Tensor, float, int]:
-        """Gradients of a micro-batch: the mean over its sub-networks.
-
-        Returns what data pruning is told: the pruned losses (B,) of its sub-network, in a sandwich
-        of the dense one; what the gradients of these were scaled by; and the sub-network's
-        class of losses (`Masking.loss_class`).
+        """Add the gradients of a micro-batch: the mean over its sub-networks.
 
         Args:
-            step: the optimiser's.
-            number: of the micro-batch within it.
-            progress: of the training, 0 to 1, which never goes back.
-            tokens: of the whole step, which the loss is divided by.
+            batch: the micro-batch.
+            step: number of the optimiser's step.
+            number: position of the micro-batch in its step, from 0.
+            progress: progress of the training, 0 to 1. It never falls.
+            tokens: number of tokens of the whole step. The loss is divided by it.
+            scaler: scales the loss, so that gradients of low precision do not underflow.
+            meter: collects the losses.
+
+        Returns:
+            The losses to feed back to data pruning, (B,) pruned losses of one sub-network (with
+            sandwich sampling the dense network); the scale of their gradients; and the class of
+            these losses (`Masking.loss_class`).
         """
         networks = self.masking.networks(step, number) if self.masking else [None]
-        told = networks[-1]  # what data pruning is told of; in a sandwich the dense one
+        # the losses of this network go to data pruning; a sandwich has the dense network last
+        told = networks[-1]
         learners = [one for one in networks if one and self.masking.learns(one)]
         teacher = None
         if learners and len(networks) == 1:
             teacher = self._dense_outputs(batch)
         elif learners:
-            networks = networks[::-1]  # the dense one's own outputs teach the others
+            networks = networks[::-1]  # the dense network first: its outputs teach the others
         for network in networks:
             with self.masking.applied(network) if network else nullcontext():
                 wanted = teacher if network in learners else None
@@ -88,13 +103,19 @@ class Passes:
         told: bool = True,
         teacher: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The weighted loss of a batch, summed over its cuts.
-
-        Also their pruned losses (B,) and the encoder's outputs (B, T, D), both without gradients.
+        """Return the weighted loss of a batch, summed over its cuts.
 
         Args:
-            told: whether data pruning is to see the logits.
-            teacher: the dense network's outputs (B, T, D), to be learnt from.
+            batch: the batch.
+            progress: progress of the training, 0 to 1.
+            meter: collects the losses.
+            told: whether data pruning receives the logits.
+            teacher: outputs (B, T, D) of the dense network to learn from; None: there is no
+                teacher.
+
+        Returns:
+            The weighted loss; the pruned losses (B,) of the cuts; and the outputs (B, T, D) of the
+            encoder. Pruned losses and outputs have no gradients.
         """
         simple, pruned, h, lengths = self.forward(batch, told)
         check_losses(simple + pruned, batch)
@@ -113,7 +134,16 @@ class Passes:
         return losses.sum(), pruned.detach(), h.detach()
 
     def forward(self, batch: Batch, told: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Simple and pruned loss of each utterance, (B,) each, and what the encoder returned."""
+        """Return the losses of a batch, and the outputs of the encoder.
+
+        Args:
+            batch: the batch.
+            told: whether data pruning receives the logits.
+
+        Returns:
+            The simple losses (B,), the pruned losses (B,), the outputs (B, T, D) of the encoder,
+            and their lengths (B,).
+        """
         x, x_lens, y, y_lens = self._on_device(
             batch, "features", "feature_lens", "tokens", "token_lens"
         )
@@ -131,26 +161,27 @@ class Passes:
         return simple, pruned, *encoded
 
     def scan(self, batch: Batch, meter: Meter) -> None:
-        """Forward and backward, with all that such a pass may hold."""
+        """Run a forward and a backward pass that take as much memory as any pass of a training."""
         teacher = None
         if self.masking and self.config.weight_pruning.supernet.distillation.scale:
             teacher = self._dense_outputs(batch)
-        # the copies that a mask works on are made for the backward pass to hold, too
+        # a masked pass also holds the masked copies of the weights until its backward pass ends
         largest = self.masking.largest() if self.masking else None
         with self.masking.applied(largest) if largest else nullcontext():
             self.loss(batch, 0.0, meter, teacher=teacher)[0].backward()
 
     @torch.no_grad()
     def _dense_outputs(self, batch: Batch) -> Tensor:
-        """The encoder's outputs (B, T, D) of all weights, without dropout.
+        """Return the outputs (B, T, D) of the dense network's encoder, without dropout.
 
-        The pass that learns from it draws what this pass has drawn: an encoder that chooses the
-        size of its chunks at random chooses the same one twice.
+        The next pass learns from these outputs and makes the same random draws. For example, an
+        encoder with random chunk sizes uses the same chunk size in both passes.
         """
         x, x_lens = self._on_device(batch, "features", "feature_lens")
         transform = self._frame_transform(batch)
         self.model.encoder.eval()
-        # apart from the pass that follows: autocast would give that one copies without gradients
+        # In an autocast context of its own: the next pass would otherwise reuse the cached copies
+        # of the weights, which have no gradients.
         with kept_global_generators(), self._precision():
             h, _ = self.model.encode(x, x_lens, transform)
         self.model.encoder.train()
@@ -164,7 +195,7 @@ class Passes:
         return [batch[name].to(self.device, non_blocking=True) for name in names]
 
     def _frame_transform(self, batch: Batch) -> FrameTransform | None:
-        """What drops encoder frames of a training batch, where data pruning asks for that."""
+        """Return what drops encoder frames of a training batch; None if none are dropped."""
         dropping = self.data.dataset.dropping
         if not (dropping and self.model.training):
             return None

@@ -1,9 +1,11 @@
-"""Trains the pathways of several languages: a mask of each, which may adapt while training.
+"""Trains the pathways of several languages: each language has a mask, which may adapt in training.
 
-A step is of one language: it computes with that language's mask and moves what this keeps. After so
-many steps of its own, a language's mask is made anew of all weights (Dynamic ASR Pathways, arXiv
-2309.13018), as sparse as the schedule says by then. Where masks begin to stand still, all that are
-not at the final sparsity are made for the last time, so that none is denser than the schedule.
+Each step belongs to one language. The step computes with this language's mask and moves the weights
+that the mask keeps. After an interval of the language's own steps, its mask is made again from all
+weights (Dynamic ASR Pathways, arXiv 2309.13018). The new mask has the sparsity that the schedule
+has reached by then. From ``weight_pruning.schedule.freeze`` on, masks no longer change. At this
+point all masks that lack the final sparsity are made for the last time. So no mask is denser than
+the schedule says.
 """
 
 import logging
@@ -26,7 +28,7 @@ from asrprune.weight_pruning.options import LANGUAGE
 from asrprune.weight_pruning.pathways import pathway_of, renew
 
 _KEY = "weight_pruning.pathways.masks"
-FEW = 0.05  # share of a new mask that is not worth training where the rest is protected
+FEW = 0.05  # below this unprotected share of a new mask, a training gets a warning
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,8 @@ log = logging.getLogger(__name__)
 class PathwaysMasking(Masking):
     """A mask for each language (``method=pathways``)."""
 
-    all_gradients = True  # masks may go by them, and what is protected is closed by the gate alone
+    # Sensitivity scores need the gradients of masked weights. The gate alone protects weights.
+    all_gradients = True
 
     def __init__(
         self,
@@ -50,22 +53,23 @@ class PathwaysMasking(Masking):
 
         Args:
             model: the network to prune.
-            optimizer: of the model.
-            config: of the training.
-            ranks: that train together.
-            languages: that are trained.
+            optimizer: the optimiser of the model.
+            config: the configuration of the training.
+            ranks: the processes that train together.
+            languages: the languages that are trained.
 
         Raises:
             UserError: the options do not fit the model; a norm keeps running statistics; or a
-                frozen layer has no gradients that sensitivity scores could be made from.
+                frozen layer has no gradients, which sensitivity scores need.
         """
         refuse_running_statistics(model, "pathways")
         super().__init__(model, optimizer, config, ranks)
-        self.steps = dict.fromkeys(languages, 0)  # that each language has taken
+        self.steps = dict.fromkeys(languages, 0)  # number of steps that each language has taken
         self._made: dict[str, float] = {}  # the sparsity of each language's mask
-        self._settled = False  # the mask of the present step stays as it is
-        self._language = ""  # of the present step
-        # language -> layer -> sums (blocks,) of the gradients' mean squares since its last mask
+        self._settled = False  # whether masks no longer change
+        self._language = ""  # language of the present step
+        # gradient sums: language -> group -> sums (units,) of the gradients' mean squares since
+        # the language's last mask
         self._felt: dict[str, dict[str, Tensor]] = {}
         blocks = self.bank.parameters()
         if self.options.pathways.protect:
@@ -77,15 +81,15 @@ class PathwaysMasking(Masking):
             raise UserError(
                 f"training.freeze: {still[0]} would have no gradients, which "
                 "weight_pruning.pathways.score=sensitivity ranks by: set score=magnitude, or leave "
-                "it out of weight_pruning.include"
+                "the layer out of weight_pruning.include"
             )
 
     def begin(self) -> None:
-        """Take the masks that the languages begin with.
+        """Take the first masks of the languages.
 
         Raises:
-            UserError: the file of masks is missing, has none or those of another model; none for a
-                language whose masks do not adapt; nothing to protect.
+            UserError: the file of masks is missing, has no masks, or has masks of another model; a
+                language has no mask and masks do not adapt; or there is no mask to protect.
         """
         super().begin()
         pattern, options = self.options.pathways.masks, self.options.pathways
@@ -97,9 +101,9 @@ class PathwaysMasking(Masking):
         sparsity = self._load(pattern)
         names = ", ".join(self.bank.names)
         if options.protect and not self._protected():
-            has = f"its languages ({names}) are all trained here" if names else "it has one for all"
+            has = f"all its languages ({names}) are trained" if names else "it has one common mask"
             raise UserError(
-                f"{_KEY}={pattern}: {has}; there is none for weight_pruning.pathways.protect"
+                f"{_KEY}={pattern}: {has}. So weight_pruning.pathways.protect protects nothing"
             )
         missing = [language for language in self.steps if language not in self.bank.names]
         absent = [language for language in self.bank.names if language not in self.steps]
@@ -116,12 +120,12 @@ class PathwaysMasking(Masking):
                 self.bank.name(language, sparsity)
         elif missing and not options.adapt:
             raise UserError(
-                f"{_KEY}={pattern}: there is no mask of {', '.join(missing)}, but of {names}. Add "
-                "one, or set weight_pruning.pathways.adapt=true, which makes it"
+                f"{_KEY}={pattern}: there are masks of {names}, but none of {', '.join(missing)}. "
+                "Add a mask, or set weight_pruning.pathways.adapt=true, which makes one"
             )
 
     def _begin_each(self, pattern: str) -> None:
-        """Take each language's mask of a file of its own."""
+        """Take the mask of each language from a file of its own."""
         found = {}
         for language in self.steps:
             path = pattern.replace(LANGUAGE, language)
@@ -137,7 +141,7 @@ class PathwaysMasking(Masking):
             self.bank.name(language, blocks)
 
     def _load(self, path: str) -> float:
-        """Take over the masks of a file; returns the sparsity of the one that has no name."""
+        """Load the masks of a file. Return the sparsity of its common mask, which has no name."""
         if not Path(path).is_file():
             raise UserError(f"{_KEY}={path}: there is no such file")
         masks = masks_of(load_checkpoint(Path(path)))
@@ -150,13 +154,17 @@ class PathwaysMasking(Masking):
         return masks["sparsity"]
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
-        """That of the step's language, on all ranks."""
+        """Return the pathway of the step's language, on all ranks."""
         return [self._language]
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
-        """What the language's mask keeps, but for what is protected; None: all blocks.
+        """Return the blocks that the language's mask keeps, without protected blocks.
 
-        Where masks go by sensitivity it takes note of the step's gradients, which are there by now.
+        With sensitivity scores, this also collects the gradients of the step: they are complete
+        now.
+
+        Returns:
+            See `Masking.gate`; None: the step moves all blocks.
         """
         if self.options.pathways.score == "sensitivity" and not self._settled:
             self._feel()
@@ -169,7 +177,7 @@ class PathwaysMasking(Masking):
         return blocks
 
     def tested(self, language: str | None) -> dict[str, Network]:
-        """The set's own pathway; none, before its language has taken a step."""
+        """Return the pathway of the set's language; nothing before the language has a mask."""
         return {"": language} if language in self.bank.names else {}
 
     def check_tested(self, languages: Mapping[str, str | None]) -> None:
@@ -177,7 +185,8 @@ class PathwaysMasking(Masking):
         for name, language in languages.items():
             if language is None:
                 raise UserError(
-                    f"data.dev: the set {name} is not of one language, and pathways have one each"
+                    f"data.dev: the set {name} is not of one language, and a pathway has one "
+                    "language. Leave the set out, or split it by language"
                 )
             try:
                 pathway_of(dict.fromkeys([*self.bank.names, *self.steps]), language)
@@ -207,25 +216,28 @@ class PathwaysMasking(Masking):
         }
 
     def end(self, step: int) -> None:
-        """See `Masking`. What is made only now was never trained, which is warned of."""
+        """See `Masking`. A mask that is made only now was never trained: this gives a warning."""
         super().end(step)
         if self.news and self._ranks.first:
             log.warning(
-                "%s: the last masks were made when the training ended, and were not trained: a "
-                "lower weight_pruning.schedule.freeze makes them before",
+                "%s: the last masks were made when the training ended, and were not trained. A "
+                "lower weight_pruning.schedule.freeze makes them earlier",
                 ", ".join(self.news),
             )
 
     def _renew(self, step: int, progress: float, language: str | None) -> bool:
-        """Make the mask of a language that has none, or anew after an interval of its own steps.
+        """Make the first mask of the step's language, or renew the mask if it is time.
 
-        From where masks stand still, and once for all languages, those that are late.
+        A mask is renewed after an interval of the language's own steps.
+
+        From ``weight_pruning.schedule.freeze`` on, also renew all masks that lack the final
+        sparsity.
         """
         self._language = language = language or ""
         options, schedule = self.options.pathways, self.options.schedule
         taken = self.steps[language]
         self.steps[language] += 1
-        frozen = progress >= schedule.freeze  # where sparsity is final, if masks adapt
+        frozen = progress >= schedule.freeze  # if masks adapt, the sparsity is final by now
         self._settled = frozen or not options.adapt
         due = taken and taken % schedule.refresh_interval == 0 and not self._settled
         if language not in self.bank.names or due:
@@ -235,7 +247,7 @@ class PathwaysMasking(Masking):
         return bool(self.news)
 
     def _renew_late(self) -> bool:
-        """See `Masking`; languages that have no mask yet get theirs in their first step."""
+        """See `Masking`. A language without a mask gets its mask in its first step."""
         late = [
             language
             for language in self.steps
@@ -248,7 +260,7 @@ class PathwaysMasking(Masking):
         return bool(late)
 
     def _make(self, language: str) -> None:
-        """Make a language's mask of the present weights."""
+        """Make a language's mask from the present weights."""
         options = self.options.pathways
         sparsity = self.sparsity if options.adapt else self.options.schedule.final
         self.bank.refresh(factors=self._felt.pop(language, None))
@@ -262,7 +274,7 @@ class PathwaysMasking(Masking):
         }
 
     def _free(self, language: str) -> dict[str, float]:
-        """The share of a new mask that its language can train, where others are protected."""
+        """Return the unprotected share of a new mask; nothing if no mask is protected."""
         if not (protected := self._protected()):
             return {}
         others = self.bank.union(*protected)
@@ -270,8 +282,8 @@ class PathwaysMasking(Masking):
         free = self.bank.density(own) / self.bank.density(language)
         if free < FEW:
             log.warning(
-                "pathway %s: %.1f %% of what its mask keeps is not protected, and can be trained. "
-                "A lower weight_pruning.schedule.final leaves more, and so does "
+                "pathway %s: only %.1f %% of the weights that its mask keeps can be trained; the "
+                "rest is protected. A lower weight_pruning.schedule.final leaves more, and so does "
                 "weight_pruning.pathways.score=sensitivity",
                 language,
                 100 * free,
@@ -279,17 +291,20 @@ class PathwaysMasking(Masking):
         return {"free": free}
 
     def _feel(self) -> None:
-        """Add up the gradients of a step, of masked weights too; not those that overflowed."""
+        """Add a step's gradients to the gradient sums, also those of masked weights.
+
+        Gradients that overflowed are not added.
+        """
         gradients = {name: parameter.grad for name, parameter in self.bank.parameters().items()}
         found = {group.name: unit_scores(group, gradients) for group in self.bank.groups}
         finite = [squares.isfinite().all() for squares in found.values()]
-        if not torch.stack(finite).all():  # read from the device once
+        if not torch.stack(finite).all():  # one transfer from the device for all groups
             return
         felt = self._felt.setdefault(self._language, {})
         for name, squares in found.items():
             felt[name] = felt[name] + squares if name in felt else squares
 
     def _protected(self) -> list[str]:
-        """The languages whose weights must stand still."""
+        """Return the languages whose weights must not change."""
         protect = self.options.pathways.protect
         return [name for name in self.bank.names if protect and name not in self.steps]

@@ -1,4 +1,4 @@
-"""Joins data pruning to a training: what it draws from, what is dropped, and what is fed back."""
+"""Joins data pruning to a training: the sampler, time dropping, and the feedback of scores."""
 
 import dataclasses
 import inspect
@@ -25,41 +25,46 @@ from asrprune.data_pruning.token_counts import CountTokens
 from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 
-SIZES = 12  # classes of sub-networks, of each language
+SIZES = 12  # number of classes of sub-networks (`Masking.loss_class`) in each language
 
 
 @dataclasses.dataclass
 class TrainingData:
-    """What a training draws from. ``seconds``: audio of the whole set."""
+    """The data of a training."""
 
-    sampler: PruningSampler  # by default it keeps everything, and gathers scores all the same
+    sampler: PruningSampler  # without pruning, it keeps all cuts and still collects scores
     dataset: SpeechDataset
-    seconds: float
+    seconds: float  # duration of the audio of the whole training set
     dev: dict[str, CutSet]
 
     @cached_property
     def dev_languages(self) -> dict[str, str | None]:
-        """The language of each dev set; None if it is not of one."""
+        """Return the language of each development set; None: several languages, or none."""
         return {name: _language_of_all(cuts) for name, cuts in self.dev.items()}
 
     @property
     def languages(self) -> list[str]:
-        """Those that have batches of their own; none, if batches are mixed."""
+        """Return the languages that have batches of their own; none, if batches are mixed."""
         return self.sampler.turns.names if self.sampler.turns else []
 
     def language(self, epoch: int, batches: int) -> str | None:
-        """Of the step that begins after so many batches of an epoch; None if batches are mixed."""
+        """Return the language of a step; None if batches are mixed.
+
+        Args:
+            epoch: the epoch of the step.
+            batches: number of batches of the epoch before the step.
+        """
         if not (turns := self.sampler.turns):
             return None
         return turns.names[turns.language(epoch, batches // turns.accumulate)]
 
     @property
     def epoch_seconds(self) -> float:
-        """Audio of the present epoch, over all ranks, before time dropping."""
+        """Return the seconds of audio of the present epoch before time dropping, over all ranks."""
         return self.seconds * self.sampler.plan.report["seconds"]
 
     def start_epoch(self, epoch: int) -> None:
-        """Plan the epoch's cycle, and drop time in it or not. All ranks must call this."""
+        """Plan the cycle of an epoch, and set whether time is dropped in it. Collective."""
         self.sampler.set_epoch(epoch)
         if self.dataset.dropping:
             self.dataset.dropping.active = self.sampler.drops_time
@@ -68,38 +73,46 @@ class TrainingData:
 
 @dataclasses.dataclass
 class TrainingStats:
-    """What a training saw from its start on, over all ranks; steps taken back do not count."""
+    """Totals of a training since its start, over all ranks, without steps that were taken back."""
 
-    cuts: int = 0  # visits
-    seconds: float = 0.0  # of audio, before time dropping
-    seconds_left: float = 0.0  # after it
-    frames: int = 0  # of features in batches
-    padded_frames: int = 0  # the same with padding
-    clamped: int = 0  # visits of cuts too short for their share of time dropping
-    passes: int = 0  # of a micro-batch, forward and backward: one for each of its sub-networks
-    teacher_passes: int = 0  # forward alone, for what a sub-network is to learn from
+    cuts: int = 0  # visits of cuts
+    seconds: float = 0.0  # audio before time dropping
+    seconds_left: float = 0.0  # audio after time dropping
+    frames: int = 0  # feature frames in batches
+    padded_frames: int = 0  # feature frames in batches, with padding
+    clamped: int = 0  # visits of cuts that are too short for their share of time dropping
+    passes: int = 0  # forward and backward passes: a micro-batch has one for each sub-network
+    teacher_passes: int = 0  # forward passes alone, whose outputs a sub-network learns from
 
 
 class ScoreFeedback:
-    """Tells the sampler what the cuts of a batch scored, after the backward pass."""
+    """Tells the sampler the scores of a batch's cuts, after the backward pass."""
 
     def __init__(self, sampler: PruningSampler, dropping: TimeDropping | None, encoder: nn.Module):
+        """Prepare the feedback of scores.
+
+        Args:
+            sampler: the sampler that gets the scores.
+            dropping: time dropping of the training; None: no time is dropped.
+            encoder: the encoder of the model.
+        """
         self.sampler = sampler
         self.score = sampler.options.score
         self.dropping = dropping
         self.encoder = encoder
-        self._errors = torch.zeros(0)  # of the last batch, (B,)
+        self._errors = torch.zeros(0)  # (B,): summed errors of the last batch's cuts
 
     @property
     def on_logits(self) -> Callable[[torch.Tensor], None] | None:
-        """What is to be called with the logits of the pruned loss, if anything."""
+        """Return the function to call with the logits of the pruned loss; None if there is none."""
         return self._watch if self.score == "el2n" else None
 
     def _watch(self, logits: torch.Tensor) -> None:
-        """Remember the errors of the joiner's outputs, which the backward pass will find.
+        """Remember the errors of the joiner's outputs, which the backward pass computes.
 
-        They are EL2N (Paul et al. 2021, arXiv 2107.07075), the norm of softmax minus target, at the
-        nodes of the pruned lattice, each weighted by its occupation; (B,) sums over the nodes.
+        The errors give EL2N (Paul et al. 2021, arXiv 2107.07075): the norm of softmax minus target
+        at the nodes of the pruned lattice. Each node is weighted by its occupation. The sums (B,)
+        are over the nodes of a cut.
         """
 
         def remember(gradient: torch.Tensor) -> None:
@@ -113,18 +126,18 @@ class ScoreFeedback:
         """Tell the sampler the losses of a batch.
 
         Args:
-            batch: of the training set.
-            losses: (B,) pruned losses.
-            scale: of the gradients of these, before weights.
-            loss_class: class of the sub-network that the losses are of, below `SIZES`.
+            batch: a batch of the training set.
+            losses: pruned losses (B,).
+            scale: scale of the gradients of these losses, before the weights of cuts.
+            loss_class: class of the sub-network that the losses belong to, below `SIZES`.
         """
-        if self.sampler.turns:  # losses of one language are not like those of another
+        if self.sampler.turns:  # losses of different languages cannot be compared
             loss_class += SIZES * (1 + self.sampler.index.language_of(batch["cut_ids"][0]))
         more: dict[str, Any] = {"loss_class": loss_class}
         if self.score == "loss_per_frame":
             more["num_frames"] = encoder_frames(self.encoder, self.dropping, batch)
         elif self.score == "el2n":
-            # the gradient of a cut's own loss, without what the step scales it by
+            # the gradient of a cut's own loss, without the scale of the step
             factors = self.sampler.weights_of(batch["cut_ids"])
             errors = self._errors.cpu() / scale
             errors = errors if factors is None else errors / torch.from_numpy(factors)
@@ -135,10 +148,19 @@ class ScoreFeedback:
 def make_pruning_sampler(
     cuts: CutSet, duration_bins: list[float], config: Config, ranks: Ranks, dataset: SpeechDataset
 ) -> PruningSampler:
-    """Batches of what the config's policy keeps; epochs are counted from 1.
+    """Return the sampler of a training, which draws batches from what the policy keeps.
+
+    Epochs are counted from 1.
+
+    Args:
+        cuts: the training cuts.
+        duration_bins: durations that separate the buckets.
+        config: the configuration of the training.
+        ranks: the processes that train together.
+        dataset: makes batches from cuts.
 
     Raises:
-        UserError: options that do not fit each other or the cuts.
+        UserError: options do not fit each other, or do not fit the cuts.
     """
     options, data = config.data_pruning, config.data
     if data.languages:
@@ -171,12 +193,13 @@ def make_pruning_sampler(
 
 
 def _language_of_all(cuts: CutSet) -> str | None:
+    """Return the language of all cuts; None if there are several."""
     languages = {language_of(cut) for cut in cuts}
     return languages.pop() if len(languages) == 1 else None
 
 
 def _of_languages(cuts: CutSet, languages: Sequence[str]) -> CutSet:
-    """Those of some languages; as lazy as they were."""
+    """Return the cuts of some languages, lazily if the cuts are lazy."""
 
     def is_wanted(cut: Cut) -> bool:
         return all(segment.language in languages for segment in cut.supervisions)
@@ -207,7 +230,7 @@ def _index_of(
     Raises:
         UserError: there are no cuts, or no cuts of one of the languages.
     """
-    if isinstance(cuts.data, LazyManifestIterator):  # no lhotse object is made of a line
+    if isinstance(cuts.data, LazyManifestIterator):
         return CutIndex.from_manifest(cuts.data.path, share_copies, count_tokens)
     try:
         index = CutIndex.from_cuts(cuts, share_copies, count_tokens)
@@ -222,12 +245,12 @@ def _index_of(
 
 
 def check_can_drop(encoder: nn.Module, name: str, options: TimeDroppingOptions) -> None:
-    """Check that the encoder can drop encoder frames, if the options ask for it.
+    """Check that the encoder can drop encoder frames, if the options ask for this.
 
     Args:
-        encoder: of the model.
-        name: of the encoder, for the message.
-        options: of time dropping.
+        encoder: the encoder of the model.
+        name: the encoder's name, for the message.
+        options: the options of time dropping.
 
     Raises:
         UserError: the level is ``encoder``, and the encoder cannot drop frames after its
@@ -243,7 +266,9 @@ def check_can_drop(encoder: nn.Module, name: str, options: TimeDroppingOptions) 
 
 
 def check_has_audio(cuts: CutSet, options: TimeDroppingOptions) -> None:
-    """Check that raw audio can be dropped, if the options ask for it. The first cut is looked at.
+    """Check that raw audio can be dropped, if the options ask for this.
+
+    Only the first cut is checked.
 
     Raises:
         UserError: the level is ``samples``, and the cut has no recording.
@@ -261,7 +286,7 @@ def check_has_audio(cuts: CutSet, options: TimeDroppingOptions) -> None:
 def encoder_frames(
     encoder: nn.Module, dropping: TimeDropping | None, batch: dict[str, Any]
 ) -> torch.Tensor:
-    """How many encoder frames (B,) the loss of each cut of a training batch is over."""
+    """Return the number of encoder frames (B,) in the loss of each cut of a training batch."""
     lengths = encoder.output_lengths(batch["feature_lens"])
     if not (dropping and dropping.acts_on("encoder")):
         return lengths

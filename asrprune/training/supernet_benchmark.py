@@ -1,9 +1,11 @@
-"""What weight pruning adds to a training step: gradual and supernet training against dense.
+"""Measures the time that weight pruning adds to a training step, for gradual and supernet training.
 
-All ways train the same model on the same batches, which are held in memory, and take turns of some
-steps, so that what else the machine does falls on all of them; where it does much, CPU time says
-more. A round takes as many steps as there are between two rankings of the blocks, or a multiple: so
-rankings are in the time of a step with their true share. Without a corpus, there is noise.
+Dense, gradual and supernet training start from the same model and train on the same batches, which
+are held in memory. These ways of training take turns of some steps. So if other work slows the
+machine, it slows all of them. On a busy machine, ratios of CPU time are more exact than ratios of
+time. The number of steps in a round is a multiple of the steps between two rankings of the blocks.
+So the time of a step contains its true share of the rankings. Without --manifest-dir, the batches
+hold noise.
 """
 
 import argparse
@@ -36,9 +38,9 @@ from asrprune.transducer.model import build_model
 from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.options import ScheduleOptions
 
-TURN = 10  # steps of one way, before the next one's
-HELD = 50  # different steps' batches at most
-NOWHERE = Path(os.devnull)  # nothing is written
+TURN = 10  # number of steps that one way takes in its turn
+HELD = 50  # batches of at most this many steps are held; longer rounds repeat them
+NOWHERE = Path(os.devnull)  # trainings of a benchmark write no files
 DENSE = "dense"
 WAYS = {
     DENSE: ["weight_pruning.method=none"],
@@ -50,35 +52,46 @@ WAYS = {
 
 @dataclass
 class Way:
-    """A way to train, and what each of its rounds took."""
+    """A way of training, and the time of each of its rounds."""
 
     trainer: Trainer
     meter: Meter
     seconds: list[float] = field(default_factory=list)
-    cpu_seconds: list[float] = field(default_factory=list)  # of all threads
+    cpu_seconds: list[float] = field(default_factory=list)  # CPU time of all threads
     places: list[tuple[float, float]] = field(default_factory=list)  # see `_place_of`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune bench supernet``."""
+    """Add the options of ``asrprune bench supernet`` to a parser."""
     parser.add_argument("--config", type=Path, required=True, help="a YAML file")
-    parser.add_argument("--manifest-dir", type=Path, help="validated cuts (stage 3); none: noise")
-    parser.add_argument("--lang-dir", type=Path, help="the tokenizer (stage 4); none: noise")
+    parser.add_argument(
+        "--manifest-dir", type=Path, help="validated cuts (stage 3); default: batches of noise"
+    )
+    parser.add_argument(
+        "--lang-dir", type=Path, help="the tokenizer (stage 4); default: batches of noise"
+    )
     parser.add_argument(
         "--sandwich", type=true_or_false, default=False, help="measure sandwich sampling as well"
     )
     parser.add_argument(
-        "--progress", type=float, help="where a round starts, 0 to 1; none: amid the ramp"
+        "--progress",
+        type=float,
+        help="progress of the training at which each round starts, 0 to 1; default: the middle of "
+        "the schedule's ramp",
     )
     parser.add_argument(
-        "--steps", type=int, help="steps a round, whole refresh intervals; none: one of them"
+        "--steps",
+        type=int,
+        help="steps in a round, a multiple of the refresh interval; default: one interval",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, after one that warms up")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="number of rounds, after one that is not counted"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a line for each way: its speed, and its time over that of dense steps."""
+    """Print a line for each way of training: its speed, and its time compared with dense steps."""
     config = load_config(args.config, args.overrides)
     steps, progress = _checked(args, config)
     if config.training.threads:
@@ -107,7 +120,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _checked(args: argparse.Namespace, config: Config) -> tuple[int, float]:
-    """Steps of a round, and the progress at which each begins."""
+    """Return the number of steps in a round, and the progress at which each round starts."""
     schedule = config.weight_pruning.schedule
     steps = args.steps or schedule.refresh_interval
     if steps < 1 or steps % schedule.refresh_interval:
@@ -126,7 +139,7 @@ def _checked(args: argparse.Namespace, config: Config) -> tuple[int, float]:
 
 
 def _amid(schedule: ScheduleOptions) -> float:
-    """The middle of the ramp; of a constant schedule its start."""
+    """Return the progress in the middle of the ramp; for a constant schedule, at its start."""
     end = schedule.start if schedule.kind == "constant" else schedule.end
     return (schedule.start + end) / 2
 
@@ -134,9 +147,10 @@ def _amid(schedule: ScheduleOptions) -> float:
 def _measure(
     ways: list[Way], batches: list[Batch], steps: int, rounds: int, progress: float
 ) -> None:
-    """Fill in the seconds of each round, of which each starts at the same place of the training.
+    """Fill in the seconds of each round. Each round starts at the same progress.
 
-    The first one is not counted: it allocates what optimisers hold, and the blocks' ages part.
+    The first round is not counted. In this round, optimisers allocate their state, and the ages of
+    the blocks begin to differ.
     """
     accumulate = ways[0].trainer.options.accumulate
     with tqdm(total=(rounds + 1) * steps * len(ways), unit="step", disable=None) as bar:
@@ -151,7 +165,7 @@ def _measure(
                 turn = [
                     list(islice(endless, accumulate)) for _ in range(done, min(done + TURN, steps))
                 ]
-                # to and fro, so that none always comes after the same one
+                # every second turn in reverse order, so that no way always follows the same way
                 for way in ways if done // TURN % 2 else reversed(ways):
                     _time(way, turn)
                     bar.update(len(turn))
@@ -160,14 +174,15 @@ def _measure(
 
 
 def _move(trainer: Trainer, progress: float, step: int) -> None:
+    """Set the progress of a trainer, and the number of its step."""
     elapsed = progress * trainer.options.epochs
     seconds = elapsed % 1 * trainer.data.epoch_seconds
     trainer.position = Position(int(elapsed) + 1, 0, seconds, step)
-    trainer.progress = Progress([1.0] * trainer.options.epochs)  # it may go back here
+    trainer.progress = Progress([1.0] * trainer.options.epochs)  # a new object: it may go back
 
 
 def _time(way: Way, turn: list[list[Batch]]) -> None:
-    """Take some steps, whose time is added to that of the present round."""
+    """Take some steps, and add their time to the time of the present round."""
     device = way.trainer.ranks.device
     _wait(device)
     started, cpu_started = time.perf_counter(), time.process_time()
@@ -180,7 +195,7 @@ def _time(way: Way, turn: list[list[Batch]]) -> None:
 
 
 def _place_of(trainer: Trainer) -> tuple[float, float]:
-    """The progress, and the sparsity of the sparsest sub-network, of the step that was taken."""
+    """Return the progress at the last step, and the sparsity of its sparsest sub-network."""
     sparsity = trainer.masking.sparsity if trainer.masking else 0.0
     return trainer.progress.at(trainer.elapsed()), sparsity
 
@@ -196,6 +211,7 @@ def _unit(config: Config) -> str:
 
 
 def _report(ways: dict[str, Way], config: Config, steps: int, noise: str) -> list[str]:
+    """Return the lines to print: the model and the rounds, and then a line for each way."""
     model, ranks = ways[DENSE].trainer.model, ways[DENSE].trainer.ranks
     groups = groups_of(model, config.weight_pruning)
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -223,18 +239,19 @@ def _report(ways: dict[str, Way], config: Config, steps: int, noise: str) -> lis
 
 
 def _span(values: Sequence[float]) -> str:
-    """The first and the last of ascending values, or both at once."""
+    """Return the first and the last of ascending values as text; one value if both are equal."""
     ends = [f"{values[0]:.3f}", f"{values[-1]:.3f}"]
     return " to ".join(dict.fromkeys(ends))
 
 
 def _ratio(own: list[float], dense: list[float]) -> str:
-    """The median over the rounds, with the least and the greatest."""
+    """Return the median ratio of the rounds as text, with the lowest and the highest ratio."""
     ratios = sorted(a / b for a, b in zip(own, dense, strict=True))
     return f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
 
 
 def _place(ranks: Ranks) -> str:
+    """Return the name of the GPU, or the number of threads."""
     if ranks.device.type == "cuda":
         return torch.cuda.get_device_name(ranks.device)
     return f"{torch.get_num_threads()} threads"

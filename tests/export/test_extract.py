@@ -182,7 +182,7 @@ def test_the_best_of_a_search_within_the_size_of_a_sparsity(
         ("none", ("--budget", "1MMAC"), "pareto.json is of another model than"),
         ("supernet", ("--budget", "1kMAC"), "0.001 MMAC are less than the smallest sub-network of"),
         ("supernet", ("--budget", "1kMAC"), "search with --budgets 0.001MMAC"),
-        ("supernet", ("--budget", "5MB"), "knows no bytes of its sub-networks"),
+        ("supernet", ("--budget", "5MB"), "does not tell the bytes of its sub-networks"),
         ("supernet", ("--budget", "1.2ms"), "Search with --budgets 1.2ms"),
         ("supernet", ("--sparsity", "0.9"), "are less than the smallest sub-network of"),
         ("supernet", ("--sparsity", "0.9"), "; search with --budgets 0.9"),

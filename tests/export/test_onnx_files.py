@@ -232,7 +232,7 @@ def test_each_language_by_itself(pathways, tiny_corpus, tmp_path):
 @pytest.mark.parametrize(
     "method, words, message",
     [
-        ("pathways", ("whole",), "is no network as a whole: name some of en, cy"),
+        ("pathways", ("whole",), "and no network for all of them: name some of en, cy"),
         ("pathways", ("0.5",), "0.5: .* has a pathway for each language, and no sizes"),
         ("pathways", ("fr",), "fr: .*averaged.pt: "),
         ("supernet", ("en",), "en: .* has no pathways of languages; .* such as 0.7, or by size"),

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from asrprune.weight_pruning.packing import pack, unpack
 
 from asrprune import cli
 from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.resume import resume
+from asrprune.weight_pruning.masked_weights import masked_state
 from tests.training.command import assert_same
 from tests.training.masked_cases import METHODS, masked_config, trainer_of
 
@@ -213,7 +213,7 @@ def test_a_sparse_model_starts_as_it_decodes(method, make, models, other_corpus)
     trainer = make("exp", models["gradual"], masking=METHODS.get(method))
     options = masked_config_of(content)
     bank = make_bank(trainer.model, options.weight_pruning, content["masks"])
-    decoded = unpack(pack(content["model"], bank, 0.8))
+    decoded = masked_state(content["model"], bank, 0.8)
     zeros = sum(int((value == 0).sum()) for value in decoded.values())
     assert zeros > sum(int((value == 0).sum()) for value in content["model"].values())
     assert_same(dict(trainer.model.state_dict()), decoded)
@@ -288,7 +288,7 @@ def test_a_checkpoint_amid_the_ramp(make):
     sparsity = content["masking"]["sparsity"]
     assert 0 < sparsity < 0.8
     source.masking.bank.load_state_dict(content["masking"]["bank"])
-    decoded = unpack(pack(content["model"], source.masking.bank, sparsity))
+    decoded = masked_state(content["model"], source.masking.bank, sparsity)
     assert_same(dict(make("exp", path).model.state_dict()), decoded)
 
 

@@ -16,11 +16,11 @@ def test_every_cost_has_a_line_and_its_target(capsys):
     expected = [
         r"Emformer of 0.0 M parameters, 0.0 M of them in 8x1 blocks of 10 layers; torch \S+, "
         "1 threads, median of 2 rounds",
-        rf"levels of all blocks anew: {number} ms \(wanted: at most 1000 ms\)",
-        rf"to a cached sub-network and back: {number} ms \(wanted: at most 40 ms\)",
+        rf"to rank all blocks: {number} ms \(wanted: at most 1000 ms\)",
+        rf"to switch to a cached sub-network and back: {number} ms \(wanted: at most 40 ms\)",
         rf"20 named masks on disk: {number} MB \(wanted: at most 25 MB\); levels, .* {number} MB",
-        rf"masks of a supernet's step: {number} ms to apply them, {number} ms its gate",
-        rf"optimiser's step, a mask that stays: gated {number} ms, plain .* ratio {number}",
+        rf"masks of a supernet's step: {number} ms to apply, {number} ms for the gate",
+        rf"optimiser's step, the same mask each time: gated {number} ms, plain .* ratio {number}",
         rf"optimiser's step, masks of a supernet: gated {number} ms, plain .* ratio {number}",
     ]
     assert len(lines) == len(expected)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asrprune.weight_pruning.packing import pack, unpack
 
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
@@ -16,6 +15,7 @@ from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.masked_weights import masked_state
 from tests.training.command import assert_same, on_ranks, train_to_next
 from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
 
@@ -259,7 +259,7 @@ def test_the_sparsest_is_validated_as_well(make_masked_trainer):
     losses = trainer.validate()
     assert list(losses) == ["dev", "dev@0.80"] and losses["dev"] != losses["dev@0.80"]
     state = trainer.model.state_dict()
-    zeroed = unpack(pack(state, trainer.masking.bank, 0.8))
+    zeroed = masked_state(state, trainer.masking.bank, 0.8)
     trainer.model.load_state_dict(zeroed)
     masking, trainer.masking = trainer.masking, None
     assert trainer.validate()["dev"] == pytest.approx(losses["dev@0.80"], rel=1e-5)
