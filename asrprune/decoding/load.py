@@ -40,8 +40,8 @@ def load_model(
         content = load_checkpoint(path)
     except UserError as error:
         raise UserError(
-            f"{path} is damaged, is no model file, or is of another version of asrprune; the "
-            "average stage (6) makes it anew"
+            f"{path} is damaged, no model file, or one of another version of asrprune; the average "
+            "stage (6) makes it anew"
         ) from error
     missing = [key for key in KEYS if key not in content]
     if missing:

@@ -241,7 +241,7 @@ def test_each_language_by_itself(pathways, tiny_corpus, tmp_path):
         ("supernet", ("../x",), "--networks ../x: is no sparsity, size or language"),
         ("gradual", ("0.3",), "0.3: .* was pruned gradually, and has the one size"),
         ("supernet", ("whole", "weight_pruning.method=none"), "has the masks of its training"),
-        ("none", ("whole", "training.epochs=3"), "training.epochs=3: only words weight_pruning"),
+        ("none", ("whole", "training.epochs=3"), "training.epochs=3: only overrides of weight"),
         ("none", ("whole", "--search", "a.json"), "--search a.json: is for sizes and sparsities"),
     ],
 )
