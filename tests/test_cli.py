@@ -253,7 +253,7 @@ def test_nearest():
 @pytest.mark.parametrize(
     "words, status, text",
     [
-        (["bench"], 2, "required: export|loss|masks|pathways|pruning|recipe|supernet|train"),
+        (["bench"], 2, "required: export|loss|masks|pathways|pruning|recipe|shapes|supernet|train"),
         (["bench", "trian"], 2, "invalid choice: 'trian'"),
         (["bench", "train", "--stps", "3"], 2, "required: --config"),
         (["bench", "--help"], 0, "the training loop"),

@@ -39,7 +39,12 @@ def test_all_ways_take_the_same_steps(noise, bench, monkeypatch, capsys, tmp_pat
         return step(self, batches, *more, **words)
 
     monkeypatch.setattr(Trainer, "step", watched)
-    monkeypatch.setattr(MaskBank, "refresh", lambda self: refreshes.update([self]) or refresh(self))
+
+    def counted(self, **given):
+        refreshes.update([self])
+        refresh(self, **given)
+
+    monkeypatch.setattr(MaskBank, "refresh", counted)
     files = set(tmp_path.rglob("*"))
     words = ["--steps", 4, "--rounds", 2, "--sandwich", "true", "--progress", 0.55]
     assert bench(*words, "training.accumulate=2", "training.epochs=4", noise=noise) == 0
