@@ -43,6 +43,9 @@ elif [[ $first_stage -eq 7 || $stop_stage =~ ^(7|search)$ ]]; then
   fail "there is no stage 7 (search) without --search-budgets, such as '0.5 0.8' or '5MB 10MB'"
 fi
 
+[[ $export_int8_loss =~ ^(0|0?\.[0-9]+|1(\.0*)?)?$ ]] ||
+  fail "--export-int8-loss $export_int8_loss: must be a share, 0 to 1, such as 0.01"
+
 lang_dir=$data_dir/lang_$token_type
 [[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
 training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") decoding_words=()
@@ -93,7 +96,7 @@ training=() scores=() # and what the last stage makes
 if [[ -n $search_budgets ]]; then
   read -ra budgets <<<"$search_budgets"
   searching=(--exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" --lang-dir "$lang_dir"
-    --dev-set "${dev[0]}" --budgets "${budgets[@]}")
+    --dev-set "${dev[0]}" --budgets "${budgets[@]}" --rerank "$search_rerank")
   search_check=(--config "$config" "${searching[@]}" "${training_words[@]}")
 fi
 training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" "${training_words[@]}"
@@ -150,7 +153,7 @@ search_networks() { # stage 7; what decodes the whole model does not depend on i
     --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
     --makes "$exp_dir/pareto.json" -- \
     run asrprune search "${searching[@]}" ${search_seconds:+--max-seconds "$search_seconds"} \
-    --generations "$search_generations" --rerank "$search_rerank" \
+    --generations "$search_generations" \
     --sample-wer "$search_sample_wer" --wer true
 }
 
@@ -201,7 +204,7 @@ export_stage() { # stage 10; what networks are named is for the second training,
   # sizes are those that the search has found, where there is one
   [[ -z $search_budgets || -n $part || " ${networks[*]}" != *' '[0-9]* ]] ||
     pareto=$exp_dir/pareto.json
-  if [[ $export_int8_loss != 1 && ${#dev[@]} -gt 0 ]]; then
+  if [[ ! $export_int8_loss =~ ^1 && ${#dev[@]} -gt 0 ]]; then
     dev_cuts=("${dev[@]/#/$data_dir/valid/${corpus}_cuts_}") && dev_cuts=("${dev_cuts[@]/%/.jsonl.gz}")
     comparing=(--manifest-dir "$data_dir/valid" --dev-sets "${dev[@]}"
       ${export_int8_loss:+--int8-loss "$export_int8_loss"})

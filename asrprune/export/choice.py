@@ -65,6 +65,8 @@ def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice
         return _pathway(source, wanted, search)
     if search:
         size = wanted.budget
+        if size is None and (found := _of_sparsity(search, source, f"{wanted.sparsity:g}")):
+            return found
         if size is None:
             unit = unit_of_sparsities(source.bank)
             measure = Measure(source.model, source.bank, unit)
@@ -121,6 +123,21 @@ def searched(path: Path, budget: Amount, source: Source, again: str) -> dict[str
         f"{budget.written()} are less than the smallest sub-network of {path} has, "
         f"{Amount(min(sizes), budget.unit)}; search with --budgets {again}"
     )
+
+
+def _of_sparsity(path: Path, source: Source, sparsity: str) -> dict[str, float] | None:
+    """Return what a search chose for a sparsity that was one of its budgets; None: it was not.
+
+    The search may have measured in milliseconds, where sizes of other units order networks
+    otherwise.
+    """
+    content = read_json(path)
+    budgets = content.get("budgets") if isinstance(content, dict) else None
+    if not isinstance(budgets, list) or content.get("model_digest") != source.digest:
+        return None  # the caller says what is wrong
+    named = {one.get("budget"): one for one in budgets if isinstance(one, dict)}
+    best = named.get(sparsity, {}).get("best")
+    return best["sparsities"] if best else None
 
 
 def _pathway(source: Source, wanted: Wanted, search: Path | None) -> str:

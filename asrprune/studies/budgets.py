@@ -172,7 +172,7 @@ def windows_of(
     for trained in windows(options.supernet, sparsest):
         masks = {mask(sparsity) for sparsity in trained}
         window = [choice for choice in choices if choice in grid and mask(choice) in masks]
-        if window not in found:
+        if window and window not in found:  # blocks of N:M may not have its masks
             found.append(window)
     return found
 

@@ -212,7 +212,9 @@ def main(args: argparse.Namespace) -> None:
     candidates = candidates_of(result, args.rerank)
     shown = [*chain(*candidates), *uniform_of(result)] if args.wer else []
     shown += chain(*candidates) if args.rerank else []
-    rates = _error_rates(source, dev, [*shown, *chain(*samples)], log_path, identity)
+    rates, decoding = _error_rates(source, dev, shown, log_path, identity)
+    more, _ = _error_rates(source, dev, [*chain(*samples)], log_path, identity)
+    rates |= more
     if args.rerank:
         candidates = reranked(result, candidates, rates)
     record = {
@@ -226,6 +228,7 @@ def main(args: argparse.Namespace) -> None:
         "dev_seconds": round(dev.seconds, 3),
         "options": dataclasses.asdict(options),
         "rerank": args.rerank,
+        "decoding_seconds": round(decoding, 3),
         **record_of(result, texts, source.model, bank, measure, candidates, rates if shown else {}),
     }
     if times:
@@ -336,12 +339,15 @@ def _error_rates(
     networks: Sequence[Evaluated],
     log_path: Path,
     identity: dict[str, str],
-) -> Rates:
-    """Return the word error rates of sub-networks. Each rate is saved at once, as losses are."""
+) -> tuple[Rates, float]:
+    """Return the word error rates of sub-networks, and the seconds of their decoding.
+
+    Each rate is saved at once, as losses are.
+    """
     if not networks:
-        return {}
+        return {}, 0.0
     layers = [group.name for group in source.bank.groups]
-    rates = {}
+    rates, took = {}, 0.0
     with EvaluationLog(
         log_path.with_suffix(".wer.jsonl"),
         layers,
@@ -350,8 +356,9 @@ def _error_rates(
     ) as known:
         wanted = {key_of(one): one for one in networks}
         for key, one in tqdm(wanted.items(), desc="decoding", unit="net", disable=None):
-            rates[key] = known.evaluate([one.choice[name] for name in layers])[0]
-    return rates
+            rates[key], seconds = known.evaluate([one.choice[name] for name in layers])
+            took += seconds
+    return rates, took
 
 
 def _tell(record: dict[str, Any], output: Path) -> None:

@@ -83,6 +83,13 @@ class Masking:
         self._agreed = False  # whether the ranks have checked that they all have these masks
         self._first_order = None
         if options.criterion == FIRST_ORDER:
+            for name, parameter in parameters.items():
+                if not parameter.requires_grad:
+                    raise UserError(
+                        f"training.freeze: {name} would have no gradients, which "
+                        f"weight_pruning.criterion={FIRST_ORDER} ranks by. Set another criterion, "
+                        "or leave the layer out of weight_pruning.include"
+                    )
             device = next(iter(parameters.values())).device
             self._first_order = FirstOrderScores(self.bank.groups, device)
 
@@ -252,7 +259,10 @@ class Masking:
         """Rank the blocks if it is time. Return whether it was."""
         if not needs_refresh(step, progress, self.options.schedule):
             return False
-        self.bank.refresh(scores=self._first_order.renew() if self._first_order else None)
+        scores = self._first_order.renew() if self._first_order else None
+        if self._first_order and scores is None:
+            return False  # there are no gradients to rank by yet
+        self.bank.refresh(scores=scores)
         return True
 
     def _renew_late(self) -> bool:

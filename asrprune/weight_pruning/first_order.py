@@ -29,9 +29,8 @@ class FirstOrderScores:
             device: the device of the parameters.
         """
         self.groups = list(groups)
-        # by name of a group: the scores of the last ranking, (units,) float32
-        self._scores = self._zeros(torch.float32, device)
-        self._sums = self._zeros(torch.float32, device)  # of squares since that ranking
+        # by name of a group, (units,): sums of squares since the last ranking
+        self._sums = self._zeros(torch.float32, device)
         self._steps = self._zeros(torch.int32, device)  # number of steps in the sums
 
     @torch.no_grad()
@@ -58,22 +57,25 @@ class FirstOrderScores:
     def renew(self) -> dict[str, Tensor] | None:
         """Return the scores (units,) float32 of each group, and begin to collect anew.
 
-        A unit that no step has trained since the last ranking keeps its score.
+        A unit that no step has trained since the last ranking has the score 0: its last score is of
+        larger gradients, and would exceed those of trained units as the loss falls.
 
         Returns:
-            the scores, by the group's name; None if no step has trained anything since the start.
+            the scores, by the group's name; None if no step has trained anything since the last
+            ranking.
         """
-        for name, steps in self._steps.items():
-            mean = self._sums[name] / steps.clamp(min=1)
-            self._scores[name].copy_(torch.where(steps > 0, mean, self._scores[name]))
-            self._sums[name].zero_()
-            steps.zero_()
-        known = any(bool(scores.any()) for scores in self._scores.values())
-        return {name: scores.clone() for name, scores in self._scores.items()} if known else None
+        if not any(bool(steps.any()) for steps in self._steps.values()):
+            return None
+        scores = {
+            name: self._sums[name] / steps.clamp(min=1) for name, steps in self._steps.items()
+        }
+        for collected in (*self._sums.values(), *self._steps.values()):
+            collected.zero_()
+        return scores
 
     def state_dict(self) -> dict[str, Any]:
-        """Return scores, sums and numbers of steps of each group."""
-        return {"scores": self._scores, "sums": self._sums, "steps": self._steps}
+        """Return the sums and the numbers of steps of each group."""
+        return {"sums": self._sums, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned.

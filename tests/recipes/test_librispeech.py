@@ -136,6 +136,8 @@ def test_int8_is_compared_where_a_recipe_wants_it(librispeech):
     librispeech.run(*words)
     assert librispeech.log.read_text().count("--dev-sets dev-clean ") == 1
     librispeech.commands()
+    said = librispeech.run(*words, "--export-int8-loss", "5", code=2).stderr
+    assert "--export-int8-loss 5: must be a share, 0 to 1" in said
     librispeech.run(*words, "--export-int8-loss", "0.05")
     [line] = librispeech.log.read_text().splitlines()[-1:]
     assert "asrprune export " in line and "--dev-sets dev-clean --int8-loss 0.05 " in line
@@ -168,11 +170,12 @@ def test_a_search_runs_where_it_is_asked_for_and_alone(librispeech):
     librispeech.run(*words, "--search-seconds", "60")
     line = librispeech.log.read_text().splitlines()[-1]
     assert (
-        "--dev-set dev-clean --budgets 0.8 5MB --max-seconds 60 --generations 30 --rerank 5 "
+        "--dev-set dev-clean --budgets 0.8 5MB --rerank 5 --max-seconds 60 --generations 30 "
         "--sample-wer 0" in line
     )
     [line] = [line for line in librispeech.log.read_text().splitlines() if "search --dry" in line]
-    assert "--config conf/rehearsal.yaml" in line and "--budgets 0.8 5MB data.dev=[" in line
+    assert "--config conf/rehearsal.yaml" in line
+    assert "--budgets 0.8 5MB --rerank 5 data.dev=[" in line
     assert librispeech.commands() == ["asrprune search"]
     librispeech.run(*words, "--search-sample-wer", "8")
     assert "--sample-wer 8 " in librispeech.log.read_text().splitlines()[-1]

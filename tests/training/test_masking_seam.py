@@ -147,3 +147,9 @@ def test_running_statistics_are_of_one_network_only(make_masked_trainer):
     config.weight_pruning.method = "supernet"
     with pytest.raises(UserError, match=r"encoder.norm_of_mine \(BatchNorm1d\) keeps running"):
         make_masking(trainer.model, trainer.optimizer, config, ALONE)
+
+
+def test_frozen_channels_have_no_first_order_score(make_masked_trainer):
+    options = {"method": "gradual", "unit": "channel", "multiple": 2, "criterion": "first_order"}
+    with pytest.raises(UserError, match="training.freeze: encoder.layers.0.* would have no grad"):
+        make_masked_trainer("exp", options, training__freeze=["encoder.layers.0"])

@@ -58,12 +58,12 @@ def test_means_over_the_steps_that_trained_a_unit(module):
         steps += active
     found = scores.renew()["ffn"]
     torch.testing.assert_close(found.double(), total / steps, rtol=1e-5, atol=0)
-    # what no step trains keeps its score
+    # what no step has trained since then comes last
     few = torch.arange(WIDTH) == 3
     gradients(module, 9)
     scores.add(bank.parameters(), {"ffn": few})
     again = scores.renew()["ffn"]
-    assert torch.equal(again[~few], found[~few])
+    assert not again[~few].any() and scores.renew() is None
     torch.testing.assert_close(again[few].double(), by_hand(module)[few], rtol=1e-5, atol=0)
 
 
@@ -98,6 +98,26 @@ def test_the_bank_ranks_by_them(module):
         bank.refresh(scores={"ffn": torch.full((WIDTH,), torch.nan)})
 
 
+def test_dropped_channels_do_not_come_back_as_gradients_shrink(module):
+    """Gradual pruning: the scores of dropped channels are of the larger gradients of before."""
+    bank = MaskBank(module, find_channels(module, CHAINS))
+    scores = FirstOrderScores(bank.groups)
+    kept = torch.ones(WIDTH, dtype=torch.bool)
+    gradients(module, 0)
+    first = by_hand(module)
+    for _ in range(6):
+        with torch.no_grad():
+            for parameter in bank.parameters().values():
+                parameter.grad *= 0.3  # as the loss falls
+        for _ in range(3):
+            scores.add(bank.parameters(), {"ffn": kept})
+        bank.refresh(scores=scores.renew())
+        now = bank.blocks(0.5)["ffn"]
+        assert not (now & ~kept).any() and int(now.sum()) == WIDTH // 2
+        assert set(first[now].tolist()) == set(first.sort().values[WIDTH // 2 :].tolist())
+        kept = now
+
+
 def test_state(module):
     bank = MaskBank(module, find_channels(module, CHAINS))
     scores, other = FirstOrderScores(bank.groups), FirstOrderScores(bank.groups)
@@ -108,6 +128,7 @@ def test_state(module):
             scores.renew()
     other.load_state_dict(scores.state_dict())
     assert torch.equal(other.renew()["ffn"], scores.renew()["ffn"])
+    assert other.renew() is None
     smaller = nn.Sequential(nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, 3))
     with pytest.raises(UserError, match="first-order scores are of another model"):
         FirstOrderScores(find_channels(smaller, CHAINS)).load_state_dict(scores.state_dict())

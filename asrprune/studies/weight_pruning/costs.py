@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from asrprune.studies.study import Record
 from asrprune.studies.weight_pruning.grid import TABLES, NetworksCell
-from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, ONE_SHOT, SMALL
+from asrprune.studies.weight_pruning.options import DENSE
 
 
 @dataclass(frozen=True)
@@ -41,35 +41,37 @@ def costs_of(
     """Return seed -> the cost of all networks of a method.
 
     A seed is left out if one of its trainings, or its search, has not been run. A training that
-    others begin with counts for them too. The dense training
-    counts as one of the gradual trainings, and of the small ones: the one with sparsity 0.
+    others begin with counts for them, too. Where a method trains each sparsity by itself, the dense
+    training counts as the one of sparsity 0.
     """
+    own = [cell for cell in cells if _makes(method, cell)]
     needed: dict[int, set[str]] = {}
-    for cell in cells:
-        if _part_of(method, cell):
-            needed.setdefault(cell.seed, set()).update([cell.name, *cell.after])
+    for cell in own:
+        needed.setdefault(cell.seed, set()).update([cell.name, *cell.after])
+    # trained for one size each: the dense training is the one of sparsity 0
+    if not any(network.sparsity == 0 for cell in own for network in cell.networks):
+        for cell in cells:
+            if cell.method == DENSE and cell.seed in needed:
+                needed[cell.seed].add(cell.name)
     by_training: dict[str, list[Record]] = {}
     for record in records:
         by_training.setdefault(record["training"], []).append(record)
     return {
         seed: _cost(method, [by_training[name] for name in sorted(names)])
         for seed, names in needed.items()
-        if all(_is_there(method, by_training.get(name, [])) for name in names)
+        if names <= by_training.keys()
+        and (
+            method not in TABLES  # else its search has been run, too
+            or any(record["method"] == method for name in names for record in by_training[name])
+        )
     }
 
 
-def _part_of(method: str, cell: NetworksCell) -> bool:
-    ways = {(network.method, network.sparsity) for network in cell.networks}
-    if method in (SMALL, GRADUAL) and (ONE_SHOT, 0.0) in ways:
-        return True
-    return method in {DENSE: {cell.method}}.get(method, {way for way, _ in ways})
-
-
-def _is_there(method: str, records: list[Record]) -> bool:
-    """Return whether a training has been run, and also its search if the method needs one."""
-    if method in TABLES:
-        return any(record["method"] == method for record in records)
-    return bool(records)
+def _makes(method: str, cell: NetworksCell) -> bool:
+    """Return whether the networks of a method come from a cell."""
+    if method == DENSE:
+        return cell.method == DENSE
+    return any(network.method == method for network in cell.networks)
 
 
 def _cost(method: str, trainings: list[list[Record]]) -> Cost:

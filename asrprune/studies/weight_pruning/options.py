@@ -13,6 +13,7 @@ TRAININGS = (DENSE, SMALL, GRADUAL, SUPERNET)
 ONE_SHOT, SEARCHED, RANDOM_SEARCH = "one_shot", "searched", "random_search"
 FOUND = (SEARCHED, RANDOM_SEARCH)
 LEAST_SAMPLE = 3
+DENSE_WAY = "weight_pruning.method=none"  # in a variant: one dense training
 COST, NO_WORSE, BETTER = "cost", "no_worse", "better"
 
 
@@ -141,6 +142,10 @@ class WeightStudyOptions(StudyOptions):
                 f"{where}: {claim.kind}: than which methods, at which sparsities? Set than: and at:"
             )
         for name in (claim.method, *claim.than):
+            if any(claim.at) and DENSE_WAY in self.methods.get(name, []):
+                raise UserError(
+                    f"{where}: at={list(claim.at)}: {name} is one dense training, of sparsity 0"
+                )
             key = "searched" if name in FOUND else "sparsities"
             for level in claim.at:
                 if level not in getattr(self, key):

@@ -123,7 +123,7 @@ def search_of(
         "loss": here["best"]["fitness"],
         "uniform_loss": here["uniform"] and here["uniform"]["fitness"],
         "evaluations": found["evaluations"],
-        "evaluation_seconds": found["seconds"],
+        "evaluation_seconds": found["seconds"] + found["decoding_seconds"],
         **sampled,
     }
 

@@ -7,6 +7,7 @@ from asrprune.config import Config, load_config
 from asrprune.errors import UserError
 from asrprune.studies.weight_pruning.options import (
     DENSE,
+    DENSE_WAY,
     GRADUAL,
     ONE_SHOT,
     RANDOM_SEARCH,
@@ -17,9 +18,7 @@ from asrprune.studies.weight_pruning.options import (
 )
 
 START = "{dense}"  # in an override: the model of the dense training with the same seed
-_DENSE_WAY, _GRADUAL_WAY, _SUPERNET_WAY = (
-    f"weight_pruning.method={method}" for method in ("none", "gradual", "supernet")
-)
+_GRADUAL_WAY, _SUPERNET_WAY = (f"weight_pruning.method={name}" for name in (GRADUAL, SUPERNET))
 
 Training = tuple[str, list[str], list["Network"]]  # name, own overrides, networks
 
@@ -57,11 +56,11 @@ def trainings_of(
     """
     levels = options.sparsities
     if method == DENSE:
-        return [(method, [_DENSE_WAY], [Network(ONE_SHOT, level) for level in levels])]
+        return [(method, [DENSE_WAY], [Network(ONE_SHOT, level) for level in levels])]
     if method == SMALL:
         config = load_config(options.config, overrides)
         widths = {level: _smaller(config, level) for level in levels if level}
-        return _one_for_each(method, {level: [_DENSE_WAY, *own] for level, own in widths.items()})
+        return _one_for_each(method, {level: [DENSE_WAY, *own] for level, own in widths.items()})
     given = options.methods.get(method, [])
     if method == GRADUAL or _GRADUAL_WAY in given:
         final = "weight_pruning.schedule.final"
@@ -69,7 +68,7 @@ def trainings_of(
             method,
             {level: [_GRADUAL_WAY, *given, f"{final}={level:g}"] for level in levels if level},
         )
-    if _DENSE_WAY in given:
+    if DENSE_WAY in given:
         return [(method, given, [Network(method, 0.0)])]
     networks = [Network(method, level) for level in levels]
     if method == SUPERNET:

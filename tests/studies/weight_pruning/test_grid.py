@@ -112,6 +112,13 @@ def test_a_dense_training_of_another_length(study):
     assert cell.epochs == 7 and [network.name for network in cell.networks] == ["longer-0"]
 
 
+def test_a_dense_training_has_one_size(study):
+    longer = ["weight_pruning.method=none", "training.epochs=7"]
+    claim = {"claim": "x", "method": "supernet", "than": ["longer"], "at": [0, 0.5]}
+    with pytest.raises(UserError, match="x: at=.0.0, 0.5.: longer is one dense training"):
+        study(methods={"supernet": [FINAL], "longer": longer}, claims=[claim])
+
+
 def test_a_method_begins_with_the_dense_model_of_its_seed(study, tmp_path):
     tuned = ["weight_pruning.method=gradual", "training.init_from={dense}",
              "weight_pruning.schedule.kind=constant"]  # fmt: skip
