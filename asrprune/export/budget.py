@@ -1,8 +1,9 @@
 """Measures how large a sub-network is, and reads sizes: bytes, multiply-adds, or milliseconds.
 
-Bytes are the size of the int8 files that a runtime loads. Only models with channels have budgets in
-bytes: where blocks are pruned, the files of all sub-networks have the dense size. A budget of
-blocks that is given as a sparsity stands for a number of weights that are kept or never pruned.
+Bytes are the size of the int8 files that a runtime loads. All models but those of blocks have
+budgets in bytes: where blocks are pruned, the files of all sub-networks have the dense size. A
+budget of blocks that is given as a sparsity stands for a number of weights that are kept or never
+pruned.
 
 Multiply-adds are those of the encoder's weights for each second of speech
 (`asrprune.weight_pruning.multiply_adds`): a streaming recogniser computes them all the time.
@@ -23,12 +24,11 @@ import numpy as np
 import torch
 
 from asrprune.errors import UserError
-from asrprune.export.milliseconds import Estimate, Times, require_channels
+from asrprune.export.milliseconds import Estimate, Times, require_cuts
 from asrprune.export.runnable import runnable
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import Choice, MaskBank
 from asrprune.weight_pruning.blocks import LEVELS, level_of
-from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.multiply_adds import count_multiply_adds
 from asrprune.weight_pruning.prunable import VECTOR
 from asrprune.weight_pruning.search_space import Cost, additive_cost
@@ -113,7 +113,7 @@ class Measure:
         if unit == WEIGHTS:
             return
         if unit in (BYTES, MILLISECONDS):
-            require_channels(bank, unit)
+            require_cuts(bank, unit)
         if unit == BYTES:
             self._files = runnable(model, bank)
             return
@@ -127,7 +127,7 @@ class Measure:
             raise UserError(
                 f"multiply-adds of {unseen[0]} ({len(unseen)} of {len(self._uses)} pruned layers) "
                 "cannot be counted: only matrix products and convolutions of the encoder are. Give "
-                f"{'a size, such as 5MB' if bank.unit == CHANNEL else 'a sparsity, such as 0.7'}"
+                f"{'a size, such as 5MB' if bank.cuts else 'a sparsity, such as 0.7'}"
             )
 
     def of(self, choice: Choice) -> float:
@@ -157,15 +157,14 @@ class Measure:
             for row, group in enumerate(bank.groups):
                 kept = units[group.name]
                 if self.unit == BYTES:
-                    dropped = group.units - int(kept.sum())
-                    table[row, column] = -self._files.channels[group.name] * dropped
+                    table[row, column] = -self._files.saved(group.name, kept)
                 elif self.unit == MILLISECONDS:
                     dropped = group.units - int(kept.sum())
                     table[row, column] = -self._estimate.saved(group.name, dropped)
                 else:
                     table[row, column] = sum(
                         (1 if self.unit == WEIGHTS else self._uses[layer.name])
-                        * (elements(kept, layer.shape, layer.block) - layer.size)
+                        * (elements(layer.of(kept), layer.shape, layer.block) - layer.size)
                         for layer in group.layers
                     )
         return additive_cost(choices, table, dense)
@@ -211,7 +210,7 @@ class Measure:
 
 def unit_of_sparsities(bank: MaskBank) -> str:
     """Return the unit of budgets that are sparsities: the size of a uniform sub-network."""
-    return BYTES if bank.unit == CHANNEL else WEIGHTS
+    return BYTES if bank.cuts else WEIGHTS
 
 
 def encoder_work(model: Transducer, bank: MaskBank) -> tuple[dict[str, float], float]:

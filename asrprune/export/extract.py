@@ -1,8 +1,8 @@
 """Extract a sub-network from a model: write a model file that decodes by itself.
 
-With weight_pruning.unit=channel the file holds a really smaller network. Its configuration names
-the width of each module, and it trains and exports like any other model. With blocks the matrices
-keep their size, and dropped weights are zeros.
+With weight_pruning.unit=channel, layer or head the file holds a really smaller network. Its
+configuration names its sizes, and it trains and exports like any other model. With blocks the
+matrices keep their size, and dropped weights are zeros.
 
 The masks are the masks of the training. A model that was trained without masks gets masks by its
 weights (one-shot pruning). The overrides ``key=value`` may change its options weight_pruning.*.
@@ -26,7 +26,6 @@ from asrprune.export.source import open_source
 from asrprune.files import write_json
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.training.model_file import description
-from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.masked_weights import masked_state
 
 log = logging.getLogger(__name__)
@@ -40,11 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wanted.add_argument(
         "--budget",
         type=parse_amount,
-        help="size of the int8 files that stage 10 writes, such as 5MB (unit=channel); or "
+        help="size of the int8 files that stage 10 writes, such as 5MB (not for unit=block); or "
         "multiply-adds of the encoder's weights for a second of speech, such as 120MMAC; or "
         "milliseconds of the int8 encoder for a chunk, or for a second of speech without "
-        "streaming, on one thread of this machine, such as 1.2ms "
-        "(unit=channel)",
+        "streaming, on one thread of this machine, such as 1.2ms (not for unit=block)",
     )
     wanted.add_argument("--language", help="the pathway of this language (method=pathways)")
     parser.add_argument(
@@ -74,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or args.model.with_name(name)
     sparsity, kept = 1 - bank.density(choice), bank.kept_parameters(choice)
     dense = sum(parameter.numel() for parameter in source.model.parameters())
-    if bank.unit == CHANNEL:
+    if bank.cuts:
         model, config = smaller(source, choice)
         about = {**description(content), "config": dataclasses.asdict(config)}
         save_checkpoint({"model": model.state_dict(), **about}, output)

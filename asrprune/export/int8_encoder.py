@@ -3,6 +3,7 @@
 An export of a large encoder takes minutes, and cutting its graph takes less than a second. A cut
 graph has the shapes of the exported smaller network, so it has the same size and the same speed.
 Its outputs need not be exactly equal: the scales of its columns are those of the dense network.
+Networks with fewer layers or heads are exported one by one.
 """
 
 import copy
@@ -20,7 +21,9 @@ from asrprune.export.onnx_graph import quantised, to_onnx
 from asrprune.export.onnx_parts import Part, cut
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.cutting import cut as cut_out
 from asrprune.weight_pruning.cutting import has_rows
+from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.prunable import VECTOR, Layer
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ class Int8Encoder:
 
 
 def int8_encoder(model: Transducer, bank: MaskBank) -> Int8Encoder:
-    """Export the dense encoder in memory, in int8. This is done once for a model.
+    """Export the dense encoder of a model with channels in memory, in int8, once for a model.
 
     Raises:
         UserError: the model cannot be exported.
@@ -98,6 +101,39 @@ def int8_encoder(model: Transducer, bank: MaskBank) -> Int8Encoder:
         quantised(graph, part.metadata), places, missing, example(part), "T" in part.metadata
     )
     return _KNOWN[model]
+
+
+def dense_encoder(model: Transducer, bank: MaskBank) -> "onnx.ModelProto":
+    """Return the int8 encoder of the dense network, as it is exported.
+
+    Raises:
+        UserError: the model cannot be exported.
+    """
+    if bank.unit == CHANNEL:
+        return int8_encoder(model, bank).graph
+    return int8_network(model, bank, bank.blocks(0.0))[0]
+
+
+def int8_network(
+    model: Transducer, bank: MaskBank, units: Mapping[str, Tensor]
+) -> tuple["onnx.ModelProto", dict[str, np.ndarray]]:
+    """Return the int8 encoder of a sub-network, and its inputs: one chunk, or a second of speech.
+
+    Args:
+        model: the dense network.
+        bank: the masks of the model, of units that can be cut out.
+        units: the kept units (units,) bool of each group.
+
+    Raises:
+        UserError: the model cannot be exported; or a parameter of a group is not in the graph.
+    """
+    if bank.unit == CHANNEL:
+        encoder = int8_encoder(model, bank)
+        return encoder.without(units), encoder.inputs
+    model_copy = copy.deepcopy(model).cpu()
+    with cut_out(model_copy, bank.groups, units):
+        part = cut(model_copy)["encoder"]
+        return quantised(to_onnx(part), part.metadata), example(part)
 
 
 def example(part: Part) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 A streaming encoder is timed on one chunk, and an encoder of whole utterances on one second of
 speech. The encoder is timed as a whole: dense, and at some uniform sparsities. The saved time at a
 sparsity is divided among the groups in proportion to their multiply-adds. This is exact if all
-modules have one shape. Between the measured widths the savings are interpolated. The savings of
+modules have one shape. Between the measured sizes the savings are interpolated. The savings of
 groups add up.
 """
 
@@ -20,14 +20,13 @@ from torch import Tensor
 
 from asrprune.environment import machine
 from asrprune.errors import UserError
-from asrprune.export.int8_encoder import example, int8_encoder
+from asrprune.export.int8_encoder import example, int8_network
 from asrprune.export.onnx_graph import check_packages
 from asrprune.export.onnx_parts import cut
 from asrprune.files import read_json, write_json
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import Choice, MaskBank
 from asrprune.weight_pruning.blocks import LEVELS, level_of
-from asrprune.weight_pruning.groups import CHANNEL
 
 if TYPE_CHECKING:
     import onnx
@@ -91,7 +90,7 @@ class Estimate:
         )
 
 
-def require_channels(bank: MaskBank, unit: str = "milliseconds") -> None:
+def require_cuts(bank: MaskBank, unit: str = "milliseconds") -> None:
     """Check that sub-networks of a model have different sizes and times.
 
     Args:
@@ -101,11 +100,12 @@ def require_channels(bank: MaskBank, unit: str = "milliseconds") -> None:
     Raises:
         UserError: weights are pruned in blocks.
     """
-    if bank.unit != CHANNEL:
+    if not bank.cuts:
         raise UserError(
-            f"a budget in {unit} needs weight_pruning.unit=channel: a runtime loads and multiplies "
-            "the zeros of masked blocks too, so all sub-networks have the size and the speed of "
-            "the dense network. Give a sparsity, such as 0.7, or multiply-adds, such as 120MMAC"
+            f"a budget in {unit} needs weight_pruning.unit=channel, layer or head: a runtime loads "
+            "and multiplies the zeros of masked blocks too, so all sub-networks have the size and "
+            "the speed of the dense network. Give a sparsity, such as 0.7, or multiply-adds, such "
+            "as 120MMAC"
         )
 
 
@@ -115,12 +115,12 @@ def measure_times(model: Transducer, bank: MaskBank, sparsest: float) -> Times:
     Raises:
         UserError: weights are pruned in blocks; a package is missing; the model cannot be exported.
     """
-    require_channels(bank)
+    require_cuts(bank)
     last = min(level_of(sparsest), LEVELS - 1)  # the last level drops everything
     levels = sorted({round(last * part / MEASURED) for part in range(MEASURED + 1)})
     sparsities = [level / LEVELS for level in levels]
     found = time_networks(model, bank, sparsities)
-    times = Times(sparsities, found, int8_encoder(model, bank).streaming)
+    times = Times(sparsities, found, getattr(model.encoder, "streaming", False))
     log.info(
         "the int8 encoder takes %.3f ms for %s, dense, and %.3f ms at sparsity %g",
         found[0],
@@ -146,7 +146,7 @@ def known_times(
     Raises:
         UserError: the file belongs to another model or another machine; or see `measure_times`.
     """
-    require_channels(bank)
+    require_cuts(bank)
     check_packages()
     import onnxruntime
 
@@ -181,13 +181,11 @@ def time_networks(model: Transducer, bank: MaskBank, choices: Sequence[Choice]) 
         UserError: a package is missing; the model cannot be exported.
     """
     check_packages()
-    encoder = int8_encoder(model, bank)
-    graphs = [encoder.without(bank.blocks(choice)) for choice in choices]
-    return time_graphs(graphs, encoder.inputs)
+    return time_graphs([int8_network(model, bank, bank.blocks(choice)) for choice in choices])
 
 
 def time_graphs(
-    graphs: Sequence["onnx.ModelProto"], inputs: Mapping[str, np.ndarray]
+    graphs: Sequence[tuple["onnx.ModelProto", Mapping[str, np.ndarray]]],
 ) -> list[float]:
     """Return the milliseconds of each graph in onnxruntime on one thread.
 
@@ -195,8 +193,7 @@ def time_graphs(
     many runs is returned, because other work of the machine can only add to the time.
 
     Args:
-        graphs: the graphs to time.
-        inputs: the inputs of each graph.
+        graphs: the graphs to time, with their inputs.
     """
     import onnxruntime
 
@@ -207,7 +204,7 @@ def time_graphs(
         onnxruntime.InferenceSession(
             graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        for graph in graphs
+        for graph, _ in graphs
     ]
     least = np.full(len(sessions), math.inf)
     started = time.perf_counter()
@@ -216,7 +213,7 @@ def time_graphs(
             break
         for place in np.roll(range(len(sessions)), number):
             began = time.perf_counter()
-            sessions[place].run(None, dict(inputs))
+            sessions[place].run(None, dict(graphs[place][1]))
             took = time.perf_counter() - began
             if number >= 0:
                 least[place] = min(least[place], took)
@@ -228,9 +225,9 @@ def time_file(path: Path, model: Transducer) -> float:
 
     Args:
         path: the file.
-        model: the model on the CPU, dense or not: its example inputs fit all its sub-networks.
+        model: the exported model on the CPU. A model with other widths will do too.
     """
     import onnx
 
-    [took] = time_graphs([onnx.load(path)], example(cut(model)["encoder"]))
+    [took] = time_graphs([(onnx.load(path), example(cut(model)["encoder"]))])
     return took

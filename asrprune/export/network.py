@@ -1,17 +1,19 @@
-"""Makes a model of a sub-network: with masked weights, or with channels really cut out."""
+"""Makes a model of a sub-network: with masked weights, or with its units really cut out."""
 
 import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import Tensor
+
 from asrprune.config import Config
 from asrprune.export.source import Source
-from asrprune.training.banks import widths
+from asrprune.training.banks import sizes_of
 from asrprune.transducer.model import Transducer, build_model
 from asrprune.weight_pruning.bank import Choice
 from asrprune.weight_pruning.cutting import cut_state
-from asrprune.weight_pruning.groups import CHANNEL
+from asrprune.weight_pruning.groups import LAYER, kept_layers
 from asrprune.weight_pruning.options import WeightPruningOptions
 
 
@@ -19,8 +21,8 @@ from asrprune.weight_pruning.options import WeightPruningOptions
 def network(source: Source, choice: Choice | None) -> Iterator[Transducer]:
     """Yield the model of a sub-network in evaluation mode.
 
-    With channels, this is a smaller model of its own. With blocks, this is the model of the source,
-    whose weights are masked while the context is open.
+    If units can be cut out, this is a smaller model of its own. With blocks, this is the model of
+    the source, whose weights are masked while the context is open.
 
     Args:
         source: the model.
@@ -28,7 +30,7 @@ def network(source: Source, choice: Choice | None) -> Iterator[Transducer]:
     """
     if choice is None:
         yield source.model
-    elif source.bank.unit == CHANNEL:
+    elif source.bank.cuts:
         yield smaller(source, choice)[0]
     else:
         with source.bank.apply(choice):
@@ -36,20 +38,25 @@ def network(source: Source, choice: Choice | None) -> Iterator[Transducer]:
 
 
 def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
-    """Return the model without the channels that a sub-network drops, and its config.
+    """Return the model without the units that a sub-network drops, and its config.
 
-    The config names the width of each module, so that the model loads, trains and exports like any
-    other model. It has no masks.
+    The config names the numbers of layers and heads, and the width of each module, so that the
+    model loads, trains and exports like any other model. It has no masks.
 
     Raises:
-        UserError: the sub-network keeps no channel of a module.
+        UserError: the sub-network keeps no channel of a module, or no layer.
     """
-    units = source.bank.blocks(choice)
-    state = cut_state(source.content["model"], source.bank.groups, units)
+    groups, units = source.bank.groups, source.bank.blocks(choice)
+    state = cut_state(source.content["model"], groups, units)
     config = copy.deepcopy(source.config)
-    config.model.encoder_options = {**config.model.encoder_options, **widths(source.model, units)}
+    sizes = sizes_of(source.model, groups, units)
+    config.model.encoder_options = {**config.model.encoder_options, **sizes}
     # the options that say what can be pruned stay, so this model can be cut in the same way again
     options, usual = config.weight_pruning, WeightPruningOptions()
+    if options.unit == LAYER:  # layers have new numbers
+        options = dataclasses.replace(
+            options, include=usual.include, exclude=_never_dropped(source, units)
+        )
     config.weight_pruning = dataclasses.replace(
         options,
         method="none",
@@ -60,3 +67,14 @@ def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
     model = build_model(config.model, config.loss, source.content["vocab_size"])
     model.load_state_dict(state)
     return model.to(source.device).eval(), config
+
+
+def _never_dropped(source: Source, units: dict[str, Tensor]) -> list[str]:
+    """Return patterns of the layers that may not be dropped, by their numbers after the cut."""
+    [group] = source.bank.groups
+    count = len(source.model.get_submodule(group.name))
+    return [
+        f"{group.name}.{number}.*"
+        for number, position in enumerate(kept_layers(group, units[group.name], count))
+        if position not in group.positions
+    ]

@@ -34,7 +34,6 @@ from asrprune.export.source import Source, open_source
 from asrprune.files import atomic_path, write_json
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import Choice
-from asrprune.weight_pruning.groups import CHANNEL
 
 if TYPE_CHECKING:
     import onnx
@@ -118,7 +117,7 @@ def main(args: argparse.Namespace) -> None:
         )
     for name in networks:
         budget = None if name == WHOLE else _wanted(name, source).budget
-        int8 = budget and budget.unit in (BYTES, MILLISECONDS) and source.bank.unit == CHANNEL
+        int8 = budget and budget.unit in (BYTES, MILLISECONDS) and source.bank.cuts
         if int8 and not args.int8:
             raise UserError(f"--networks {name}: a size is that of int8 files. Set --int8 true")
     choices = {name: network_choice(source, name, args.search) for name in networks}
@@ -133,7 +132,7 @@ def main(args: argparse.Namespace) -> None:
     for name, choice in choices.items():
         about[name] = _export(source, choice, out_dir / name, args.lang_dir, args.int8, dev)
         log.info("%s: %s", out_dir / name, _sizes(about[name]["files"]))
-        _check_size(name, source, about[name], out_dir / name)
+        _check_size(name, source, choice, about[name], out_dir / name)
     told = {"model": str(args.model), "model_digest": digest, "words": words}
     write_json(summary, {**told, "networks": about})
     found = sorted(path.parent for path in out_dir.glob("*/encoder.onnx"))
@@ -184,7 +183,9 @@ def _check_dev_options(args: argparse.Namespace) -> None:
         raise UserError(f"--dev-seconds {args.dev_seconds:g}: must be above 0")
 
 
-def _check_size(name: str, source: Source, about: Mapping[str, Any], folder: Path) -> None:
+def _check_size(
+    name: str, source: Source, choice: Choice | None, about: Mapping[str, Any], folder: Path
+) -> None:
     """Check the written bytes, or measure the time, and say if masks make no file smaller.
 
     Raises:
@@ -192,7 +193,7 @@ def _check_size(name: str, source: Source, about: Mapping[str, Any], folder: Pat
     """
     if name == WHOLE:
         return
-    if source.bank.unit != CHANNEL:
+    if not source.bank.cuts:
         log.info(
             "%s: a runtime loads and multiplies the zeros of masked blocks too: size and speed are "
             "those of the dense network",
@@ -210,7 +211,8 @@ def _check_size(name: str, source: Source, about: Mapping[str, Any], folder: Pat
             )
         raise UserError(f"{message}Ask for a smaller size")
     if budget and budget.unit == MILLISECONDS:
-        took = time_file(folder / "encoder.int8.onnx", source.model)
+        with network(source, choice) as model:
+            took = time_file(folder / "encoder.int8.onnx", model)
         log.log(
             logging.INFO if took <= (1 + NOISE) * budget.value else logging.WARNING,
             "%s: the int8 encoder takes %.3f ms, measured on this machine",

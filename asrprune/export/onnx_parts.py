@@ -5,12 +5,15 @@ interface for models of type ``conformer``. The projections to the joiner's dime
 encoder and predictor (there called decoder). The normalisation of features belongs to the encoder.
 The state of a stream is two tensors with the streams on axis 2. The first tensor holds the keys and
 values of each layer's left context. The second tensor holds the frames that each layer's
-convolution has seen.
+convolution has seen. sherpa-onnx gives both tensors the width of the layers. If all heads together
+are narrower, the first tensor has fewer rows. Its numbers fill the rows one after the other, and
+the last row may have some numbers that nothing uses.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asrprune.errors import UserError
@@ -48,11 +51,12 @@ class StreamingEncoder(nn.Module):
     """Encodes a chunk and the frames that it looks ahead to: ``x`` (N, T, 80).
 
     ``processed_frames`` (N,) frames of each stream came before the chunk. The states are ``past``
-    (layers, 2 * left context, N, D) and ``history`` (layers, kernel_size - 1, N, D). Without
-    convolutions, ``history`` is one row that does not change.
+    (layers, rows, N, D) and ``history`` (layers, kernel_size - 1, N, D). There are 2 * left context
+    rows, or fewer for narrow heads. Without convolutions, ``history`` is one row that does not
+    change.
 
     A runtime only carries the states from chunk to chunk. So ``past`` has the order that attention
-    takes: for a stream and a layer, keys and values x heads x left context x D / heads. For one
+    takes: for a stream and a layer, keys and values x heads x left context x head_dim. For one
     stream, nothing has to be transposed.
     """
 
@@ -64,17 +68,23 @@ class StreamingEncoder(nn.Module):
         self, x: Tensor, past: Tensor, history: Tensor, processed_frames: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return encoder frames (N, T', joiner_dim), and the new states."""
-        encoder, layers = self.model.encoder, past.size(0)
-        heads, head_dim = encoder.num_heads, encoder.output_dim // encoder.num_heads
-        size = 2 * layers * heads, encoder.left_context, head_dim
-        parts = past.permute(2, 0, 1, 3).flatten(1).unflatten(1, size).split(heads, dim=1)
+        encoder, (layers, rows) = self.model.encoder, past.shape[:2]
+        _, used, heads = _past_of(encoder)
+        numbers = past.permute(2, 0, 1, 3).flatten(1)
+        spare = rows * encoder.output_dim - used
+        if spare:
+            numbers = numbers.unflatten(1, (layers, -1))[..., :used].flatten(1)
+        size = 2 * layers * heads, encoder.left_context, encoder.head_dim
+        parts = numbers.unflatten(1, size).split(heads, dim=1)
         seen = history[:, : encoder.history].transpose(1, 2).unbind(0)
         done = processed_frames // encoder.subsampling
         h, new = encoder.chunk(self.model.normalise(x), Past(parts[::2], parts[1::2], seen), done)
         parts = [part for pair in zip(new.keys, new.values, strict=True) for part in pair]
         kept = newest(encoder, torch.cat(parts, dim=1), encoder.left_context)
-        past = kept.flatten(1).unflatten(1, (layers, -1, encoder.output_dim))
-        past = past.permute(1, 2, 0, 3)
+        numbers = kept.flatten(1)
+        if spare:
+            numbers = F.pad(numbers.unflatten(1, (layers, used)), (0, spare)).flatten(1)
+        past = numbers.unflatten(1, (layers, rows, encoder.output_dim)).permute(1, 2, 0, 3)
         if encoder.history:
             frames = newest(encoder, torch.stack(tuple(new.history)), encoder.history)
             history = frames.transpose(1, 2)
@@ -158,8 +168,8 @@ def _streaming(model: Transducer) -> Part:
     encoder = model.encoder
     state = encoder.initial_state(2, torch.device("cpu"), torch.float32)
     attributes = (
-        "chunk", "num_heads", "history", "left_context", "chunk_frames", "lookahead_frames",
-        "subsampling", "output_dim",
+        "chunk", "head_dim", "attention_width", "history", "left_context", "chunk_frames",
+        "lookahead_frames", "subsampling", "output_dim",
     )  # fmt: skip
     if not all(hasattr(encoder, name) for name in attributes) or [
         getattr(part, "ndim", 0) for part in state
@@ -174,14 +184,15 @@ def _streaming(model: Transducer) -> Part:
             "one. Train with left_context_length of at least 1"
         )
     keys = state[0]
-    layers, dim = keys.shape[1], keys.shape[3]
+    layers, dim = keys.shape[1], encoder.output_dim
+    rows = _past_of(encoder)[0]
     window = encoder.chunk_frames + encoder.lookahead_frames
     history = max(encoder.history, 1)
     return Part(
         StreamingEncoder(model).eval(),
         {
             "x": torch.zeros(2, window, model.feature_mean.numel()),
-            "past": torch.zeros(layers, 2 * encoder.left_context, 2, dim),
+            "past": torch.zeros(layers, rows, 2, dim),
             "history": torch.zeros(layers, history, 2, dim),
             "processed_frames": torch.tensor([0, encoder.chunk_frames]),
         },
@@ -195,9 +206,16 @@ def _streaming(model: Transducer) -> Part:
             "num_encoder_layers": layers,
             "T": window,
             "decode_chunk_len": encoder.chunk_frames,
-            "left_context": 2 * encoder.left_context,
+            "left_context": rows,
             "encoder_dim": dim,
             "pad_length": encoder.lookahead_frames,
             "cnn_module_kernel": history + 1,
         },
     )
+
+
+def _past_of(encoder: nn.Module) -> tuple[int, int, int]:
+    """Return how many rows a layer's past has, how many numbers of them are used, and the heads."""
+    used = 2 * encoder.left_context * encoder.attention_width
+    heads = encoder.attention_width // encoder.head_dim
+    return -(-used // encoder.output_dim), used, heads

@@ -1,27 +1,34 @@
 """Computes the runnable size of sub-networks: bytes of the int8 files that a runtime loads.
 
-The sub-networks have fewer channels than the dense network. The dense network is exported once. How
+The sub-networks have fewer units than the dense network. The dense network is exported once. How
 many bytes a channel takes follows from the format of the files. A weight of a quantised matrix
 takes a byte. Each output of a quantised matrix has a scale and a zero point. Biases stay in
-float32. An export checks the bytes of the files that it has written.
+float32. A layer takes more, for its operations: the network with a single layer is exported too,
+and the rest of the difference is divided among the layers. A network with fewer heads may have
+other operations, so one such network is exported too. An export checks the bytes of the files that
+it has written.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 
-from asrprune.export.int8_encoder import int8_encoder
+from asrprune.export.int8_encoder import dense_encoder, int8_network
 from asrprune.export.onnx_graph import QUANTISED, check_packages, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.cutting import has_rows
-from asrprune.weight_pruning.groups import Group
-from asrprune.weight_pruning.prunable import VECTOR
+from asrprune.weight_pruning.groups import HEAD, LAYER, Group
+from asrprune.weight_pruning.prunable import OTHER, VECTOR
 
 FLOAT32, SCALE, ZERO_POINT, INT8 = 4, 4, 1, 1  # bytes of a number of each type
+# Bytes by which layers of one shape differ: the names of their operations have more or fewer
+# digits. A size that is computed shall not be below the size that is written.
+_SPREAD = 16
 
 
 _KNOWN: "WeakKeyDictionary[Transducer, Runnable]" = WeakKeyDictionary()
@@ -32,17 +39,21 @@ class Runnable:
     """Bytes of encoder.int8.onnx, decoder.onnx and joiner.int8.onnx together."""
 
     dense: int
-    channels: dict[str, int]  # name of a group -> bytes of one of its channels
+    units: dict[str, Tensor]  # name of a group -> bytes of each unit, (units,) int64
+    more: int = 0  # bytes of operations that a network without some units has in addition
 
-    def of(self, units: dict[str, Tensor]) -> int:
+    def of(self, units: Mapping[str, Tensor]) -> int:
         """Return the bytes of a network that keeps these units (units,) bool of each group."""
-        return self.dense - sum(
-            bytes_ * int((~units[name]).sum()) for name, bytes_ in self.channels.items()
-        )
+        return self.dense - sum(self.saved(name, units[name]) for name in self.units)
+
+    def saved(self, group: str, kept: Tensor) -> int:
+        """Return the bytes that a group saves if it keeps units (units,) bool."""
+        dropped = ~kept.cpu()
+        return int(self.units[group][dropped].sum()) - self.more * bool(dropped.any())
 
 
 def runnable(model: Transducer, bank: MaskBank) -> Runnable:
-    """Export the dense network in memory, and compute the bytes of a channel.
+    """Export the dense network in memory, and compute the bytes of each unit.
 
     Sizes follow from shapes alone, so they are computed once for a model.
 
@@ -52,7 +63,8 @@ def runnable(model: Transducer, bank: MaskBank) -> Runnable:
     if model in _KNOWN:
         return _KNOWN[model]
     check_packages()
-    dense = int8_encoder(model, bank).graph.ByteSize()
+    encoder = dense_encoder(model, bank).ByteSize()
+    dense = encoder
     # a copy on the CPU, because example inputs are on the CPU
     for name, part in cut(copy.deepcopy(model).cpu()).items():
         if name == "encoder":
@@ -61,18 +73,47 @@ def runnable(model: Transducer, bank: MaskBank) -> Runnable:
         if name in QUANTISED:
             proto = quantised(proto, part.metadata)
         dense += proto.ByteSize()
-    _KNOWN[model] = Runnable(dense, {group.name: _channel(group) for group in bank.groups})
+    units = {group.name: _weights(group) for group in bank.groups}
+    more = 0
+    if bank.unit in (LAYER, HEAD) and min(map(len, units.values())) > 1:
+        [(name, weights)] = units.items()
+        few = torch.arange(len(weights)) < (
+            _heads_to_measure(model, bank) if bank.unit == HEAD else 1
+        )
+        rest = encoder - int8_network(model, bank, {name: few})[0].ByteSize()
+        rest -= int(weights[~few].sum())  # what operations take, and not weights
+        if bank.unit == LAYER:
+            weights += rest // (len(weights) - 1) - _SPREAD
+        else:
+            more = max(0, _SPREAD - rest)
+    _KNOWN[model] = Runnable(dense, units, more)
     return _KNOWN[model]
 
 
-def _channel(group: Group) -> int:
-    """Return the bytes of one channel of a group."""
-    total = 0
+def _heads_to_measure(model: Transducer, bank: MaskBank) -> int:
+    """Return the largest number of heads whose past does not fill its rows; else one head fewer.
+
+    Such a network has more operations than the dense network, see `onnx_parts`. A network of one
+    head has fewer.
+    """
+    encoder, most = model.encoder, len(bank.blocks(0.0)["encoder.heads"]) - 1
+    if not getattr(encoder, "streaming", False):
+        return most
+    used = 2 * encoder.left_context * encoder.head_dim
+    counts = range(most, 0, -1)
+    return next((count for count in counts if count * used % encoder.output_dim), most)
+
+
+def _weights(group: Group) -> Tensor:
+    """Return the bytes that the weights of each unit of a group take, (units,) int64."""
+    total = torch.zeros(group.units, dtype=torch.int64)
     for layer in group.layers:
-        if layer.kind == VECTOR:
-            total += FLOAT32
-        elif has_rows(layer):  # a channel is an output
-            total += INT8 * layer.columns + SCALE + ZERO_POINT
+        rows, columns = layer.block.rows, layer.block.columns
+        if layer.kind in (VECTOR, OTHER):
+            size = FLOAT32 * rows * columns
         else:
-            total += INT8 * layer.rows
+            size = INT8 * rows * columns
+            if columns == layer.columns:  # the block has outputs, with a scale each
+                size += rows * (SCALE + ZERO_POINT)
+        layer.add_to(total, torch.full((layer.blocks,), size))
     return total

@@ -14,7 +14,7 @@ from asrprune.export.budget import (
     parse_amount,
     unit_of_sparsities,
 )
-from asrprune.export.milliseconds import require_channels
+from asrprune.export.milliseconds import require_cuts
 from asrprune.export.source import SPARSEST, sparsest_untrained
 from asrprune.randomness import seed_global_generators
 from asrprune.training.banks import make_bank
@@ -107,7 +107,7 @@ def check_budgets(texts: Sequence[str], config: Config, vocabulary: int | None =
     bank = make_bank(model, options)
     unit = unit_of(texts, bank)
     if unit == MILLISECONDS:
-        require_channels(bank)
+        require_cuts(bank)
         texts = [text for text in texts if _sparsity(text) is not None]
     if all(_sparsity(text) is not None for text in texts):
         unit = WEIGHTS  # the check is the same in any unit, and bytes would need an export

@@ -59,6 +59,7 @@ from asrprune.studies.rerank import candidates_of, markdown, reranked
 from asrprune.studies.times import add_times, times_of
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.evaluations import EvaluationLog
+from asrprune.weight_pruning.groups import HEAD, LAYER
 from asrprune.weight_pruning.search_options import SearchOptions
 from asrprune.weight_pruning.searching import Evaluated, SearchResult, search
 
@@ -86,12 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets",
         nargs="+",
         required=True,
-        help="sizes of the int8 files that stage 10 writes, such as 5MB (unit=channel); or "
+        help="sizes of the int8 files that stage 10 writes, such as 5MB (not for unit=block); or "
         "multiply-adds of the encoder's weights for a second of speech, such as 120MMAC; or "
         "milliseconds of the int8 encoder for a chunk, or for a second of speech without "
-        "streaming, on one thread of this machine, such as 1.2ms "
-        "(unit=channel); or sparsities, such as 0.7: the cost of the uniform sub-network of this "
-        "sparsity",
+        "streaming, on one thread of this machine, such as 1.2ms (not for unit=block); or "
+        "sparsities, such as 0.7: the cost of the uniform sub-network of this sparsity",
     )
     parser.add_argument("--method", choices=("evolution", "random"), default=_DEFAULT.method)
     parser.add_argument(
@@ -248,6 +248,12 @@ def _refuse_other_ways(path: Path, config: Config) -> None:
         "gradual": "trains to one sparsity, so there are no other sub-networks to choose from",
         "pathways": "trains a mask for each language, not sub-networks of several sizes",
     }
+    if (unit := config.weight_pruning.unit) in (LAYER, HEAD):
+        raise UserError(
+            f"{path}: with weight_pruning.unit={unit} all sub-networks of a size keep the same "
+            f"{unit}s, so there is nothing to search. Ask for a size: asrprune extract --budget, "
+            "or asrprune export --networks"
+        )
     if why := ways.get(config.weight_pruning.method):
         raise UserError(
             f"{path}: weight_pruning.method={config.weight_pruning.method} {why}. Search a "

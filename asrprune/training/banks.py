@@ -1,12 +1,23 @@
 """Makes the mask bank of a model from the options of weight pruning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from asrprune.errors import UserError
 from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.groups import CHANNEL, Group, find_channels, grouped
+from asrprune.weight_pruning.groups import (
+    CHANNEL,
+    HEAD,
+    LAYER,
+    Group,
+    find_channels,
+    find_heads,
+    find_stack,
+    grouped,
+    kept_layers,
+)
 from asrprune.weight_pruning.options import FIRST_ORDER, WeightPruningOptions, parse_block
 from asrprune.weight_pruning.prunable import find_layers
 
@@ -21,12 +32,31 @@ def groups_of(model: nn.Module, options: WeightPruningOptions) -> list[Group]:
         return find_channels(
             model, chains_of(model), options.include, options.exclude, options.multiple
         )
+    patterns = options.include, options.exclude
+    if options.unit == LAYER:
+        stack = _named_by_encoder(model, "stack", LAYER)
+        return [find_stack(model, f"encoder.{stack.name}", *patterns)]
+    if options.unit == HEAD:
+        heads = _named_by_encoder(model, "heads", HEAD)
+        rows = {f"encoder.{name}": times for name, times in heads.rows.items()}
+        columns = [f"encoder.{name}" for name in heads.columns]
+        return [find_heads(model, "encoder.heads", rows, columns, heads.size, *patterns)]
     block = parse_block(options.block)
     return grouped(
         find_layers(
             model, block, options.include, options.exclude, options.recurrent, options.ragged
         )
     )
+
+
+def _named_by_encoder(model: nn.Module, method: str, unit: str) -> Any:
+    find = getattr(getattr(model, "encoder", None), method, None)
+    if find is None:
+        raise UserError(
+            f"weight_pruning.unit={unit}: the encoder names no {unit}s that can be left out. Use "
+            "weight_pruning.unit=block"
+        )
+    return find()
 
 
 def chains_of(model: nn.Module) -> dict[str, tuple[list[str], list[str]]]:
@@ -41,22 +71,40 @@ def chains_of(model: nn.Module) -> dict[str, tuple[list[str], list[str]]]:
     }
 
 
-def widths(model: nn.Module, units: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Return the widths of a sub-network as options of the encoder's factory.
+def sizes_of(
+    model: nn.Module, groups: Sequence[Group], units: Mapping[str, Tensor]
+) -> dict[str, int | list[int]]:
+    """Return the sizes of a sub-network as options of the encoder's factory.
 
     Args:
         model: the dense network.
-        units: the kept units (units,) bool of each group of channels, by the group's name.
+        groups: groups of channels, layers or heads.
+        units: the kept units (units,) bool of each group, by the group's name.
 
     Returns:
-        Name of an option -> the widths of the modules that the option is for.
+        Name of an option -> the number of layers or heads, or the widths of the modules that the
+        option is for.
     """
-    found: dict[str, list[int]] = {}
-    for channels in model.encoder.channels():
+    found: dict[str, int | list[int]] = {}
+    dropped: list[str] = []  # how the names of dropped parameters begin
+    for group in groups:
+        if group.unit == LAYER:
+            count = len(model.get_submodule(group.name))
+            kept = kept_layers(group, units[group.name], count)
+            found[model.encoder.stack().option] = len(kept)
+            dropped += [f"{group.name}.{one}." for one in set(range(count)) - set(kept)]
+        if group.unit == HEAD:
+            heads = model.encoder.heads()
+            found[heads.option] = int(units[group.name].sum())
+            found[heads.size_option] = heads.size
+    widths: dict[str, list[int]] = {}
+    for channels in getattr(model.encoder, "channels", list)():
+        if f"encoder.{channels.rows[0]}".startswith(tuple(dropped)):
+            continue
         kept = units.get(f"encoder.{channels.name}")
         whole = model.encoder.get_parameter(channels.rows[0]).shape[0]
-        found.setdefault(channels.option, []).append(whole if kept is None else int(kept.sum()))
-    return found
+        widths.setdefault(channels.option, []).append(whole if kept is None else int(kept.sum()))
+    return {**found, **widths}
 
 
 def make_bank(

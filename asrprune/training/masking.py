@@ -29,7 +29,6 @@ from asrprune.training.distributed import Ranks
 from asrprune.weight_pruning.dropout import scaled_dropout
 from asrprune.weight_pruning.first_order import FirstOrderScores
 from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.options import FIRST_ORDER, WeightPruningOptions
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
 from asrprune.weight_pruning.supernet import GRID, Sparsities, densest, sub_networks
@@ -66,6 +65,11 @@ class Masking:
                 raise UserError(
                     f"weight_pruning.multiple={group.multiple}: {group.name} has {group.units} "
                     "channels, of which none could be dropped. Set a smaller multiple"
+                )
+            if self.bank.cuts and group.units < 2:
+                raise UserError(
+                    f"weight_pruning.unit={group.unit}: {group.name} has one {group.unit}, and a "
+                    "network keeps at least one"
                 )
         layers, parameters = self.bank.layers, self.bank.parameters()
         self.optimizer = GatedOptimizer(
@@ -155,10 +159,10 @@ class Masking:
         """Return the sub-network whose passes take the most memory.
 
         A masked network holds masked copies of its weights, so the sparsest sub-network is
-        returned. A network without some channels has smaller matrices and activations than the
-        dense network. Where channels are left out, the dense network is returned.
+        returned. A network without some units has fewer weights and activations than the dense
+        network. Where units are cut out, the dense network is returned.
         """
-        cuts = self.options.unit == CHANNEL and not self.all_gradients
+        cuts = self.bank.cuts and not self.all_gradients
         return dict.fromkeys(self._weights, 0.0) if cuts else self.sparsest()
 
     def passes(self, step: int, batches: int) -> tuple[int, int]:
@@ -375,13 +379,19 @@ def check_joined(config: Config) -> None:
 
     Raises:
         UserError: data pruning would compare losses of sub-networks of different sizes; pathways
-            would be trained on mixed batches; or ``training.init_from`` is not the model whose
-            weights are protected.
+            would be trained on mixed batches; there are two teachers; or ``training.init_from`` is
+            not the model whose weights are protected.
     """
     if config.weight_pruning.method == "pathways" and config.data.batches != "monolingual":
         raise UserError(
             "weight_pruning.method=pathways trains one language a step: set "
             "data.batches=monolingual"
+        )
+    if config.training.teacher and config.weight_pruning.supernet.distillation.scale:
+        raise UserError(
+            f"training.teacher={config.training.teacher} and "
+            "weight_pruning.supernet.distillation.scale: a network learns from one teacher. Leave "
+            "one of them out"
         )
     pathways, start = config.weight_pruning.pathways, config.training.init_from
     protect = config.weight_pruning.method == "pathways" and pathways.protect

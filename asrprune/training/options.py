@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from asrprune.errors import UserError
 from asrprune.options import REBATCH, RESUMABLE, option
 
 
@@ -21,10 +22,13 @@ class OptimizerOptions:
 
 @dataclass
 class TrainingOptions:
-    """How long, how precisely, and what is written down."""
+    """What a training begins with, how long and how precisely it trains, and what it writes."""
 
     # averaged.pt, epoch-N.pt or checkpoint-N.pt of a trained model to start from; empty: none
     init_from: str = ""
+    # a trained model whose encoder's scores the training learns from too; empty: none
+    teacher: str = ""
+    teacher_scale: float = option(0.1, minimum=0)  # factor of the divergence from it in the loss
     # what keeps its weights: modules, such as encoder.layers.0, or patterns of parameters' names
     freeze: list[str] = option(factory=list)
     epochs: int = option(30, change=RESUMABLE, minimum=1)
@@ -39,3 +43,23 @@ class TrainingOptions:
     checkpoint_interval: int = option(1000, change=RESUMABLE, minimum=1)  # steps
     keep_checkpoints: int = option(2, change=RESUMABLE, minimum=1)  # of checkpoint-N.pt
     oom_scan: bool = option(False, change=RESUMABLE)  # try the largest batches before the start
+
+    def check(self, prefix: str) -> None:
+        """Check that the options of a teacher go together.
+
+        Args:
+            prefix: the text before an option's name in messages, such as ``training.``.
+
+        Raises:
+            UserError: ``teacher_scale`` is set without a teacher, or is 0 with one.
+        """
+        if not self.teacher and self.teacher_scale != TrainingOptions.teacher_scale:
+            raise UserError(
+                f"{prefix}teacher_scale={self.teacher_scale:g}: is for {prefix}teacher. Name a "
+                "teacher, or leave the scale out"
+            )
+        if self.teacher and not self.teacher_scale:
+            raise UserError(
+                f"{prefix}teacher_scale=0: nothing would be learnt from {prefix}teacher. Leave the "
+                "teacher out, or set a larger scale"
+            )

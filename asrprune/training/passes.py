@@ -7,6 +7,7 @@ from torch import Tensor
 
 from asrprune.config import Config
 from asrprune.corpus.batches import Batch
+from asrprune.errors import UserError
 from asrprune.randomness import kept_global_generators
 from asrprune.training.distillation import divergence
 from asrprune.training.guards import check_losses
@@ -31,6 +32,7 @@ class Passes:
         feedback: ScoreFeedback,
         masking: Masking | None,
         device: torch.device,
+        teacher: Transducer | None = None,
     ):
         """Prepare the passes of a training.
 
@@ -41,6 +43,7 @@ class Passes:
             feedback: tells the scores of a batch to the sampler.
             masking: the masks; None: no weights are pruned.
             device: the device of the model.
+            teacher: a trained model to learn from too; None: there is none.
         """
         self.config = config
         self.model = model
@@ -48,6 +51,7 @@ class Passes:
         self.feedback = feedback
         self.masking = masking
         self.device = device
+        self.teacher = teacher
 
     def backward(
         self,
@@ -84,10 +88,13 @@ class Passes:
             teacher = self._dense_outputs(batch)
         elif learners:
             networks = networks[::-1]  # the dense network first: its outputs teach the others
+        fixed = self._teacher_outputs(batch) if self.teacher else None
         for network in networks:
             with self.masking.applied(network) if network else nullcontext():
                 wanted = teacher if network in learners else None
-                loss, losses, outputs = self.loss(batch, progress, meter, network is told, wanted)
+                loss, losses, outputs = self.loss(
+                    batch, progress, meter, network is told, wanted, fixed
+                )
                 scaler.scale(loss / (tokens * len(networks))).backward()
             if network is told:
                 scores, teacher = losses, outputs
@@ -101,7 +108,8 @@ class Passes:
         progress: float,
         meter: Meter,
         told: bool = True,
-        teacher: Tensor | None = None,
+        dense: Tensor | None = None,
+        fixed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weighted loss of a batch, summed over its cuts.
 
@@ -110,8 +118,8 @@ class Passes:
             progress: progress of the training, 0 to 1.
             meter: collects the losses.
             told: whether data pruning receives the logits.
-            teacher: outputs (B, T, D) of the dense network to learn from; None: there is no
-                teacher.
+            dense: outputs (B, T, D) of the dense network to learn from; None: it does not teach.
+            fixed: outputs (B, T, D') of the fixed teacher; None: there is none.
 
         Returns:
             The weighted loss; the pruned losses (B,) of the cuts; and the outputs (B, T, D) of the
@@ -122,9 +130,14 @@ class Passes:
         weights = loss_weights(progress, self.config.loss)
         losses = weights[0] * simple + weights[1] * pruned
         tokens = int((batch["token_lens"] + 1).sum())
-        if teacher is not None:
-            found = divergence(h, teacher, lengths, self.model.simple_am)
+        found, scale = None, 0.0
+        if dense is not None:
+            found = divergence(h, dense, lengths, self.model.simple_am)
             scale = self.config.weight_pruning.supernet.distillation.scale
+        elif fixed is not None:
+            found = divergence(h, fixed, lengths, self.model.simple_am, self.teacher.simple_am)
+            scale = self.config.training.teacher_scale
+        if found is not None:
             losses = losses + weights[1] * scale * found
             meter.add(divergence=found.detach().sum(), taught=tokens)
         factors = self.data.sampler.weights_of(batch["cut_ids"])
@@ -162,13 +175,14 @@ class Passes:
 
     def scan(self, batch: Batch, meter: Meter) -> None:
         """Run a forward and a backward pass that take as much memory as any pass of a training."""
-        teacher = None
+        dense = None
         if self.masking and self.config.weight_pruning.supernet.distillation.scale:
-            teacher = self._dense_outputs(batch)
+            dense = self._dense_outputs(batch)
+        fixed = self._teacher_outputs(batch) if self.teacher else None
         # a masked pass also holds the masked copies of the weights until its backward pass ends
         largest = self.masking.largest() if self.masking else None
         with self.masking.applied(largest) if largest else nullcontext():
-            self.loss(batch, 0.0, meter, teacher=teacher)[0].backward()
+            self.loss(batch, 0.0, meter, dense=dense, fixed=fixed)[0].backward()
 
     @torch.no_grad()
     def _dense_outputs(self, batch: Batch) -> Tensor:
@@ -185,6 +199,27 @@ class Passes:
         with kept_global_generators(), self._precision():
             h, _ = self.model.encode(x, x_lens, transform)
         self.model.encoder.train()
+        return h
+
+    @torch.no_grad()
+    def _teacher_outputs(self, batch: Batch) -> Tensor:
+        """Return the outputs (B, T, D') of the fixed teacher's encoder.
+
+        Raises:
+            UserError: the teacher has another number of frames than the model.
+        """
+        own, theirs = (
+            model.encoder.output_lengths(batch["feature_lens"])
+            for model in (self.model, self.teacher)
+        )
+        if not torch.equal(own, theirs):
+            raise UserError(
+                f"training.teacher={self.config.training.teacher}: its encoder has other numbers "
+                "of frames than this model's, so frames cannot be compared"
+            )
+        x, x_lens = self._on_device(batch, "features", "feature_lens")
+        with kept_global_generators(), self._precision():
+            h, _ = self.teacher.encode(x, x_lens, self._frame_transform(batch))
         return h
 
     def _precision(self) -> torch.autocast:

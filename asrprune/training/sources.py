@@ -1,4 +1,4 @@
-"""What a training began with: digests of the model and of the masks that it took from files.
+"""What a training began with: digests of the models and of the masks that it took from files.
 
 A path says nothing of what the file held: a start model that was trained on since, or averaged
 otherwise, has the same name. So a training keeps these digests, and is refused where they differ.
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # option -> what a training takes of its file; of what was pruned gradually, weights with a mask on
 _TAKEN: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "training.init_from": lambda content: [content.get("model"), masks_of(content)],
+    "training.teacher": lambda content: [content.get("model"), masks_of(content)],
     "weight_pruning.pathways.masks": masks_of,
 }
 
@@ -66,7 +67,8 @@ def digest(value: Any) -> str:
 def _files(config: Config, languages: Sequence[str]) -> Iterator[tuple[str, Path]]:
     masks = config.weight_pruning.pathways.masks
     each = [masks.replace(LANGUAGE, name) for name in languages] if LANGUAGE in masks else [masks]
-    for key, names in zip(_TAKEN, ([config.training.init_from], each), strict=True):
+    models = [config.training.init_from], [config.training.teacher]
+    for key, names in zip(_TAKEN, (*models, each), strict=True):
         yield from ((key, Path(name)) for name in names if name)
 
 

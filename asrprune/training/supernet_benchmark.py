@@ -35,7 +35,6 @@ from asrprune.training.schedule import Progress
 from asrprune.training.train import build_trainer
 from asrprune.training.trainer import Position, Trainer
 from asrprune.transducer.model import build_model
-from asrprune.weight_pruning.groups import CHANNEL
 from asrprune.weight_pruning.options import ScheduleOptions
 
 TURN = 10  # number of steps that one way takes in its turn
@@ -207,7 +206,7 @@ def _wait(device: torch.device) -> None:
 
 def _unit(config: Config) -> str:
     options = config.weight_pruning
-    return "channels" if options.unit == CHANNEL else f"{options.block} blocks"
+    return f"{options.block} blocks" if options.unit == "block" else f"{options.unit}s"
 
 
 def _report(ways: dict[str, Way], config: Config, steps: int, noise: str) -> list[str]:

@@ -190,6 +190,7 @@ def build_trainer(
         check_has_audio,
         make_pruning_sampler,
     )
+    from asrprune.training.teacher import load_teacher
     from asrprune.training.trainer import Trainer
     from asrprune.transducer.loss import resolve_backend
     from asrprune.transducer.model import build_model
@@ -237,7 +238,8 @@ def build_trainer(
         else float(sampler.index.duration.sum(dtype=float)),
         dev,
     )
-    trainer = Trainer(config, model, training_data, ranks, folder)
+    teacher = load_teacher(config, model, tokenizer.digest, ranks)
+    trainer = Trainer(config, model, training_data, ranks, folder, teacher)
     trainer.identity = {
         # the bins decide the batches as much as the cuts do
         "data_digest": f"{about['train']['digest']} {about['train']['duration_bins']}",

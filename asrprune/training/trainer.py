@@ -63,7 +63,13 @@ class Trainer:
     """Trains a model; everything it knows between two steps is in its :meth:`state_dict`."""
 
     def __init__(
-        self, config: Config, model: Transducer, data: TrainingData, ranks: Ranks, folder: Path
+        self,
+        config: Config,
+        model: Transducer,
+        data: TrainingData,
+        ranks: Ranks,
+        folder: Path,
+        teacher: Transducer | None = None,
     ):
         self.config = config
         self.options = config.training
@@ -87,7 +93,9 @@ class Trainer:
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
         self.feedback = ScoreFeedback(data.sampler, data.dataset.dropping, model.encoder)
-        self.passes = Passes(config, model, data, self.feedback, self.masking, ranks.device)
+        self.passes = Passes(
+            config, model, data, self.feedback, self.masking, ranks.device, teacher
+        )
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
         self.sources: dict[str, str] = {}  # what the files that it began with held, as digests
@@ -311,6 +319,8 @@ class Trainer:
         self.seen.clamped += int(clamped)
         self.seen.passes += passes[0]
         self.seen.teacher_passes += passes[1]
+        if self.passes.teacher is not None:
+            self.seen.teacher_passes += len(batches) * self.ranks.world
         if at.step % self.options.average_period == 0:
             self.average.update(self.model)
         return seconds, stops > 0

@@ -25,6 +25,9 @@ from asrprune.transducer.attention import plain_attention, score_bias
 from asrprune.transducer.encoder import (
     Channels,
     FrameTransform,
+    Heads,
+    Stack,
+    checked_heads,
     feed_forward_channels,
     padding_mask,
     set_width,
@@ -46,27 +49,30 @@ def conformer(
     dropout: float = 0.1,
     attention_dropout: float = 0.0,
     subsampling_channels: Sequence[int] = (8, 32),
+    head_dim: int | None = None,
 ) -> "Conformer":
     """A Conformer encoder that sees the whole utterance; one output for four feature frames.
 
     Args:
         num_features: mel bins.
-        dim: width of the layers, a multiple of ``2 * num_heads``.
+        dim: width of the layers; without ``head_dim`` a multiple of ``2 * num_heads``.
         ffn_dim: inner width of the feed-forward modules; or a list of widths, of the first and the
             second module of each layer.
         kernel_size: frames (of 40 ms) that the depthwise convolution sees, odd.
         dropout: probability after each module and inside the feed-forward layers.
         attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
         subsampling_channels: channels of the two convolutions that subsample.
+        head_dim: width of a head; None: ``dim / num_heads``.
 
     Raises:
         UserError: sizes that do not fit each other.
     """
     widths = check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
+    heads = num_heads, checked_heads(dim, num_heads, head_dim)
     return Conformer(
         ConvSubsampling(num_features, dim, subsampling_channels, dropout),
         nn.ModuleList(
-            Layer(dim, pair, num_heads, kernel_size, dropout, attention_dropout) for pair in widths
+            Layer(dim, pair, heads, kernel_size, dropout, attention_dropout) for pair in widths
         ),
     )
 
@@ -85,16 +91,13 @@ def check_sizes(
         for each layer the inner widths of its two feed-forward modules.
 
     Raises:
-        UserError: a size is below 1, the kernel size is even, ``dim`` is no multiple of twice
-            ``num_heads``, there are not two widths for each layer, or the subsampling does not have
-            two convolutions.
+        UserError: a size is below 1, the kernel size is even, there are not two widths for each
+            layer, or the subsampling does not have two convolutions.
     """
     if min(dim, num_layers, num_heads, kernel_size) < 1:
         raise UserError("dim, num_layers, num_heads and kernel_size: at least 1 each")
     if kernel_size % 2 == 0:
         raise UserError(f"kernel_size={kernel_size}: the Conformer's kernel must be odd")
-    if dim % (2 * num_heads):
-        raise UserError(f"dim={dim} must be a multiple of 2 * num_heads = {2 * num_heads}")
     if len(subsampling_channels) != 2:
         raise UserError(
             f"subsampling_channels={list(subsampling_channels)}: two numbers, one a convolution"
@@ -110,6 +113,16 @@ def channels_of(num_layers: int) -> list[Channels]:
         for layer in range(num_layers)
         for part in ("ffn1", "ffn2")
     ]
+
+
+def heads_of(layers: nn.ModuleList) -> Heads:
+    """The heads of attention of a Conformer's layers."""
+    paths = [f"layers.{place}.self_attn" for place in range(len(layers))]
+    return Heads(
+        {f"{path}.{name}": 3 for path in paths for name in ("in_proj_weight", "in_proj_bias")},
+        tuple(f"{path}.out_proj.weight" for path in paths),
+        layers[0].head_dim,
+    )
 
 
 class Conformer(nn.Module):
@@ -128,6 +141,14 @@ class Conformer(nn.Module):
     def output_lengths(self, x_lens: Tensor) -> Tensor:
         """``ceil(ceil(x_lens / 2) / 2)``: at least 1 for any utterance of at least one frame."""
         return self.embed.output_lengths(x_lens)
+
+    def heads(self) -> Heads:
+        """The heads of attention."""
+        return heads_of(self.layers)
+
+    def stack(self) -> Stack:
+        """The layers, of which some can be left out."""
+        return Stack("layers", "num_layers")
 
     def channels(self) -> list[Channels]:
         """The inner channels of the feed-forward modules."""
@@ -157,12 +178,17 @@ class Layer(ConformerLayer):
         self,
         dim: int,
         ffn_dims: tuple[int, int],
-        num_heads: int,
+        heads: tuple[int, int],  # their number, and the width of each
         kernel_size: int,
         dropout: float,
         attention_dropout: float,
     ):
-        super().__init__(dim, ffn_dims[0], num_heads, kernel_size, dropout)
+        num_heads, head_dim = heads
+        whole = num_heads * head_dim == dim
+        super().__init__(dim, ffn_dims[0], num_heads if whole else 1, kernel_size, dropout)
+        self.head_dim = head_dim
+        if not whole:
+            narrow_attention(self.self_attn, num_heads * head_dim)
         set_width(self.ffn2.sequential, ffn_dims[1])
         convolution.with_layer_norm(self.conv_module)
         self.final_layer_norm = nn.Identity()
@@ -172,7 +198,6 @@ class Layer(ConformerLayer):
             self.conv_module.sequential[5],
             self.ffn2.sequential[4],
         )
-        self.head_dim = dim // num_heads
         self.attention_dropout = attention_dropout
 
     def forward(
@@ -189,16 +214,16 @@ class Layer(ConformerLayer):
         return x + 0.5 * self.ffn2(x)
 
     def project(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of ``x`` (B, T, D), after the norm: (B, H, T, D / H) each."""
+        """Queries, keys and values of ``x`` (B, T, D), after the norm: (B, H, T, head_dim)."""
         attention = self.self_attn  # nn.MultiheadAttention: its parameters, not its computation
         x = self.self_attn_layer_norm(x)
-        x = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 D)
-        x = x.unflatten(-1, (3, -1, self.head_dim))  # (B, T, 3, H, D / H)
+        x = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 H head_dim)
+        x = x.unflatten(-1, (3, -1, self.head_dim))  # (B, T, 3, H, head_dim)
         q, k = rotate(x[:, :, :2], *rotation).transpose(1, 3).unbind(2)
         return q, k, x[:, :, 2].transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
-        """Queries (B, H, T, D / H) over keys and values of any number -> (B, T, D)."""
+        """Queries (B, H, T, head_dim) over keys and values of any number -> (B, T, D)."""
         if torch.compiler.is_exporting():
             x = plain_attention(q, k, v, score_bias(visible))
         else:
@@ -212,3 +237,14 @@ class Layer(ConformerLayer):
         x = convolution.expand(module, x).masked_fill(padding, 0.0)
         x = convolution.convolve(module, x, module.sequential[2].kernel_size[0] // 2)
         return convolution.project(module, x)
+
+
+def narrow_attention(attention: nn.MultiheadAttention, width: int) -> None:
+    """Make queries, keys and values ``width`` wide: keep their first rows, and output columns."""
+    dim = attention.embed_dim
+    weight, bias = attention.in_proj_weight.detach(), attention.in_proj_bias.detach()
+    attention.in_proj_weight = nn.Parameter(weight.view(3, dim, dim)[:, :width].flatten(0, 1))
+    attention.in_proj_bias = nn.Parameter(bias.view(3, dim)[:, :width].flatten())
+    out = attention.out_proj
+    out.weight = nn.Parameter(out.weight.detach()[:, :width].clone())
+    out.in_features = width

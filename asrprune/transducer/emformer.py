@@ -25,6 +25,9 @@ from asrprune.transducer import convolution
 from asrprune.transducer.attention import score_bias
 from asrprune.transducer.encoder import (
     Channels,
+    Heads,
+    Stack,
+    checked_heads,
     feed_forward_channels,
     set_width,
     start_silent,
@@ -58,6 +61,7 @@ def emformer(
     activation: str = "gelu",
     rotary: bool = True,
     kernel_size: int = 0,
+    head_dim: int | None = None,
 ) -> "Emformer":
     """A streaming encoder; the defaults are torchaudio's published LibriSpeech transducer.
 
@@ -67,7 +71,7 @@ def emformer(
 
     Args:
         num_features: mel bins.
-        dim: width of the layers, a multiple of ``2 * num_heads``.
+        dim: width of the layers; without ``head_dim`` a multiple of ``2 * num_heads``.
         ffn_dim: inner width of the feed-forward modules; or a list of widths, one for each layer.
         dropout: probability after each module and inside the feed-forward layers.
         attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
@@ -75,6 +79,7 @@ def emformer(
         activation: of the feed-forward layers: relu, gelu or silu.
         kernel_size: frames that a causal convolution in each layer sees, odd (as in icefall's
             ConvEmformer); 0, as published, for layers without one.
+        head_dim: width of a head; None: ``dim / num_heads``.
 
     Raises:
         UserError: sizes that do not fit each other, or an unknown activation.
@@ -83,16 +88,16 @@ def emformer(
         raise UserError("an Emformer's sizes, segment_length and stacked_frames: at least 1 each")
     if min(right_context_length, left_context_length) < 0:
         raise UserError("right_context_length and left_context_length: at least 0")
-    if dim % (2 * num_heads):
-        raise UserError(f"dim={dim} must be a multiple of 2 * num_heads = {2 * num_heads}")
     if kernel_size < 0 or (kernel_size and kernel_size % 2 == 0):
         raise UserError(f"kernel_size={kernel_size}: 0, or an odd number of frames")
     if activation not in ("relu", "gelu", "silu"):
         raise UserError(f"activation={activation!r}: one of relu, gelu, silu")
     widths = widths_of("ffn_dim", ffn_dim, num_layers)
+    head_dim = checked_heads(dim, num_heads, head_dim)
+    whole = num_heads * head_dim == dim
     model = TorchaudioEmformer(
         dim,
-        num_heads,
+        num_heads if whole else 1,
         widths[0],
         num_layers,
         segment_length,
@@ -103,13 +108,15 @@ def emformer(
     )
     for layer, width in zip(model.emformer_layers, widths, strict=True):
         set_width(layer.pos_ff, width)
+        if not whole:
+            narrow_attention(layer.attention, num_heads * head_dim)
         layer.layer_norm_output = nn.Identity()
         start_silent(layer.attention.out_proj, layer.pos_ff[4])
         if kernel_size:
             layer.conv_module = convolution.convolution_module(dim, kernel_size, dropout)
             start_silent(layer.conv_module.sequential[5])
     return Emformer(
-        num_features, stacked_frames, dim, num_heads, model, attention_dropout, rotary, kernel_size
+        num_features, stacked_frames, dim, head_dim, model, attention_dropout, rotary, kernel_size
     )
 
 
@@ -123,7 +130,7 @@ class Emformer(nn.Module):
         num_features: int,
         stacked_frames: int,
         dim: int,
-        num_heads: int,
+        head_dim: int,
         model: TorchaudioEmformer,
         attention_dropout: float,
         rotary: bool,
@@ -134,7 +141,7 @@ class Emformer(nn.Module):
         self.input_linear = nn.Linear(num_features * stacked_frames, dim, bias=False)
         self.emformer = model
         self.norm = nn.LayerNorm(dim)
-        self.num_heads = num_heads
+        self.head_dim = head_dim
         self.attention_dropout = attention_dropout
         self.rotary = rotary
         self.history = max(kernel_size - 1, 0)  # frames of the past that a convolution sees
@@ -149,6 +156,31 @@ class Emformer(nn.Module):
     def output_lengths(self, x_lens: Tensor) -> Tensor:
         """``ceil(x_lens / stacked_frames)``: at least 1 for any utterance of at least one frame."""
         return (x_lens + self.subsampling - 1) // self.subsampling
+
+    @property
+    def attention_width(self) -> int:
+        """The width of all heads together, also while some are cut out."""
+        return self.emformer.emformer_layers[0].attention.out_proj.weight.shape[1]
+
+    def heads(self) -> Heads:
+        """The heads of attention."""
+        count = len(self.emformer.emformer_layers)
+        paths = [f"emformer.emformer_layers.{layer}.attention" for layer in range(count)]
+        maps = {"emb_to_query": 1, "emb_to_key_value": 2}
+        return Heads(
+            {
+                f"{path}.{name}.{part}": times
+                for path in paths
+                for name, times in maps.items()
+                for part in ("weight", "bias")
+            },
+            tuple(f"{path}.out_proj.weight" for path in paths),
+            self.head_dim,
+        )
+
+    def stack(self) -> Stack:
+        """The layers, of which some can be left out."""
+        return Stack("emformer.emformer_layers", "num_layers")
 
     def channels(self) -> list[Channels]:
         """The inner channels of the feed-forward modules."""
@@ -176,7 +208,7 @@ class Emformer(nn.Module):
         frames = torch.arange(num_segments * self.segment, device=x.device)
         positions = torch.cat((copies.flatten(), frames))
         x = x[:, positions]
-        rotation = rotary_table(positions, self.output_dim // self.num_heads)
+        rotation = rotary_table(positions, self.head_dim)
         visible = self._visible(num_segments, x.device)
         for layer in self.emformer.emformer_layers:
             x = self._attend(layer, x, *self._project(layer, x, rotation), visible)
@@ -188,8 +220,9 @@ class Emformer(nn.Module):
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
         """What is kept of the past before the first chunk."""
+        history = self.left_context, self.history
         num_layers = len(self.emformer.emformer_layers)
-        sizes = num_layers, self.left_context, self.history, self.output_dim
+        sizes = num_layers, *history, self.attention_width, self.output_dim
         return no_past(batch_size, *sizes, device, dtype)
 
     def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -205,7 +238,7 @@ class Emformer(nn.Module):
         rotation = None
         if self.rotary:  # keys are kept turned by their own position
             positions = done[:, None] + torch.arange(x.size(1), device=x.device)
-            rotation = rotary_heads(positions, self.output_dim // self.num_heads)
+            rotation = rotary_heads(positions, self.head_dim)
         bias = score_bias(visible_past(done, self.left_context, x.size(1)))
         keys, values, history = [], [], []
         for layer, *kept in zip(self.emformer.emformer_layers, *past, strict=True):
@@ -238,17 +271,17 @@ class Emformer(nn.Module):
     def _project(
         self, layer: nn.Module, x: Tensor, rotation: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (B, N, D) each; the first two turned by their positions."""
+        """Queries, keys and values, (B, N, H head_dim); the first two turned by their positions."""
         x = layer.layer_norm_input(x)
         k, v = layer.attention.emb_to_key_value(x).chunk(2, dim=-1)
         q = layer.attention.emb_to_query(x)
         if self.rotary:
-            turned = torch.stack((q, k), dim=2).unflatten(-1, (self.num_heads, -1))
+            turned = torch.stack((q, k), dim=2).unflatten(-1, (-1, self.head_dim))
             q, k = rotate(turned, *rotation).flatten(-2).unbind(2)
         return q, k, v
 
     def _heads(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """Queries, keys and values of ``x`` (B, T, D), (B, 3 H, T, D / H)."""
+        """Queries, keys and values of ``x`` (B, T, D), (B, 3 H, T, head_dim)."""
         x = layer.layer_norm_input(x)
         maps = layer.attention.emb_to_query, layer.attention.emb_to_key_value
         if torch.compiler.is_exporting():
@@ -257,13 +290,13 @@ class Emformer(nn.Module):
             projected = F.linear(x, weight, torch.cat([linear.bias for linear in maps]))
         else:
             projected = torch.cat([linear(x) for linear in maps], dim=-1)
-        return projected.unflatten(-1, (3 * self.num_heads, -1)).transpose(1, 2)
+        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def _attend(
         self, layer: nn.Module, x: Tensor, q: Tensor, k: Tensor, v: Tensor, visible: Tensor
     ) -> Tensor:
-        """Add attention of the queries of ``x`` (B, N, D) to keys (B, M, D)."""
-        heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
+        """Add attention of the queries of ``x`` (B, N, D) to keys (B, M, H head_dim)."""
+        heads = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
         attended = F.scaled_dot_product_attention(
             *heads, attn_mask=visible, dropout_p=self.attention_dropout if self.training else 0.0
         )
@@ -286,3 +319,15 @@ class Emformer(nn.Module):
             copies = convolution.convolve(module, copies, 0).reshape(x.size(0), num_copies, -1)
             convolved = torch.cat((copies, convolved), dim=1)
         return x + convolution.project(module, convolved)
+
+
+def narrow_attention(attention: nn.Module, width: int) -> None:
+    """Make queries, keys and values ``width`` wide: keep their first rows, and output columns."""
+    for linear, times in ((attention.emb_to_query, 1), (attention.emb_to_key_value, 2)):
+        for name, value in list(linear.named_parameters()):
+            first = value.detach().unflatten(0, (times, -1))[:, :width].flatten(0, 1)
+            setattr(linear, name, nn.Parameter(first.clone()))
+        linear.out_features = times * width
+    out = attention.out_proj
+    out.weight = nn.Parameter(out.weight.detach()[:, :width].clone())
+    out.in_features = width

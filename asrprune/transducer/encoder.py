@@ -34,6 +34,32 @@ class Channels:
     option: str  # of the encoder's factory: a list of widths, one for each `Channels` in order
 
 
+@dataclass(frozen=True)
+class Stack:
+    """Layers, one after another: without some of them a smaller network of the same kind is left.
+
+    A layer whose parameters are all zero must return its input.
+    """
+
+    name: str  # path of the `nn.ModuleList` in the encoder
+    option: str  # of the encoder's factory: the number of layers
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads of attention: without head ``j`` of all layers a smaller network is left.
+
+    All layers have the same number of heads, as the state of a stream has one width for all of
+    them. A head whose weights are all zero must contribute nothing.
+    """
+
+    rows: dict[str, int]  # parameter -> how often its rows hold all heads: 3 for q, k and v
+    columns: tuple[str, ...]  # parameters whose columns hold all heads once
+    size: int  # rows, or columns, of a head
+    option: str = "num_heads"  # of the encoder's factory
+    size_option: str = "head_dim"  # of the encoder's factory
+
+
 class Encoder(Protocol):
     """Feature frames to encoder frames; B utterances, T feature frames, T' encoder frames.
 
@@ -56,7 +82,8 @@ class Encoder(Protocol):
         calls after its subsampling; it is needed where data pruning drops encoder frames.
         """
 
-    # An encoder whose channels can be cut out also has ``channels() -> list[Channels]``.
+    # An encoder also names what can be cut out of it: ``channels() -> list[Channels]``,
+    # ``stack() -> Stack`` and ``heads() -> Heads``.
 
 
 class StreamingEncoder(Encoder, Protocol):
@@ -103,6 +130,29 @@ def set_width(feed_forward: nn.Sequential, width: int) -> None:
     if first.out_features != width:
         feed_forward[1] = nn.Linear(first.in_features, width)
         feed_forward[4] = nn.Linear(width, second.out_features)
+
+
+def checked_heads(dim: int, num_heads: int, head_dim: int | None) -> int:
+    """Return the width of a head.
+
+    Args:
+        dim: width of a layer.
+        num_heads: the number of heads.
+        head_dim: the width of a head; None: ``dim / num_heads``.
+
+    Raises:
+        UserError: the heads are wider than the layer, or of an odd width.
+    """
+    if head_dim is None:
+        if dim % (2 * num_heads):
+            raise UserError(f"dim={dim} must be a multiple of 2 * num_heads = {2 * num_heads}")
+        return dim // num_heads
+    if head_dim < 2 or head_dim % 2 or num_heads * head_dim > dim:
+        raise UserError(
+            f"head_dim={head_dim}: an even number of at least 2, and num_heads={num_heads} heads "
+            f"of it no wider than dim={dim}"
+        )
+    return head_dim
 
 
 def widths_of(option: str, value: int | Sequence[int], count: int) -> list[int]:

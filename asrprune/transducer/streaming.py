@@ -15,7 +15,7 @@ from torch import Tensor
 from asrprune.transducer.attention import plain_attention
 from asrprune.transducer.rotary import rotate_heads
 
-# keys and values (B, layers, left context, D), inputs of the convolutions
+# keys and values (B, layers, left context, H head_dim), inputs of the convolutions
 # (B, layers, kernel_size - 1, D), and encoder frames done (B,) int64
 State = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -25,14 +25,18 @@ def no_past(
     num_layers: int,
     left_context: int,
     history: int,
+    width: int,
     dim: int,
     device: torch.device,
     dtype: torch.dtype,
 ) -> State:
-    """The state before the first chunk: zeros; ``history`` is that of the convolutions."""
+    """The state before the first chunk: zeros.
+
+    ``history`` is that of the convolutions, ``width`` that of all heads, ``dim`` that of a layer.
+    """
     keys, values, inputs = (
-        torch.zeros(batch_size, num_layers, size, dim, device=device, dtype=dtype)
-        for size in (left_context, left_context, history)
+        torch.zeros(batch_size, num_layers, *size, device=device, dtype=dtype)
+        for size in ((left_context, width), (left_context, width), (history, dim))
     )
     return keys, values, inputs, torch.zeros(batch_size, device=device, dtype=torch.int64)
 
@@ -49,8 +53,8 @@ def visible_past(done: Tensor, left_context: int, size: int) -> Tensor:
 class Past(NamedTuple):
     """What each layer keeps: H heads of L frames, and the inputs of its convolution."""
 
-    keys: Sequence[Tensor]  # of each layer (B, H, L, D / H)
-    values: Sequence[Tensor]  # of each layer (B, H, L, D / H)
+    keys: Sequence[Tensor]  # of each layer (B, H, L, head_dim)
+    values: Sequence[Tensor]  # of each layer (B, H, L, head_dim)
     history: Sequence[Tensor]  # of each layer (B, kernel_size - 1, D)
 
 
@@ -58,7 +62,8 @@ class ChunkEncoder(Protocol):
     """A streaming encoder whose layers attend to a past of the same size."""
 
     output_dim: int  # D
-    num_heads: int  # H
+    head_dim: int
+    attention_width: int  # H head_dim, of the heads that are not cut out
     subsampling: int
     chunk_frames: int
     left_context: int  # L
@@ -82,7 +87,7 @@ def forward_chunk(encoder: ChunkEncoder, x: Tensor, state: State) -> tuple[Tenso
     """Compute a chunk, with the past in a state: see `asrprune.transducer.encoder`."""
     keys, values, history, done = state
     heads = [
-        part.unflatten(-1, (encoder.num_heads, -1)).transpose(2, 3).unbind(1)
+        part.unflatten(-1, (-1, encoder.head_dim)).transpose(2, 3).unbind(1)
         for part in (keys, values)
     ]
     h, past = encoder.chunk(x, Past(*heads, history.unbind(1)), done)
@@ -109,14 +114,15 @@ def attend_to_past(
     Queries and keys are turned together: a graph of few steps is what a short chunk needs most.
 
     Args:
-        heads: queries, keys and values of the chunk (B, 3 H, T, D / H).
-        keys: those of the past (B, H, L, D / H), turned by their positions.
-        values: those of the past (B, H, L, D / H).
+        heads: queries, keys and values of the chunk (B, 3 H, T, head_dim).
+        keys: those of the past (B, H, L, head_dim), turned by their positions.
+        values: those of the past (B, H, L, head_dim).
         bias: of `visible_past`, from `asrprune.transducer.attention.score_bias`.
         rotation: from `asrprune.transducer.rotary.rotary_heads`; None: no positions.
 
     Returns:
-        What was attended to (B, T, D), and keys and values with those of the chunk at their ends.
+        What was attended to (B, T, H head_dim), and keys and values with those of the chunk at
+        their ends.
     """
     count = keys.size(1)
     turned, v = heads.split((2 * count, count), dim=1)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from asrprune.errors import UserError
 from asrprune.transducer import convolution
 from asrprune.transducer.attention import score_bias
-from asrprune.transducer.conformer import Layer, channels_of, check_sizes
-from asrprune.transducer.encoder import Channels, zero_padding
+from asrprune.transducer.conformer import Layer, channels_of, check_sizes, heads_of
+from asrprune.transducer.encoder import Channels, Heads, Stack, checked_heads, zero_padding
 from asrprune.transducer.rotary import rotary_heads, rotary_table
 from asrprune.transducer.streaming import (
     Past,
@@ -42,6 +42,7 @@ def streaming_conformer(
     dropout: float = 0.1,
     attention_dropout: float = 0.0,
     subsampling_channels: Sequence[int] = (8, 32),
+    head_dim: int | None = None,
 ) -> "StreamingConformer":
     """A Conformer encoder that hears an utterance chunk by chunk.
 
@@ -50,7 +51,7 @@ def streaming_conformer(
 
     Args:
         num_features: mel bins.
-        dim: width of the layers, a multiple of ``2 * num_heads``.
+        dim: width of the layers; without ``head_dim`` a multiple of ``2 * num_heads``.
         ffn_dim: inner width of the feed-forward modules; or a list of widths, of the first and the
             second module of each layer.
         kernel_size: frames that the depthwise convolution sees, the last one its own, odd.
@@ -59,17 +60,19 @@ def streaming_conformer(
         dropout: probability after each module and inside the feed-forward layers.
         attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
         subsampling_channels: channels of the two convolutions that subsample.
+        head_dim: width of a head; None: ``dim / num_heads``.
 
     Raises:
         UserError: sizes that do not fit each other.
     """
     widths = check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
+    heads = num_heads, checked_heads(dim, num_heads, head_dim)
     if chunk_length < 1 or left_context_length < 0:
         raise UserError("chunk_length: at least 1; left_context_length: at least 0")
     return StreamingConformer(
         StreamSubsampling(num_features, dim, subsampling_channels, dropout),
         nn.ModuleList(
-            StreamingLayer(dim, pair, num_heads, kernel_size, dropout, attention_dropout)
+            StreamingLayer(dim, pair, heads, kernel_size, dropout, attention_dropout)
             for pair in widths
         ),
         kernel_size - 1,
@@ -96,7 +99,7 @@ class StreamingConformer(nn.Module):
         self.layers = layers
         self.norm = nn.LayerNorm(subsampling.out.out_features)
         self.output_dim = subsampling.out.out_features
-        self.num_heads = self.output_dim // layers[0].head_dim
+        self.head_dim = layers[0].head_dim
         self.subsampling = subsampling.factor
         self.history = history  # frames of the past that a convolution sees
         self.chunk_length = chunk_length
@@ -107,6 +110,19 @@ class StreamingConformer(nn.Module):
     def output_lengths(self, x_lens: Tensor) -> Tensor:
         """``ceil(x_lens / 4)``: at least 1 for any utterance of at least one frame."""
         return (x_lens + self.subsampling - 1) // self.subsampling
+
+    @property
+    def attention_width(self) -> int:
+        """The width of all heads together, also while some are cut out."""
+        return self.layers[0].self_attn.out_proj.weight.shape[1]
+
+    def heads(self) -> Heads:
+        """The heads of attention."""
+        return heads_of(self.layers)
+
+    def stack(self) -> Stack:
+        """The layers, of which some can be left out."""
+        return Stack("layers", "num_layers")
 
     def channels(self) -> list[Channels]:
         """The inner channels of the feed-forward modules."""
@@ -133,7 +149,8 @@ class StreamingConformer(nn.Module):
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
         """What is kept of the past before the first chunk."""
-        sizes = len(self.layers), self.left_context, self.history, self.output_dim
+        history = self.left_context, self.history
+        sizes = len(self.layers), *history, self.attention_width, self.output_dim
         return no_past(batch_size, *sizes, device, dtype)
 
     def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -190,7 +207,9 @@ class StreamingLayer(Layer):
         projected = F.linear(
             self.self_attn_layer_norm(x), attention.in_proj_weight, attention.in_proj_bias
         )
-        heads = projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, 3 H, T, D / H)
+        heads = projected.unflatten(-1, (-1, self.head_dim)).transpose(
+            1, 2
+        )  # (B, 3 H, T, head_dim)
         attended, keys, values = attend_to_past(heads, keys, values, bias, rotation)
         out = attention.out_proj
         x = x + self.self_attn_dropout(F.linear(attended, out.weight, out.bias))

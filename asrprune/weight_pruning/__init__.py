@@ -29,9 +29,11 @@ a training loop for any model, with two sub-networks of its weights::
 The optimiser is a ``torch.optim.Optimizer``, for schedulers and a ``GradScaler``. A checkpoint
 holds the state dicts of model, bank and optimizer.
 
-`find_channels` finds channels between two matrices, which are pruned together. Use ``bank.cut`` in
-place of ``bank.apply``: inside, the module computes with smaller matrices. ``GatedOptimizer`` then
-needs ``bank.gates()`` too. `cut_state` returns the state of a smaller module.
+`find_channels` finds channels between two matrices, which are pruned together. `find_stack` finds
+the layers of an ``nn.ModuleList``, which are pruned whole, and `find_heads` heads of attention. Use
+``bank.cut`` in place of ``bank.apply``: inside, the module computes with smaller matrices, or with
+fewer layers. ``GatedOptimizer`` then needs ``bank.gates()`` too. `cut_state` returns the state of a
+smaller module.
 """
 
 from importlib import import_module
@@ -55,6 +57,8 @@ _HOMES = {
     "cut_state": "cutting",
     "find_channels": "groups",
     "find_layers": "prunable",
+    "find_heads": "groups",
+    "find_stack": "groups",
     "masked_state": "masked_weights",
     "narrow": "pathways",
     "needs_refresh": "schedule",

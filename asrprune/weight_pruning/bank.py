@@ -26,7 +26,7 @@ from asrprune.weight_pruning.bits import pack_bits, packed_size, unpack_bits
 from asrprune.weight_pruning.blocks import Block, comparable, drop_levels, expand, kept
 from asrprune.weight_pruning.blocks import masked as mask_matrix
 from asrprune.weight_pruning.cutting import cut
-from asrprune.weight_pruning.groups import CHANNEL, Group, grouped, unit_scores
+from asrprune.weight_pruning.groups import Group, grouped, unit_scores
 from asrprune.weight_pruning.prunable import Layer, as_matrix, refuse_sharded
 from asrprune.weight_pruning.sizes import elements
 from asrprune.weight_pruning.swap import SWAPS, swapped
@@ -64,7 +64,7 @@ class MaskBank:
         Args:
             module: the module that holds the layers.
             layers: from `asrprune.weight_pruning.prunable.find_layers` or
-                `asrprune.weight_pruning.groups.find_channels`.
+                `find_channels`, `find_stack` or `find_heads` of `asrprune.weight_pruning.groups`.
             criterion: how blocks are scored, see :mod:`asrprune.weight_pruning.blocks`.
             scope: "layer": units compete within their group; "global": units of all groups compete,
                 see `asrprune.weight_pruning.blocks.comparable`.
@@ -161,8 +161,12 @@ class MaskBank:
 
     def blocks_of_layers(self, choice: Choice) -> dict[str, Tensor]:
         """Return the kept blocks (blocks,) bool of each layer, by name; raise as :meth:`blocks`."""
-        kept_units = self.blocks(choice)
-        return {layer: kept_units[group] for layer, group in self.gates().items()}
+        units = self.blocks(choice)
+        return {
+            layer.name: layer.of(units[group.name])
+            for group in self.groups
+            for layer in group.layers
+        }
 
     def gates(self) -> dict[str, str]:
         """Return the name of each layer's group, by the layer's name."""
@@ -175,8 +179,13 @@ class MaskBank:
 
     @property
     def unit(self) -> str:
-        """The name of the pruned unit: ``channel``, or the shape of a block, such as ``8x1``."""
-        return CHANNEL if any(len(group.layers) > 1 for group in self.groups) else str(self.block)
+        """The pruned unit: channel, layer or head, or the shape of a block, such as ``8x1``."""
+        return self.groups[0].unit if self.cuts else str(self.block)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a sub-network is a smaller dense network: its units can be cut out."""
+        return self.groups[0].unit != "block"
 
     def masks(self, choice: Choice) -> dict[str, Tensor]:
         """Return each layer's mask, bool of the parameter's shape: True for kept weights."""
@@ -289,17 +298,21 @@ class MaskBank:
 
     @contextmanager
     def cut(self, choice: Choice) -> Iterator[None]:
-        """Compute with the kept channels alone inside of ``with``, in smaller matrices.
+        """Compute with the kept units alone inside of ``with``: a smaller network.
 
         Results equal those of :meth:`apply`, at lower cost. Gradients have the parameters' full
-        shape, with zeros for channels that are not kept.
+        shape, with zeros for units that are not kept. Parameters of layers that are not kept have
+        no gradients.
 
         Raises:
             UserError: a mask is applied already; or weights are pruned in blocks.
         """
-        self._refuse_inside("cut channels out")
-        if self.unit != CHANNEL:
-            raise UserError(f"blocks of {self.unit} cannot be cut out: only channels can")
+        self._refuse_inside("cut units out")
+        if not self.cuts:
+            raise UserError(
+                f"blocks of {self.unit} cannot be cut out: set weight_pruning.unit=channel, layer "
+                "or head"
+            )
         self._applied = True
         try:
             with cut(self._module, self.groups, self.blocks(choice)):
@@ -310,8 +323,8 @@ class MaskBank:
     def sub_network(
         self, choice: Choice, all_gradients: bool = False
     ) -> AbstractContextManager[None]:
-        """Return :meth:`cut` for channels without ``all_gradients``, else :meth:`apply`."""
-        cuts = self.unit == CHANNEL and not all_gradients
+        """Return :meth:`apply` for blocks or with ``all_gradients``, else :meth:`cut`."""
+        cuts = self.cuts and not all_gradients
         return self.cut(choice) if cuts else self.apply(choice, all_gradients)
 
     def cached(self, choice: Choice) -> Cached:
@@ -422,7 +435,7 @@ class MaskBank:
 
     def _elements(self, units: Mapping[str, Tensor]) -> int:
         return sum(
-            elements(units[group.name], layer.shape, layer.block)
+            elements(layer.of(units[group.name]), layer.shape, layer.block)
             for group in self.groups
             for layer in group.layers
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 from asrprune.errors import UserError
 from asrprune.weight_pruning.bits import packed_size
-from asrprune.weight_pruning.groups import CHANNEL
+from asrprune.weight_pruning.groups import CHANNEL, HEAD, LAYER
 
 
 def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], counts: Sequence[int]) -> None:
@@ -25,7 +25,7 @@ def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], counts: Seque
     for key in ("unit", "criterion", "scope"):
         if state[key] != mine[key]:
             words = f"weight_pruning.{key}={state[key]}"
-            if key == "unit" and state[key] != CHANNEL:
+            if key == "unit" and state[key] not in (CHANNEL, LAYER, HEAD):
                 words = f"weight_pruning.unit=block weight_pruning.block={state[key]}"
             raise UserError(
                 f"the saved masks are of {key} {state[key]!r}, and this model is pruned with "

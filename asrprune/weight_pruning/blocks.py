@@ -117,7 +117,7 @@ def drop_levels(
         scores: of each layer, (blocks,) float32 without NaN.
         group: M of N:M, else 0.
         scope: ``layer`` or ``global``.
-        multiples: of each layer, see :func:`kept_counts`. None: 1. Only ``scope=layer`` has others.
+        multiples: of each layer, see :func:`kept_counts`. None: 0. Only ``scope=layer`` has others.
 
     Returns:
         of each layer, (blocks,) uint8 from 1 to 250; see :func:`kept`.
@@ -130,7 +130,7 @@ def drop_levels(
     if group:
         return [_levels_of_groups(some, group) for some in scores]
     if scope == "layer" or len(scores) < 2:
-        steps = multiples or [1] * len(scores)
+        steps = multiples or [0] * len(scores)
         return [_levels_of_ranks(*pair) for pair in zip(scores, steps, strict=True)]
     levels = _levels_of_ranks(torch.cat([some.to(scores[0].device) for some in scores]))
     parts = levels.split([len(some) for some in scores])
@@ -152,13 +152,14 @@ def comparable(scores: Tensor) -> Tensor:
     return torch.where(best, scaled.clamp(min=1e-20) * 1e25, scaled)
 
 
-def kept_counts(blocks: int, multiple: int = 1) -> list[int]:
+def kept_counts(blocks: int, multiple: int = 0) -> list[int]:
     """Return how many of ``blocks`` blocks are kept at each level, 0 to 250: at 0 all, at 250 none.
 
     Counts between are rounded to the nearest ``multiple``, half up, and are at least one multiple.
+    With ``multiple`` 0, counts are not rounded, and may be 0.
     """
     counts = [blocks - dropped(level, blocks) for level in range(LEVELS + 1)]
-    if multiple > 1:
+    if multiple:
         counts[1:-1] = [
             min(blocks, max(multiple, (count + multiple // 2) // multiple * multiple))
             for count in counts[1:-1]
@@ -166,7 +167,7 @@ def kept_counts(blocks: int, multiple: int = 1) -> list[int]:
     return counts
 
 
-def _levels_of_ranks(scores: Tensor, multiple: int = 1) -> Tensor:
+def _levels_of_ranks(scores: Tensor, multiple: int = 0) -> Tensor:
     """Return the drop levels (n,) uint8 of scores (n,) that compete with each other."""
     bits = (scores.float() + 0).view(torch.int32)  # + 0 makes -0 a 0
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # int32 that sorts as float32 does

@@ -25,7 +25,7 @@ class FirstOrderScores:
         """Begin without any gradients.
 
         Args:
-            groups: groups of channels.
+            groups: groups of channels, layers or heads.
             device: the device of the parameters.
         """
         self.groups = list(groups)
@@ -42,13 +42,14 @@ class FirstOrderScores:
             gate: name of a group -> the units (units,) bool that the step trained. None: all.
         """
         for group in self.groups:
-            change: Tensor | None = None
+            change = torch.zeros_like(self._sums[group.name])
+            missing = True
             for layer in group.layers:
                 parameter = parameters[layer.name]
                 if parameter.grad is not None:
-                    part = _by_unit(layer, parameter * parameter.grad)
-                    change = part if change is None else change.add_(part)
-            if change is None:
+                    layer.add_to(change, _by_block(layer, parameter * parameter.grad))
+                    missing = False
+            if missing:
                 continue
             active = 1 if gate is None else gate[group.name].to(change.device)
             self._sums[group.name].add_(change.square_().mul_(active))
@@ -87,9 +88,7 @@ class FirstOrderScores:
             saved = state[key]
             sizes = {name: len(values) for name, values in own.items()}
             if sizes != {name: len(values) for name, values in saved.items()}:
-                raise UserError(
-                    "the first-order scores are of another model, or of other groups of channels"
-                )
+                raise UserError("the first-order scores are of another model, or of other units")
         for key, own in self.state_dict().items():
             for name, values in own.items():
                 values.copy_(state[key][name])
@@ -101,6 +100,11 @@ class FirstOrderScores:
         }
 
 
-def _by_unit(layer: Layer, values: Tensor) -> Tensor:
-    """Return the sum of each unit's values (shape of the parameter): (units,) float32."""
-    return as_matrix(values).float().sum(1 if has_rows(layer) else 0)
+def _by_block(layer: Layer, values: Tensor) -> Tensor:
+    """Return the sum of each block's values (shape of the parameter): (blocks,) float32."""
+    if layer.blocks == 1:
+        return values.float().sum().view(1)
+    rows = has_rows(layer)
+    sums = as_matrix(values).float().sum(1 if rows else 0)
+    width = layer.block.rows if rows else layer.block.columns
+    return sums.view(-1, width).sum(1) if width > 1 else sums

@@ -25,7 +25,7 @@ from asrprune.weight_pruning.block_update import (
 )
 from asrprune.weight_pruning.prunable import Layer, refuse_sharded
 
-Gates = Mapping[str, Tensor]  # name of a gate -> the active blocks (blocks,) bool
+Gates = Mapping[str, Tensor]  # name of a gate -> the active units (units,) bool
 _NEVER = 2**31 - 1  # more steps than any block has
 
 
@@ -92,6 +92,9 @@ class GatedOptimizer(Optimizer):
         self.optimizer = optimizer
         self.layers = layers
         self.gates = gates
+        self._units: dict[str, int] = {}  # name of a gate -> number of its units
+        for name, (_, layer) in layers.items():
+            self._units[gates[name]] = max(layer.end, self._units.get(gates[name], 0))
         # Optimizer.__init__ would make new groups and a new state. __setstate__ adds only the
         # tables of hooks, as after unpickling.
         super().__setstate__({})
@@ -159,8 +162,9 @@ class GatedOptimizer(Optimizer):
         A parameter without a gradient takes no step, as everywhere in torch.
 
         Args:
-            gates: every gate, by its name, (blocks,) bool, row by row of a layer's grid. None: all
-                blocks are active. A function here is the closure, as in ``torch.optim``.
+            gates: every gate, by its name, (units,) bool. A layer outside of groups has its blocks
+                as units, row by row of its grid. None: all blocks are active. A function here is
+                the closure, as in ``torch.optim``.
             closure: computes the loss and its gradients; called once before the step.
 
         Returns:
@@ -283,13 +287,15 @@ class GatedOptimizer(Optimizer):
         for name, counts in self.counts.items():
             if self.gates[name] not in gates:
                 raise UserError(f"GatedOptimizer: layer {name} has no gate")
-            gate, block = gates[self.gates[name]], self.layers[name][1].block
-            if gate.dtype != torch.bool or gate.shape != counts.shape:
+            gate, units = gates[self.gates[name]], self._units[self.gates[name]]
+            layer = self.layers[name][1]
+            if gate.dtype != torch.bool or gate.shape != (units,):
+                what = f"{layer.block} block" if units == len(counts) else "unit"
                 raise UserError(
                     f"GatedOptimizer: the gate of {name} is {tuple(gate.shape)} of {gate.dtype}, "
-                    f"and should be ({len(counts)},) of torch.bool, one for each {block} block"
+                    f"and should be ({units},) of torch.bool, one for each {what}"
                 )
-            checked[name] = gate.to(counts.device)
+            checked[name] = layer.of(gate).to(counts.device)
         return checked
 
     def _ages(self, gates: Mapping[str, Tensor | None]) -> dict[str, Ages]:

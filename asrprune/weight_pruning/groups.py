@@ -1,22 +1,28 @@
 """Group layers that are pruned together, and so have one sparsity.
 
-A group has *units*: what a mask keeps or drops as one. Each layer of a group has as many blocks as
-the group has units, and unit ``j`` is block ``j`` of every layer. In block pruning a group has one
-layer, and its units are the layer's blocks. In channel pruning a group has several layers, and its
-units are the channels between two matrices. Channel ``j`` of a feed-forward module is row ``j`` and
-bias ``j`` of the first matrix, and column ``j`` of the second. Without some channels, the module is
-a smaller dense network.
+A group has *units*: what a mask keeps or drops as one. In block pruning a group has one parameter,
+and its units are the blocks of this parameter. In channel pruning a group has several parameters,
+and its units are the channels between two matrices. Channel ``j`` of a feed-forward module is row
+``j`` and bias ``j`` of the first matrix, and column ``j`` of the second. In layer pruning there is
+one group, and its units are the layers of an encoder: each parameter of a layer is one block of the
+layer's unit. In head pruning there is one group too. Unit ``j`` is head ``j`` of the attention of
+all layers, so all layers have the same number of heads. Without some channels, layers or heads, the
+model is a smaller dense network.
+
+The class `Layer` stands for one parameter, whichever unit it belongs to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from asrprune.errors import UserError, nearest
 from asrprune.weight_pruning.blocks import block_scores
 from asrprune.weight_pruning.options import Block
 from asrprune.weight_pruning.prunable import (
+    OTHER,
     VECTOR,
     Layer,
     Verdict,
@@ -27,7 +33,7 @@ from asrprune.weight_pruning.prunable import (
     verdicts_of,
 )
 
-CHANNEL = "channel"
+CHANNEL, LAYER, HEAD = "channel", "layer", "head"
 
 Chains = Mapping[str, tuple[Sequence[str], Sequence[str]]]
 """Name of a group -> the parameters in which a channel is a row, and the parameters in which a
@@ -36,16 +42,22 @@ channel is a column. A parameter of one dimension has rows."""
 
 @dataclass(frozen=True)
 class Group:
-    """Layers with one sparsity: unit ``j`` of the group is block ``j`` of each layer."""
+    """Parameters with one sparsity: unit ``j`` has block ``j - first`` of each of its layers.
 
-    name: str
+    Where the units repeat in a layer, as in queries, keys and values, unit ``j`` has one block of
+    each repetition.
+    """
+
+    name: str  # of a group of layers: the path of their `nn.ModuleList`
     layers: tuple[Layer, ...]
-    multiple: int = 1  # kept units are a multiple of this number, or all units
+    multiple: int = 0  # kept units are a multiple of this number, at least one; 0: any number
+    unit: str = "block"  # block, channel, layer or head
+    positions: tuple[int, ...] = ()  # unit=layer: of each unit in the `nn.ModuleList`
 
     @property
     def units(self) -> int:
         """The number of units."""
-        return self.layers[0].blocks
+        return max(layer.end for layer in self.layers)
 
     @property
     def size(self) -> int:
@@ -113,7 +125,7 @@ def find_channels(
             if len({layer.blocks for layer in layers}) > 1:
                 sizes = ", ".join(f"{layer.name} {layer.blocks}" for layer in layers)
                 raise UserError(f"weight_pruning: the channels of {name} do not match: {sizes}")
-            groups.append(Group(name, tuple(layers), multiple))
+            groups.append(Group(name, tuple(layers), multiple, CHANNEL))
     if not groups:
         raise UserError(
             f"weight_pruning.unit={CHANNEL}: no channels are left of {listed(list(chains))}. "
@@ -122,10 +134,137 @@ def find_channels(
     return groups
 
 
+def find_stack(
+    module: nn.Module,
+    path: str,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Group:
+    """Return the group whose units are the layers of a stack.
+
+    Args:
+        module: the module.
+        path: of the `nn.ModuleList` in the module. Each of its layers adds to its input. A layer
+            whose parameters are all zero must return its input.
+        include: patterns of parameters' names. A layer is a unit if all its parameters match.
+            Empty: all layers.
+        exclude: patterns of names. A layer of which a parameter matches is never dropped.
+
+    Raises:
+        UserError: a pattern matches nothing; no layer is left; or a layer shares a parameter.
+    """
+    verdicts = verdicts_of(module)
+    check_patterns("include", include, verdicts)
+    check_patterns("exclude", exclude, verdicts)
+    first_names = {id(parameter): name for name, parameter in module.named_parameters()}
+    positions, layers = [], []
+    for position, part in enumerate(module.get_submodule(path)):
+        known = [first_names[id(parameter)] for parameter in part.parameters()]
+        if include and not all(matches(name, include) for name in known):
+            continue
+        if any(matches(name, exclude) for name in known):
+            continue
+        names = [f"{path}.{position}.{name}" for name, _ in part.named_parameters()]
+        _refuse_shared(module, names, LAYER)
+        for name in names:
+            rows, columns = as_matrix(module.get_parameter(name)).shape
+            vector = module.get_parameter(name).ndim == 1
+            kind = verdicts[name].kind or (VECTOR if vector else OTHER)
+            layers.append(Layer(name, rows, columns, kind, Block(rows, columns), len(positions)))
+        positions.append(position)
+    if not positions:
+        raise UserError(
+            f"weight_pruning.unit={LAYER}: no layer of {path} may be dropped. Loosen "
+            "weight_pruning.include and exclude"
+        )
+    return Group(path, tuple(layers), 1, LAYER, tuple(positions))
+
+
+def find_heads(
+    module: nn.Module,
+    name: str,
+    rows: Mapping[str, int],
+    columns: Sequence[str],
+    size: int,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Group:
+    """Return the group whose units are heads of attention: unit ``j`` is head ``j`` everywhere.
+
+    Args:
+        module: the module.
+        name: of the group.
+        rows: parameter -> how often its rows hold all heads, such as 3 for queries, keys and
+            values.
+        columns: parameters whose columns hold all heads once.
+        size: rows, or columns, of a head.
+        include: patterns of parameters' names. All parameters have to match. Empty: all names.
+        exclude: patterns of names. No parameter may match.
+
+    Raises:
+        UserError: a pattern matches nothing, or leaves some of the heads out; a parameter is
+            shared; or layers have different numbers of heads.
+    """
+    verdicts = verdicts_of(module)
+    check_patterns("include", include, verdicts)
+    check_patterns("exclude", exclude, verdicts)
+    layers = []
+    _refuse_shared(module, [*rows, *columns], HEAD)
+    for parameter in (*rows, *columns):
+        if (include and not matches(parameter, include)) or matches(parameter, exclude):
+            raise UserError(
+                f"weight_pruning.unit={HEAD}: weight_pruning.include and exclude leave {parameter} "
+                "out, but all layers have the same number of heads. Loosen include and exclude"
+            )
+        height, width = as_matrix(module.get_parameter(parameter)).shape
+        block = Block(size, width) if parameter in rows else Block(height, size)
+        kind = verdicts[parameter].kind or VECTOR
+        layers.append(Layer(parameter, height, width, kind, block, 0, rows.get(parameter, 1)))
+    numbers = sorted({layer.end for layer in layers})
+    if len(numbers) > 1:
+        raise UserError(
+            f"weight_pruning.unit={HEAD}: all layers need the same number of heads, and there are "
+            f"layers of {numbers[0]} and of {numbers[-1]}"
+        )
+    return Group(name, tuple(layers), 1, HEAD)
+
+
+def _refuse_shared(module: nn.Module, names: Sequence[str], unit: str) -> None:
+    """Refuse parameters that have another name in the module too.
+
+    Raises:
+        UserError: another part of the module uses a parameter.
+    """
+    all_names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        all_names.setdefault(id(parameter), []).append(name)
+    for found in all_names.values():
+        own = [name for name in found if name in names]
+        if own and len(found) > 1:
+            other = next(name for name in found if name != own[0])
+            raise UserError(
+                f"weight_pruning.unit={unit}: {own[0]} is {other} too, so it cannot be dropped "
+                "alone. Leave it out by weight_pruning.exclude, or use weight_pruning.unit=block"
+            )
+
+
+def kept_layers(group: Group, units: Tensor, count: int) -> list[int]:
+    """Return the positions of the layers that a sub-network keeps, in order.
+
+    Args:
+        group: a group of layers.
+        units: the kept units (units,) bool.
+        count: the number of layers in the `nn.ModuleList`.
+    """
+    pairs = zip(group.positions, units.tolist(), strict=True)
+    dropped = {position for position, kept in pairs if not kept}
+    return [position for position in range(count) if position not in dropped]
+
+
 def unit_scores(
     group: Group, tensors: Mapping[str, Tensor], criterion: str = "mean_square"
 ) -> Tensor:
-    """Return the score of each unit: the mean over all its weights, in all layers of the group.
+    """Return the score of each unit: the mean over all its weights, in all its parameters.
 
     Args:
         group: the group.
@@ -141,10 +280,13 @@ def unit_scores(
     ]
     if len(scores) == 1:
         return scores[0]
-    total = scores[0] * group.layers[0].size
-    for score, layer in zip(scores[1:], group.layers[1:], strict=True):
-        total += score.to(total.device) * layer.size
-    return total / group.size
+    total = scores[0].new_zeros(group.units)
+    weights = torch.zeros(group.units, dtype=torch.float64)  # of each unit
+    for score, layer in zip(scores, group.layers, strict=True):
+        each = layer.size / layer.blocks
+        layer.add_to(total, score * each)
+        layer.add_to(weights, torch.full((layer.blocks,), each, dtype=torch.float64))
+    return total / weights.to(total)
 
 
 def _layer(

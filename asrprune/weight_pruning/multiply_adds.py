@@ -1,7 +1,8 @@
 """Count multiply-adds with weights while a module runs: how often each weight is used.
 
-Products of activations alone, such as attention's of queries and keys, are not counted. No mask
-changes these products, and over a whole utterance they would grow with the square of its length.
+Products of activations alone, such as attention's of queries and keys, are not counted. Only masks
+of layers and heads change these products, and over a whole utterance they would grow with the
+square of its length.
 """
 
 from collections.abc import Callable, Mapping

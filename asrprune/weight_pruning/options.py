@@ -155,7 +155,8 @@ class PathwaysOptions:
     adapt: bool = True  # masks follow the weights until `freeze`; false: masks never change
     # What masks that adapt keep. magnitude: the largest weights, whichever language trained them.
     # sensitivity: the weights that the language's own steps since the last ranking need most, by
-    # mean squares of weights and of their gradients (first order, arXiv 1906.10771).
+    # mean squares of weights and of their gradients (first order, arXiv 1906.10771). Channels,
+    # layers and heads that were dropped have no gradients, so they do not return.
     score: str = option("magnitude", choices=("magnitude", "sensitivity"))
     # masked: a step moves the weights that its mask keeps. all: it moves masked weights too, by the
     # gradients that they have as zeros (PARP, arXiv 2106.05933).
@@ -200,15 +201,16 @@ class WeightPruningOptions:
     # a mask for each language.
     method: str = option("none", choices=("none", "gradual", "supernet", "pathways"))
     # block: the entries of a block become zeros. channel: inner channels of feed-forward modules
-    # are left out, and the rest is a smaller dense network.
-    unit: str = option("block", choices=("block", "channel"))
+    # are left out, and the rest is a smaller dense network. layer: whole layers are left out. head:
+    # heads of attention are left out, equally many in all layers.
+    unit: str = option("block", choices=("block", "channel", "layer", "head"))
     block: str = "8x1"  # rows x columns, or N:M
     multiple: int = option(8, minimum=1)  # unit=channel: round kept channels to this multiple
     # Score of a unit. mean_square, l1, or package.module:callable: the mean over its weights.
-    # first_order (channels only): about how much the loss would change without the unit.
+    # first_order (not for blocks): about how much the loss would change without the unit.
     criterion: str = "mean_square"
     # Which units compete. layer: units of one layer. global: units of all layers, which then have
-    # different sparsities (not with supernets or channels).
+    # different sparsities (only with blocks, and not with supernets).
     scope: str = option("layer", choices=("layer", "global"))
     # Patterns of parameters' names; empty: all. Input and output layers of an encoder stay dense.
     include: list[str] = option(factory=lambda: ["encoder.*layers.*"])
@@ -238,16 +240,25 @@ class WeightPruningOptions:
                 f"{prefix}criterion={self.criterion}: choose one of {', '.join(CRITERIA)}, or name "
                 f"your own as package.module:callable{nearest(self.criterion, CRITERIA)}"
             )
-        if self.criterion == FIRST_ORDER and (self.unit != "channel" or self.method == "pathways"):
+        if self.criterion == FIRST_ORDER and (self.unit == "block" or self.method == "pathways"):
             raise UserError(
-                f"{prefix}criterion={FIRST_ORDER}: is for {prefix}unit=channel with "
+                f"{prefix}criterion={FIRST_ORDER}: is for {prefix}unit=channel, layer or head with "
                 f"{prefix}method=gradual or supernet. Choose one of {', '.join(CRITERIA[:-1])}"
             )
-        if self.scope == "global" and (self.method == "supernet" or self.unit == "channel"):
-            what = "method=supernet" if self.method == "supernet" else "unit=channel"
+        if self.scope == "global" and self.unit != "block":
             raise UserError(
-                f"{prefix}scope=global: with {prefix}{what} each layer has a sparsity of its own. "
-                f"Set {prefix}scope=layer"
+                f"{prefix}scope=global: is for {prefix}unit=block, and this is "
+                f"{prefix}unit={self.unit}. Set {prefix}scope=layer"
+            )
+        if self.scope == "global" and self.method == "supernet":
+            raise UserError(
+                f"{prefix}scope=global: with {prefix}method=supernet each layer has a sparsity of "
+                f"its own. Set {prefix}scope=layer"
+            )
+        if self.pathways.grad == "all" and self.unit != "block":
+            raise UserError(
+                f"{prefix}pathways.grad=all: is for {prefix}unit=block. All weights of a dropped "
+                f"{self.unit} are zero, and have no gradients"
             )
         if block.group and self.scope == "global":
             raise UserError(
@@ -292,14 +303,16 @@ class WeightPruningOptions:
         Raises:
             UserError: an option was changed that belongs to another unit than this training's.
         """
-        usual, channels = WeightPruningOptions(), self.unit == "channel"
-        for name in ("block", "recurrent", "ragged") if channels else ("multiple",):
-            if (value := getattr(self, name)) != getattr(usual, name):
-                unit = "block" if channels else "channel"
-                raise UserError(
-                    f"{prefix}{name}={value}: is for {prefix}unit={unit}, and this is "
-                    f"{prefix}unit={self.unit}: leave it out, or take that unit"
-                )
+        usual = WeightPruningOptions()
+        own = {"block": ("block", "recurrent", "ragged"), "channel": ("multiple",)}
+        for unit, names in own.items():
+            for name in names:
+                value = getattr(self, name)
+                if self.unit != unit and value != getattr(usual, name):
+                    raise UserError(
+                        f"{prefix}{name}={value}: is for {prefix}unit={unit}, and this is "
+                        f"{prefix}unit={self.unit}: leave it out, or take that unit"
+                    )
 
     def _check_adapting(self, prefix: str) -> None:
         """Check that adapting pathways reach their final sparsity before they freeze.

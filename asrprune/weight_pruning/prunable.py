@@ -19,6 +19,7 @@ from asrprune.weight_pruning.options import Block
 
 LINEAR, ATTENTION, CONVOLUTION, RECURRENT = "linear", "attention", "convolution", "recurrent"
 VECTOR = "vector"  # a bias, pruned only together with the rows of its matrix
+OTHER = "other"  # a weight that is pruned only together with its whole module
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -32,8 +33,10 @@ class Layer:
     name: str  # of the parameter, as in `named_parameters`
     rows: int
     columns: int
-    kind: str  # linear, attention, convolution, recurrent or vector
+    kind: str  # linear, attention, convolution, recurrent, vector or other
     block: Block
+    first: int = 0  # the unit of its group that its first block belongs to
+    times: int = 1  # how often the same units follow one another: 3 in queries, keys and values
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -50,6 +53,22 @@ class Layer:
         """The number of blocks."""
         rows, columns = grid_of(self.shape, self.block)
         return rows * columns
+
+    @property
+    def end(self) -> int:
+        """The unit of its group after the last one that its blocks belong to."""
+        return self.first + self.blocks // self.times
+
+    def of(self, units: Tensor) -> Tensor:
+        """Return the values (blocks,) of the layer's blocks, out of its group's (units,)."""
+        found = units[self.first : self.end]
+        return found.repeat(self.times) if self.times > 1 else found
+
+    def add_to(self, units: Tensor, blocks: Tensor) -> None:
+        """Add the values (blocks,) of the layer's blocks to its group's (units,), in place."""
+        if self.times > 1:
+            blocks = blocks.view(self.times, -1).sum(0)
+        units[self.first : self.end] += blocks.to(units.device)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.rows} x {self.columns})"

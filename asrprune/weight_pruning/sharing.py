@@ -137,7 +137,10 @@ def _share(kept: Tensor) -> float:
 def _count(bank: MaskBank, blocks: Blocks) -> np.ndarray:
     """Return the kept weights of each layer, (L,) int64."""
     counts = [
-        sum(elements(blocks[group.name], layer.shape, layer.block) for layer in group.layers)
+        sum(
+            elements(layer.of(blocks[group.name]), layer.shape, layer.block)
+            for layer in group.layers
+        )
         for group in bank.groups
     ]
     return np.array(counts, dtype=np.int64)

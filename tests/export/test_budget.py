@@ -117,5 +117,7 @@ def test_work_outside_the_encoder_is_not_guessed():
 
 @pytest.mark.parametrize("unit", [BYTES, MILLISECONDS])
 def test_blocks_have_no_budgets_of_what_a_runtime_does(unit, built):
-    with pytest.raises(UserError, match=f"in {unit} needs weight_pruning.unit=channel: a runtime"):
+    with pytest.raises(
+        UserError, match=f"in {unit} needs weight_pruning.unit=channel, layer or head: a runtime"
+    ):
         Measure(*built["conformer"], unit)

@@ -84,7 +84,7 @@ def test_the_least_sparsity_within_a_budget(models, tmp_path):
     "words, message",
     [
         (("--budget", "1kMAC"), r"--budget: 0.001 MMAC are less than the smallest sub-network has"),
-        (("--budget", "5MB"), "a budget in bytes needs weight_pruning.unit=channel"),
+        (("--budget", "5MB"), "a budget in bytes needs weight_pruning.unit=channel, layer"),
         (("--budget", "5"), "'5' is no size, such as 800kB or 5MB"),
         (("--sparsity", "1.5"), "--sparsity 1.5: a sparsity is between 0 and 1"),
         (("--sparsity", "0.5", "weight_pruning.block=16x1"), "has the masks of its training"),

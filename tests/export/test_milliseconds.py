@@ -24,16 +24,16 @@ from asrprune.export.onnx_graph import quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import open_source
 from asrprune.files import read_json, write_json
-from tests.export.test_network import WORDS, source_of
+from tests.export.test_network import WORDS, layers_of, source_of
 
 pytest.importorskip("onnxscript")
 
 
-def by_size(graphs, inputs):
+def by_size(graphs):
     """A made-up time of a graph: a millisecond for each 10 kB of its weights."""
     return [
         sum(np.prod(one.dims) for one in graph.graph.initializer if "quantized" in one.name) / 1e4
-        for graph in graphs
+        for graph, _ in graphs
     ]
 
 
@@ -138,6 +138,16 @@ def test_really_smaller_is_really_faster():
     assert measure.of(mixed) == pytest.approx(took, rel=0.25)
 
 
+def test_fewer_layers_are_faster():
+    source = layers_of("emformer:emformer", dim=64, ffn_dim=512, num_layers=8)
+    dense, half, least = time_networks(source.model, source.bank, [0.0, 0.5, 0.9])
+    assert least < 0.4 * dense and least < half < 0.8 * dense
+    measure = Measure(
+        source.model, source.bank, MILLISECONDS, measure_times(source.model, source.bank, 0.9)
+    )
+    assert measure.of(0.5) == pytest.approx(half, rel=0.25)
+
+
 def test_times_are_measured_once(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(milliseconds, "time_graphs", lambda *_: calls.append(0) or by_size(*_))
@@ -161,7 +171,10 @@ def test_blocks_take_as_long_as_the_dense_network(models, tmp_path, capsys):
     words = ["--model", str(models["supernet"]), "--output", str(tmp_path / "small.pt")]
     assert cli.main(["extract", *words, "--budget", "1.2ms"]) == 1
     error = capsys.readouterr().err
-    assert "milliseconds needs weight_pruning.unit=channel: a runtime loads and" in error
+    assert (
+        "milliseconds needs weight_pruning.unit=channel, layer or head: a runtime loads and"
+        in error
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -187,3 +200,25 @@ def test_a_network_of_a_time_is_extracted_and_exported(
     assert took == pytest.approx(measure.of(choice), abs=1e-6)
     assert f"the int8 encoder takes {took:.3f} ms, measured" in caplog.text
     assert cli.main([*words, "--int8", "false"]) == 1
+
+
+@pytest.mark.parametrize("unit", ["layer", "head"])
+def test_a_stream_of_a_time_has_fewer_units(unit, streaming, tmp_path):
+    """What is timed after the export has other states than the dense network."""
+    import onnx
+
+    word = f"weight_pruning.unit={unit}"
+    source = open_source(streaming.model, [word])
+    times = measure_times(source.model, source.bank, source.sparsest)
+    budget = f"{sum(times.milliseconds[:5:4]) / 2:.6f}ms"
+    words = ["--model", streaming.model, "--lang-dir", streaming.corpus.lang, "--out-dir", tmp_path]
+    code = cli.main(["export", *map(str, words), word, "--networks", budget])
+    if unit == "layer" or code == 0:  # a head fewer of so few may be no faster
+        assert code == 0
+        assert read_json(tmp_path / "export.json")["networks"][budget]["choice"] > 0
+    [group] = source.bank.groups
+    with network(source, 0.5) as model:
+        part = cut(model)["encoder"]
+        onnx.save(quantised(to_onnx(part), part.metadata), tmp_path / "encoder.onnx")
+        assert time_file(tmp_path / "encoder.onnx", model) > 0
+    assert group.units == 2

@@ -1,4 +1,4 @@
-"""A sub-network of channels as a model of its own: equal to the masked one, and smaller."""
+"""A sub-network of channels or layers as a model of its own: equal to the masked one, smaller."""
 
 import dataclasses
 
@@ -19,11 +19,10 @@ from asrprune.export.onnx_parts import cut
 from asrprune.export.source import Source, open_source
 from asrprune.files import read_json
 from asrprune.training.banks import make_bank
-from asrprune.training.checkpoint import load_checkpoint
+from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.model import build_model
 
-SMALL = {"dim": 32, "num_layers": 2, "num_heads": 2, "ffn_dim": 48}
 CHANNELS = {"method": "supernet", "unit": "channel", "multiple": 4}
 ENCODERS = {
     "conformer:conformer": {"kernel_size": 7},
@@ -34,11 +33,19 @@ ENCODERS = {
 every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
 
 
-def source_of(encoder: str, dim: int = 32, ffn_dim: int = 48, **options) -> Source:
+def source_of(
+    encoder: str,
+    dim: int = 32,
+    ffn_dim: int = 48,
+    num_layers: int = 2,
+    num_heads: int = 2,
+    more: dict | None = None,
+    **options,
+) -> Source:
     """A model with weights that say something, and its channels."""
     factory, _, _ = encoder.partition(",")
-    small = {**SMALL, "dim": dim, "ffn_dim": ffn_dim}
-    sizes = {"encoder_options": {**small, **ENCODERS[encoder]}, "joiner_dim": 16}
+    small = {"dim": dim, "num_layers": num_layers, "num_heads": num_heads, "ffn_dim": ffn_dim}
+    sizes = {"encoder_options": {**small, **ENCODERS[encoder], **(more or {})}, "joiner_dim": 16}
     config = config_from_dict(
         {
             "model": {"encoder": f"asrprune.transducer.{factory}", **sizes},
@@ -55,6 +62,11 @@ def source_of(encoder: str, dim: int = 32, ffn_dim: int = 48, **options) -> Sour
     }  # fmt: skip
     bank = make_bank(model, config.weight_pruning)
     return Source("a model", model, config, content, bank, False)
+
+
+def layers_of(encoder: str, **sizes) -> Source:
+    """A model whose layers are units."""
+    return source_of(encoder, unit="layer", multiple=8, **sizes)
 
 
 def outputs(model, x, lengths):
@@ -100,6 +112,96 @@ def test_each_module_has_its_own_width(encoder):
     assert config.weight_pruning.method == "none"
     again = build_model(config.model, config.loss, 11)
     again.load_state_dict(model.state_dict())
+
+
+@every_encoder
+@pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75])
+def test_without_layers_and_masked_say_the_same(encoder, sparsity):
+    source = layers_of(encoder, num_layers=4)
+    x, lengths = torch.randn(2, 90, 80), torch.tensor([90, 53])
+    with source.bank.apply(sparsity):
+        masked = outputs(source.model, x, lengths)
+    model, config = smaller(source, sparsity)
+    for one, other in zip(masked, outputs(model, x, lengths), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    assert config.model.encoder_options["num_layers"] == 4 - round(4 * sparsity)
+    again = build_model(config.model, config.loss, 11)
+    again.load_state_dict(model.state_dict())
+
+
+@every_encoder
+@pytest.mark.parametrize("sparsity", [0.25, 0.75])
+def test_without_heads_and_masked_say_the_same(encoder, sparsity):
+    source = source_of(encoder, unit="head", multiple=8, num_heads=4)
+    x, lengths = torch.randn(2, 90, 80), torch.tensor([90, 53])
+    with source.bank.apply(sparsity):
+        masked = outputs(source.model, x, lengths)
+    model, config = smaller(source, sparsity)
+    for one, other in zip(masked, outputs(model, x, lengths), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    options = config.model.encoder_options
+    assert options["num_heads"] == round(4 * (1 - sparsity)) and options["head_dim"] == 8
+
+
+@pytest.mark.parametrize("encoder", ["conformer:conformer", "emformer:emformer"])
+@pytest.mark.parametrize("left_context", [8, 3])  # the past fills its rows, or does not
+def test_the_size_without_heads_is_known_before_it_is_written(encoder, left_context):
+    pytest.importorskip("onnxscript")
+    more = {"left_context_length": left_context} if "emformer" in encoder else {}
+    source = source_of(encoder, unit="head", multiple=8, num_heads=4, more=more)
+    measure = Measure(source.model, source.bank, BYTES)
+    known = []
+    for choice in (0.0, 0.25, 0.75):
+        with network(source, choice) as model:
+            known.append((measure.of(choice), written_bytes(model)))
+    assert all(written <= size < written + 512 for size, written in known), known
+    assert known[0][0] - 1500 > known[1][0] > known[2][0] + 4000
+
+
+@pytest.mark.parametrize("encoder", ["conformer:conformer", "emformer:emformer"])
+def test_the_size_without_layers_is_known_before_it_is_written(encoder):
+    pytest.importorskip("onnxscript")
+    source = layers_of(encoder, num_layers=4)
+    measure = Measure(source.model, source.bank, BYTES)
+    known = []
+    for choice in (0.0, 0.25, 0.5, 0.75):
+        with network(source, choice) as model:
+            known.append((measure.of(choice), written_bytes(model)))
+    assert all(written <= size < written + 128 for size, written in known), known
+    # a layer has some 10,000 weights of a byte each
+    sizes = [size for size, _ in known]
+    assert all(sizes[place] - sizes[place + 1] > 8000 for place in range(3))
+    costs = measure.cost([0.0, 0.5, 0.75])(np.array([[0.0], [0.5], [0.75]]))
+    assert costs.tolist() == [sizes[0], sizes[2], sizes[3]]
+
+
+@pytest.mark.parametrize(
+    ("unit", "exclude"),
+    [("layer", []), ("layer", ["encoder.layers.1.*", "encoder.layers.3.*"]), ("head", [])],
+)
+def test_what_is_left_can_be_opened_and_cut_again(unit, exclude, tmp_path):
+    source = source_of(
+        "conformer:conformer", unit=unit, multiple=8, num_layers=4, num_heads=4, exclude=exclude
+    )
+    model, config = smaller(source, 0.9)
+    path = tmp_path / "small.pt"
+    about = {"config": dataclasses.asdict(config), "vocab_size": 11, "tokenizer_digest": ""}
+    save_checkpoint({"model": model.state_dict(), **about}, path)
+    again = open_source(path, [])
+    [group] = again.bank.groups
+    assert group.units == 1
+    if exclude:  # those that stay are 1 and 3 of 4; 0 or 2 was dropped
+        assert len(again.model.encoder.layers) == 3
+        protected = sorted(set(range(3)) - set(group.positions))
+        kept = [source.model.encoder.layers[position] for position in (1, 3)]
+        for number, layer in zip(protected, kept, strict=True):
+            for one, other in zip(
+                again.model.encoder.layers[number].parameters(), layer.parameters(), strict=True
+            ):
+                assert torch.equal(one, other)
+    assert sum(one.numel() for one in smaller(again, 0.9)[0].parameters()) == sum(
+        one.numel() for one in model.parameters()
+    )
 
 
 def test_only_some_modules_are_cut():
@@ -159,6 +261,16 @@ def test_exported_it_is_smaller_and_equal(models, tmp_path, tiny_corpus):
     assert abs(saved - 2 * 16 * (16 + 1 + 16) * 4) < 64
 
 
+def written_bytes(model) -> int:
+    """The bytes of the files that a runtime loads, in int8."""
+    written = 0
+    for name, part in cut(model).items():
+        proto = to_onnx(part)
+        proto = quantised(proto, part.metadata) if name in QUANTISED else proto
+        written += len(proto.SerializeToString())
+    return written
+
+
 @pytest.mark.parametrize("encoder", ["conformer:conformer", "emformer:emformer"])
 def test_the_size_of_the_files_is_known_before_they_are_written(encoder):
     pytest.importorskip("onnxscript")
@@ -169,11 +281,7 @@ def test_the_size_of_the_files_is_known_before_they_are_written(encoder):
     costs = measure.cost([0.0, 0.25, 0.5, 0.75])(np.array([list(mixed.values())]))
     for choice in (0.0, 0.75, mixed):
         with network(source, choice) as model:
-            written = 0
-            for name, part in cut(model).items():
-                proto = to_onnx(part)
-                proto = quantised(proto, part.metadata) if name in QUANTISED else proto
-                written += len(proto.SerializeToString())
+            written = written_bytes(model)
         assert abs(measure.of(choice) - written) < 64, (choice, measure.of(choice), written)
     assert costs[0] == measure.of(mixed)
 

@@ -77,6 +77,10 @@ def test_whole_utterances():
         ("emformer", {"kernel_size": 0, "left_context_length": 30}),  # as published
         ("emformer", {"right_context_length": 0, "rotary": False}),
         ("streaming_conformer", {}),
+        # narrow heads: the state has a third of the numbers, or does not fill its last row
+        ("emformer", {"num_heads": 1, "head_dim": 6, "left_context_length": 3}),
+        ("streaming_conformer", {"num_heads": 1, "head_dim": 6, "left_context_length": 3}),
+        ("streaming_conformer", {"num_heads": 3, "head_dim": 2, "left_context_length": 8}),
     ],
 )
 def test_streams_of_any_age_in_one_batch(kind, options):
@@ -237,7 +241,11 @@ def test_each_language_by_itself(pathways, tiny_corpus, tmp_path):
         ("pathways", ("fr",), "fr: .*averaged.pt: "),
         ("supernet", ("en",), "en: .* has no pathways of languages; .* such as 0.7, or by size"),
         ("supernet", ("1.5",), "1.5: a sparsity is between 0 and 1"),
-        ("supernet", ("1kB",), "a budget in bytes needs weight_pruning.unit=channel"),
+        (
+            "supernet",
+            ("1kB",),
+            "a budget in bytes needs weight_pruning.unit=channel, layer or head",
+        ),
         ("supernet", ("../x",), "--networks ../x: is no sparsity, size or language"),
         ("gradual", ("0.3",), "0.3: .* was pruned gradually, and has the one size"),
         ("supernet", ("whole", "weight_pruning.method=none"), "has the masks of its training"),

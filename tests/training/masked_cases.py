@@ -25,6 +25,8 @@ METHODS = {
     "channels, gradual": {"method": "gradual", "schedule": SCHEDULE, **CHANNELS},
     "channels, sandwich": {**SUPERNET, "supernet": {"sampling": "sandwich"}, **CHANNELS},
     "channels, supernet": {**SUPERNET, **CHANNELS},
+    "layers, supernet": {**SUPERNET, "unit": "layer"},
+    "heads, sandwich": {**SUPERNET, "supernet": {"sampling": "sandwich"}, "unit": "head"},
     "channels, first order": {**SUPERNET, **CHANNELS, "criterion": "first_order"},
 }
 
@@ -40,6 +42,7 @@ def masked_config(corpus, masking, **options):
             "training__checkpoint_interval": 1,
             "training__keep_checkpoints": 1000,
             "model__encoder_options__dropout": 0.1,
+            **({"model__encoder_options__num_layers": 4} if "layer" in masking.values() else {}),
             **options,
         },
     )

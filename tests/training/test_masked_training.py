@@ -206,7 +206,9 @@ def check_one_byte(ranks, trainer, state) -> None:
     trainer.step([next(batches)], Meter(ranks), False)
 
 
-ON_RANKS = ("distilled", "sandwich", "channels, supernet", "channels, sandwich")
+ON_RANKS = (
+    "distilled", "sandwich", "channels, supernet", "channels, sandwich", "layers, supernet",
+)  # fmt: skip
 
 
 def rank_main(rank: int, corpus, root: Path) -> None:

@@ -114,6 +114,8 @@ def test_every_option_of_what_is_pruned_reaches_the_masks(make_masked_trainer):
         "exclude": {"exclude": ["*.ffn1.*"]},
         "pad": {"block": "15x1", "ragged": "pad"},
         "channel": {"unit": "channel", "multiple": 4},
+        "layer": {"unit": "layer"},
+        "head": {"unit": "head"},
         "recurrent": {"include": ["predictor.*"], "recurrent": True},
     }.items():
         more = (
@@ -128,7 +130,15 @@ def test_every_option_of_what_is_pruned_reaches_the_masks(make_masked_trainer):
         assert bank.criterion == options.get("criterion", "mean_square")
         assert bank.scope == options.get("scope", "layer")
         names = [layer.name for layer in bank.layers]
-        assert any("ffn1" in one for one in names) == (name not in ("exclude", "recurrent"))
+        assert any("ffn1" in one for one in names) == (name not in ("exclude", "recurrent", "head"))
+
+
+@pytest.mark.parametrize("unit", ["layer", "head"])
+def test_the_only_unit_cannot_be_dropped(unit, make_masked_trainer):
+    sizes = {f"model__encoder_options__num_{one}s": 1 for one in ("layer", "head")}
+    masking = {"method": "gradual", "unit": unit}
+    with pytest.raises(UserError, match=f"unit={unit}: encoder.* has one {unit}, and a network"):
+        make_masked_trainer("exp", masking, **sizes)
 
 
 def test_a_multiple_must_leave_something_to_drop(make_masked_trainer):

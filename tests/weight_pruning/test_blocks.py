@@ -228,7 +228,7 @@ def test_names_are_checked():
     with pytest.raises(UserError, match="scope=layer"):
         check(WeightPruningOptions(block="2:4", scope="global"), "weight_pruning.")
     for options in ({"method": "supernet"}, {"unit": "channel"}):
-        with pytest.raises(UserError, match="scope=global: with weight_pruning"):
+        with pytest.raises(UserError, match="scope=global: (with|is for) weight_pruning"):
             check(WeightPruningOptions(scope="global", **options), "weight_pruning.")
     with pytest.raises(UserError, match="criterion=l2: choose one of mean_square, l1"):
         blocks.block_scores(torch.ones(2, 2), Block(1, 1), "l2")

@@ -5,13 +5,13 @@ from typing import Any
 from asrprune.studies.markup import NOTHING, table
 from asrprune.studies.pathways_report.record import Record
 from asrprune.studies.pathways_report.renewals import Renewals, changes
-from asrprune.weight_pruning.groups import CHANNEL
+from asrprune.weight_pruning.groups import CHANNEL, HEAD, LAYER
 
 SIZES = ("density", "parameters (M)", "mask (kB)")
 
 
 def _units(block: str) -> str:
-    return "channels" if block == CHANNEL else f"blocks of {block}"
+    return f"{block}s" if block in (CHANNEL, LAYER, HEAD) else f"blocks of {block}"
 
 
 def markdown(record: Record) -> str:
@@ -23,7 +23,7 @@ def markdown(record: Record) -> str:
             f"{len(languages)} languages share one set of weights, which is pruned in "
             f"{_units(record['block'])}. Densities are shares of the weights of the pruned layers. "
             "Parameters are weights that are kept or never pruned. A mask takes one bit for each "
-            "block or channel."
+            "unit."
             + (" Word error rates in per cent, with 95 % intervals." * bool(record["scores"])),
             _sizes(record),
             "## The union of all masks",

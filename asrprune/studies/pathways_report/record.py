@@ -15,7 +15,7 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
 
     Densities are shares of the weights of the pruned layers, 0 to 1. ``parameters`` are the weights
     of the whole model that are kept or never pruned. ``mask_bytes`` is the size of masks in the
-    model file, one bit for each block.
+    model file, one bit for each unit.
 
     The union has three more densities for comparison. ``equal``: if all masks were equal (1-s).
     ``independent``: if masks were independent (1-s^L). ``chance``: as in

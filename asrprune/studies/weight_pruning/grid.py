@@ -82,8 +82,8 @@ def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequenc
     """Check, before hours of training, that a supernet will have the wanted networks.
 
     Raises:
-        UserError: a sparsity is above the supernet's highest sparsity, or the population of the
-            search is too small.
+        UserError: a sparsity is above the supernet's highest sparsity, the population of the search
+            is too small, or the supernet's units cannot be searched.
     """
     pruning = config.weight_pruning
     if pruning.method != SUPERNET:
@@ -96,6 +96,11 @@ def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequenc
             "the sparsities out"
         )
     if any(network.method in TABLES for network in networks):
+        if pruning.unit in ("layer", "head"):
+            raise UserError(
+                f"searched: with weight_pruning.unit={pruning.unit} there is nothing to search. "
+                "Leave searched out"
+            )
         # imported late: both modules import torch
         from asrprune.studies.budgets import choices_of
         from asrprune.weight_pruning.blocks import LEVELS, level_of

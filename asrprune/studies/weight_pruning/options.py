@@ -64,8 +64,8 @@ class WeightStudyOptions(StudyOptions):
     Trainings:
 
     - ``dense``: one dense model, from which the ``one_shot`` networks are pruned.
-    - ``small``: one dense training for each sparsity, of a smaller model. It has the widths of the
-      network that has this sparsity in all layers. Only with ``weight_pruning.unit=channel``.
+    - ``small``: one dense training for each sparsity, of a smaller model. It has the sizes of the
+      network that has this sparsity in all layers. Not with ``weight_pruning.unit=block``.
     - ``gradual``: one training for each sparsity.
     - ``supernet``: one training. Its networks have one sparsity in all layers, or are found by a
       search (``searched``, ``random_search``).

@@ -185,7 +185,7 @@ def _legend(options: WeightStudyOptions) -> str:
         "*int8 MB*: the files that a runtime loads, encoder and joiner in int8. Masked blocks make "
         "no file smaller. Error rates are of float32. "
         "*one_shot*: the dense model, pruned after its training. *small*: one dense training for "
-        "each sparsity, of a model with the widths of the network that has this sparsity in all "
+        "each sparsity, of a model with the sizes of the network that has this sparsity in all "
         "layers; at 0 the dense model. *gradual*: one training for each "
         "sparsity; at 0 the dense model. *supernet*: one training for all sparsities. Its "
         "sub-networks have one sparsity in all layers and are not trained further. *searched*: the "

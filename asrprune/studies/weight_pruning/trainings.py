@@ -87,29 +87,31 @@ def _one_for_each(method: str, overrides: dict[float, list[str]]) -> list[Traini
 
 
 def _smaller(config: Config, sparsity: float) -> list[str]:
-    """Return the overrides of a dense model with the widths of a uniform sub-network.
+    """Return the overrides of a dense model with the sizes of a uniform sub-network.
 
     Args:
         config: the configuration of the dense training.
         sparsity: the sparsity of all layers of the sub-network.
 
     Raises:
-        UserError: the weights are pruned in blocks, which leave all widths as they are.
+        UserError: the weights are pruned in blocks, which leave all sizes as they are.
     """
     # imported late: these modules import torch
-    from asrprune.training.banks import make_bank, widths
+    from asrprune.training.banks import make_bank, sizes_of
     from asrprune.transducer.model import build_model
-    from asrprune.weight_pruning.groups import CHANNEL
 
-    if config.weight_pruning.unit != CHANNEL:
+    if config.weight_pruning.unit == "block":
         raise UserError(
-            f"method {SMALL}: small dense models have the widths of a network with fewer channels. "
-            f"Set weight_pruning.unit={CHANNEL} in overrides"
+            f"method {SMALL}: small dense models have the sizes of networks with fewer channels, "
+            "layers or heads. Set weight_pruning.unit=channel in overrides"
         )
-    # widths follow from ranks, so any weights and any vocabulary will do
+    # Sizes follow from ranks, so any weights and any vocabulary will do. Only layers of different
+    # widths differ.
     model = build_model(config.model, config.loss, vocab_size=2)
-    kept = make_bank(model, config.weight_pruning).blocks(sparsity)
-    return [
-        f"model.encoder_options.{name}=[{','.join(map(str, values))}]"
-        for name, values in widths(model, kept).items()
-    ]
+    bank = make_bank(model, config.weight_pruning)
+    sizes = sizes_of(model, bank.groups, bank.blocks(sparsity))
+    return [f"model.encoder_options.{name}={_yaml(value)}" for name, value in sizes.items()]
+
+
+def _yaml(value: int | list[int]) -> str:
+    return str(value).replace(" ", "")
