@@ -5,15 +5,13 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor
-
 from asrprune.config import Config
 from asrprune.export.source import Source
-from asrprune.training.banks import sizes_of
+from asrprune.training.banks import layer_patterns, sizes_of
 from asrprune.transducer.model import Transducer, build_model
 from asrprune.weight_pruning.bank import Choice
 from asrprune.weight_pruning.cutting import cut_state
-from asrprune.weight_pruning.groups import LAYER, kept_layers
+from asrprune.weight_pruning.groups import LAYER
 from asrprune.weight_pruning.options import WeightPruningOptions
 
 
@@ -54,9 +52,7 @@ def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
     # the options that say what can be pruned stay, so this model can be cut in the same way again
     options, usual = config.weight_pruning, WeightPruningOptions()
     if options.unit == LAYER:  # layers have new numbers
-        options = dataclasses.replace(
-            options, include=usual.include, exclude=_never_dropped(source, units)
-        )
+        options = dataclasses.replace(options, **layer_patterns(source.model, groups, units))
     config.weight_pruning = dataclasses.replace(
         options,
         method="none",
@@ -67,14 +63,3 @@ def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
     model = build_model(config.model, config.loss, source.content["vocab_size"])
     model.load_state_dict(state)
     return model.to(source.device).eval(), config
-
-
-def _never_dropped(source: Source, units: dict[str, Tensor]) -> list[str]:
-    """Return patterns of the layers that may not be dropped, by their numbers after the cut."""
-    [group] = source.bank.groups
-    count = len(source.model.get_submodule(group.name))
-    return [
-        f"{group.name}.{number}.*"
-        for number, position in enumerate(kept_layers(group, units[group.name], count))
-        if position not in group.positions
-    ]

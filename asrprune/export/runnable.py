@@ -91,7 +91,7 @@ def runnable(model: Transducer, bank: MaskBank) -> Runnable:
 
 
 def _heads_to_measure(model: Transducer, bank: MaskBank) -> int:
-    """Return the largest number of heads whose past does not fill its rows; else one head fewer.
+    """Return the largest number of heads whose past does not fill its rows; else all but one.
 
     Such a network has more operations than the dense network, see `onnx_parts`. A network of one
     head has fewer.

@@ -107,6 +107,26 @@ def sizes_of(
     return {**found, **widths}
 
 
+def layer_patterns(
+    model: nn.Module, groups: Sequence[Group], units: Mapping[str, Tensor]
+) -> dict[str, list[str]]:
+    """Return ``include`` and ``exclude`` of a sub-network, whose layers have new numbers.
+
+    Args:
+        model: the dense network.
+        groups: the one group of layers.
+        units: the kept units (units,) bool of the group, by its name.
+    """
+    [group] = groups
+    count = len(model.get_submodule(group.name))
+    exclude = [
+        f"{group.name}.{number}.*"
+        for number, position in enumerate(kept_layers(group, units[group.name], count))
+        if position not in group.positions
+    ]
+    return {"include": [f"{group.name}.*"], "exclude": exclude}
+
+
 def make_bank(
     model: nn.Module, options: WeightPruningOptions, masks: dict[str, Any] | None = None
 ) -> MaskBank:

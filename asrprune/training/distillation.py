@@ -34,6 +34,8 @@ def divergence(
         head: a layer with D inputs and a score for each symbol.
         teacher_head: the same for the teacher, with D' inputs. None: ``head``.
     """
+    size = min(h.size(1), teacher.size(1))  # frames after the longest utterance may differ
+    h, teacher = h[:, :size], teacher[:, :size]
     pairs = (h, head), (teacher.detach(), teacher_head or head)
     with torch.autocast(h.device.type, enabled=False):
         found, wanted = (

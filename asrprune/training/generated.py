@@ -9,6 +9,7 @@ from asrprune.config import Config
 from asrprune.corpus.batches import Batch, SpeechDataset
 from asrprune.corpus.tokenizer import SPECIAL, CharacterTokenizer
 from asrprune.data_pruning.options import DataPruningOptions
+from asrprune.errors import UserError
 from asrprune.randomness import keyed_generator
 from asrprune.training.distributed import Ranks
 from asrprune.training.pruning import TrainingData, make_pruning_sampler
@@ -57,3 +58,16 @@ def generated_batches(config: Config, ranks: Ranks, count: int) -> tuple[Trainin
     bins = [(SHORTEST + LONGEST) / 2]
     sampler = make_pruning_sampler(CutSet.from_cuts(cuts), bins, config, ranks, dataset)
     return TrainingData(sampler, dataset, sum(cut.duration for cut in cuts), {}), batches
+
+
+def refuse_teacher(config: Config) -> None:
+    """Refuse a configuration whose steps take the passes of a teacher, which are not measured.
+
+    Raises:
+        UserError: ``training.teacher`` is set.
+    """
+    if config.training.teacher:
+        raise UserError(
+            f"training.teacher={config.training.teacher}: a benchmark does not measure the passes "
+            "of a teacher. Leave the teacher out"
+        )

@@ -68,8 +68,9 @@ class Masking:
                 )
             if self.bank.cuts and group.units < 2:
                 raise UserError(
-                    f"weight_pruning.unit={group.unit}: {group.name} has one {group.unit}, and a "
-                    "network keeps at least one"
+                    f"weight_pruning.unit={group.unit}: of {group.name} one {group.unit} may be "
+                    "dropped, and a network keeps at least one. Loosen weight_pruning.include and "
+                    "exclude, or take a larger model"
                 )
         layers, parameters = self.bank.layers, self.bank.parameters()
         self.optimizer = GatedOptimizer(

@@ -167,7 +167,7 @@ class Meter:
             "pruning_share": self.sums["pruning"] / spent,  # of the time: feeding scores back
             **more,
         }
-        if taught:  # of sub-networks from the dense network, a token of these
+        if taught:  # from the dense network or the teacher, a token
             result["divergence"] = divergence / taught
         if self.sums["skipped"]:  # steps that float16 could not hold
             result["skipped_steps"] = self.sums["skipped"]

@@ -26,9 +26,11 @@ class TrainingOptions:
 
     # averaged.pt, epoch-N.pt or checkpoint-N.pt of a trained model to start from; empty: none
     init_from: str = ""
-    # a trained model whose encoder's scores the training learns from too; empty: none
-    teacher: str = ""
-    teacher_scale: float = option(0.1, minimum=0)  # factor of the divergence from it in the loss
+    # A trained model. The training learns from the scores of its encoder too. Empty: none. It may
+    # lie elsewhere on resume.
+    teacher: str = option("", change=RESUMABLE)
+    # factor of the divergence from the teacher in the loss
+    teacher_scale: float = option(0.1, minimum=0)
     # what keeps its weights: modules, such as encoder.layers.0, or patterns of parameters' names
     freeze: list[str] = option(factory=list)
     epochs: int = option(30, change=RESUMABLE, minimum=1)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from asrprune.config import Config
 from asrprune.corpus.batches import Batch
-from asrprune.errors import UserError
 from asrprune.randomness import kept_global_generators
 from asrprune.training.distillation import divergence
 from asrprune.training.guards import check_losses
@@ -203,20 +202,7 @@ class Passes:
 
     @torch.no_grad()
     def _teacher_outputs(self, batch: Batch) -> Tensor:
-        """Return the outputs (B, T, D') of the fixed teacher's encoder.
-
-        Raises:
-            UserError: the teacher has another number of frames than the model.
-        """
-        own, theirs = (
-            model.encoder.output_lengths(batch["feature_lens"])
-            for model in (self.model, self.teacher)
-        )
-        if not torch.equal(own, theirs):
-            raise UserError(
-                f"training.teacher={self.config.training.teacher}: its encoder has other numbers "
-                "of frames than this model's, so frames cannot be compared"
-            )
+        """Return the outputs (B, T, D') of the fixed teacher's encoder."""
         x, x_lens = self._on_device(batch, "features", "feature_lens")
         with kept_global_generators(), self._precision():
             h, _ = self.teacher.encode(x, x_lens, self._frame_transform(batch))

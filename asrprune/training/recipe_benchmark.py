@@ -30,7 +30,7 @@ from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.errors import UserError
 from asrprune.randomness import seed_global_generators
 from asrprune.training.distributed import Ranks, start_ranks
-from asrprune.training.generated import VOCABULARY, generated_batches
+from asrprune.training.generated import VOCABULARY, generated_batches, refuse_teacher
 from asrprune.training.metrics import Meter
 from asrprune.training.passes import PRECISION
 from asrprune.training.supernet_benchmark import NOWHERE
@@ -77,6 +77,8 @@ def main(args: argparse.Namespace) -> None:
     words = [str(word) for word in args.config if "=" in str(word)] + args.overrides
     paths = [path for path in args.config if "=" not in str(path)]
     configs = {path: load_config(path, words) for path in paths}
+    for config in configs.values():
+        refuse_teacher(config)
     ranks = start_ranks(next(iter(configs.values())).training.device)
     hours = args.hours * (3 if args.speed_perturb else 1)
     rows = [

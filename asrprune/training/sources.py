@@ -20,10 +20,12 @@ from asrprune.weight_pruning.options import LANGUAGE
 
 log = logging.getLogger(__name__)
 
+TEACHER = "training.teacher"  # needed in all steps, and wherever it lies
+
 # option -> what a training takes of its file; of what was pruned gradually, weights with a mask on
 _TAKEN: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "training.init_from": lambda content: [content.get("model"), masks_of(content)],
-    "training.teacher": lambda content: [content.get("model"), masks_of(content)],
+    TEACHER: lambda content: [content.get("model"), masks_of(content), _model_options(content)],
     "weight_pruning.pathways.masks": masks_of,
 }
 
@@ -31,7 +33,7 @@ _TAKEN: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
     """Of each file that a training begins with: ``option=path`` -> a digest of what it takes.
 
-    Files that do not exist are left out.
+    Files that do not exist are left out. The teacher has no path: it may lie elsewhere on resume.
 
     Args:
         languages: that are trained; each may have a file of masks.
@@ -40,7 +42,7 @@ def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
         UserError: a file is damaged.
     """
     return {
-        f"{key}={path}": digest(_TAKEN[key](load_checkpoint(path)))
+        key if key == TEACHER else f"{key}={path}": digest(_TAKEN[key](load_checkpoint(path)))
         for key, path in _files(config, languages)
         if path.is_file()
     }
@@ -49,12 +51,14 @@ def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
 def changed_sources(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The files, as ``option=path``, that hold something else than when the training began.
 
-    One that is gone cannot have changed: it is noted, no more.
+    One that is gone cannot have changed: it is noted, no more. But a training has its teacher from
+    its start to its end.
     """
     for name in before:
-        if name not in now:
+        if name not in now and name != TEACHER:
             log.info("%s is gone since the training began with it; it is not needed", name)
-    return [name for name, was in before.items() if now.get(name, was) != was]
+    changed = [name for name, was in before.items() if now.get(name, was) != was]
+    return changed + [TEACHER] * ((TEACHER in before) != (TEACHER in now))
 
 
 def digest(value: Any) -> str:
@@ -62,6 +66,10 @@ def digest(value: Any) -> str:
     code = hashlib.blake2b(digest_size=16)
     _feed(code, value)
     return code.hexdigest()
+
+
+def _model_options(content: Mapping[str, Any]) -> Any:
+    return content.get("config", {}).get("model")
 
 
 def _files(config: Config, languages: Sequence[str]) -> Iterator[tuple[str, Path]]:

@@ -29,7 +29,7 @@ from asrprune.errors import UserError
 from asrprune.randomness import seed_global_generators
 from asrprune.training.banks import groups_of
 from asrprune.training.distributed import Ranks, start_ranks
-from asrprune.training.generated import VOCABULARY, generated_batches
+from asrprune.training.generated import VOCABULARY, generated_batches, refuse_teacher
 from asrprune.training.metrics import Meter
 from asrprune.training.schedule import Progress
 from asrprune.training.train import build_trainer
@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Print a line for each way of training: its speed, and its time compared with dense steps."""
     config = load_config(args.config, args.overrides)
+    refuse_teacher(config)
     steps, progress = _checked(args, config)
     if config.training.threads:
         torch.set_num_threads(config.training.threads)

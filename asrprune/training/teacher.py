@@ -14,10 +14,12 @@ from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
-from asrprune.training.model_file import model_of
+from asrprune.training.model_file import masks_of, model_of
+from asrprune.training.pruning import check_can_drop
 from asrprune.transducer.model import Transducer
 
 _KEY = "training.teacher"
+_LONGEST = 4000  # feature frames of the utterances that are compared, 40 s
 
 
 def load_teacher(
@@ -32,39 +34,67 @@ def load_teacher(
         ranks: the processes that train together.
 
     Raises:
-        UserError: the file is missing, damaged or no model; the model has a network for each
-            language, another tokenizer, other features, or other frames.
+        UserError: see `check_teacher`; or the teacher has another tokenizer.
     """
     if not config.training.teacher:
         return None
-    path = Path(config.training.teacher)
-    content = _read(path)
-    if content["config"].get("weight_pruning", {}).get("method") == "pathways":
+    if _read(config)["tokenizer_digest"] != tokenizer_digest:
+        raise UserError(
+            f"{_KEY}={config.training.teacher} was trained with another tokenizer, so its scores "
+            "are of other symbols. Train the teacher with the tokenizer of this training"
+        )
+    return check_teacher(config, model).to(ranks.device).eval().requires_grad_(False)
+
+
+def check_teacher(config: Config, model: Transducer) -> Transducer:
+    """Return the model of ``training.teacher`` if a model can learn from it.
+
+    The tokenizer is not checked.
+
+    Args:
+        config: the configuration of the training.
+        model: the model that learns.
+
+    Raises:
+        UserError: the file is missing, damaged or no model; or the teacher has a network for each
+            language, other features, or other frames, or cannot drop the frames that the training
+            drops.
+    """
+    content, path = _read(config), Path(config.training.teacher)
+    method = content["config"].get("weight_pruning", {}).get("method")
+    if masks_of(content) and method == "pathways":
         raise UserError(
             f"{_KEY}={path} has a network for each language: take one out (asrprune extract "
-            "--language)"
-        )
-    if content["tokenizer_digest"] != tokenizer_digest:
-        raise UserError(
-            f"{_KEY}={path} was trained with another tokenizer, so its scores are of other symbols"
+            "--language), and name its file"
         )
     try:
         with torch.random.fork_rng(devices=[]):  # the weights that it is made with are not used
             teacher, _ = model_of(content, path)
     except UserError as error:
         raise UserError(f"{_KEY}={path}: {error}") from error
-    for what, theirs, own in (
-        ("mel bins", teacher.feature_mean.numel(), model.feature_mean.numel()),
-        ("frames a step", teacher.encoder.subsampling, model.encoder.subsampling),
-    ):
-        if theirs != own:
-            raise UserError(f"{_KEY}={path} has {theirs} {what}, and this model has {own}")
-    return teacher.to(ranks.device).eval().requires_grad_(False)
+    bins, own_bins = teacher.feature_mean.numel(), model.feature_mean.numel()
+    if bins != own_bins:
+        raise UserError(
+            f"{_KEY}={path} takes {bins} mel bins, and this model takes {own_bins}. Name a teacher "
+            "with the same features"
+        )
+    frames = torch.arange(1, _LONGEST)
+    if not torch.equal(*(one.encoder.output_lengths(frames) for one in (teacher, model))):
+        raise UserError(
+            f"{_KEY}={path}: its encoder has other numbers of frames than this model's, so frames "
+            "cannot be compared. Name a teacher with the same subsampling"
+        )
+    if config.data_pruning.time.variant != "none":
+        check_can_drop(teacher.encoder, f"the encoder of {_KEY}={path}", config.data_pruning.time)
+    return teacher
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(config: Config) -> Mapping[str, Any]:
+    path = Path(config.training.teacher)
     if not path.is_file():
-        raise UserError(f"{_KEY}={path}: there is no such file")
+        raise UserError(
+            f"{_KEY}={path}: there is no such file. Put the teacher there, or name its new place"
+        )
     try:
         content = load_checkpoint(path)
     except UserError as error:
@@ -74,5 +104,5 @@ def _read(path: Path) -> Mapping[str, Any]:
         ) from error
     for key in ("model", "config", "vocab_size", "tokenizer_digest"):
         if key not in content:
-            raise UserError(f"{_KEY}={path} is no model: no {key!r} in it")
+            raise UserError(f"{_KEY}={path} is no model: no {key!r} in it. Name an averaged.pt")
     return content

@@ -85,7 +85,7 @@ def _lay_out(config: Config) -> tuple[int, str]:
 
     Raises:
         UserError: see `asrprune.transducer.model.build_model`, `freeze`, `check_initial`,
-            `groups_of` and `check_joined`.
+            `check_teacher`, `groups_of` and `check_joined`.
     """
     import torch
 
@@ -93,6 +93,7 @@ def _lay_out(config: Config) -> tuple[int, str]:
     from asrprune.training.freezing import freeze
     from asrprune.training.initial import check_initial
     from asrprune.training.masking import check_joined
+    from asrprune.training.teacher import check_teacher
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.prunable import table
 
@@ -103,6 +104,8 @@ def _lay_out(config: Config) -> tuple[int, str]:
     start = Path(config.training.init_from)
     if start.is_file():  # it may be still to come, or no longer be needed
         check_initial(model, start)
+    if Path(config.training.teacher).is_file():
+        check_teacher(config, model)
     if config.weight_pruning.method == "none":
         return count, ""
     check_joined(config)

@@ -165,7 +165,7 @@ def find_stack(
         if any(matches(name, exclude) for name in known):
             continue
         names = [f"{path}.{position}.{name}" for name, _ in part.named_parameters()]
-        _refuse_shared(module, names, LAYER)
+        _refuse_shared(module, [f"{path}.{position}."], LAYER)
         for name in names:
             rows, columns = as_matrix(module.get_parameter(name)).shape
             vector = module.get_parameter(name).ndim == 1
@@ -232,6 +232,11 @@ def find_heads(
 def _refuse_shared(module: nn.Module, names: Sequence[str], unit: str) -> None:
     """Refuse parameters that have another name in the module too.
 
+    Args:
+        module: the module.
+        names: names of parameters, or how the names of a layer's parameters begin.
+        unit: the pruned unit, for the message.
+
     Raises:
         UserError: another part of the module uses a parameter.
     """
@@ -239,12 +244,14 @@ def _refuse_shared(module: nn.Module, names: Sequence[str], unit: str) -> None:
     for name, parameter in module.named_parameters(remove_duplicate=False):
         all_names.setdefault(id(parameter), []).append(name)
     for found in all_names.values():
-        own = [name for name in found if name in names]
-        if own and len(found) > 1:
-            other = next(name for name in found if name != own[0])
+        own = [name for name in found if name.startswith(tuple(names))]
+        # a layer may share parameters within itself
+        others = [name for name in found if name not in own] if unit == LAYER else found[1:]
+        if own and others:
+            way = "Leave it out by weight_pruning.exclude, or use" if unit == LAYER else "Use"
             raise UserError(
-                f"weight_pruning.unit={unit}: {own[0]} is {other} too, so it cannot be dropped "
-                "alone. Leave it out by weight_pruning.exclude, or use weight_pruning.unit=block"
+                f"weight_pruning.unit={unit}: {own[0]} is {others[0]} too, so it cannot be dropped "
+                f"alone. {way} weight_pruning.unit=block"
             )
 
 

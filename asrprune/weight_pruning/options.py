@@ -155,8 +155,8 @@ class PathwaysOptions:
     adapt: bool = True  # masks follow the weights until `freeze`; false: masks never change
     # What masks that adapt keep. magnitude: the largest weights, whichever language trained them.
     # sensitivity: the weights that the language's own steps since the last ranking need most, by
-    # mean squares of weights and of their gradients (first order, arXiv 1906.10771). Channels,
-    # layers and heads that were dropped have no gradients, so they do not return.
+    # mean squares of weights and of their gradients (first order, arXiv 1906.10771). Channels and
+    # heads that were dropped have no gradients, so they do not return; of layers, few weights do.
     score: str = option("magnitude", choices=("magnitude", "sensitivity"))
     # masked: a step moves the weights that its mask keeps. all: it moves masked weights too, by the
     # gradients that they have as zeros (PARP, arXiv 2106.05933).
@@ -257,8 +257,8 @@ class WeightPruningOptions:
             )
         if self.pathways.grad == "all" and self.unit != "block":
             raise UserError(
-                f"{prefix}pathways.grad=all: is for {prefix}unit=block. All weights of a dropped "
-                f"{self.unit} are zero, and have no gradients"
+                f"{prefix}pathways.grad=all: is for {prefix}unit=block. The weights of a dropped "
+                f"{self.unit} are all zero, so few or none of them have gradients. Leave it out"
             )
         if block.group and self.scope == "global":
             raise UserError(

@@ -25,9 +25,12 @@ METHODS = {
     "channels, gradual": {"method": "gradual", "schedule": SCHEDULE, **CHANNELS},
     "channels, sandwich": {**SUPERNET, "supernet": {"sampling": "sandwich"}, **CHANNELS},
     "channels, supernet": {**SUPERNET, **CHANNELS},
+    "channels, first order": {**SUPERNET, **CHANNELS, "criterion": "first_order"},
+}
+# units that need models of several layers, or heads
+UNITS = {
     "layers, supernet": {**SUPERNET, "unit": "layer"},
     "heads, sandwich": {**SUPERNET, "supernet": {"sampling": "sandwich"}, "unit": "head"},
-    "channels, first order": {**SUPERNET, **CHANNELS, "criterion": "first_order"},
 }
 
 
@@ -42,7 +45,7 @@ def masked_config(corpus, masking, **options):
             "training__checkpoint_interval": 1,
             "training__keep_checkpoints": 1000,
             "model__encoder_options__dropout": 0.1,
-            **({"model__encoder_options__num_layers": 4} if "layer" in masking.values() else {}),
+            **({"model__encoder_options__num_layers": 3} if "layer" in masking.values() else {}),
             **options,
         },
     )

@@ -17,22 +17,31 @@ from asrprune.training.resume import resume
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.masked_weights import masked_state
 from tests.training.command import assert_same, on_ranks, train_to_next
-from tests.training.masked_cases import ALONE, METHODS, SUPERNET, masked_config, trainer_of
+from tests.training.masked_cases import (
+    ALONE,
+    METHODS,
+    SUPERNET,
+    UNITS,
+    masked_config,
+    trainer_of,
+)
+
+EVERY = METHODS | UNITS
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY)
 def test_resume_after_every_step(method, make_masked_trainer):
     """To the next one, and from one to the end. With data pruning on: both hearts in one run."""
     pruning = {"data_pruning": {"policy": "easy2hard", "keep": 0.6, "anneal": 0.34}}
     options = {"training__epochs": 3, **pruning}
-    trainer = make_masked_trainer("whole", METHODS[method], **options)
+    trainer = make_masked_trainer("whole", EVERY[method], **options)
     assert trainer.run() == 0
     paths = numbered(trainer.folder, "checkpoint")
     assert len(paths) >= 9
     last = load_checkpoint(paths[-1])
     assert last["masking"]["sparsity"] == 0.8
     for path, following in pairwise(paths):
-        part = make_masked_trainer(path.stem, METHODS[method], **options)
+        part = make_masked_trainer(path.stem, EVERY[method], **options)
         torch.save(load_checkpoint(path), part.folder / path.name)
         resume(part)
         expected = load_checkpoint(following)
@@ -207,7 +216,7 @@ def check_one_byte(ranks, trainer, state) -> None:
 
 
 ON_RANKS = (
-    "distilled", "sandwich", "channels, supernet", "channels, sandwich", "layers, supernet",
+    "distilled", "sandwich", "channels, supernet", "channels, sandwich", *UNITS,
 )  # fmt: skip
 
 
@@ -216,7 +225,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     torch.set_num_threads(1)
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     for method in ON_RANKS:
-        config = masked_config(corpus, METHODS[method], data__max_duration=6.0, data__dev=[])
+        config = masked_config(corpus, EVERY[method], data__max_duration=6.0, data__dev=[])
         folder = root / method
         folder.mkdir(exist_ok=True)
         trainer = trainer_of(config, corpus, folder, ranks)

@@ -91,8 +91,19 @@ def test_gradients_by_hand(make, teacher):
         torch.testing.assert_close(found[name], value.grad, rtol=1e-3, atol=1e-5, msg=name)
     plain = gradients(make("plain", None), batch)
     assert not torch.allclose(plain["encoder.norm.weight"], found["encoder.norm.weight"])
-    # the teacher draws nothing, and the joiner does not learn from it
-    torch.testing.assert_close(plain["joiner.output.weight"], found["joiner.output.weight"])
+
+
+def test_the_teacher_draws_nothing(make, teacher):
+    """The joiner does not learn from it. So its gradients tell whether dropout is the same."""
+    found = []
+    for name, path in (("plain", None), ("taught", teacher)):
+        trainer = make(name, path, model__encoder_options={**ENCODER, "dropout": 0.3})
+        [batch, *_] = trainer.batches()
+        torch.manual_seed(5)
+        found.append(gradients(trainer, batch))
+    plain, taught = found
+    torch.testing.assert_close(plain["joiner.output.weight"], taught["joiner.output.weight"])
+    assert not torch.allclose(plain["encoder.norm.weight"], taught["encoder.norm.weight"])
 
 
 @pytest.mark.parametrize("method", ["none", "channels, gradual", "channels, sandwich"])
@@ -114,17 +125,34 @@ def test_exact_resume_and_a_teacher_that_stays_as_it_is(method, make, teacher):
         assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), load_checkpoint(last))
 
 
-def test_another_teacher_of_the_same_name_is_refused(make, teacher, tmp_path):
+def test_a_teacher_may_move_but_not_change(make, teacher, tmp_path):
     path = shutil.copy(teacher, tmp_path / "teacher.pt")
     trainer = make("exp", path)
     resume(trainer)
     assert trainer.run() == 0
-    content = load_checkpoint(path)
+    moved = shutil.move(path, tmp_path / "moved.pt")
+    resume(make("exp", moved, training__epochs=3))
+    with pytest.raises(UserError, match="training.teacher"):
+        resume(make("exp", None, training__epochs=3))
+    with pytest.raises(UserError, match="teacher_scale"):
+        resume(make("exp", moved, training__epochs=3, training__teacher_scale=0.5))
+    content = load_checkpoint(moved)
     content["model"]["simple_am.bias"] += 1
-    save_checkpoint(content, path)
-    again = make("exp", path, training__epochs=3)
-    with pytest.raises(UserError, match=r"training\.teacher=.*teacher\.pt"):
-        resume(again)
+    save_checkpoint(content, moved)
+    with pytest.raises(UserError, match="training.teacher"):
+        resume(make("exp", moved, training__epochs=3))
+
+
+def test_an_extracted_pathway_may_teach(make, teacher, tmp_path):
+    """Its file names the method of its training, but holds one network."""
+    content = load_checkpoint(teacher)
+    options = {**content["config"]["weight_pruning"], "method": "pathways"}
+    content["config"] = {**content["config"], "weight_pruning": options}
+    save_checkpoint(content, tmp_path / "language.pt")
+    assert make("exp", tmp_path / "language.pt").passes.teacher is not None
+    save_checkpoint({**content, "masks": {"bank": {}}}, tmp_path / "all.pt")
+    with pytest.raises(UserError, match="has a network for each language"):
+        make("exp", tmp_path / "all.pt")
 
 
 def test_what_cannot_teach_is_refused(make, teacher, tmp_path):
@@ -149,7 +177,7 @@ def test_what_cannot_teach_is_refused(make, teacher, tmp_path):
 
 def test_frames_that_cannot_be_compared_are_refused(make, teacher):
     other = {"stacked_frames": 3, "dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 16}
-    with pytest.raises(UserError, match="has 4 frames a step, and this model has 3"):
+    with pytest.raises(UserError, match="other numbers of frames than this model's"):
         make(
             "exp", teacher, model__encoder="asrprune.transducer.emformer:emformer",
             model__encoder_options=other,

@@ -74,8 +74,8 @@ class WeightStudyOptions(StudyOptions):
       variant with ``weight_pruning.method=none`` is one dense training, for example a longer one.
 
     In the overrides of a method, ``{dense}`` stands for the model of the dense training with the
-    same seed. ``training.init_from={dense}`` begins with this model, and the method's cost then
-    includes the dense training.
+    same seed. ``training.init_from={dense}`` begins with this model, and
+    ``training.teacher={dense}`` learns from it. The method's cost then includes the dense training.
     """
 
     sparsities: list[float] = option(factory=lambda: [0.0, 0.5, 0.7, 0.8, 0.9])

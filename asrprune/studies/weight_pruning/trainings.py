@@ -1,5 +1,6 @@
 """The trainings of each method of a comparison of sparse models, and what is taken out of them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,8 +98,9 @@ def _smaller(config: Config, sparsity: float) -> list[str]:
         UserError: the weights are pruned in blocks, which leave all sizes as they are.
     """
     # imported late: these modules import torch
-    from asrprune.training.banks import make_bank, sizes_of
+    from asrprune.training.banks import layer_patterns, make_bank, sizes_of
     from asrprune.transducer.model import build_model
+    from asrprune.weight_pruning.groups import LAYER
 
     if config.weight_pruning.unit == "block":
         raise UserError(
@@ -109,9 +111,14 @@ def _smaller(config: Config, sparsity: float) -> list[str]:
     # widths differ.
     model = build_model(config.model, config.loss, vocab_size=2)
     bank = make_bank(model, config.weight_pruning)
-    sizes = sizes_of(model, bank.groups, bank.blocks(sparsity))
-    return [f"model.encoder_options.{name}={_yaml(value)}" for name, value in sizes.items()]
+    units = bank.blocks(sparsity)
+    sizes = sizes_of(model, bank.groups, units)
+    words = [f"model.encoder_options.{name}={_yaml(value)}" for name, value in sizes.items()]
+    if bank.unit == LAYER:
+        patterns = layer_patterns(model, bank.groups, units)
+        words += [f"weight_pruning.{name}={_yaml(value)}" for name, value in patterns.items()]
+    return words
 
 
-def _yaml(value: int | list[int]) -> str:
-    return str(value).replace(" ", "")
+def _yaml(value: int | list[int] | list[str]) -> str:
+    return json.dumps(value, separators=(",", ":"))
