@@ -142,10 +142,6 @@ def test_fewer_layers_are_faster():
     source = layers_of("emformer:emformer", dim=64, ffn_dim=512, num_layers=8)
     dense, half, least = time_networks(source.model, source.bank, [0.0, 0.5, 0.9])
     assert least < 0.4 * dense and least < half < 0.8 * dense
-    measure = Measure(
-        source.model, source.bank, MILLISECONDS, measure_times(source.model, source.bank, 0.9)
-    )
-    assert measure.of(0.5) == pytest.approx(half, rel=0.25)
 
 
 def test_times_are_measured_once(tmp_path, monkeypatch):
@@ -202,23 +198,12 @@ def test_a_network_of_a_time_is_extracted_and_exported(
     assert cli.main([*words, "--int8", "false"]) == 1
 
 
-@pytest.mark.parametrize("unit", ["layer", "head"])
-def test_a_stream_of_a_time_has_fewer_units(unit, streaming, tmp_path):
+def test_a_stream_of_a_time_has_fewer_layers(streaming, tmp_path):
     """What is timed after the export has other states than the dense network."""
-    import onnx
-
-    word = f"weight_pruning.unit={unit}"
+    word = "weight_pruning.unit=layer"
     source = open_source(streaming.model, [word])
-    times = measure_times(source.model, source.bank, source.sparsest)
-    budget = f"{sum(times.milliseconds[:5:4]) / 2:.6f}ms"
+    dense, *_, least = measure_times(source.model, source.bank, source.sparsest).milliseconds
+    budget = f"{(dense + least) / 2:.6f}ms"
     words = ["--model", streaming.model, "--lang-dir", streaming.corpus.lang, "--out-dir", tmp_path]
-    code = cli.main(["export", *map(str, words), word, "--networks", budget])
-    if unit == "layer" or code == 0:  # a head fewer of so few may be no faster
-        assert code == 0
-        assert read_json(tmp_path / "export.json")["networks"][budget]["choice"] > 0
-    [group] = source.bank.groups
-    with network(source, 0.5) as model:
-        part = cut(model)["encoder"]
-        onnx.save(quantised(to_onnx(part), part.metadata), tmp_path / "encoder.onnx")
-        assert time_file(tmp_path / "encoder.onnx", model) > 0
-    assert group.units == 2
+    assert cli.main(["export", *map(str, words), word, "--networks", budget]) == 0
+    assert read_json(tmp_path / "export.json")["networks"][budget]["choice"] > 0
