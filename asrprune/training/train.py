@@ -93,7 +93,6 @@ def _lay_out(config: Config) -> tuple[int, str]:
     from asrprune.training.freezing import freeze
     from asrprune.training.initial import check_initial
     from asrprune.training.masking import check_joined
-    from asrprune.training.teacher import check_teacher
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.prunable import table
 
@@ -105,6 +104,8 @@ def _lay_out(config: Config) -> tuple[int, str]:
     if start.is_file():  # it may be still to come, or no longer be needed
         check_initial(model, start)
     if Path(config.training.teacher).is_file():
+        from asrprune.training.teacher import check_teacher  # this module imports lhotse
+
         check_teacher(config, model)
     if config.weight_pruning.method == "none":
         return count, ""
