@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from asrprune.config import Config
 from asrprune.errors import UserError
-from asrprune.training.checkpoint import load_checkpoint
-from asrprune.training.model_file import masks_of, model_of
+from asrprune.training.model_file import masks_of, model_of, read_model_file
 from asrprune.transducer.model import build_model
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) 
             are several networks; or weights that it does not give would be frozen or protected.
     """
     path = Path(config.training.init_from)
-    content = _read(path)
+    content = read_model_file(path, _KEY)
     theirs, sparsity = _weights(content, path, config)
     same = content["tokenizer_digest"] == identity["tokenizer_digest"]
     own = model.state_dict()
@@ -87,23 +86,7 @@ def check_initial(model: nn.Module, path: Path) -> None:
     Raises:
         UserError: the file is no model, or its encoder is another one.
     """
-    _check_shapes(model.state_dict(), _read(path)["model"], path, _ALWAYS)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{_KEY}={path}: there is no such file")
-    try:
-        content = load_checkpoint(path)
-    except UserError as error:
-        raise UserError(
-            f"{_KEY}={path} is damaged, or no model of this version of asrprune; take an "
-            "averaged.pt, epoch-N.pt or checkpoint-N.pt"
-        ) from error
-    for key in ("model", "config", "vocab_size", "tokenizer_digest"):
-        if key not in content:
-            raise UserError(f"{_KEY}={path} is no model: no {key!r} in it")
-    return content
+    _check_shapes(model.state_dict(), read_model_file(path, _KEY)["model"], path, _ALWAYS)
 
 
 def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[State, float]:

@@ -7,6 +7,7 @@ from typing import Any
 from asrprune.config import Config, config_from_dict
 from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
+from asrprune.training.checkpoint import load_checkpoint
 from asrprune.transducer.model import Transducer, build_model
 
 
@@ -17,6 +18,31 @@ def description(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     about = {key: content[key] for key in ("config", "vocab_size", "tokenizer_digest")}
     return {**about, "symbols": content.get("symbols")}
+
+
+def read_model_file(path: Path, option: str) -> dict[str, Any]:
+    """Return the content of a model file that an option names.
+
+    Args:
+        path: the file.
+        option: the option, for messages.
+
+    Raises:
+        UserError: the file is missing, damaged or no model.
+    """
+    if not path.is_file():
+        raise UserError(f"{option}={path}: there is no such file. Name another place")
+    try:
+        content = load_checkpoint(path)
+    except UserError as error:
+        raise UserError(
+            f"{option}={path} is damaged, or no model of this version of asrprune; take an "
+            "averaged.pt, epoch-N.pt or checkpoint-N.pt"
+        ) from error
+    for key in ("model", "config", "vocab_size", "tokenizer_digest"):
+        if key not in content:
+            raise UserError(f"{option}={path} is no model: no {key!r} in it. Name a model")
+    return content
 
 
 def masks_of(content: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -4,17 +4,14 @@ The teacher's targets are its encoder's scores of symbols at each frame, as in
 `asrprune.training.distillation`. The teacher may have another encoder than the model that learns.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from asrprune.config import Config
 from asrprune.errors import UserError
-from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
-from asrprune.training.model_file import masks_of, model_of
+from asrprune.training.model_file import masks_of, model_of, read_model_file
 from asrprune.training.pruning import check_can_drop
 from asrprune.transducer.model import Transducer
 
@@ -38,7 +35,8 @@ def load_teacher(
     """
     if not config.training.teacher:
         return None
-    if _read(config)["tokenizer_digest"] != tokenizer_digest:
+    content = read_model_file(Path(config.training.teacher), _KEY)
+    if content["tokenizer_digest"] != tokenizer_digest:
         raise UserError(
             f"{_KEY}={config.training.teacher} was trained with another tokenizer, so its scores "
             "are of other symbols. Train the teacher with the tokenizer of this training"
@@ -60,7 +58,8 @@ def check_teacher(config: Config, model: Transducer) -> Transducer:
             language, other features, or other frames, or cannot drop the frames that the training
             drops.
     """
-    content, path = _read(config), Path(config.training.teacher)
+    path = Path(config.training.teacher)
+    content = read_model_file(path, _KEY)
     method = content["config"].get("weight_pruning", {}).get("method")
     if masks_of(content) and method == "pathways":
         raise UserError(
@@ -87,22 +86,3 @@ def check_teacher(config: Config, model: Transducer) -> Transducer:
     if config.data_pruning.time.variant != "none":
         check_can_drop(teacher.encoder, f"the encoder of {_KEY}={path}", config.data_pruning.time)
     return teacher
-
-
-def _read(config: Config) -> Mapping[str, Any]:
-    path = Path(config.training.teacher)
-    if not path.is_file():
-        raise UserError(
-            f"{_KEY}={path}: there is no such file. Put the teacher there, or name its new place"
-        )
-    try:
-        content = load_checkpoint(path)
-    except UserError as error:
-        raise UserError(
-            f"{_KEY}={path} is damaged, or no model of this version of asrprune: take an "
-            "averaged.pt"
-        ) from error
-    for key in ("model", "config", "vocab_size", "tokenizer_digest"):
-        if key not in content:
-            raise UserError(f"{_KEY}={path} is no model: no {key!r} in it. Name an averaged.pt")
-    return content

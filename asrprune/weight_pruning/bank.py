@@ -13,21 +13,20 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from asrprune.errors import UserError, nearest
 from asrprune.weight_pruning.bank_state import check_state
 from asrprune.weight_pruning.bits import pack_bits, packed_size, unpack_bits
 from asrprune.weight_pruning.blocks import Block, comparable, drop_levels, expand, kept
-from asrprune.weight_pruning.blocks import masked as mask_matrix
 from asrprune.weight_pruning.cutting import cut
 from asrprune.weight_pruning.groups import Group, grouped, unit_scores
-from asrprune.weight_pruning.prunable import Layer, as_matrix, refuse_sharded
+from asrprune.weight_pruning.masked_values import masked_copies, masked_values, zero_gradients
+from asrprune.weight_pruning.prunable import Layer, refuse_sharded
 from asrprune.weight_pruning.sizes import elements
 from asrprune.weight_pruning.swap import SWAPS, swapped
 
@@ -284,10 +283,10 @@ class MaskBank:
             blocks, values = choice.blocks, choice.values
         else:
             blocks = self.blocks_of_layers(choice)
-            values = self._values(blocks, parameters)
+            values = masked_values(self.layers, blocks, parameters)
         self._applied = True
         self._swaps += SWAPS
-        hooks = [] if all_gradients else self._gradients_inside(blocks, parameters)
+        hooks = [] if all_gradients else zero_gradients(self.layers, blocks, parameters)
         try:
             with swapped(parameters, values):
                 yield
@@ -334,12 +333,13 @@ class MaskBank:
         """
         self._refuse_inside("cache a sub-network")
         blocks, parameters = self.blocks_of_layers(choice), self.parameters()
-        return Cached(self._values(blocks, parameters), blocks, self._whereabouts(parameters))
+        values = masked_values(self.layers, blocks, parameters)
+        return Cached(values, blocks, self._whereabouts(parameters))
 
     def masked(self, choice: Choice) -> dict[str, Tensor]:
         """Return weights for ``torch.func.functional_call``; only kept ones get gradients."""
         self._refuse_inside("mask the weights again")
-        return self._mask(self.blocks_of_layers(choice), self.parameters())
+        return masked_copies(self.layers, self.blocks_of_layers(choice), self.parameters())
 
     # state
 
@@ -439,38 +439,6 @@ class MaskBank:
             for group in self.groups
             for layer in group.layers
         )
-
-    def _mask(
-        self, blocks: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Copy the weights, with exact zeros outside of the kept blocks."""
-        return {
-            layer.name: self._inside(weights[layer.name], layer, blocks[layer.name])
-            for layer in self.layers
-        }
-
-    def _inside(self, tensor: Tensor, layer: Layer, kept_blocks: Tensor) -> Tensor:
-        """Copy a tensor of a layer's shape, with exact zeros outside of the kept blocks."""
-        return mask_matrix(as_matrix(tensor), kept_blocks, layer.block).view(tensor.shape)
-
-    def _values(
-        self, blocks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
-    ) -> dict[str, Tensor]:
-        # no inference tensors: parameters that are trained cannot hold them
-        with torch.inference_mode(False), torch.no_grad():
-            return self._mask(blocks, {name: one.data for name, one in parameters.items()})
-
-    def _gradients_inside(
-        self, blocks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
-    ) -> list[RemovableHandle]:
-        """Make each backward pass add zero gradients outside of the kept blocks."""
-        return [
-            parameter.register_hook(
-                partial(self._inside, layer=layer, kept_blocks=blocks[layer.name])
-            )
-            for layer in self.layers
-            if (parameter := parameters[layer.name]).requires_grad
-        ]
 
 
 def _either(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:

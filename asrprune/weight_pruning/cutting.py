@@ -168,6 +168,6 @@ def has_rows(layer: Layer) -> bool:
     """Return whether the layer's units are rows, outputs; else they are columns."""
     if layer.kind == VECTOR:
         return True
-    # a matrix of one column may have that column as its only channel
+    # in a matrix of one column, the column can be the only channel
     one_column = layer.columns == 1 and layer.block.rows == layer.rows
     return layer.block.columns == layer.columns and not one_column

@@ -110,9 +110,7 @@ def find_channels(
             f"weight_pruning.unit={CHANNEL}: the encoder names no channels that can be cut out. "
             "Use weight_pruning.unit=block"
         )
-    verdicts = verdicts_of(module)
-    check_patterns("include", include, verdicts)
-    check_patterns("exclude", exclude, verdicts)
+    verdicts = _checked_verdicts(module, include, exclude)
     groups = []
     for name, (rows, columns) in chains.items():
         parts = [*rows, *columns]
@@ -153,9 +151,7 @@ def find_stack(
     Raises:
         UserError: a pattern matches nothing; no layer is left; or a layer shares a parameter.
     """
-    verdicts = verdicts_of(module)
-    check_patterns("include", include, verdicts)
-    check_patterns("exclude", exclude, verdicts)
+    verdicts = _checked_verdicts(module, include, exclude)
     first_names = {id(parameter): name for name, parameter in module.named_parameters()}
     positions, layers = [], []
     for position, part in enumerate(module.get_submodule(path)):
@@ -205,9 +201,7 @@ def find_heads(
         UserError: a pattern matches nothing, or leaves some of the heads out; a parameter is
             shared; or layers have different numbers of heads.
     """
-    verdicts = verdicts_of(module)
-    check_patterns("include", include, verdicts)
-    check_patterns("exclude", exclude, verdicts)
+    verdicts = _checked_verdicts(module, include, exclude)
     layers = []
     _refuse_shared(module, [*rows, *columns], HEAD)
     for parameter in (*rows, *columns):
@@ -227,6 +221,16 @@ def find_heads(
             f"layers of {numbers[0]} and of {numbers[-1]}"
         )
     return Group(name, tuple(layers), 1, HEAD)
+
+
+def _checked_verdicts(
+    module: nn.Module, include: Sequence[str], exclude: Sequence[str]
+) -> dict[str, Verdict]:
+    """Return the verdict on each parameter, after a check of the patterns."""
+    verdicts = verdicts_of(module)
+    check_patterns("include", include, verdicts)
+    check_patterns("exclude", exclude, verdicts)
+    return verdicts
 
 
 def _refuse_shared(module: nn.Module, names: Sequence[str], unit: str) -> None:

@@ -19,7 +19,7 @@ from asrprune.weight_pruning.options import Block
 
 LINEAR, ATTENTION, CONVOLUTION, RECURRENT = "linear", "attention", "convolution", "recurrent"
 VECTOR = "vector"  # a bias, pruned only together with the rows of its matrix
-OTHER = "other"  # a weight that is pruned only together with its whole module
+OTHER = "other"  # a parameter of another type, pruned only when its whole layer is dropped
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)

@@ -117,23 +117,9 @@ def test_each_module_has_its_own_width(encoder):
 
 @every_encoder
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75])
-def test_without_layers_and_masked_say_the_same(encoder, sparsity):
-    source = layers_of(encoder, num_layers=4)
-    x, lengths = torch.randn(2, 90, 80), torch.tensor([90, 53])
-    with source.bank.apply(sparsity):
-        masked = outputs(source.model, x, lengths)
-    model, config = smaller(source, sparsity)
-    for one, other in zip(masked, outputs(model, x, lengths), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
-    assert config.model.encoder_options["num_layers"] == 4 - round(4 * sparsity)
-    again = build_model(config.model, config.loss, 11)
-    again.load_state_dict(model.state_dict())
-
-
-@every_encoder
-@pytest.mark.parametrize("sparsity", [0.25, 0.75])
-def test_without_heads_and_masked_say_the_same(encoder, sparsity):
-    source = source_of(encoder, unit="head", multiple=8, num_heads=4)
+@pytest.mark.parametrize("unit", ["layer", "head"])
+def test_without_units_and_masked_say_the_same(unit, encoder, sparsity):
+    source = source_of(encoder, unit=unit, multiple=8, num_layers=4, num_heads=4)
     x, lengths = torch.randn(2, 90, 80), torch.tensor([90, 53])
     with source.bank.apply(sparsity):
         masked = outputs(source.model, x, lengths)
@@ -141,7 +127,10 @@ def test_without_heads_and_masked_say_the_same(encoder, sparsity):
     for one, other in zip(masked, outputs(model, x, lengths), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
     options = config.model.encoder_options
-    assert options["num_heads"] == round(4 * (1 - sparsity)) and options["head_dim"] == 8
+    assert options[f"num_{unit}s"] == 4 - round(4 * sparsity)
+    assert unit == "layer" or options["head_dim"] == 8
+    again = build_model(config.model, config.loss, 11)
+    again.load_state_dict(model.state_dict())
 
 
 @pytest.mark.parametrize("unit", ["layer", "head"])

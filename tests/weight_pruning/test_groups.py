@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from asrprune.errors import UserError
-from asrprune.weight_pruning import GatedOptimizer, MaskBank, find_channels
+from asrprune.weight_pruning import MaskBank, find_channels
 from asrprune.weight_pruning.blocks import kept_counts
 from asrprune.weight_pruning.cutting import cut_state
+from tests.weight_pruning.cut_cases import check_cut_twice, check_training_by_slices, gated
 
 WIDTH = 20
 CHAINS = {
@@ -89,54 +90,27 @@ def test_cutting_twice_is_cutting_once_to_the_smaller():
     once = cut_state(model.state_dict(), bank.groups, quarter)
     smaller = Net(widths=(10, 10))
     smaller.load_state_dict(cut_state(model.state_dict(), bank.groups, half))
-    again = bank_of(smaller)
-    twice = cut_state(smaller.state_dict(), again.groups, again.blocks(0.5))
-    assert all(torch.equal(once[name], twice[name]) for name in once)
+    check_cut_twice(once, smaller, bank_of(smaller))
 
 
 @pytest.mark.parametrize("sandwich", [False, True])
 def test_training_by_slices_is_training_by_masks(sandwich):
-    trained = []
-    for way in ("apply", "cut"):
-        model = Net().double()
-        bank = bank_of(model, multiple=4)
-        parameters = bank.parameters()
-        layers = {layer.name: (parameters[layer.name], layer) for layer in bank.layers}
-        optimizer = GatedOptimizer(
-            torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1), layers, bank.gates()
-        )
-        for step in range(40):
-            if step % 10 == 0:
-                bank.refresh()
-            choices = [{"a": 0.1 * (step % 8), "b": 0.3}]
-            choices += [0.9, 0.0] if sandwich and step % 3 else []
-            optimizer.zero_grad()
-            for choice in choices:
-                with getattr(bank, way)(choice):
-                    (model(inputs(step)) - 1).square().mean().backward()
-            optimizer.step(bank.union(*choices))
-        trained.append((model.state_dict(), optimizer.state_dict()))
-    (one, states), (other, cut_states) = trained
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=1e-12, atol=1e-12)
-    for number, state in states["state"].items():
-        for key, value in state.items():
-            torch.testing.assert_close(
-                value, cut_states["state"][number][key], rtol=1e-12, atol=1e-12
-            )
-    for name, counts in states["counts"].items():
-        assert torch.equal(counts, cut_states["counts"][name])
-        assert sandwich or counts.unique().numel() > 1
+    counts = check_training_by_slices(
+        lambda: Net().double(),
+        lambda model: bank_of(model, multiple=4),
+        lambda step: (inputs(step),),
+        lambda step: [
+            {"a": 0.1 * (step % 8), "b": 0.3}, *([0.9, 0.0] if sandwich and step % 3 else []),
+        ],
+        steps=40, refresh=10, tolerance=1e-12,
+    )  # fmt: skip
+    assert sandwich or all(one.unique().numel() > 1 for one in counts.values())
 
 
 def test_a_dropped_channel_stands_still_in_all_its_weights():
     model = Net()
     bank = bank_of(model)
-    parameters = bank.parameters()
-    layers = {layer.name: (parameters[layer.name], layer) for layer in bank.layers}
-    optimizer = GatedOptimizer(
-        torch.optim.AdamW(model.parameters(), weight_decay=0.5), layers, bank.gates()
-    )
+    optimizer = gated(model, bank, weight_decay=0.5)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with bank.cut(0.5):
         model(inputs().float()).square().sum().backward()

@@ -12,10 +12,11 @@ from asrprune.training.banks import sizes_of
 from asrprune.transducer.conformer import conformer
 from asrprune.transducer.emformer import emformer
 from asrprune.transducer.encoder import windows
-from asrprune.weight_pruning import GatedOptimizer, MaskBank
+from asrprune.weight_pruning import MaskBank
 from asrprune.weight_pruning.cutting import cut_state
 from asrprune.weight_pruning.first_order import FirstOrderScores
 from asrprune.weight_pruning.groups import find_heads, unit_scores
+from tests.weight_pruning.cut_cases import check_cut_twice, check_training_by_slices, gated
 from tests.weight_pruning.test_layers import BINS, FACTORIES, LAYERS, Model, speech
 
 HEADS = 4
@@ -93,54 +94,25 @@ def test_cutting_twice_is_cutting_once_to_the_smaller(kind):
     bank = bank_of(model)
     once = cut_state(model.state_dict(), bank.groups, bank.blocks(0.75))
     smaller = smaller_of(kind, model, bank, bank.blocks(0.5))
-    again = bank_of(smaller)
-    twice = cut_state(smaller.state_dict(), again.groups, again.blocks(0.5))
-    assert once.keys() == twice.keys()
-    assert all(torch.equal(once[name], twice[name]) for name in once)
+    check_cut_twice(once, smaller, bank_of(smaller))
 
 
 @pytest.mark.parametrize("kind", ["conformer", "emformer"])
 def test_training_with_fewer_heads_is_training_by_masks(kind):
-    trained = []
-    for way in ("apply", "cut"):
-        model = model_of(kind)
-        bank = bank_of(model)
-        parameters = bank.parameters()
-        layers = {layer.name: (parameters[layer.name], layer) for layer in bank.layers}
-        optimizer = GatedOptimizer(
-            torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1), layers, bank.gates()
-        )
-        for step in range(20):
-            if step % 5 == 0:
-                bank.refresh()
-            choices = [0.25 * (step % 4), *([0.75, 0.5] if step % 3 == 2 else [])]
-            optimizer.zero_grad()
-            for choice in choices:
-                with getattr(bank, way)(choice):
-                    (model(*speech(step)) - 1).square().mean().backward()
-            optimizer.step(bank.union(*choices))
-        trained.append((model.state_dict(), optimizer.state_dict()))
-    (one, states), (other, cut_states) = trained
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=1e-11, atol=1e-11)
-    for number, state in states["state"].items():
-        for key, value in state.items():
-            torch.testing.assert_close(
-                value, cut_states["state"][number][key], rtol=1e-11, atol=1e-11
-            )
-    for name, counts in states["counts"].items():
-        assert torch.equal(counts, cut_states["counts"][name])
-        assert counts.unique().numel() > 1
+    counts = check_training_by_slices(
+        lambda: model_of(kind),
+        bank_of,
+        speech,
+        lambda step: [0.25 * (step % 4), *([0.75, 0.5] if step % 3 == 2 else [])],
+        steps=20, refresh=5, tolerance=1e-11,
+    )  # fmt: skip
+    assert all(one.unique().numel() > 1 for one in counts.values())
 
 
 def test_a_dropped_head_stands_still_in_all_layers():
     model = model_of("conformer")
     bank = bank_of(model)
-    parameters = bank.parameters()
-    layers = {layer.name: (parameters[layer.name], layer) for layer in bank.layers}
-    optimizer = GatedOptimizer(
-        torch.optim.AdamW(model.parameters(), weight_decay=0.5), layers, bank.gates()
-    )
+    optimizer = gated(model, bank, weight_decay=0.5)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with bank.cut(0.5):
         model(*speech()).square().sum().backward()

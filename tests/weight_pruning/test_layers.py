@@ -13,10 +13,11 @@ from asrprune.transducer.conformer import conformer
 from asrprune.transducer.emformer import emformer
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.streaming_conformer import streaming_conformer
-from asrprune.weight_pruning import GatedOptimizer, MaskBank
+from asrprune.weight_pruning import MaskBank
 from asrprune.weight_pruning.cutting import cut_state
 from asrprune.weight_pruning.first_order import FirstOrderScores
 from asrprune.weight_pruning.groups import find_stack, unit_scores
+from tests.weight_pruning.cut_cases import check_cut_twice, check_training_by_slices, gated
 
 LAYERS, BINS = 4, 20
 SIZES = {"dim": 8, "num_heads": 2, "num_layers": LAYERS, "ffn_dim": [6, 9, 12, 15], "dropout": 0.0}
@@ -107,57 +108,25 @@ def test_cutting_twice_is_cutting_once_to_the_smaller():
     half = bank.blocks(0.5)
     smaller = Model("emformer", sizes_of(model, bank.groups, half))
     smaller.load_state_dict(cut_state(model.state_dict(), bank.groups, half))
-    again = bank_of(smaller)
-    twice = cut_state(smaller.state_dict(), again.groups, again.blocks(0.5))
-    assert once.keys() == twice.keys()
-    assert all(torch.equal(once[name], twice[name]) for name in once)
+    check_cut_twice(once, smaller, bank_of(smaller))
 
 
 @pytest.mark.parametrize("sandwich", [False, True])
 def test_training_with_fewer_layers_is_training_by_masks(sandwich):
-    trained = []
-    for way in ("apply", "cut"):
-        model = Model("conv_emformer")
-        bank = bank_of(model)
-        parameters = bank.parameters()
-        layers = {layer.name: (parameters[layer.name], layer) for layer in bank.layers}
-        optimizer = GatedOptimizer(
-            torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1), layers, bank.gates()
-        )
-        for step in range(20):
-            if step % 5 == 0:
-                bank.refresh()
-            choices = [0.25 * (step % 4), *([0.75, 0.5] if sandwich and step % 3 else [])]
-            optimizer.zero_grad()
-            for choice in choices:
-                with getattr(bank, way)(choice):
-                    (model(*speech(step)) - 1).square().mean().backward()
-            for parameter in model.parameters():  # as `Ranks.reduce_gradients` does
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-            optimizer.step(bank.union(*choices))
-        trained.append((model.state_dict(), optimizer.state_dict()))
-    (one, states), (other, cut_states) = trained
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=1e-11, atol=1e-11)
-    for number, state in states["state"].items():
-        for key, value in state.items():
-            torch.testing.assert_close(
-                value, cut_states["state"][number][key], rtol=1e-11, atol=1e-11
-            )
-    counts = [int(one) for one in states["counts"].values()]
-    assert counts == [int(one) for one in cut_states["counts"].values()]
-    assert len(set(counts)) > 1
+    counts = check_training_by_slices(
+        lambda: Model("conv_emformer"),
+        bank_of,
+        speech,
+        lambda step: [0.25 * (step % 4), *([0.75, 0.5] if sandwich and step % 3 else [])],
+        steps=20, refresh=5, tolerance=1e-11,
+    )  # fmt: skip
+    assert len({int(one) for one in counts.values()}) > 1
 
 
 def test_a_dropped_layer_stands_still():
     model = Model("conformer")
     bank = bank_of(model)
-    parameters = bank.parameters()
-    layers = {layer.name: (parameters[layer.name], layer) for layer in bank.layers}
-    optimizer = GatedOptimizer(
-        torch.optim.AdamW(model.parameters(), weight_decay=0.5), layers, bank.gates()
-    )
+    optimizer = gated(model, bank, weight_decay=0.5)
     before = {name: value.clone() for name, value in model.named_parameters()}
     with bank.cut(0.5):
         model(*speech()).square().sum().backward()
