@@ -17,13 +17,14 @@ def scaled_dropout(module: nn.Module, factor: float) -> Iterator[None]:
     These are ``p`` of ``nn.Dropout`` and its variants, and numbers named ``dropout`` or
     ``attention_dropout``, as in ``nn.MultiheadAttention`` and ``nn.LSTM``.
     """
-    found = [(part, "p", part.p) for part in module.modules() if isinstance(part, _DropoutNd)]
-    found += [
-        (part, name, value)
-        for part in module.modules()
-        for name in _ATTRIBUTES
-        if type(value := getattr(part, name, None)) is float
-    ]
+    found = []
+    for part in module.modules():
+        if isinstance(part, _DropoutNd):
+            found.append((part, "p", part.p))
+        values = vars(part)  # getattr is slow where there is no such attribute
+        found += [
+            (part, name, values[name]) for name in _ATTRIBUTES if type(values.get(name)) is float
+        ]
     try:
         for part, name, value in found:
             setattr(part, name, factor * value)
