@@ -15,7 +15,7 @@ streaming networks, they are the time of one chunk (encoder, joiner and search).
 they are the time of one second of speech (features too). They are medians over all chunks, or over
 all utterances. "of whole: bytes" and "of whole: time" divide bytes and milliseconds by those of the
 network "whole" of the same type. "int8 (2 in float32)" means: two matrices stay in float32, because
-int8 hurts them.
+int8 hurts them. The texts are written beside the networks, as ``recogs-SET-NETWORK-RUNS.txt``.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from lhotse import CutSet, Fbank, FbankConfig
 from lhotse.cut import Cut
 from tqdm import tqdm
 
+from asrprune.arguments import true_or_false
 from asrprune.corpus.audio import FEATURES
 from asrprune.corpus.batches import open_cuts, transcript
 from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
@@ -40,11 +41,13 @@ from asrprune.errors import UserError
 from asrprune.export.in_turn import (
     INT8,
     KINDS,
+    Runs,
     headed,
     hear_in_turn,
     load_in_turn,
     milliseconds,
     number,
+    texts_path,
     with_ratios,
 )
 from asrprune.export.network import network
@@ -53,6 +56,7 @@ from asrprune.export.sherpa import RATE, Heard, Recognised, padded, read_summary
 from asrprune.export.source import open_source
 from asrprune.files import write_json, write_text
 from asrprune.scoring.bootstrap import wer_interval
+from asrprune.scoring.files import write_recogs
 from asrprune.scoring.wer import Utterance, word_errors
 from asrprune.transducer.model import Transducer
 
@@ -76,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=Path, help="the exported model, if its file has moved since the export"
     )
+    parser.add_argument(
+        "--ours",
+        type=true_or_false,
+        default=True,
+        help="decode with our own decoder too, which takes most of the time",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -96,13 +106,15 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--networks {unknown[0]}: there are {', '.join(about['networks'])}")
     networks = {name: about["networks"][name] for name in names}
     texts = {}
-    for name, one in networks.items():
+    for name, one in networks.items() if args.ours else ():
         with network(source, one["choice"]) as model:
             texts[name] = [
                 own_text(model, tokenizer, cut, one["streaming"], one["tail"])
                 for cut in tqdm(cuts, f"{name}, {OURS}", disable=None)
             ]
-    rows = measure(networks, args.onnx_dir, cuts, texts)
+    rows, found = measure(networks, args.onnx_dir, cuts, texts)
+    for (name, runs), utterances in found.items():
+        write_recogs(texts_path(args.onnx_dir, args.test_set, name, runs), utterances)
     table = markdown(rows)
     write_json(args.onnx_dir / f"{args.test_set}.json", rows)
     write_text(args.onnx_dir / f"{args.test_set}.md", table)
@@ -114,34 +126,42 @@ def measure(
     folder: Path,
     cuts: CutSet,
     ours: Mapping[str, Sequence[Recognised]],
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[Runs, list[Utterance]]]:
     """Return the rows of the table: for each network our decoder, float32 and int8.
 
     Args:
         networks: what ``export.json`` says of each network, by the network's name.
         folder: the folder of ``export.json``.
         cuts: the utterances.
-        ours: what our own decoder recognises with each network, utterance by utterance.
+        ours: what our own decoder recognises with each network, utterance by utterance. Without a
+            network, its row of our decoder and the column "as ours" stay empty.
+
+    Returns:
+        the rows, and the references and texts of each row.
     """
     recognisers = load_in_turn(networks, folder)
     utterances = (audio_of(cut) for cut in tqdm(cuts, "sherpa-onnx, in turn", disable=None))
     found = hear_in_turn(recognisers, utterances)
-    seconds, rows = [cut.duration for cut in cuts], []
+    seconds, rows, texts = [cut.duration for cut in cuts], [], {}
     for name, about in networks.items():
         common = {"network": name, "sparsity": about["sparsity"]}
-        texts = [one.text for one in ours[name]]
-        rows.append({**common, "runs": OURS, **_measured(cuts, ours[name], texts)})
+        wanted = [one.text for one in ours[name]] if name in ours else None
+        if wanted is not None:
+            texts[name, OURS] = _utterances(cuts, ours[name])
+            measured = _measured(cuts, ours[name], texts[name, OURS], wanted)
+            rows.append({**common, "runs": OURS, **measured})
         for runs in KINDS:
             if (name, runs) in found:
                 heard = found[name, runs]
+                texts[name, runs] = _utterances(cuts, heard)
                 sizes = sum_bytes(about["files"], runs == INT8)
                 spent = milliseconds(heard, seconds)
-                measured = _measured(cuts, heard, texts)
+                measured = _measured(cuts, heard, texts[name, runs], wanted)
                 row = {**common, "runs": runs, **sizes, **spent, **measured}
                 if runs == INT8 and about.get("int8"):
                     row["in_float32"] = len(about["int8"]["float32"])
                 rows.append(row)
-    return with_ratios(rows, WHOLE)
+    return with_ratios(rows, WHOLE), texts
 
 
 def own_text(
@@ -180,15 +200,22 @@ def audio_of(cut: Cut) -> np.ndarray:
         raise UserError(f"the audio of cut {cut.id} cannot be read: {error}") from error
 
 
-def _measured(
-    cuts: CutSet, found: Sequence[Recognised], ours: Sequence[str]
-) -> dict[str, float | list[float] | None]:
-    utterances = [
+def _utterances(cuts: CutSet, found: Sequence[Recognised]) -> list[Utterance]:
+    """Return the references and the texts of utterances."""
+    return [
         Utterance(cut.id, normalise(transcript(cut)).split(), one.text.split())
         for cut, one in zip(cuts, found, strict=True)
     ]
+
+
+def _measured(
+    cuts: CutSet,
+    found: Sequence[Recognised],
+    utterances: Sequence[Utterance],
+    ours: Sequence[str] | None,
+) -> dict[str, float | list[float] | None]:
     counts = word_errors(utterances)
-    same = [one.text == text for one, text in zip(found, ours, strict=True)]
+    same = [one.text == text for one, text in zip(found, ours or [], strict=bool(ours))]
     wer = wer_interval([c.errors for c in counts], [len(u.ref) for u in utterances])
     heard = [one for one in found if isinstance(one, Heard)]
     firsts = [one.first for one in heard if one.first is not None]
@@ -196,7 +223,7 @@ def _measured(
     return {
         "utterances": len(found),
         "wer": list(wer),
-        "as_ours": sum(same) / len(same),
+        "as_ours": sum(same) / len(same) if same else None,
         "real_time_factor": sum(one.seconds for one in found) / sum(cut.duration for cut in cuts),
         "first_symbol": float(np.mean(firsts)) if firsts else None,
         "delay": float(np.mean(delays)) if delays else None,
@@ -216,7 +243,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
                 number(row.get("bytes"), 1e-6, ".2f"),
                 number(row.get("bytes_of_whole"), 1, ".2f"),
                 f"{value:.2f} [{low:.2f}, {high:.2f}]",
-                f"{100 * row['as_ours']:.1f} %",
+                number(row["as_ours"], 100, ".1f", " %"),
                 f"{row['real_time_factor']:.4f}",
                 number(row.get("milliseconds"), 1, ".2f"),
                 number(row.get("time_of_whole"), 1, ".2f"),

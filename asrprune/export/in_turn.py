@@ -94,6 +94,18 @@ def with_ratios(rows: Sequence[dict[str, Any]], whole: str) -> list[dict[str, An
     ]
 
 
+def texts_path(folder: Path, test_set: str, name: str, runs: str) -> Path:
+    """Return the file of the texts that a network recognises in a test set.
+
+    Args:
+        folder: the folder of ``export.json``.
+        test_set: name of the set.
+        name: name of the network.
+        runs: one of `KINDS`, or ``ours`` for the texts of our own decoder.
+    """
+    return folder / f"recogs-{test_set}-{name}-{runs}.txt"
+
+
 def headed(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the columns; the name of "milliseconds" then says what the milliseconds are for."""
     per = next((row["per"] for row in rows if "per" in row), CHUNK)

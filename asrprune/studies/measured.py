@@ -253,7 +253,7 @@ def read_metrics(path: Path) -> list[Record]:
 
 
 def errors_of_set(options: StudyOptions, config: Config, folder: Path, name: str) -> Record:
-    """Return the words and errors of a test set, in total and as [errors, words] by speaker.
+    """Return the errors of a test set that was decoded: see `errors_of_texts`.
 
     Args:
         options: options of the comparison.
@@ -264,7 +264,23 @@ def errors_of_set(options: StudyOptions, config: Config, folder: Path, name: str
     Raises:
         UserError: the results are missing or damaged, or the test set has no utterances.
     """
-    utterances = read_recogs(newest_results(folder, options.decoding_method, name))
+    path = newest_results(folder, options.decoding_method, name)
+    return errors_of_texts(options, config, path, name)
+
+
+def errors_of_texts(options: StudyOptions, config: Config, path: Path, name: str) -> Record:
+    """Return the words and errors of a test set, in total and as [errors, words] by speaker.
+
+    Args:
+        options: options of the comparison.
+        config: configuration of the training.
+        path: the file of references and texts (`asrprune.scoring.files.write_recogs`).
+        name: the name of the test set.
+
+    Raises:
+        UserError: the file is missing or damaged, or the test set has no utterances.
+    """
+    utterances = read_recogs(path)
     if not utterances:
         raise UserError(f"the test set {name} holds no utterances")
     counts = word_errors(utterances)

@@ -13,9 +13,12 @@ from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.errors import UserError
 from asrprune.export import listen
 from asrprune.export.benchmark import own_text
+from asrprune.export.in_turn import texts_path
 from asrprune.export.sherpa import Recogniser, read_summary
 from asrprune.export.source import open_source
 from asrprune.files import read_json, write_json
+from asrprune.scoring.files import read_recogs
+from asrprune.scoring.wer import total, word_errors
 
 
 def run(*words):
@@ -45,7 +48,11 @@ def bench(trained, networks, capsys):
     assert run("bench", "export", *manifests, *common) == 0
     shown = capsys.readouterr().out
     assert shown == (folder / "dev.md").read_text() and shown.count("\n") == 2 + 3 * len(networks)
-    return read_json(folder / "dev.json")
+    rows = read_json(folder / "dev.json")
+    for row in rows:
+        texts = read_recogs(texts_path(folder, "dev", row["network"], row["runs"]))
+        assert len(texts) == row["utterances"] and total(word_errors(texts)).rate == row["wer"][0]
+    return rows
 
 
 def check(rows, networks):
@@ -106,6 +113,20 @@ def test_a_stream(streaming, network, capsys):
         assert 0.04 < row["delay"] < 0.3
         assert row["per"] == "chunk" and row["time_of_whole"] == 1
     assert "| ms a chunk |" in (network.parent / "dev.md").read_text()
+
+
+def test_a_stream_without_our_decoder(streaming, network, tmp_path):
+    """The runtime's texts are those of a run with our own decoder."""
+    folder = shutil.copytree(network.parent, tmp_path / "onnx")
+    words = ("--manifest-dir", streaming.corpus.manifests, "--lang-dir", streaming.corpus.lang)
+    words = ("--onnx-dir", folder, *words, "--test-set", "dev", "--utterances", "5")
+    assert run("bench", "export", *words) == 0
+    _, *with_ours = read_json(folder / "dev.json")
+    assert run("bench", "export", *words, "--ours", "false") == 0
+    rows = read_json(folder / "dev.json")
+    assert [row["runs"] for row in rows] == ["float32", "int8"]
+    assert [row["wer"] for row in rows] == [row["wer"] for row in with_ours]
+    assert all(row["as_ours"] is None for row in rows)
 
 
 @pytest.mark.parametrize("unit", ["layer", "head"])

@@ -1,8 +1,8 @@
 """Stands in for `asrprune.studies.child`: each verb takes a moment, a training in steps it keeps.
 
 ``python fake_child.py USAGE VERB ... --exp-dir DIR ...``. Writes each call to DIR/calls (without a
-DIR, beside what ``--output`` or ``--out-dir`` names). A training counts its steps in DIR/steps and
-goes on from there. It leaves an empty checkpoint.
+DIR, beside what ``--output``, ``--out-dir`` or ``--onnx-dir`` names). A training counts its steps
+in DIR/steps and goes on from there. It leaves an empty checkpoint.
 FAKE_FAIL names a verb and a cell that fail. FAKE_HANG names a cell whose training waits after 3
 steps until it is told to end, or its parent is.
 """
@@ -24,7 +24,7 @@ def main() -> int:
     if "--exp-dir" in words:
         folder = Path(words[words.index("--exp-dir") + 1])
     else:
-        place = "--output" if "--output" in words else "--out-dir"
+        place = next(word for word in ("--output", "--out-dir", "--onnx-dir") if word in words)
         folder = Path(words[words.index(place) + 1]).parent
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "calls", "a") as file:

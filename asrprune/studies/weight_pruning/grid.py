@@ -118,7 +118,8 @@ def _check_levels(options: WeightStudyOptions, config: Config, networks: Sequenc
 def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> dict[str, list[str]]:
     """Return the steps of a cell: train, average and search; then those of each network.
 
-    The steps of a network are extract, decode, score and export. The export shows its size.
+    The steps of a network are extract, decode, score and export, and for some methods the run in
+    sherpa-onnx (`runtime`). The export shows the network's size.
     """
     steps = train_steps(options, cell, folder)
     ways = {network.method for network in cell.networks}
@@ -137,6 +138,10 @@ def steps_of(options: WeightStudyOptions, cell: NetworksCell, folder: Path) -> d
         steps[f"score {network.name}"] = ["score", *what, *decoding_words(options)]
         model = ["--model", str(place / MODEL), "--lang-dir", options.lang_dir]
         steps[f"export {network.name}"] = ["export", *model, "--out-dir", str(place / FILES)]
+        if network.method in options.runtime:
+            bench = ["bench", "export", "--onnx-dir", str(place / FILES), *data_words(options)]
+            bench += ["--test-set", options.test_sets[0], "--ours", "false"]
+            steps[f"run {network.name}"] = bench
     return steps
 
 
@@ -149,6 +154,7 @@ def needs_of(cell: NetworksCell) -> dict[str, str]:
         needs[f"decode {network.name}"] = f"extract {network.name}"
         needs[f"score {network.name}"] = f"decode {network.name}"
         needs[f"export {network.name}"] = f"extract {network.name}"
+        needs[f"run {network.name}"] = f"export {network.name}"
     return needs
 
 

@@ -81,6 +81,9 @@ class WeightStudyOptions(StudyOptions):
     sparsities: list[float] = option(factory=lambda: [0.0, 0.5, 0.7, 0.8, 0.9])
     searched: list[float] = option(factory=list)  # sparsities whose sizes get a search
     search: SearchStepOptions = option(factory=SearchStepOptions)
+    # Methods whose networks are also run in sherpa-onnx on the first test set, in float32 and int8.
+    # This takes about twice the time of decoding.
+    runtime: list[str] = option(factory=list)
     grid: list[GridOptions] = option(factory=list)
     claims: list[ClaimOptions] = option(factory=list)
 
@@ -118,6 +121,8 @@ class WeightStudyOptions(StudyOptions):
                     f"{prefix}methods.{name}: only the supernet and its variants take overrides"
                 )
         trainings = list(dict.fromkeys([*TRAININGS, *self.methods]))
+        for name in self.runtime:
+            check_name(f"{prefix}runtime", name, [ONE_SHOT, *trainings[1:], *FOUND])
         for part in self.grid:
             for name in part.methods:
                 check_name(f"{prefix}grid", name, trainings)

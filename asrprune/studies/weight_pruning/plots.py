@@ -1,29 +1,72 @@
-"""The plot of a comparison of sparse models: error rate over size."""
+"""The plots of a comparison of sparse models: error rate over size, and over time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from asrprune.export.in_turn import INT8
 from asrprune.studies.drawing import MARKS, error_bar, plot_path, save_figure
+from asrprune.studies.rows import Row
 from asrprune.studies.study import Record
 from asrprune.studies.weight_pruning.options import WeightStudyOptions
-from asrprune.studies.weight_pruning.summary import Summary
+from asrprune.studies.weight_pruning.summary import NetworkRow, Summary
 
-SIZE = "size"
-PLOTS = {SIZE: "WER against size"}
+SIZE, TIME = "size", "time"
+PLOTS = {SIZE: "WER against size", TIME: "WER in int8 against time"}
+
+
+def is_drawn(plot: str, records: Iterable[Record]) -> bool:
+    """Return whether records have the values of a plot: times are those of runs in sherpa-onnx."""
+    return plot != TIME or any(record.get("runtime") for record in records)
 
 
 def draw_plots(options: WeightStudyOptions, records: Sequence[Record]) -> None:
-    """Write the plot, for the first test set. Equal records give equal files."""
+    """Write the plots, for the first test set. Equal records give equal files."""
+    summary = Summary(records, options.test_sets[0])
+    _draw(
+        options,
+        SIZE,
+        summary,
+        "size of the int8 files (MB)",
+        lambda row: (row, row.mean("bytes") / 1e6),
+    )
+    if is_drawn(TIME, records):
+        some = next(record["runtime"] for record in records if record.get("runtime"))
+        label = f"milliseconds a {some[INT8]['per']}, int8 in sherpa-onnx, one thread"
+        _draw(options, TIME, summary, label, _in_int8)
+
+
+def _in_int8(row: NetworkRow) -> tuple[Row, float] | None:
+    found = row.in_runtime(INT8)
+    return found and (found, found.mean("milliseconds"))
+
+
+def _draw(
+    options: WeightStudyOptions,
+    plot: str,
+    summary: Summary,
+    label: str,
+    point: Callable[[NetworkRow], tuple[Row, float] | None],
+) -> None:
+    """Draw error rates.
+
+    Args:
+        options: options of the comparison.
+        plot: one of `PLOTS`.
+        summary: the rows of the test set.
+        label: what the horizontal axis shows.
+        point: returns the errors and the place of a row; None for rows that are left out.
+    """
     from matplotlib.figure import Figure
 
-    summary = Summary(records, options.test_sets[0])
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for place, method in enumerate(summary.methods):
-        rows = [row for (name, _), row in summary.rows.items() if name == method]
-        rows.sort(key=lambda row: row.mean("bytes"))
-        middles, bars = zip(*map(error_bar, rows), strict=True)
+        points = [point(row) for (name, _), row in summary.rows.items() if name == method]
+        points = sorted((one for one in points if one), key=lambda one: one[1])
+        if not points:
+            continue
+        middles, bars = zip(*(error_bar(row) for row, _ in points), strict=True)
         axes.errorbar(
-            [row.mean("bytes") / 1e6 for row in rows],
+            [where for _, where in points],
             middles,
             yerr=list(zip(*bars, strict=True)),
             fmt=f"{MARKS[place % len(MARKS)]}-",
@@ -34,10 +77,10 @@ def draw_plots(options: WeightStudyOptions, records: Sequence[Record]) -> None:
             label=method,
         )
     synthetic = ", synthetic speech" if options.synthetic else ""
-    axes.set_xlabel("size of the int8 files (MB)")
+    axes.set_xlabel(label)
     axes.set_ylabel(f"WER (%), {options.test_sets[0]}{synthetic}; bars: range over seeds")
     axes.set_yscale("log")
     axes.grid(alpha=0.3, which="both")
     if axes.has_data():
         axes.legend(fontsize="small")
-    save_figure(figure, plot_path(options.results, SIZE))
+    save_figure(figure, plot_path(options.results, plot))

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.config import Config
+from asrprune.export.in_turn import texts_path
 from asrprune.export.onnx_files import SUMMARY, sum_bytes
 from asrprune.files import read_json
 from asrprune.studies.measured import (
     errors_of_set,
+    errors_of_texts,
     how_it_is_made,
     what_it_took,
     what_the_training_did,
@@ -65,6 +67,7 @@ def make_records(
             "seed": cell.seed,
             **errors_of_set(options, config, folder / network.name, name),
             **size_of(folder / network.name),
+            "runtime": runtime_of(options, config, folder / network.name, network.method, name),
             "extract": shlex.join(["asrprune", *extract_words(folder, network)]),
             "search": search_of(options, folder, network),
             **training,
@@ -90,6 +93,33 @@ def size_of(folder: Path) -> Record:
         "bytes": sum_bytes(exported["files"], True)["bytes"],
         "float32_bytes": sum_bytes(exported["files"], False)["bytes"],
     }
+
+
+def runtime_of(
+    options: WeightStudyOptions, config: Config, folder: Path, method: str, test_set: str
+) -> dict[str, Record] | None:
+    """Return what a network does in sherpa-onnx, in float32 and in int8.
+
+    Args:
+        options: options of the comparison.
+        config: the configuration of the training.
+        folder: the folder of the network.
+        method: the network's method.
+        test_set: name of the test set.
+
+    Returns:
+        ``float32`` and ``int8``, each with the errors of the test set (`errors_of_texts`), and with
+        ``milliseconds`` of CPU time ``per`` chunk or second of speech. None if the network is not
+        run on the test set.
+    """
+    if method not in options.runtime or test_set != options.test_sets[0]:
+        return None
+    found = {}
+    for row in read_json(folder / FILES / f"{test_set}.json"):
+        path = texts_path(folder / FILES, test_set, row["network"], row["runs"])
+        errors = errors_of_texts(options, config, path, test_set)
+        found[row["runs"]] = {**errors, "milliseconds": row["milliseconds"], "per": row["per"]}
+    return found
 
 
 def search_of(

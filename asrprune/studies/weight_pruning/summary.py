@@ -17,6 +17,16 @@ class NetworkRow(Row):
     method: str
     sparsity: float
 
+    def in_runtime(self, kind: str) -> Row | None:
+        """Return what the networks do in sherpa-onnx, in float32 or int8; None if they do not run.
+
+        Args:
+            kind: one of `asrprune.export.in_turn.KINDS`.
+        """
+        runs = {seed: record.get("runtime") for seed, record in self.records.items()}
+        found = {seed: run[kind] for seed, run in runs.items() if run and kind in run}
+        return Row(found) if found else None
+
 
 class Summary:
     """The rows of one test set.

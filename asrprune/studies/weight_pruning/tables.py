@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from asrprune.export.in_turn import FLOAT32, INT8, KINDS
 from asrprune.studies.drawing import plot_path
 from asrprune.studies.markup import NOTHING, image, of_set, table, times
 from asrprune.studies.rows import difference, mean
@@ -11,13 +12,17 @@ from asrprune.studies.weight_pruning.claims import judge
 from asrprune.studies.weight_pruning.costs import Cost, costs_of
 from asrprune.studies.weight_pruning.grid import TABLES, NetworksCell
 from asrprune.studies.weight_pruning.options import DENSE, GRADUAL, SEARCHED, WeightStudyOptions
-from asrprune.studies.weight_pruning.plots import PLOTS
+from asrprune.studies.weight_pruning.plots import PLOTS, is_drawn
 from asrprune.studies.weight_pruning.summary import NetworkRow, Summary
 
 COSTS = (
     *("cost of all sizes", "seeds", "trainings", "passes", "training, s", "training, CPU s"),
     *("evaluations", "search, s", "time / one dense", "CPU time / one dense"),
     *("time / all gradual", "CPU time / all gradual"),
+)
+RUNTIME = (
+    *("in sherpa-onnx", "sparsity", "seeds", "WER, float32", "WER, int8", "int8 − float32"),
+    *("int8 MB", "ms, float32", "ms, int8"),
 )
 CLAIMS = ("claim", "verdict", "measured", "detectable")
 
@@ -44,6 +49,7 @@ def sections(
             parts.append("Differences from the *gradual* model of the same sparsity:")
             parts.append(_differences(summary))
         if name == options.test_sets[0]:
+            parts += _runtime(summary)
             parts += [_costs(summary, cells, found), *_searches(summary)]
         if options.claims:
             verdicts = [
@@ -53,7 +59,8 @@ def sections(
             lines = ((text, f"**{v.verdict}**", v.found, v.could_show) for text, v in verdicts)
             parts.append(table(CLAIMS, lines))
     parts.append(_legend(options))
-    parts += [image(options, text, plot_path(options.results, p)) for p, text in PLOTS.items()]
+    plots = {name: text for name, text in PLOTS.items() if is_drawn(name, records)}
+    parts += [image(options, text, plot_path(options.results, p)) for p, text in plots.items()]
     return parts
 
 
@@ -92,6 +99,27 @@ def _by_sparsity(
 def _rate(row: NetworkRow) -> str:
     value, low, high = (f"{100 * part:.2f}" for part in row.rate[:3])
     return f"{value} [{low}, {high}] ({row.mean('bytes') / 1e6:.2f})"
+
+
+def _runtime(summary: Summary) -> list[str]:
+    """Return the table of networks that were run in sherpa-onnx; nothing if none was run."""
+    lines = []
+    for (method, sparsity), row in summary.rows.items():
+        kinds = {kind: row.in_runtime(kind) for kind in KINDS}
+        if method == row.method and all(kinds.values()):  # not again for methods that share it
+            float32, int8 = kinds[FLOAT32], kinds[INT8]
+            lines.append(
+                [
+                    method,
+                    f"{sparsity:g}",
+                    str(len(int8.records)),
+                    *(f"{100 * one.rate.value:.2f}" for one in kinds.values()),
+                    show(difference(int8, float32)[0]),
+                    f"{row.mean('bytes') / 1e6:.2f}",
+                    *(f"{one.mean('milliseconds'):.2f}" for one in kinds.values()),
+                ]
+            )
+    return [table(RUNTIME, lines)] if lines else []
 
 
 def _costs(summary: Summary, cells: Sequence[NetworksCell], records: Sequence[Record]) -> str:
@@ -183,7 +211,9 @@ def _loss(row: NetworkRow) -> str:
 def _legend(options: WeightStudyOptions) -> str:
     return (
         "*int8 MB*: the files that a runtime loads, encoder and joiner in int8. Masked blocks make "
-        "no file smaller. Error rates are of float32. "
+        "no file smaller. Error rates are of float32. *In sherpa-onnx*: each utterance is followed "
+        "by silence, as at the end of a stream. *ms*: CPU time for a chunk (for a second of speech "
+        "without streaming) on one thread, while other trainings ran. "
         "*one_shot*: the dense model, pruned after its training. *small*: one dense training for "
         "each sparsity, of a model with the sizes of the network that has this sparsity in all "
         "layers; at 0 the dense model. *gradual*: one training for each "

@@ -1,5 +1,7 @@
 """A comparison of sparse models from end to end."""
 
+import importlib.util
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -57,6 +59,17 @@ def test_a_failed_network(command):
         ("supernet", 0.8), ("searched", 0.5), ("random_search", 0.5))}  # fmt: skip
 
 
+def test_networks_are_run_in_sherpa_without_a_new_training(command):
+    command.run("--jobs", "2")
+    command.calls()
+    command.write(runtime=["supernet"])
+    command.run()
+    networks = [f"supernet-seed0/supernet-{level}" for level in (0, 0.5, 0.8)]
+    assert command.calls() == {network: ["bench"] for network in networks}
+    command.write(runtime=["supernett"])
+    assert "runtime: unknown" in command.run(code=1)
+
+
 def test_another_search_takes_no_new_training(command):
     command.run("--jobs", "2")
     command.calls()
@@ -87,10 +100,11 @@ def test_real_trainings(unit, tmp_path, tiny_corpus, monkeypatch):
     monkeypatch.setattr(compare, "ThreadPoolExecutor", OneThread)
     claims = [{"claim": "cheap", "kind": "cost", "method": "supernet", "measure": "passes"}]
     ways = {"channel": ["small", "supernet"], "block": ["gradual", "supernet"]}[unit]
+    runs = unit == "channel" and importlib.util.find_spec("sherpa_onnx")
     values = values_of(
         tmp_path, tiny_corpus, claims=claims, sparsities=[0.0, 0.5],
         methods={}, search={"dev_set": "dev", "population": 10, "generations": 1, "sample_wer": 3},
-        grid=[{"methods": ways, "seeds": [0]}],
+        grid=[{"methods": ways, "seeds": [0]}], runtime=["small"] if runs else [],
         overrides=["training.epochs=2", "training.checkpoint_interval=1000",
                f"weight_pruning.unit={unit}",
                "weight_pruning.schedule.final=0.8", "weight_pruning.schedule.refresh_interval=5"],
@@ -114,6 +128,12 @@ def test_real_trainings(unit, tmp_path, tiny_corpus, monkeypatch):
             assert record["bytes"] == dense["bytes"]
         elif sparsity:
             assert record["bytes"] < dense["bytes"]
+        assert (record["runtime"] is not None) == bool(runs and method == "small")
+        if record["runtime"]:
+            assert list(record["runtime"]) == ["float32", "int8"]
+            for found in record["runtime"].values():
+                assert found["words"] == record["words"] and found["milliseconds"] > 0
+                assert sum(wrong for wrong, _ in found["speakers"].values()) == found["errors"]
         if method not in ("searched", "random_search"):
             assert record["search"] is None
             assert abs(record["bytes"] - records["supernet", sparsity]["bytes"]) < 64
@@ -135,6 +155,6 @@ def test_real_trainings(unit, tmp_path, tiny_corpus, monkeypatch):
     told = sample["wer"]["budgets"][0]["rank_correlation"]
     assert searched["search"]["rank_correlation"] == told and "--search" in searched["extract"]
     results = {path.name for path in (tmp_path / "results").iterdir()}
-    assert results == {"omni.json", "omni-size.png"}
+    assert results == {"omni.json", "omni-size.png", *(["omni-time.png"] if runs else [])}
     part = written_part(load_study(tmp_path / "compare.yaml").options)
     assert "| cheap | **inconclusive** | 1.000x (1 seed) |" in part

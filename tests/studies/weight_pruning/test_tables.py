@@ -4,7 +4,7 @@ import pytest
 
 from asrprune.studies.drawing import plot_path
 from asrprune.studies.report import markdown, read_records, save_records
-from asrprune.studies.weight_pruning.plots import PLOTS
+from asrprune.studies.weight_pruning.plots import SIZE
 from tests.studies.example_records import stamped
 from tests.studies.weight_pruning.networks import SEEDS, network_records, whole_comparison
 
@@ -28,6 +28,51 @@ def rows(text, start):
     """The cells of all rows that start so."""
     lines = [line for line in text.splitlines() if line.startswith(f"| {start} |")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_networks_in_sherpa(study, tmp_path):
+    """Of those alone that were run; the dense model once, and not for each method at 0."""
+    whole = study(grid=[{"methods": ["gradual", "supernet"], "seeds": SEEDS}], searched=[])
+    cells, records = whole.cells(), []
+    for record in whole_comparison():
+        run = None
+        if record["method"] in ("one_shot", "supernet") and record["seed"] < 2:
+            worse = {
+                name: [wrong + 1, words] for name, (wrong, words) in record["speakers"].items()
+            }
+            errors = sum(wrong for wrong, _ in worse.values())
+            time = 2.0 - record["sparsity"] + 0.1 * record["seed"]
+            run = {
+                "float32": {**record, "milliseconds": 2 * time, "per": "chunk"},
+                "int8": {
+                    **record, "speakers": worse, "errors": errors, "milliseconds": time,
+                    "per": "chunk",
+                },
+            }  # fmt: skip
+        records.append({**record, "runtime": run})
+    records = stamped(whole, cells, [r for r in records if r["search"] is None])
+    text = markdown(whole, cells, records)
+    lines = text[text.index("| in sherpa-onnx |") :].split("\n\n")[0].splitlines()[2:]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [line[:3] for line in found] == [
+        [method, sparsity, "2"]
+        for method in ("one_shot", "supernet")
+        for sparsity in ("0", "0.5", "0.8")
+    ]
+    for method, sparsity, _, float32, int8, more, size, *times in found:
+        [row] = [r for r in records if (r["method"], f"{r['sparsity']:g}") == (method, sparsity)
+                 and r["seed"] == 0]  # fmt: skip
+        share = 100 * len(row["speakers"]) / row["words"]
+        assert float(int8) - float(float32) == pytest.approx(share, abs=0.011)
+        assert float(more.split()[0]) == pytest.approx(share, abs=0.006)
+        assert size == f"{row['bytes'] / 1e6:.2f}"
+        assert times == [f"{2 * (2.05 - float(sparsity)):.2f}", f"{2.05 - float(sparsity):.2f}"]
+    assert "WER in int8 against time" in text
+    whole.draw(records)
+    assert plot_path(whole.options.results, "time").is_file()
+    without = [{**record, "runtime": None} for record in records]
+    text = markdown(whole, cells, without)
+    assert "| in sherpa-onnx |" not in text and "against time" not in text
 
 
 def test_tables(done):
@@ -87,7 +132,7 @@ def test_records_of_the_grid_are_kept_in_its_order(done):
 def test_plots(done):
     study, _, records = done
     study.draw(records)
-    [path] = [plot_path(study.options.results, plot) for plot in PLOTS]
+    path = plot_path(study.options.results, SIZE)
     before = path.read_bytes()
     assert before.startswith(b"\x89PNG")
     study.draw(records)
