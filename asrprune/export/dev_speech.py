@@ -14,7 +14,7 @@ from asrprune.corpus.features import load_features
 from asrprune.corpus.tokenizer import Tokenizer, normalise
 from asrprune.errors import UserError
 from asrprune.export.onnx_decoder import OnnxDecoder
-from asrprune.scoring.wer import count_errors, total
+from asrprune.scoring.wer import count_errors
 
 FRAMES_A_SECOND = 100
 
@@ -33,8 +33,8 @@ class DevSpeech:
         """Return the number of reference words."""
         return sum(len(words) for words in self.references)
 
-    def errors(self, decoder: OnnxDecoder, what: str) -> int:
-        """Count the word errors of networks.
+    def errors(self, decoder: OnnxDecoder, what: str) -> np.ndarray:
+        """Return the word errors of networks in each utterance (utterances,).
 
         Args:
             decoder: the networks.
@@ -44,8 +44,8 @@ class DevSpeech:
         counts = []
         for features, words in tqdm(pairs, what, len(self.features), leave=False, disable=None):
             tokens = decoder.search(decoder.encode(features)).tokens
-            counts.append(count_errors(words, self.tokenizer.decode(tokens).split()))
-        return total(counts).errors
+            counts.append(count_errors(words, self.tokenizer.decode(tokens).split()).errors)
+        return np.array(counts)
 
     def part(self, seconds: float) -> list[np.ndarray]:
         """Return features of about so many seconds, from utterances spread evenly over the sets."""

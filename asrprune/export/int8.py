@@ -1,13 +1,16 @@
 """Keeps the word error rate of float32 in int8: a few matrices stay in float32.
 
 Each network is decoded in float32 and in int8, on the same utterances. Int8 may add a share of the
-errors that float32 makes. One more error is always allowed, unless the share is 0: no count is
-finer. If int8 adds more errors, each matrix is made int8 alone. The sensitivity of a matrix is how
-far this moves the log-probabilities of the symbols. A word error rate cannot rank matrices: a
-single matrix changes few words. Then the most sensitive matrices stay in float32. The search tries
-1, 2, 4, ... of them until int8 keeps its errors, and finds the fewest by bisection. So one matrix
-fewer was tried, and adds too many errors. A matrix that stays in float32 is multiplied by
-activations in float32.
+errors that float32 makes. Few utterances cannot show a small loss: int8 also mends words, and other
+utterances would give another difference. So int8 may add one standard error of the difference more,
+and in any case one error. With a share of 0, it may add none.
+
+If int8 adds more errors, each matrix is made int8 alone. The sensitivity of a matrix is how far
+this moves the log-probabilities of the symbols. A word error rate cannot rank matrices: a single
+matrix changes few words. Then the most sensitive matrices stay in float32. The search tries 1, 2,
+4, ... of them until int8 keeps its errors, and finds the fewest by bisection. So one matrix fewer
+was tried, and adds too many errors. A matrix that stays in float32 is multiplied by activations in
+float32.
 """
 
 import logging
@@ -43,6 +46,7 @@ class Int8Check:
     max_loss: float  # share of float32's errors that int8 may add
     errors_float32: int
     errors_all_int8: int  # with every matrix in int8
+    standard_error: float  # of the difference of these two, over utterances
     errors_int8: int  # with the matrices in int8 that are written in int8
     matrices: int  # number of matrices that int8 could hold
     float32: list[str]  # the matrices that stay in float32, the most sensitive first
@@ -65,7 +69,8 @@ class Int8Check:
         """Return a line for users."""
         text = (
             f"float32 makes {self.errors_float32:,} errors in {self.words:,} words of "
-            f"{' and '.join(self.dev_sets)}, int8 makes {self.errors_all_int8:,}"
+            f"{' and '.join(self.dev_sets)}, int8 makes {self.errors_all_int8:,} "
+            f"(standard error of the difference: {self.standard_error:.1f})"
         )
         if not self.float32:
             return f"{text}. Every matrix is in int8"
@@ -77,9 +82,32 @@ class Int8Check:
 
 
 def allowed_errors(errors: int, max_loss: float) -> int:
-    """Return how many errors int8 may make if float32 makes ``errors``."""
+    """Return how many errors int8 may make if float32 makes ``errors``, without any noise."""
     more = math.floor(errors * max_loss + 1e-9)  # 0.07 * 100 is a little less than 7
     return errors + max(more, 1 if max_loss else 0)
+
+
+def standard_error(float32: np.ndarray, int8: np.ndarray) -> float:
+    """Return the standard error of the difference of two sums of errors.
+
+    Args:
+        float32: errors of each utterance (utterances,).
+        int8: errors of each utterance (utterances,) with other networks.
+    """
+    differences = int8 - float32
+    return float(np.sqrt(len(differences)) * differences.std()) if len(differences) else 0.0
+
+
+def keeps_errors(float32: np.ndarray, int8: np.ndarray, max_loss: float) -> bool:
+    """Return whether int8 adds no more errors than it may, as far as the utterances can show.
+
+    Args:
+        float32: errors of each utterance (utterances,).
+        int8: errors of each utterance (utterances,) with matrices in int8.
+        max_loss: share of float32's errors that int8 may add.
+    """
+    noise = standard_error(float32, int8) if max_loss else 0.0
+    return int8.sum() <= allowed_errors(int(float32.sum()), max_loss) + noise
 
 
 def fewest(keeps: Callable[[int], bool], most: int) -> int:
@@ -134,8 +162,8 @@ class Int8Search:
                 found[part] = quantised(self._protos[part], self._metadata[part], constants)
         return found
 
-    def errors(self, graphs: Mapping[str, "onnx.ModelProto"], what: str) -> int:
-        """Count the word errors when these graphs replace float32 graphs."""
+    def errors(self, graphs: Mapping[str, "onnx.ModelProto"], what: str) -> np.ndarray:
+        """Return the word errors of each utterance when these graphs replace float32 graphs."""
         return self._speech.errors(self._decoder(graphs), what)
 
     def sensitivities(self) -> dict[Matrix, float]:
@@ -189,25 +217,25 @@ def check_int8(
     """
     search = Int8Search(parts, protos, speech)
     float32 = search.errors({}, "float32")
-    allowed = allowed_errors(float32, max_loss)
-    if max_loss and float32 * max_loss < 1:
+    count = int(float32.sum())
+    if max_loss and count * max_loss < 1:
         log.warning(
             "--dev-sets %s: float32 makes %d errors in %d words, too few to see a loss of %g %%. "
-            "One more is allowed. Name larger sets, or raise --dev-seconds",
-            " ".join(speech.sets), float32, speech.words, 100 * max_loss,
+            "Name larger sets, or raise --dev-seconds",
+            " ".join(speech.sets), count, speech.words, 100 * max_loss,
         )  # fmt: skip
     graphs = search.graphs()
     errors = {0: search.errors(graphs, "int8"), len(search.matrices): float32}
     ranking, kept = {}, 0
-    if errors[0] > allowed:
+    if not keeps_errors(float32, errors[0], max_loss):
         ranking = search.sensitivities()
         ranked = list(ranking)
 
-        def keeps(count: int) -> bool:
-            if count not in errors:
-                what = f"int8, {count} of {len(ranked)} in float32"
-                errors[count] = search.errors(search.graphs(ranked[:count]), what)
-            return errors[count] <= allowed
+        def keeps(number: int) -> bool:
+            if number not in errors:
+                what = f"int8, {number} of {len(ranked)} in float32"
+                errors[number] = search.errors(search.graphs(ranked[:number]), what)
+            return keeps_errors(float32, errors[number], max_loss)
 
         kept = fewest(keeps, len(ranked))
         graphs = search.graphs(ranked[:kept])
@@ -216,9 +244,10 @@ def check_int8(
         len(speech.features),
         speech.words,
         max_loss,
-        float32,
-        errors[0],
-        errors[kept],
+        count,
+        int(errors[0].sum()),
+        standard_error(float32, errors[0]),
+        int(errors[kept].sum()),
         len(search.matrices),
         [matrix.name for matrix in ranking][:kept],
         {matrix.name: value for matrix, value in ranking.items()},
