@@ -130,7 +130,7 @@ def test_options_of_another_encoder_are_dropped(words, encoder_options, predicto
     assert model.predictor_options == predictor_options
 
 
-PATHWAYS = "weight_pruning: {method: pathways, pathways: {score: sensitivity, most: 0.5}}"
+PATHWAYS = "weight_pruning: {method: pathways, pathways: {renewal: sensitivity, most: 0.5}}"
 SUPERNET = "weight_pruning: {method: supernet, supernet: {distillation: {scale: 0.1}}}"
 
 

@@ -77,10 +77,10 @@ class PathwaysMasking(Masking):
                 if name not in blocks:
                     parameter.requires_grad_(False)
         still = [name for name, parameter in blocks.items() if not parameter.requires_grad]
-        if still and self.options.pathways.score == "sensitivity":
+        if still and self.options.pathways.renewal == "sensitivity":
             raise UserError(
                 f"training.freeze: {still[0]} would have no gradients, which "
-                "weight_pruning.pathways.score=sensitivity ranks by: set score=magnitude, or leave "
+                "weight_pruning.pathways.renewal=sensitivity ranks by: set renewal=magnitude, or leave "
                 "the layer out of weight_pruning.include"
             )
 
@@ -166,7 +166,7 @@ class PathwaysMasking(Masking):
         Returns:
             See `Masking.gate`; None: the step moves all blocks.
         """
-        if self.options.pathways.score == "sensitivity" and not self._settled:
+        if self.options.pathways.renewal == "sensitivity" and not self._settled:
             self._feel()
         if self.options.pathways.grad == "all":
             return None
@@ -284,7 +284,7 @@ class PathwaysMasking(Masking):
             log.warning(
                 "pathway %s: only %.1f %% of the weights that its mask keeps can be trained; the "
                 "rest is protected. A lower weight_pruning.schedule.final leaves more, and so does "
-                "weight_pruning.pathways.score=sensitivity",
+                "weight_pruning.pathways.renewal=sensitivity",
                 language,
                 100 * free,
             )

@@ -157,7 +157,7 @@ class PathwaysOptions:
     # sensitivity: the weights that the language's own steps since the last ranking need most, by
     # mean squares of weights and of their gradients (first order, arXiv 1906.10771). Channels and
     # heads that were dropped have no gradients, so they do not return; of layers, few weights do.
-    score: str = option("magnitude", choices=("magnitude", "sensitivity"))
+    renewal: str = option("magnitude", choices=("magnitude", "sensitivity"))
     # masked: a step moves the weights that its mask keeps. all: it moves masked weights too, by the
     # gradients that they have as zeros (PARP, arXiv 2106.05933).
     grad: str = option("masked", choices=("masked", "all"))

@@ -27,7 +27,7 @@ METHODS = {
     "all": {"grad": "all"},
     "fixed": {"adapt": False},
     "capped": {"most": 0.55},
-    "felt": {"score": "sensitivity"},
+    "felt": {"renewal": "sensitivity"},
 }
 
 
@@ -82,7 +82,7 @@ def test_resume_after_any_step(method, make):
 
 def test_resume_with_channels(make):
     """Gradient sums are those of groups, not of parameters."""
-    options = {"weight_pruning": {**masking(score="sensitivity"), "unit": "channel", "multiple": 2}}
+    options = {"weight_pruning": {**masking(renewal="sensitivity"), "unit": "channel", "multiple": 2}}
     trainer = make("whole", **options)
     resume(trainer)
     assert trainer.run() == 0
@@ -202,7 +202,7 @@ def test_a_step_computes_and_moves_by_its_own_mask(method, make):
 )
 def test_languages_have_masks_of_their_own(score, make):
     """Not one mask, made anew at other times: these are made at one time, where they settle."""
-    pruning = masking(score=score)
+    pruning = masking(renewal=score)
     pruning["schedule"]["refresh_interval"] = 1000
     trainer = make("exp", weight_pruning=pruning, data__dev=[])
     resume(trainer)
@@ -268,7 +268,7 @@ def test_a_mask_is_as_sparse_as_the_schedule_says(score, changed, make):
         "weight_pruning": {
             "method": "pathways",
             "schedule": schedule,
-            "pathways": {"score": score},
+            "pathways": {"renewal": score},
         },
         "data__dev": [],
     }
@@ -339,7 +339,7 @@ def brute_force_sparsity(progress, schedule):
 
 def test_masks_by_what_a_language_feels(make):
     """By brute force: of a block, its mean square times the sum of its gradients' mean squares."""
-    trainer = make("exp", {"score": "sensitivity"})
+    trainer = make("exp", {"renewal": "sensitivity"})
     trainer.begin()
     trainer.data.start_epoch(1)
     bank, sums, own = trainer.masking.bank, {}, dict.fromkeys(LANGUAGES, 0)
@@ -557,7 +557,7 @@ def test_frozen_layers_have_masks_and_stand_still(make, trained):
     with pytest.raises(
         UserError, match=r"freeze: encoder.layers.0.ffn1\S+ would have no gradients"
     ):
-        make("felt", {"score": "sensitivity"}, **frozen)
+        make("felt", {"renewal": "sensitivity"}, **frozen)
     trainer = make("exp", {}, **frozen)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     resume(trainer)
@@ -584,7 +584,7 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     config = masked_config(
         corpus,
-        masking(score="sensitivity", most=0.55),
+        masking(renewal="sensitivity", most=0.55),
         data__batches="monolingual",
         data__max_duration=3.0,
         data__dev=["dev-en"],
