@@ -1,11 +1,12 @@
 """Trains the pathways of several languages: each language has a mask, which may adapt in training.
 
 Each step belongs to one language. The step computes with this language's mask and moves the weights
-that the mask keeps. After an interval of the language's own steps, its mask is made again from all
-weights (Dynamic ASR Pathways, arXiv 2309.13018). The new mask has the sparsity that the schedule
-has reached by then. From ``weight_pruning.schedule.freeze`` on, masks no longer change. At this
-point all masks that lack the final sparsity are made for the last time. So no mask is denser than
-the schedule says.
+that the mask keeps. After an interval of the language's own steps, its mask is made again: from all
+weights (Dynamic ASR Pathways, arXiv 2309.13018), or from the mask itself and the language's own
+gradients (`asrprune.weight_pruning.pathways.ranks_from_mask`). The new mask has the sparsity that
+the schedule has reached by then. From ``weight_pruning.schedule.freeze`` on, masks no longer
+change. At this point all masks that lack the final sparsity are made for the last time. So no mask
+is denser than the schedule says.
 """
 
 import logging
@@ -25,9 +26,10 @@ from asrprune.training.masking import Masking, Network, refuse_running_statistic
 from asrprune.training.model_file import masks_of
 from asrprune.weight_pruning.groups import unit_scores
 from asrprune.weight_pruning.options import LANGUAGE
-from asrprune.weight_pruning.pathways import pathway_of, renew
+from asrprune.weight_pruning.pathways import pathway_of, ranks_from_mask, renew, share_at
 
 _KEY = "weight_pruning.pathways.masks"
+REGROW = "regrow"
 FEW = 0.05  # below this unprotected share of a new mask, a training gets a warning
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 class PathwaysMasking(Masking):
     """A mask for each language (``method=pathways``)."""
 
-    # Sensitivity scores need the gradients of masked weights. The gate alone protects weights.
+    # Renewals need the gradients of masked weights. The gate alone protects weights.
     all_gradients = True
 
     def __init__(
@@ -59,8 +61,9 @@ class PathwaysMasking(Masking):
             languages: the languages that are trained.
 
         Raises:
-            UserError: the options do not fit the model; a norm keeps running statistics; or a
-                frozen layer has no gradients, which sensitivity scores need.
+            UserError: the options do not fit the model; a norm keeps running statistics; a frozen
+                layer has no gradients, which the renewal needs; or masks are to be regrown, and
+                their units do not compete by layer, or have no gradients once they are dropped.
         """
         refuse_running_statistics(model, "pathways")
         super().__init__(model, optimizer, config, ranks)
@@ -77,11 +80,22 @@ class PathwaysMasking(Masking):
                 if name not in blocks:
                     parameter.requires_grad_(False)
         still = [name for name, parameter in blocks.items() if not parameter.requires_grad]
-        if still and self.options.pathways.renewal == "sensitivity":
+        renewal = self.options.pathways.renewal
+        if still and self._feels:
             raise UserError(
                 f"training.freeze: {still[0]} would have no gradients, which "
-                "weight_pruning.pathways.renewal=sensitivity ranks by: set renewal=magnitude, or leave "
-                "the layer out of weight_pruning.include"
+                f"weight_pruning.pathways.renewal={renewal} ranks by: set renewal=magnitude, or "
+                "leave the layer out of weight_pruning.include"
+            )
+        if renewal == REGROW and self.options.unit != "block":
+            raise UserError(
+                f"weight_pruning.pathways.renewal={REGROW}: dropped units have no gradients, so "
+                "they would never come back. Set weight_pruning.unit=block or renewal=magnitude"
+            )
+        if renewal == REGROW and self.options.scope != "layer":
+            raise UserError(
+                f"weight_pruning.pathways.renewal={REGROW}: masks are made in each layer by "
+                "itself. Set weight_pruning.scope=layer or renewal=magnitude"
             )
 
     def begin(self) -> None:
@@ -160,13 +174,13 @@ class PathwaysMasking(Masking):
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
         """Return the blocks that the language's mask keeps, without protected blocks.
 
-        With sensitivity scores, this also collects the gradients of the step: they are complete
+        If masks are made anew by gradients, this also collects those of the step: they are complete
         now.
 
         Returns:
             See `Masking.gate`; None: the step moves all blocks.
         """
-        if self.options.pathways.renewal == "sensitivity" and not self._settled:
+        if self._feels and not self._settled:
             self._feel()
         if self.options.pathways.grad == "all":
             return None
@@ -241,7 +255,7 @@ class PathwaysMasking(Masking):
         self._settled = frozen or not options.adapt
         due = taken and taken % schedule.refresh_interval == 0 and not self._settled
         if language not in self.bank.names or due:
-            self._make(language)
+            self._make(language, share_at(progress, options.exchange, schedule.freeze))
         if frozen:
             self._renew_late()
         return bool(self.news)
@@ -256,14 +270,29 @@ class PathwaysMasking(Masking):
             and self._made.get(language) != self.sparsity
         ]
         for language in late:
-            self._make(language)
+            self._make(language, 0.0)  # what comes in now would not be trained for long
         return bool(late)
 
-    def _make(self, language: str) -> None:
-        """Make a language's mask from the present weights."""
+    @property
+    def _feels(self) -> bool:
+        """Whether masks are made anew by the gradients of the languages' steps."""
+        return self.options.pathways.renewal in (REGROW, "sensitivity")
+
+    def _make(self, language: str, share: float) -> None:
+        """Make a language's mask from the present weights, and from the mask before.
+
+        Args:
+            language: the language.
+            share: share of the mask that is exchanged, if masks are regrown.
+        """
         options = self.options.pathways
         sparsity = self.sparsity if options.adapt else self.options.schedule.final
-        self.bank.refresh(factors=self._felt.pop(language, None))
+        felt = self._felt.pop(language, None)
+        if options.renewal == REGROW and language in self.bank.names:
+            scores = ranks_from_mask(self.bank, language, sparsity, share, felt or {})
+            self.bank.refresh(scores=scores)
+        else:
+            self.bank.refresh(factors=felt if options.renewal == "sensitivity" else None)
         changed = renew(self.bank, language, sparsity, options.most)
         self._made[language] = sparsity
         self.news[f"pathway-{language}"] = {

@@ -153,11 +153,17 @@ class PathwaysOptions:
     # pruning. With {language} in its name: a file for each language. Empty: none.
     masks: str = ""
     adapt: bool = True  # masks follow the weights until `freeze`; false: masks never change
-    # What masks that adapt keep. magnitude: the largest weights, whichever language trained them.
+    # What masks that adapt keep. regrow: the largest of their own weights. A share of the mask is
+    # exchanged for the weights outside of it that have the largest gradients in the language's own
+    # steps since the last renewal. magnitude: the largest weights, whichever language trained them,
+    # so that languages come to have nearly the same mask.
     # sensitivity: the weights that the language's own steps since the last ranking need most, by
     # mean squares of weights and of their gradients (first order, arXiv 1906.10771). Channels and
     # heads that were dropped have no gradients, so they do not return; of layers, few weights do.
-    renewal: str = option("magnitude", choices=("magnitude", "sensitivity"))
+    renewal: str = option("magnitude", choices=("regrow", "magnitude", "sensitivity"))
+    # Share of a mask that a renewal exchanges at the start of the training, for renewal=regrow. It
+    # falls to 0 at `freeze` (half a cosine).
+    exchange: float = option(0.1, minimum=0, maximum=1)
     # masked: a step moves the weights that its mask keeps. all: it moves masked weights too, by the
     # gradients that they have as zeros (PARP, arXiv 2106.05933).
     grad: str = option("masked", choices=("masked", "all"))

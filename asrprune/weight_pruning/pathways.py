@@ -1,18 +1,22 @@
 """Make pathways: named masks over one set of weights, each made anew from time to time.
 
-Dynamic ASR Pathways (arXiv 2309.13018) has one mask for each language. Magnitudes are those of all
-weights, masked weights included. So a dropped block comes back when the kept weights fall below it,
-or when another pathway has trained it.
+Dynamic ASR Pathways (arXiv 2309.13018) has one mask for each language. There are two ways to make a
+mask anew. By the magnitude of all weights, masked weights included (`MaskBank.refresh`, then
+`renew`): magnitudes know nothing of the language, so the masks of all languages become one mask. Or
+from the mask itself (`ranks_from_mask`): a mask keeps the largest of its own blocks, and exchanges
+a few blocks for those that the language's own gradients ask for. So masks stay apart, and equal
+masks of different languages part.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from asrprune.errors import UserError, nearest
 from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.groups import unit_scores
 
 
 def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> float:
@@ -41,6 +45,52 @@ def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> floa
         }
     bank.name(name, blocks)
     return 1.0 if before is None else 1 - bank.overlap(before, name)
+
+
+def ranks_from_mask(
+    bank: MaskBank, name: str, sparsity: float, share: float, gradients: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Rank the units for a new mask that is made from the mask before.
+
+    The new mask keeps the highest-scored units of the mask before. It exchanges a share of its
+    units for those outside of the mask before that have the largest gradients (RigL, Evci et al.
+    2020, arXiv 1911.11134, section 3, with the gradients of one language). Units without gradients
+    are not taken, unless the mask before is too small.
+
+    Args:
+        bank: the masks.
+        name: of the mask.
+        sparsity: of the new mask.
+        share: of the units of the new mask, 0 to 1.
+        gradients: for each group's name, mean squares of the gradients (units,). A group that is
+            missing has no gradients.
+
+    Returns:
+        for each group's name, scores (units,) float32 for `MaskBank.refresh`. The new mask has the
+        units with the highest scores.
+    """
+    before, kept, parameters = bank.blocks(name), bank.blocks(sparsity), bank.parameters()
+    ranks = {}
+    for group in bank.groups:
+        weights = unit_scores(group, parameters, bank.criterion)
+        felt = gradients.get(group.name)
+        felt = torch.zeros_like(weights) if felt is None else felt
+        count = int(kept[group.name].sum())
+        ranks[group.name] = _ranks(before[group.name], weights, felt, count, share)
+    return ranks
+
+
+def share_at(progress: float, first: float, freeze: float) -> float:
+    """Return the share of a mask that is exchanged: half a cosine, from ``first`` down to 0.
+
+    Args:
+        progress: progress of the training, 0 to 1.
+        first: the share at the start.
+        freeze: progress from which nothing is exchanged.
+    """
+    if progress >= freeze:
+        return 0.0
+    return first * 0.5 * (1 + math.cos(math.pi * progress / freeze))
 
 
 def narrow(bank: MaskBank, name: str, sparsity: float) -> None:
@@ -81,6 +131,29 @@ def pathway_of(names: Iterable[str], language: str) -> str:
         f"there is no pathway for language {language!r}{nearest(language, names)}; there are: "
         f"{', '.join(names)}"
     )
+
+
+def _ranks(own: Tensor, weights: Tensor, felt: Tensor, count: int, share: float) -> Tensor:
+    """Return scores (units,) of which the ``count`` highest are those of a new mask.
+
+    Args:
+        own: (units,) bool, the mask before.
+        weights: (units,) scores of the weights.
+        felt: (units,) mean squares of the gradients.
+        count: units of the new mask.
+        share: share of ``count`` to exchange.
+    """
+    order = torch.argsort(weights, descending=True, stable=True)
+    mine = order[own[order]]
+    order = order[torch.argsort(felt[order], descending=True, stable=True)]
+    others = order[~own[order]]
+    exchanged = min(round(share * count), int((felt[others] > 0).sum()))
+    stay = min(len(mine), count - exchanged)
+    come = count - stay
+    order = torch.cat((mine[:stay], others[:come], mine[stay:], others[come:]))
+    ranks = torch.empty_like(weights, dtype=torch.float32)
+    ranks[order] = torch.arange(len(order), 0, -1, dtype=torch.float32, device=ranks.device)
+    return ranks
 
 
 def _within(wanted: Tensor, others: Tensor, levels: Tensor, most: float) -> Tensor:

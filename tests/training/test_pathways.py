@@ -28,6 +28,7 @@ METHODS = {
     "fixed": {"adapt": False},
     "capped": {"most": 0.55},
     "felt": {"renewal": "sensitivity"},
+    "regrown": {"renewal": "regrow", "exchange": 0.3},
 }
 
 
@@ -82,7 +83,9 @@ def test_resume_after_any_step(method, make):
 
 def test_resume_with_channels(make):
     """Gradient sums are those of groups, not of parameters."""
-    options = {"weight_pruning": {**masking(renewal="sensitivity"), "unit": "channel", "multiple": 2}}
+    options = {
+        "weight_pruning": {**masking(renewal="sensitivity"), "unit": "channel", "multiple": 2}
+    }
     trainer = make("whole", **options)
     resume(trainer)
     assert trainer.run() == 0
@@ -155,7 +158,7 @@ def masks_of_their_own(bank, density=0.3) -> dict[str, dict[str, torch.Tensor]]:
         }
         bank.name(language, blocks)
     for one, other in (("en", "fr"), ("fr", "cy"), ("en", "cy")):
-        assert 0.1 < bank.overlap(one, other) < 0.25
+        assert bank.overlap(one, other) == pytest.approx(density / (2 - density), abs=0.08)
     return {language: bank.masks(language) for language in LANGUAGES}
 
 
@@ -241,6 +244,46 @@ def test_masks_that_adapt_come_to_the_schedules_sparsity(make):
     assert all(0.3 <= line["union"] <= 1 for line in news)
     dev = [line for line in map(json.loads, lines) if line["kind"] == "dev"]
     assert set(dev[-1]) - {"kind", "step"} == {f"dev-{language}" for language in LANGUAGES}
+
+
+@pytest.mark.parametrize("renewal", ["regrow", "magnitude"])
+def test_masks_of_different_languages_stay_apart(renewal, make):
+    """By magnitude of all weights they are one mask after a renewal each."""
+    pruning = masking(renewal=renewal)
+    trainer = make("exp", weight_pruning=pruning, data__dev=[], training__epochs=3)
+    resume(trainer)
+    bank = trainer.masking.bank
+    masks_of_their_own(bank, 0.5)
+    assert trainer.run() == 0
+    assert all(steps > 4 for steps in trainer.masking.steps.values())
+    overlaps = [bank.overlap(*pair) for pair in (("en", "fr"), ("fr", "cy"), ("en", "cy"))]
+    assert all(bank.density(language) == pytest.approx(0.3, abs=0.02) for language in LANGUAGES)
+    assert max(overlaps) < 0.45 if renewal == "regrow" else min(overlaps) > 0.9
+
+
+def test_one_mask_for_all_parts_into_languages(make):
+    """Languages that begin with one mask exchange what their own gradients ask for."""
+    pruning = masking(renewal="regrow", exchange=0.3)
+    trainer = make("exp", weight_pruning=pruning, data__dev=[], training__epochs=3)
+    resume(trainer)
+    bank = trainer.masking.bank
+    for language in LANGUAGES:
+        bank.name(language, 0.5)
+    assert trainer.run() == 0
+    overlaps = [bank.overlap(*pair) for pair in (("en", "fr"), ("fr", "cy"), ("en", "cy"))]
+    assert max(overlaps) < 0.9
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"unit": "channel"}, "dropped units have no gradients.*unit=block or renewal=magnitude"),
+        ({"scope": "global"}, "masks are made in each layer by itself.*scope=layer"),
+    ],
+)
+def test_what_cannot_be_regrown(changed, message, make):
+    with pytest.raises(UserError, match=message):
+        make("exp", weight_pruning={**masking(renewal="regrow"), **changed})
 
 
 CONSTANT = {"kind": "constant", "start": 0.3, "end": 0.9, "freeze": 0.3}

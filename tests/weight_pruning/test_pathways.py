@@ -9,7 +9,13 @@ from torch import nn
 from asrprune.errors import UserError
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.blocks import Block
-from asrprune.weight_pruning.pathways import narrow, pathway_of, renew
+from asrprune.weight_pruning.pathways import (
+    narrow,
+    pathway_of,
+    ranks_from_mask,
+    renew,
+    share_at,
+)
 from asrprune.weight_pruning.prunable import find_layers
 
 BLOCK = Block(2, 1)
@@ -113,3 +119,103 @@ def test_pruning_brings_nothing_back():
     with pytest.raises(UserError, match="'a' keeps 2 blocks of weight, fewer than at sparsity 0.5"):
         narrow(bank, "a", 0.5)
     assert bank.density("a") == 0.25
+
+
+def random_gradients(bank, seed, zeros=0.0):
+    """For each group mean squares of gradients, a share of them 0."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for group in bank.groups:
+        squares = torch.rand(group.units, generator=generator)
+        squares[torch.rand(group.units, generator=generator) < zeros] = 0
+        found[group.name] = squares
+    return found
+
+
+def regrow(bank, name, sparsity, share, gradients):
+    bank.refresh(scores=ranks_from_mask(bank, name, sparsity, share, gradients))
+    return renew(bank, name, sparsity)
+
+
+@given(
+    st.sampled_from([0.3, 0.5, 0.8]),
+    st.sampled_from([0.3, 0.5, 0.7, 0.9]),
+    st.floats(0, 1),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(0, 99),
+)
+def test_a_mask_that_is_made_from_itself(before, after, share, zeros, seed):
+    """The largest of its own, and as many of the largest gradients outside; by brute force."""
+    module = nn.Sequential(nn.Linear(20, 10), nn.Linear(10, 16))
+    shuffle(module, seed)
+    bank = bank_of(module)
+    bank.name("a", before)
+    shuffle(module, seed + 1)
+    gradients = random_gradients(bank, seed, zeros)
+    own = {layer: kept.tolist() for layer, kept in bank.blocks("a").items()}
+    regrow(bank, "a", after, share, gradients)
+    for layer, parameter in bank.parameters().items():
+        weights = parameter.detach().double().reshape(-1, 2, parameter.shape[1])
+        weights = weights.square().sum(1).flatten().tolist()
+        felt, inside = gradients[layer].tolist(), own[layer]
+        count = round((1 - after) * len(weights))
+        mine = sorted(
+            (unit for unit in range(len(weights)) if inside[unit]), key=lambda unit: -weights[unit]
+        )
+        others = sorted(
+            (unit for unit in range(len(weights)) if not inside[unit]),
+            key=lambda unit: (-felt[unit], -weights[unit]),
+        )
+        exchanged = min(round(share * count), sum(felt[unit] > 0 for unit in others))
+        stay = min(len(mine), count - exchanged)
+        wanted = {*mine[:stay], *others[: count - stay]}
+        assert set(bank.blocks("a")[layer].nonzero().flatten().tolist()) == wanted
+
+
+def test_equal_masks_part_by_their_gradients_alone():
+    bank = bank_of(nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 48)))
+    for name in "abc":
+        bank.name(name, 0.5)
+    gradients = random_gradients(bank, 0)
+    for name in "ab":
+        regrow(bank, name, 0.6, 0.1, gradients)
+    regrow(bank, "c", 0.6, 0.1, random_gradients(bank, 1))
+    assert bank.overlap("a", "b") == 1
+    # 90 % of the mask is shared; of the rest, some by chance
+    assert 0.9 / 1.1 <= bank.overlap("a", "c") < 0.9
+    for name in "abc":
+        assert bank.density(name) == pytest.approx(0.4, abs=0.005)
+
+
+@pytest.mark.parametrize("regrown", [True, False])
+def test_masks_of_unrelated_languages_after_ten_renewals(regrown):
+    """From one mask for all, as dense as scheduled; by magnitude they are one mask to the end."""
+    module = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 48))
+    bank = bank_of(module)
+    names = ["en", "fr", "cy"]
+    for name in names:
+        bank.name(name, 0.5)
+    for turn in range(10):
+        sparsity = 0.5 + 0.02 * (turn + 1)
+        share = share_at(turn / 10, 0.1, 1.0)
+        for number, name in enumerate(names):
+            with torch.no_grad():  # a language's steps move the weights of its mask
+                for layer, kept in bank.masks(name).items():
+                    weight = bank.parameters()[layer]
+                    generator = torch.Generator().manual_seed(10 * turn + number)
+                    weight += 0.1 * torch.randn(weight.shape, generator=generator) * kept
+            if regrown:
+                regrow(bank, name, sparsity, share, random_gradients(bank, 10 * turn + number))
+            else:
+                bank.refresh()
+                renew(bank, name, sparsity)
+            assert bank.density(name) == pytest.approx(1 - sparsity, abs=0.005)
+    overlaps = [bank.overlap(*pair) for pair in (("en", "fr"), ("fr", "cy"), ("en", "cy"))]
+    assert max(overlaps) < 0.7 if regrown else min(overlaps) > 0.9
+
+
+def test_the_share_that_is_exchanged_falls_to_none():
+    shares = [share_at(progress / 10, 0.1, 0.8) for progress in range(11)]
+    assert shares[0] == 0.1 and shares[4] == pytest.approx(0.05) and shares[8:] == [0, 0, 0]
+    assert shares == sorted(shares, reverse=True)
+    assert share_at(0.0, 0.1, 0.0) == 0
