@@ -621,13 +621,13 @@ def test_frozen_layers_have_masks_and_stand_still(make, trained):
         make("all", {"masks": path, "protect": True}, **options, **frozen)
 
 
-def rank_main(rank: int, corpus, root: Path) -> None:
+def rank_main(rank: int, corpus, root: Path, renewal: str) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
     torch.set_num_threads(1)
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     config = masked_config(
         corpus,
-        masking(renewal="sensitivity", most=0.55),
+        masking(renewal=renewal, most=0.55),
         data__batches="monolingual",
         data__max_duration=3.0,
         data__dev=["dev-en"],
@@ -656,8 +656,9 @@ def rank_main(rank: int, corpus, root: Path) -> None:
     ranks.leave()
 
 
-def test_two_ranks_agree_on_language_and_masks(corpus, tmp_path):
-    on_ranks(rank_main, (corpus, tmp_path), 2)
+@pytest.mark.parametrize("renewal", ["sensitivity", "regrow"])
+def test_two_ranks_agree_on_language_and_masks(renewal, corpus, tmp_path):
+    on_ranks(rank_main, (corpus, tmp_path, renewal), 2)
     assert_same(*(torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)))
     one, other = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
     assert one == other and "'cy'" in one
