@@ -34,6 +34,9 @@ the layers of an ``nn.ModuleList``, which are pruned whole, and `find_heads` hea
 ``bank.cut`` in place of ``bank.apply``: inside, the module computes with smaller matrices, or with
 fewer layers. ``GatedOptimizer`` then needs ``bank.gates()`` too. `cut_state` returns the state of a
 smaller module.
+
+`scaled_dropout` drops less in smaller sub-networks. Call `with_tensor_dropout` before a module is
+compiled: else torch compiles it anew for each probability.
 """
 
 from importlib import import_module
@@ -64,11 +67,14 @@ _HOMES = {
     "needs_refresh": "schedule",
     "parse_block": "options",
     "pathway_of": "pathways",
+    "ranks_from_mask": "pathways",
     "renew": "pathways",
     "scaled_dropout": "dropout",
     "search": "searching",
+    "share_at": "pathways",
     "sparsity_at": "schedule",
     "sub_networks": "supernet",
+    "with_tensor_dropout": "dropout",
 }
 __all__ = sorted(_HOMES)
 

@@ -3,11 +3,57 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 # attributes that are probabilities of dropout, in modules other than nn.Dropout and its variants
 _ATTRIBUTES = ("attention_dropout", "dropout")
+_LEAST = 1e-6  # of a kept share, so that a probability of 1 does not divide by 0
+
+
+class TensorDropout(nn.Module):
+    """``nn.Dropout`` whose probability is a tensor, for modules that are compiled.
+
+    ``torch.compile`` compiles a module anew for each new number in it, such as the probability of
+    ``nn.Dropout``. A tensor is an input of the compiled graph, so one graph serves for all sizes.
+    """
+
+    def __init__(self, p: float):
+        """Make a dropout.
+
+        Args:
+            p: probability of an element to be zeroed.
+        """
+        super().__init__()
+        self.register_buffer("p", torch.tensor(p), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero elements of ``x`` in training, and scale the others so that the mean stays."""
+        if not self.training:
+            return x
+        kept = torch.rand_like(x, dtype=torch.float32) >= self.p
+        return x * kept / (1 - self.p).clamp(min=_LEAST)
+
+
+def with_tensor_dropout(module: nn.Module) -> nn.Module:
+    """Replace each ``nn.Dropout`` of a module by a `TensorDropout`, in place.
+
+    Parameters and state dict stay as they are.
+
+    Args:
+        module: the module.
+
+    Returns:
+        The module; a new one if it is an ``nn.Dropout`` itself.
+    """
+    if type(module) is nn.Dropout:
+        return TensorDropout(module.p).train(module.training)
+    for part in module.modules():
+        for name, child in part.named_children():
+            if type(child) is nn.Dropout:
+                setattr(part, name, TensorDropout(child.p).train(child.training))
+    return module
 
 
 @contextmanager
@@ -15,10 +61,13 @@ def scaled_dropout(module: nn.Module, factor: float) -> Iterator[None]:
     """Multiply every probability of dropout by ``factor`` inside of ``with`` (1: nothing changes).
 
     These are ``p`` of ``nn.Dropout`` and its variants, and numbers named ``dropout`` or
-    ``attention_dropout``, as in ``nn.MultiheadAttention`` and ``nn.LSTM``.
+    ``attention_dropout``, as in ``nn.MultiheadAttention`` and ``nn.LSTM``. The probability of a
+    `TensorDropout` changes in place.
     """
-    found = []
+    found, tensors = [], []
     for part in module.modules():
+        if isinstance(part, TensorDropout):
+            tensors.append((part.p, part.p.clone()))
         if isinstance(part, _DropoutNd):
             found.append((part, "p", part.p))
         values = vars(part)  # getattr is slow where there is no such attribute
@@ -28,7 +77,11 @@ def scaled_dropout(module: nn.Module, factor: float) -> Iterator[None]:
     try:
         for part, name, value in found:
             setattr(part, name, factor * value)
+        for tensor, _ in tensors:
+            tensor.mul_(factor)
         yield
     finally:
         for part, name, value in found:
             setattr(part, name, value)
+        for tensor, value in tensors:
+            tensor.copy_(value)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asrprune.errors import UserError
 from asrprune.options import check
-from asrprune.weight_pruning.dropout import scaled_dropout
+from asrprune.weight_pruning.dropout import TensorDropout, scaled_dropout, with_tensor_dropout
 from asrprune.weight_pruning.options import SupernetOptions
 from asrprune.weight_pruning.supernet import densest, sub_networks, windows
 
@@ -137,3 +137,48 @@ def test_dropout_is_scaled_and_comes_back():
         assert rates() == pytest.approx([0.25 * rate for rate in before])
         raise KeyError
     assert rates() == before == [0.4, 0.2, 0.1, 0.1, 0.3]
+
+
+def layers_with_dropout():
+    return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.Dropout(0.4)))
+
+
+def test_a_dropout_with_a_tensor_drops_as_many_and_keeps_the_mean():
+    module = with_tensor_dropout(layers_with_dropout())
+    dropout = module[1][0]
+    assert isinstance(dropout, TensorDropout) and module.state_dict().keys() == {
+        "0.weight",
+        "0.bias",
+    }
+    x = torch.ones(100_000, requires_grad=True)
+    for factor, share in ((1.0, 0.4), (0.5, 0.2), (0.0, 0.0), (2.5, 1.0)):
+        with scaled_dropout(module, factor):
+            out = dropout(x)
+        assert (out == 0).float().mean().item() == pytest.approx(share, abs=0.01)
+        assert out.mean().item() == pytest.approx(1.0 if share < 1 else 0.0, abs=0.02)
+        [gradient] = torch.autograd.grad(out.sum(), x)
+        assert gradient.equal(out.detach())
+    assert dropout.p.item() == pytest.approx(0.4)
+    assert dropout.eval()(x) is x
+    assert dropout.train()(x.bfloat16()).dtype == torch.bfloat16
+    alone = with_tensor_dropout(torch.nn.Dropout(0.1).eval())
+    assert isinstance(alone, TensorDropout) and not alone.training
+
+
+@pytest.mark.parametrize("tensor, graphs", [(False, 3), (True, 1)])
+def test_a_compiled_module_keeps_one_graph(tensor, graphs):
+    """For all scales of its dropout; with numbers, torch compiles for each of them."""
+    module, made = layers_with_dropout(), []
+    if tensor:
+        with_tensor_dropout(module)
+
+    def backend(graph, inputs):
+        made.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled = torch.compile(module, backend=backend)
+    for factor in (1.0, 0.7, 0.3, 1.0):
+        with scaled_dropout(module, factor):
+            compiled(torch.ones(4, 8))
+    assert len(made) == graphs
