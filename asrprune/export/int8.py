@@ -1,9 +1,10 @@
 """Keeps the word error rate of float32 in int8: a few matrices stay in float32.
 
 Each network is decoded in float32 and in int8, on the same utterances. Int8 may add a share of the
-errors that float32 makes. Few utterances cannot show a small loss: int8 also mends words, and other
-utterances would give another difference. So int8 may add one standard error of the difference more,
-and in any case one error. With a share of 0, it may add none.
+errors that float32 makes. Few utterances cannot show a small loss: int8 also corrects words, and
+other utterances would give another difference. So int8 may add more errors by the square root of
+the number of utterances in which the two differ: so much is chance, if int8 does as often better as
+worse by one word. In any case int8 may add one error. With a share of 0, it may add none.
 
 If int8 adds more errors, each matrix is made int8 alone. The sensitivity of a matrix is how far
 this moves the log-probabilities of the symbols. A word error rate cannot rank matrices: a single
@@ -46,7 +47,7 @@ class Int8Check:
     max_loss: float  # share of float32's errors that int8 may add
     errors_float32: int
     errors_all_int8: int  # with every matrix in int8
-    standard_error: float  # of the difference of these two, over utterances
+    chance: float  # how far these two may differ by chance
     errors_int8: int  # with the matrices in int8 that are written in int8
     matrices: int  # number of matrices that int8 could hold
     float32: list[str]  # the matrices that stay in float32, the most sensitive first
@@ -70,7 +71,7 @@ class Int8Check:
         text = (
             f"float32 makes {self.errors_float32:,} errors in {self.words:,} words of "
             f"{' and '.join(self.dev_sets)}, int8 makes {self.errors_all_int8:,} "
-            f"(standard error of the difference: {self.standard_error:.1f})"
+            f"(by chance: {self.chance:.1f} more or fewer)"
         )
         if not self.float32:
             return f"{text}. Every matrix is in int8"
@@ -82,20 +83,23 @@ class Int8Check:
 
 
 def allowed_errors(errors: int, max_loss: float) -> int:
-    """Return how many errors int8 may make if float32 makes ``errors``, without any noise."""
+    """Return how many errors int8 may make if float32 makes ``errors``, without any chance."""
     more = math.floor(errors * max_loss + 1e-9)  # 0.07 * 100 is a little less than 7
     return errors + max(more, 1 if max_loss else 0)
 
 
-def standard_error(float32: np.ndarray, int8: np.ndarray) -> float:
-    """Return the standard error of the difference of two sums of errors.
+def by_chance(float32: np.ndarray, int8: np.ndarray) -> float:
+    """Return how far two sums of errors may differ by chance.
+
+    This is the standard deviation of the difference if each utterance that differs does so by one
+    error, in either direction alike. An utterance that int8 ruins counts for one, too. So a loss in
+    few utterances is no chance.
 
     Args:
         float32: errors of each utterance (utterances,).
         int8: errors of each utterance (utterances,) with other networks.
     """
-    differences = int8 - float32
-    return float(np.sqrt(len(differences)) * differences.std()) if len(differences) else 0.0
+    return float(np.sqrt((int8 != float32).sum()))
 
 
 def keeps_errors(float32: np.ndarray, int8: np.ndarray, max_loss: float) -> bool:
@@ -106,7 +110,7 @@ def keeps_errors(float32: np.ndarray, int8: np.ndarray, max_loss: float) -> bool
         int8: errors of each utterance (utterances,) with matrices in int8.
         max_loss: share of float32's errors that int8 may add.
     """
-    noise = standard_error(float32, int8) if max_loss else 0.0
+    noise = by_chance(float32, int8) if max_loss else 0.0
     return int8.sum() <= allowed_errors(int(float32.sum()), max_loss) + noise
 
 
@@ -246,7 +250,7 @@ def check_int8(
         max_loss,
         count,
         int(errors[0].sum()),
-        standard_error(float32, errors[0]),
+        by_chance(float32, errors[0]),
         int(errors[kept].sum()),
         len(search.matrices),
         [matrix.name for matrix in ranking][:kept],

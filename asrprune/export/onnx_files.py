@@ -88,8 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--int8-loss",
         type=share,
         default=0.01,
-        help="share of float32's word errors that int8 may add on the --dev-sets, and what the "
-        "sets are too small to show: a standard error of the difference; 0: no error is added",
+        help="share of float32's word errors that int8 may add on the --dev-sets. It may also add "
+        "what can be chance, and always one error. 0: it adds none",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="weight_pruning options")
 

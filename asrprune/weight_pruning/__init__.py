@@ -36,7 +36,7 @@ fewer layers. ``GatedOptimizer`` then needs ``bank.gates()`` too. `cut_state` re
 smaller module.
 
 `scaled_dropout` drops less in smaller sub-networks. Call `with_tensor_dropout` before a module is
-compiled: else torch compiles it anew for each probability.
+compiled: else torch compiles it anew for each probability of ``nn.Dropout``.
 """
 
 from importlib import import_module

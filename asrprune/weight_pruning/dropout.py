@@ -26,7 +26,9 @@ class TensorDropout(nn.Module):
             p: probability of an element to be zeroed.
         """
         super().__init__()
-        self.register_buffer("p", torch.tensor(p), persistent=False)
+        # On the CPU, which serves modules on any device. It is no buffer: `DistributedDataParallel`
+        # would give all ranks the probability of the first.
+        self.p = torch.tensor(p)
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero elements of ``x`` in training, and scale the others so that the mean stays."""
@@ -39,7 +41,8 @@ class TensorDropout(nn.Module):
 def with_tensor_dropout(module: nn.Module) -> nn.Module:
     """Replace each ``nn.Dropout`` of a module by a `TensorDropout`, in place.
 
-    Parameters and state dict stay as they are.
+    Parameters and state dict stay as they are. Probabilities of other modules stay numbers, such as
+    those of ``nn.MultiheadAttention`` and ``nn.LSTM``.
 
     Args:
         module: the module.
@@ -47,13 +50,16 @@ def with_tensor_dropout(module: nn.Module) -> nn.Module:
     Returns:
         The module; a new one if it is an ``nn.Dropout`` itself.
     """
-    if type(module) is nn.Dropout:
-        return TensorDropout(module.p).train(module.training)
-    for part in module.modules():
-        for name, child in part.named_children():
-            if type(child) is nn.Dropout:
-                setattr(part, name, TensorDropout(child.p).train(child.training))
-    return module
+    new = {
+        part: TensorDropout(part.p).train(part.training)
+        for part in module.modules()
+        if type(part) is nn.Dropout
+    }
+    for part in list(module.modules()):
+        for name, child in part._modules.items():  # one that is there twice has two names
+            if child in new:
+                part._modules[name] = new[child]
+    return new.get(module, module)
 
 
 @contextmanager
@@ -62,12 +68,12 @@ def scaled_dropout(module: nn.Module, factor: float) -> Iterator[None]:
 
     These are ``p`` of ``nn.Dropout`` and its variants, and numbers named ``dropout`` or
     ``attention_dropout``, as in ``nn.MultiheadAttention`` and ``nn.LSTM``. The probability of a
-    `TensorDropout` changes in place.
+    `TensorDropout` is another tensor inside, so backward may run later.
     """
-    found, tensors = [], []
+    found = []
     for part in module.modules():
         if isinstance(part, TensorDropout):
-            tensors.append((part.p, part.p.clone()))
+            found.append((part, "p", part.p))
         if isinstance(part, _DropoutNd):
             found.append((part, "p", part.p))
         values = vars(part)  # getattr is slow where there is no such attribute
@@ -77,11 +83,7 @@ def scaled_dropout(module: nn.Module, factor: float) -> Iterator[None]:
     try:
         for part, name, value in found:
             setattr(part, name, factor * value)
-        for tensor, _ in tensors:
-            tensor.mul_(factor)
         yield
     finally:
         for part, name, value in found:
             setattr(part, name, value)
-        for tensor, value in tensors:
-            tensor.copy_(value)

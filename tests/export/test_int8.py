@@ -23,9 +23,9 @@ from asrprune.export.dev_speech import DevSets, DevSpeech, open_dev_sets
 from asrprune.export.int8 import (
     Int8Search,
     allowed_errors,
+    by_chance,
     fewest,
     keeps_errors,
-    standard_error,
 )
 from asrprune.export.onnx_decoder import OnnxDecoder, open_session
 from asrprune.export.onnx_graph import QUANTISED, constants, quantised, to_onnx
@@ -88,7 +88,7 @@ def test_what_int8_hurts_stays_in_float32(hurt, exported):
     about = exported["int8"]
     assert sorted(about["float32"]) == sorted(HURT)
     allowed = allowed_errors(about["errors_float32"], 0.1)
-    assert about["errors_all_int8"] > allowed + 2 * about["standard_error"] > allowed
+    assert about["errors_all_int8"] > allowed + 2 * about["chance"] > allowed
     assert about["errors_int8"] <= allowed
     assert about["wer_int8"] == about["errors_int8"] / about["words"]
     assert about["utterances"] == 150
@@ -235,14 +235,17 @@ def test_a_loss_that_few_utterances_cannot_show():
     moved[:24] = [1, -1] * 11 + [1, 1]
     noisy = float32 + 1 + moved
     assert noisy.sum() - (float32 + 1).sum() == 2
-    assert standard_error(float32 + 1, noisy) == pytest.approx(24**0.5, rel=0.01)
+    assert by_chance(float32 + 1, noisy) == pytest.approx(24**0.5)
     few = np.array([1] * 100 + [0] * 400)
     assert keeps_errors(few, few + moved, 0.01)  # 2 more than 100 errors, of 1 that is allowed
     assert not keeps_errors(few, few + moved, 0.0)
     worse = few + (np.arange(500) % 10 == 0)
     assert not keeps_errors(few, worse, 0.01)
     assert keeps_errors(few, worse, 0.5)
-    assert standard_error(np.zeros(0, int), np.zeros(0, int)) == 0
+    ruined = few.copy()
+    ruined[7] += 5  # one utterance alone
+    assert not keeps_errors(few, ruined, 0.01)
+    assert by_chance(np.zeros(0, int), np.zeros(0, int)) == 0
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,9 @@ def test_a_dropout_with_a_tensor_drops_as_many_and_keeps_the_mean():
     assert dropout.p.item() == pytest.approx(0.4)
     assert dropout.eval()(x) is x
     assert dropout.train()(x.bfloat16()).dtype == torch.bfloat16
+    shared = torch.nn.Dropout(0.2)
+    both = with_tensor_dropout(torch.nn.Sequential(shared, torch.nn.Linear(2, 2), shared))
+    assert both[0] is both[2] and isinstance(both[0], TensorDropout)
     alone = with_tensor_dropout(torch.nn.Dropout(0.1).eval())
     assert isinstance(alone, TensorDropout) and not alone.training
 
@@ -182,3 +185,14 @@ def test_a_compiled_module_keeps_one_graph(tensor, graphs):
         with scaled_dropout(module, factor):
             compiled(torch.ones(4, 8))
     assert len(made) == graphs
+
+
+def test_backward_of_a_compiled_module_may_run_later():
+    module = with_tensor_dropout(layers_with_dropout())
+    torch.compiler.reset()
+    compiled = torch.compile(module, backend="aot_eager")
+    with scaled_dropout(module, 0.5):
+        out = compiled(torch.ones(4, 8))
+    out.sum().backward()
+    share = (out != 0).sum(0) / (1 - 0.2)
+    torch.testing.assert_close(module[0].bias.grad, share)
