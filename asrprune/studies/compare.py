@@ -114,6 +114,7 @@ def _run(study: Study, cells: Sequence[Cell], jobs: int, trust: bool) -> dict[Ce
     if not left:
         save_records(study, cells, _all_of(done), data)
         return failed
+    study.check_packages()
     # Batch systems and services stop a process by SIGTERM. It is handled like Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

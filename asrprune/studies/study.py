@@ -109,6 +109,14 @@ class Study(ABC):
         """
         return []
 
+    def check_packages(self) -> None:
+        """Check, before hours of training, that all packages are installed that the steps need.
+
+        Raises:
+            UserError: a package is missing.
+        """
+        return  # most types need no other packages than a training
+
     def sets(self) -> list[str]:
         """Return the names of the sets that are used besides the training set."""
         return list(self.options.test_sets)

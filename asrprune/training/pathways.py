@@ -25,11 +25,10 @@ from asrprune.training.distributed import Ranks
 from asrprune.training.masking import Masking, Network, refuse_running_statistics
 from asrprune.training.model_file import masks_of
 from asrprune.weight_pruning.groups import unit_scores
-from asrprune.weight_pruning.options import LANGUAGE
+from asrprune.weight_pruning.options import LANGUAGE, REGROW
 from asrprune.weight_pruning.pathways import pathway_of, ranks_from_mask, renew, share_at
 
 _KEY = "weight_pruning.pathways.masks"
-REGROW = "regrow"
 FEW = 0.05  # below this unprotected share of a new mask, a training gets a warning
 
 log = logging.getLogger(__name__)
@@ -61,9 +60,8 @@ class PathwaysMasking(Masking):
             languages: the languages that are trained.
 
         Raises:
-            UserError: the options do not fit the model; a norm keeps running statistics; a frozen
-                layer has no gradients, which the renewal needs; or masks are to be regrown, and
-                their units do not compete by layer, or have no gradients once they are dropped.
+            UserError: the options do not fit the model; a norm keeps running statistics; or a
+                frozen layer has no gradients, which the renewal needs.
         """
         refuse_running_statistics(model, "pathways")
         super().__init__(model, optimizer, config, ranks)
@@ -81,21 +79,11 @@ class PathwaysMasking(Masking):
                     parameter.requires_grad_(False)
         still = [name for name, parameter in blocks.items() if not parameter.requires_grad]
         renewal = self.options.pathways.renewal
-        if still and self._feels:
+        if still and self._needs_gradients:
             raise UserError(
                 f"training.freeze: {still[0]} would have no gradients, which "
                 f"weight_pruning.pathways.renewal={renewal} ranks by: set renewal=magnitude, or "
                 "leave the layer out of weight_pruning.include"
-            )
-        if renewal == REGROW and self.options.unit != "block":
-            raise UserError(
-                f"weight_pruning.pathways.renewal={REGROW}: dropped units have no gradients, so "
-                "they would never come back. Set weight_pruning.unit=block or renewal=magnitude"
-            )
-        if renewal == REGROW and self.options.scope != "layer":
-            raise UserError(
-                f"weight_pruning.pathways.renewal={REGROW}: masks are made in each layer by "
-                "itself. Set weight_pruning.scope=layer or renewal=magnitude"
             )
 
     def begin(self) -> None:
@@ -180,7 +168,7 @@ class PathwaysMasking(Masking):
         Returns:
             See `Masking.gate`; None: the step moves all blocks.
         """
-        if self._feels and not self._settled:
+        if self._needs_gradients and not self._settled:
             self._feel()
         if self.options.pathways.grad == "all":
             return None
@@ -274,7 +262,7 @@ class PathwaysMasking(Masking):
         return bool(late)
 
     @property
-    def _feels(self) -> bool:
+    def _needs_gradients(self) -> bool:
         """Whether masks are made anew by the gradients of the languages' steps."""
         return self.options.pathways.renewal in (REGROW, "sensitivity")
 
@@ -313,7 +301,7 @@ class PathwaysMasking(Masking):
             log.warning(
                 "pathway %s: only %.1f %% of the weights that its mask keeps can be trained; the "
                 "rest is protected. A lower weight_pruning.schedule.final leaves more, and so does "
-                "weight_pruning.pathways.renewal=sensitivity",
+                "weight_pruning.pathways.renewal=sensitivity or regrow",
                 language,
                 100 * free,
             )

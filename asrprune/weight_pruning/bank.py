@@ -44,6 +44,19 @@ class Cached:
     made_of: dict[str, tuple[int, int]]  # the weights' addresses and versions
 
 
+def check_finite(name: str, scores: Tensor) -> None:
+    """Check that scores can be ranked.
+
+    Raises:
+        UserError: a score is NaN or infinite.
+    """
+    if not torch.isfinite(scores).all():
+        raise UserError(
+            f"cannot rank the weights of {name}: some are NaN, infinite or beyond 1e19. Training "
+            "has diverged; go on from an earlier checkpoint."
+        )
+
+
 class MaskBank:
     """The masks of some layers of a module.
 
@@ -111,11 +124,7 @@ class MaskBank:
                 if scores
                 else unit_scores(group, parameters, self.criterion)
             )
-            if not torch.isfinite(found[-1]).all():
-                raise UserError(
-                    f"cannot rank the weights of {group.name}: some are NaN, infinite or beyond "
-                    "1e19. Training has diverged; go on from an earlier checkpoint."
-                )
+            check_finite(group.name, found[-1])
             if factors:
                 found[-1] *= factors[group.name]
             if self.scope == "global":

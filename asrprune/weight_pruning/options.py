@@ -139,6 +139,10 @@ class SupernetOptions:
             )
 
 
+REGROW = "regrow"
+EXCHANGE = 0.1
+
+
 @dataclass
 class PathwaysOptions:
     """Each language has its own mask, its pathway, and its steps move nothing else.
@@ -160,10 +164,10 @@ class PathwaysOptions:
     # sensitivity: the weights that the language's own steps since the last ranking need most, by
     # mean squares of weights and of their gradients (first order, arXiv 1906.10771). Channels and
     # heads that were dropped have no gradients, so they do not return; of layers, few weights do.
-    renewal: str = option("magnitude", choices=("regrow", "magnitude", "sensitivity"))
+    renewal: str = option("magnitude", choices=(REGROW, "magnitude", "sensitivity"))
     # Share of a mask that a renewal exchanges at the start of the training, for renewal=regrow. It
     # falls to 0 at `freeze` (half a cosine).
-    exchange: float = option(0.1, minimum=0, maximum=1)
+    exchange: float = option(EXCHANGE, minimum=0, maximum=1)
     # masked: a step moves the weights that its mask keeps. all: it moves masked weights too, by the
     # gradients that they have as zeros (PARP, arXiv 2106.05933).
     grad: str = option("masked", choices=("masked", "all"))
@@ -180,8 +184,9 @@ class PathwaysOptions:
                 ``weight_pruning.pathways.``.
 
         Raises:
-            UserError: ``protect`` does not go with ``masks`` or ``grad``; or ``most`` is set for
-                masks that do not adapt.
+            UserError: ``protect`` does not go with ``masks`` or ``grad``; ``exchange`` is set for
+                masks that exchange nothing; or ``renewal=regrow`` or ``most`` are set for masks
+                that do not adapt.
         """
         if self.protect and LANGUAGE in self.masks:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name one file for all")
@@ -189,6 +194,15 @@ class PathwaysOptions:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name what is protected")
         if self.protect and self.grad == "all":
             raise UserError(f"{prefix}protect=true: {prefix}grad=all moves what is protected")
+        if self.renewal != REGROW and self.exchange != EXCHANGE:
+            raise UserError(
+                f"{prefix}exchange={self.exchange:g}: is for {prefix}renewal={REGROW}, and this is "
+                f"{prefix}renewal={self.renewal}. Leave it out"
+            )
+        if self.renewal == REGROW and not self.adapt:
+            raise UserError(
+                f"{prefix}renewal={REGROW}: is for masks that adapt, and {prefix}adapt=false"
+            )
         if not self.adapt and self.most < 1:
             raise UserError(
                 f"{prefix}most={self.most:g}: is for masks that adapt, and {prefix}adapt=false"
@@ -265,6 +279,19 @@ class WeightPruningOptions:
             raise UserError(
                 f"{prefix}pathways.grad=all: is for {prefix}unit=block. The weights of a dropped "
                 f"{self.unit} are all zero, so few or none of them have gradients. Leave it out"
+            )
+        regrown = self.pathways.renewal == REGROW
+        if regrown and self.unit != "block":
+            raise UserError(
+                f"{prefix}pathways.renewal={REGROW}: is for {prefix}unit=block. A dropped "
+                f"{self.unit} has no gradients, so it would never come back. Set "
+                f"{prefix}pathways.renewal=magnitude"
+            )
+        if regrown and (block.group or self.scope == "global"):
+            what = f"block={self.block}" if block.group else "scope=global"
+            raise UserError(
+                f"{prefix}pathways.renewal={REGROW}: exchanges blocks within a whole layer, and "
+                f"{prefix}{what} does not. Set {prefix}pathways.renewal=magnitude"
             )
         if block.group and self.scope == "global":
             raise UserError(

@@ -4,8 +4,8 @@ Dynamic ASR Pathways (arXiv 2309.13018) has one mask for each language. There ar
 mask anew. By the magnitude of all weights, masked weights included (`MaskBank.refresh`, then
 `renew`): magnitudes know nothing of the language, so the masks of all languages become one mask. Or
 from the mask itself (`ranks_from_mask`): a mask keeps the largest of its own blocks, and exchanges
-a few blocks for those that the language's own gradients ask for. So masks stay apart, and equal
-masks of different languages part.
+a few of them for those outside with the largest gradients of the language. So masks that differ
+stay different, and masks that begin equal become different.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from asrprune.errors import UserError, nearest
-from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.bank import MaskBank, check_finite
 from asrprune.weight_pruning.groups import unit_scores
 
 
@@ -68,15 +68,22 @@ def ranks_from_mask(
     Returns:
         for each group's name, scores (units,) float32 for `MaskBank.refresh`. The new mask has the
         units with the highest scores.
+
+    Raises:
+        UserError: a weight is NaN or infinite; or the bank's blocks do not compete within a whole
+            layer, as in patterns N:M.
     """
+    if bank.block.group or bank.scope != "layer":
+        raise UserError("a mask is made from itself within whole layers: use scope=layer, no N:M")
     before, kept, parameters = bank.blocks(name), bank.blocks(sparsity), bank.parameters()
     ranks = {}
     for group in bank.groups:
         weights = unit_scores(group, parameters, bank.criterion)
-        felt = gradients.get(group.name)
-        felt = torch.zeros_like(weights) if felt is None else felt
+        check_finite(group.name, weights)
+        slopes = gradients.get(group.name)
+        slopes = torch.zeros_like(weights) if slopes is None else slopes
         count = int(kept[group.name].sum())
-        ranks[group.name] = _ranks(before[group.name], weights, felt, count, share)
+        ranks[group.name] = _ranks(before[group.name], weights, slopes, count, share)
     return ranks
 
 
@@ -133,21 +140,21 @@ def pathway_of(names: Iterable[str], language: str) -> str:
     )
 
 
-def _ranks(own: Tensor, weights: Tensor, felt: Tensor, count: int, share: float) -> Tensor:
+def _ranks(own: Tensor, weights: Tensor, slopes: Tensor, count: int, share: float) -> Tensor:
     """Return scores (units,) of which the ``count`` highest are those of a new mask.
 
     Args:
         own: (units,) bool, the mask before.
         weights: (units,) scores of the weights.
-        felt: (units,) mean squares of the gradients.
+        slopes: (units,) mean squares of the gradients.
         count: units of the new mask.
         share: share of ``count`` to exchange.
     """
     order = torch.argsort(weights, descending=True, stable=True)
     mine = order[own[order]]
-    order = order[torch.argsort(felt[order], descending=True, stable=True)]
+    order = order[torch.argsort(slopes[order], descending=True, stable=True)]
     others = order[~own[order]]
-    exchanged = min(round(share * count), int((felt[others] > 0).sum()))
+    exchanged = min(round(share * count), int((slopes[others] > 0).sum()))
     stay = min(len(mine), count - exchanged)
     come = count - stay
     order = torch.cat((mine[:stay], others[:come], mine[stay:], others[come:]))

@@ -277,8 +277,11 @@ def test_one_mask_for_all_parts_into_languages(make):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"unit": "channel"}, "dropped units have no gradients.*unit=block or renewal=magnitude"),
-        ({"scope": "global"}, "masks are made in each layer by itself.*scope=layer"),
+        ({"unit": "channel"}, "is for weight_pruning.unit=block"),
+        ({"scope": "global"}, "weight_pruning.scope=global does not"),
+        ({"block": "2:4"}, "weight_pruning.block=2:4 does not"),
+        ({"pathways": {"renewal": "regrow", "adapt": False}}, "is for masks that adapt"),
+        ({"pathways": {"exchange": 0.3}}, "exchange=0.3: is for .*renewal=regrow"),
     ],
 )
 def test_what_cannot_be_regrown(changed, message, make):

@@ -9,6 +9,7 @@ from torch import nn
 from asrprune.errors import UserError
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.blocks import Block
+from asrprune.weight_pruning.options import parse_block
 from asrprune.weight_pruning.pathways import (
     narrow,
     pathway_of,
@@ -219,3 +220,19 @@ def test_the_share_that_is_exchanged_falls_to_none():
     assert shares[0] == 0.1 and shares[4] == pytest.approx(0.05) and shares[8:] == [0, 0, 0]
     assert shares == sorted(shares, reverse=True)
     assert share_at(0.0, 0.1, 0.0) == 0
+
+
+def test_no_mask_is_made_from_weights_that_are_no_numbers():
+    module = nn.Linear(4, 4)
+    bank = bank_of(module)
+    bank.name("a", 0.5)
+    with torch.no_grad():
+        module.weight[0, 0] = torch.nan
+    with pytest.raises(UserError, match="cannot rank the weights of weight: some are NaN"):
+        ranks_from_mask(bank, "a", 0.5, 0.1, {})
+    patterns = MaskBank(
+        nn.Linear(8, 4), find_layers(nn.Linear(8, 4), parse_block("2:4"), ["*"], [])
+    )
+    patterns.name("a", 0.5)
+    with pytest.raises(UserError, match="no N:M"):
+        ranks_from_mask(patterns, "a", 0.5, 0.1, {})

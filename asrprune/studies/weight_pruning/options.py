@@ -123,6 +123,10 @@ class WeightStudyOptions(StudyOptions):
         trainings = list(dict.fromkeys([*TRAININGS, *self.methods]))
         for name in self.runtime:
             check_name(f"{prefix}runtime", name, [ONE_SHOT, *trainings[1:], *FOUND])
+            made = [ONE_SHOT, *(FOUND if self.searched else ())]
+            made += [method for part in self.grid for method in part.methods]
+            if name not in made:
+                raise UserError(f"{prefix}runtime: no part of the grid has networks of {name}")
         for part in self.grid:
             for name in part.methods:
                 check_name(f"{prefix}grid", name, trainings)

@@ -53,7 +53,8 @@ def _draw(
         plot: one of `PLOTS`.
         summary: the rows of the test set.
         label: what the horizontal axis shows.
-        point: returns the errors and the place of a row; None for rows that are left out.
+        point: returns the errors of a row and its value on the horizontal axis; None for rows that
+            are left out.
     """
     from matplotlib.figure import Figure
 
@@ -66,7 +67,7 @@ def _draw(
             continue
         middles, bars = zip(*(error_bar(row) for row, _ in points), strict=True)
         axes.errorbar(
-            [where for _, where in points],
+            [across for _, across in points],
             middles,
             yerr=list(zip(*bars, strict=True)),
             fmt=f"{MARKS[place % len(MARKS)]}-",

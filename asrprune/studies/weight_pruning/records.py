@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.config import Config
-from asrprune.export.in_turn import texts_path
+from asrprune.errors import UserError
+from asrprune.export.in_turn import KINDS, texts_path
 from asrprune.export.onnx_files import SUMMARY, sum_bytes
 from asrprune.files import read_json
 from asrprune.studies.measured import (
@@ -111,15 +112,31 @@ def runtime_of(
         ``float32`` and ``int8``, each with the errors of the test set (`errors_of_texts`), and with
         ``milliseconds`` of CPU time ``per`` chunk or second of speech. None if the network is not
         run on the test set.
+
+    Raises:
+        UserError: a file is missing or damaged, or is of a part of the test set.
     """
-    if method not in options.runtime or test_set != options.test_sets[0]:
+    if not runs_in_sherpa(options, method, test_set):
         return None
-    found = {}
+    found, words = {}, errors_of_set(options, config, folder, test_set)["words"]
     for row in read_json(folder / FILES / f"{test_set}.json"):
+        if row["runs"] not in KINDS:
+            continue  # our own decoder, if somebody called `asrprune bench export` too
         path = texts_path(folder / FILES, test_set, row["network"], row["runs"])
         errors = errors_of_texts(options, config, path, test_set)
+        if errors["words"] != words:
+            raise UserError(
+                f"{path} has {errors['words']} reference words, and the set {test_set} has "
+                f"{words}: a part of the set was run there by hand. Remove {folder.parent} to run "
+                "the cell again, or run `asrprune bench export` there on the whole set"
+            )
         found[row["runs"]] = {**errors, "milliseconds": row["milliseconds"], "per": row["per"]}
     return found
+
+
+def runs_in_sherpa(options: WeightStudyOptions, method: str, test_set: str) -> bool:
+    """Return whether the networks of a method are run on a test set in sherpa-onnx."""
+    return method in options.runtime and test_set == options.test_sets[0]
 
 
 def search_of(

@@ -4,12 +4,14 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from asrprune.config import Config
+from asrprune.export.onnx_graph import check_packages
+from asrprune.export.sherpa import import_sherpa
 from asrprune.studies.measured import how_it_is_made
 from asrprune.studies.study import Record, Study
 from asrprune.studies.weight_pruning.grid import NetworksCell, cells_of, needs_of, steps_of
 from asrprune.studies.weight_pruning.options import WeightStudyOptions
 from asrprune.studies.weight_pruning.plots import draw_plots
-from asrprune.studies.weight_pruning.records import make_records, wanted_search
+from asrprune.studies.weight_pruning.records import make_records, runs_in_sherpa, wanted_search
 from asrprune.studies.weight_pruning.tables import sections
 
 
@@ -24,7 +26,7 @@ class WeightPruningStudy(Study):
         return cells_of(self.options, more)
 
     def steps(self, cell: NetworksCell) -> dict[str, list[str]]:
-        """Return the steps train, average and search; then extract, decode, score each network."""
+        """Return the steps train, average and search; then the steps of each network."""
         return steps_of(self.options, cell, self.folder(cell))
 
     def needs(self, cell: NetworksCell) -> dict[str, str]:
@@ -54,10 +56,21 @@ class WeightPruningStudy(Study):
         return make_records(self.options, cell, config, self.folder(cell), progress)
 
     def made_by(self, cell: NetworksCell, key: Hashable) -> Record:
-        """Return the training's command, how it is tested, and the options of the search."""
-        _, method, _ = key
+        """Return the training's command, how it is tested, the options of the search, the runs."""
+        name, method, _ = key
         made = how_it_is_made(self.options, cell, self.folder(cell))
-        return made | {"search": wanted_search(self.options, method)}
+        runs = {} if runs_in_sherpa(self.options, method, name) else None  # any results
+        return made | {"search": wanted_search(self.options, method), "runtime": runs}
+
+    def check_packages(self) -> None:
+        """Check that networks can be exported, and run if they are to run.
+
+        Raises:
+            UserError: a package is not installed.
+        """
+        check_packages()
+        if self.options.runtime:
+            import_sherpa()
 
     def sets(self) -> list[str]:
         """Return the test sets and the development set of the search."""
@@ -69,5 +82,5 @@ class WeightPruningStudy(Study):
         return sections(self.options, cells, records)
 
     def draw(self, records: Sequence[Record]) -> None:
-        """Plot error rates over sizes."""
+        """Plot error rates over sizes, and over times if networks were run in sherpa-onnx."""
         draw_plots(self.options, records)

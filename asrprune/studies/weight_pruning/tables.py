@@ -58,7 +58,7 @@ def sections(
             ]
             lines = ((text, f"**{v.verdict}**", v.found, v.could_show) for text, v in verdicts)
             parts.append(table(CLAIMS, lines))
-    parts.append(_legend(options))
+    parts.append(_legend(options, records))
     plots = {name: text for name, text in PLOTS.items() if is_drawn(name, records)}
     parts += [image(options, text, plot_path(options.results, p)) for p, text in plots.items()]
     return parts
@@ -208,12 +208,17 @@ def _loss(row: NetworkRow) -> str:
     return NOTHING if best is None else f"{best:.4f} ({_number(uniform, 4)})"
 
 
-def _legend(options: WeightStudyOptions) -> str:
+def _legend(options: WeightStudyOptions, records: Sequence[Record]) -> str:
+    runtime = ""
+    if any(record.get("runtime") for record in records):
+        runtime = (
+            "*In sherpa-onnx*: each utterance is followed by silence, as at the end of a stream. "
+            "*ms*: CPU time for a chunk (for a second of speech without streaming) on one thread. "
+            "Other trainings may have run at that time. "
+        )
     return (
         "*int8 MB*: the files that a runtime loads, encoder and joiner in int8. Masked blocks make "
-        "no file smaller. Error rates are of float32. *In sherpa-onnx*: each utterance is followed "
-        "by silence, as at the end of a stream. *ms*: CPU time for a chunk (for a second of speech "
-        "without streaming) on one thread, while other trainings ran. "
+        f"no file smaller. Error rates are of float32. {runtime}"
         "*one_shot*: the dense model, pruned after its training. *small*: one dense training for "
         "each sparsity, of a model with the sizes of the network that has this sparsity in all "
         "layers; at 0 the dense model. *gradual*: one training for each "

@@ -1,6 +1,7 @@
 """A comparison of sparse models from end to end."""
 
 import importlib.util
+import shutil
 
 import pytest
 from omegaconf import OmegaConf
@@ -66,8 +67,16 @@ def test_networks_are_run_in_sherpa_without_a_new_training(command):
     command.run()
     networks = [f"supernet-seed0/supernet-{level}" for level in (0, 0.5, 0.8)]
     assert command.calls() == {network: ["bench"] for network in networks}
-    command.write(runtime=["supernett"])
-    assert "runtime: unknown" in command.run(code=1)
+    # records without the runs are not taken for those that have them, and the other way round
+    command.run("--trust-results", "true")
+    shutil.rmtree(command.folder / "exp")
+    command.write(runtime=["supernet", "gradual"])
+    command.run("--trust-results", "true")
+    again = command.calls()
+    assert "gradual-0.5-seed0" in again and "supernet-seed0" not in again
+    for method, message in (("supernett", "unknown"), ("small", "no part of the grid")):
+        command.write(runtime=[method])
+        assert f"runtime: {message}" in command.run(code=1)
 
 
 def test_another_search_takes_no_new_training(command):
