@@ -6,7 +6,8 @@ if it had an optimiser to itself. The work is done on slabs of rows, so that tem
 If the active blocks have one age, or age does not matter, the optimiser's own kernel updates all of
 a slab. The inactive blocks then get back their weights and moments. So the result has torch's own
 bits, for each implementation (one tensor at a time, ``foreach`` or ``fused``). Otherwise torch's
-operations are repeated here, with each block's own numbers.
+operations are repeated here, with each block's own numbers. For Adam, age does not matter after
+some thousand steps: bias corrections are 1 by then.
 """
 
 import copy
@@ -161,7 +162,18 @@ def _times_bits(tensor: Tensor, bits: Tensor) -> Tensor:
     return tensor
 
 
-_ADAM = Kind(lambda group, ages: ages.youngest != ages.oldest, _step_adam)
+def _adam_depends(group: Group, ages: Ages) -> bool:
+    """Return whether the bias corrections of the active blocks differ.
+
+    They are ``1 - beta^n`` of a block's steps n. After some thousand steps ``beta^n`` is too small
+    to change a 1 in float64.
+    """
+    if ages.youngest == ages.oldest:
+        return False
+    return any(1 - float(beta) ** ages.youngest != 1.0 for beta in group["betas"])
+
+
+_ADAM = Kind(_adam_depends, _step_adam)
 _SGD = Kind(
     lambda group, ages: bool(group["momentum"] and group["dampening"] and ages.youngest == 1),
     _step_sgd,

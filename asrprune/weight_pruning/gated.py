@@ -193,8 +193,13 @@ class GatedOptimizer(Optimizer):
             if counts:
                 torch._foreach_add_(counts, value or [moving[name] for name in names])
         ages = self._ages(moving)
+        groups = {id(p): group for group in self.param_groups for p in group["params"]}
         # the optimiser's own step does all other layers
-        gated = {name: age for name, age in ages.items() if not _is_plain(age)}
+        gated = {
+            name: age
+            for name, age in ages.items()
+            if not self._is_plain(groups[id(self.layers[name][0])], age)
+        }
         gradients = {name: self.layers[name][0].grad for name in gated}
         try:
             for name in gated:
@@ -203,7 +208,6 @@ class GatedOptimizer(Optimizer):
         finally:
             for name, gradient in gradients.items():
                 self.layers[name][0].grad = gradient
-        groups = {id(p): group for group in self.param_groups for p in group["params"]}
         updates = []
         for name, age in gated.items():
             if age.youngest:
@@ -332,7 +336,6 @@ class GatedOptimizer(Optimizer):
         youngest = counts.sub(_NEVER).mul_(opened).amin(1) + _NEVER
         return torch.stack([opened.amin(1), youngest, oldest, counts.amax(1)], 1)
 
-
-def _is_plain(ages: Ages) -> bool:
-    """Return whether a step of the whole parameter gives the same result."""
-    return ages.all_active and ages.youngest == ages.oldest
+    def _is_plain(self, group: dict[str, Any], ages: Ages) -> bool:
+        """Return whether a step of the whole parameter gives the same result."""
+        return ages.all_active and not self._update.kind.depends(group, ages)

@@ -1,5 +1,6 @@
 """Gated steps against torch: the plain optimiser, and one of its own for each block."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -157,6 +158,45 @@ def test_by_age_has_the_bits_of_torch_too(name):
         if step >= 10:
             optimizers[1].step()
     assert same_bits(weight.detach(), torch.where(mask, *alone).detach())
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw-foreach", "adamw-amsgrad", "adam-l2-maximize"])
+def test_the_age_of_old_blocks_does_not_matter(name, monkeypatch):
+    """Once all bias corrections are 1, torch's own step has the bits of each block's own steps."""
+    make = partial(OPTIMIZERS[name], betas=(0.5, 0.6))
+    old = next(age for age in range(1000) if 1 - 0.6**age == 1)
+    assert 60 < old < 90
+    model, gated = net(make)
+    weight = model.first.weight
+    count = len(gated.counts["first.weight"])
+    early = torch.arange(count) < count // 2
+    rest = torch.ones_like(gated.counts["last.weight"], dtype=torch.bool)
+    mask = expand(early, weight.shape, gated.layers["first.weight"][1].block)
+    alone = [nn.Parameter(weight.detach().clone()) for _ in range(2)]
+    optimizers = [make([part]) for part in alone]
+    by_age, kind = [], gated._update.kind
+    counted = lambda *words: (by_age.append(step), kind.step(*words))  # noqa: E731
+    monkeypatch.setattr(gated._update, "kind", replace(kind, step=counted))
+    for step in range(old + 40):
+        set_gradients(model, step)
+        for part in alone:
+            part.grad = weight.grad
+        late = step >= 10 and step % 3 > 0
+        gated.step({"first.weight": early | late, "last.weight": rest})
+        optimizers[0].step()
+        if late:
+            optimizers[1].step()
+    steps = gated.counts["first.weight"].unique().tolist()
+    assert len(steps) == 2 and steps[0] < old  # so far, ages matter
+    for step in range(old + 40, 2 * old + 40):
+        set_gradients(model, step)
+        for part, optimizer in zip(alone, optimizers, strict=True):
+            part.grad = weight.grad
+            optimizer.step()
+        gated.step({"first.weight": torch.ones_like(early), "last.weight": rest})
+    assert same_bits(weight.detach(), torch.where(mask, *alone).detach())
+    assert gated.state[weight]["step"] == gated.counts["first.weight"].max() == 2 * old + 40
+    assert old + 40 - 10 <= max(by_age) < 2 * old + 30
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
