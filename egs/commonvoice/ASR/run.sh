@@ -66,7 +66,7 @@ streaming=true        # decode chunk by chunk
 export_networks=      # languages whose pathways stage 10 exports; empty: all. Without pathways: whole,
                       # sparsities and sizes, as "whole 0.7 5MB"
 export_int8_loss=     # (number) share of float32's errors on the development sets that int8 may add in
-                      # stage 10, else matrices stay in float32; empty: 0.01; 1: do not compare
+                      # stage 10 (more by chance), else matrices stay float32; empty: 0.01; 1: do not compare
 jobs=0                # processes for data preparation; 0: one a core
 
 . ./path.sh

@@ -53,7 +53,7 @@ streaming=            # (true|false) decode chunk by chunk; empty: as in the con
 export_networks=      # what stage 10 exports: whole, sparsities and sizes, as "whole 0.7 5MB"; empty:
                       # the whole
 export_int8_loss=     # (number) share of float32's errors on the development sets that int8 may add in
-                      # stage 10, else matrices stay in float32; empty: 0.01; 1: do not compare
+                      # stage 10 (more by chance), else matrices stay float32; empty: 0.01; 1: do not compare
 jobs=0                # processes for data preparation; 0: one a core
 
 . ./path.sh
