@@ -61,7 +61,7 @@ def added(corpus, tmp_path_factory):
     path = str(average(base.folder))
 
     def added(protect: bool) -> tuple[float, float]:
-        own = masking(score="sensitivity", masks=path, protect=protect)
+        own = masking(renewal="sensitivity", masks=path, protect=protect)
         options = {**steps, "training__init_from": path, "data__dev": ["dev-de"]}
         config = masked_config(then, own, **options)
         trainer = trainer_of(config, then, folder / f"protect {protect}")

@@ -28,7 +28,7 @@ METHODS = {
     "gradual": {"method": "gradual", "schedule": SCHEDULE},
     "supernet": {"method": "supernet", "schedule": SCHEDULE},
     "pathways": {"method": "pathways", "schedule": SCHEDULE},
-    "felt": {"method": "pathways", "schedule": SCHEDULE, "pathways": {"score": "sensitivity"}},
+    "felt": {"method": "pathways", "schedule": SCHEDULE, "pathways": {"renewal": "sensitivity"}},
 }
 
 
