@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from asrprune.errors import UserError, nearest
 from asrprune.weight_pruning.bank_state import check_state
 from asrprune.weight_pruning.bits import pack_bits, packed_size, unpack_bits
-from asrprune.weight_pruning.blocks import Block, comparable, drop_levels, expand, kept
+from asrprune.weight_pruning.blocks import (
+    Block,
+    check_finite,
+    comparable,
+    drop_levels,
+    expand,
+    kept,
+)
 from asrprune.weight_pruning.cutting import cut
 from asrprune.weight_pruning.groups import Group, grouped, unit_scores
 from asrprune.weight_pruning.masked_values import masked_copies, masked_values, zero_gradients
@@ -42,19 +49,6 @@ class Cached:
     values: dict[str, Tensor]
     blocks: dict[str, Tensor]  # the kept blocks of each layer
     made_of: dict[str, tuple[int, int]]  # the weights' addresses and versions
-
-
-def check_finite(name: str, scores: Tensor) -> None:
-    """Check that scores can be ranked.
-
-    Raises:
-        UserError: a score is NaN or infinite.
-    """
-    if not torch.isfinite(scores).all():
-        raise UserError(
-            f"cannot rank the weights of {name}: some are NaN, infinite or beyond 1e19. Training "
-            "has diverged; go on from an earlier checkpoint."
-        )
 
 
 class MaskBank:

@@ -102,6 +102,19 @@ def level_of(sparsity: float) -> int:
     return math.floor(LEVELS * sparsity + 0.5)
 
 
+def check_finite(name: str, scores: Tensor) -> None:
+    """Check that scores can be ranked.
+
+    Raises:
+        UserError: a score is NaN or infinite.
+    """
+    if not torch.isfinite(scores).all():
+        raise UserError(
+            f"cannot rank the weights of {name}: some are NaN, infinite or beyond 1e19. Training "
+            "has diverged; go on from an earlier checkpoint."
+        )
+
+
 def drop_levels(
     scores: Sequence[Tensor],
     group: int = 0,

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from asrprune.errors import UserError, nearest
-from asrprune.weight_pruning.bank import MaskBank, check_finite
+from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.blocks import check_finite
 from asrprune.weight_pruning.groups import unit_scores
 
 

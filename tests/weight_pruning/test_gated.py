@@ -137,10 +137,12 @@ def test_random_gates_are_an_optimizer_for_each_block(make, shape):
             assert taken in ([], [count])
 
 
-@pytest.mark.parametrize("name", ["adamw", "adamw-foreach", "adamw-amsgrad", "adam-l2-maximize"])
-def test_by_age_has_the_bits_of_torch_too(name):
-    """One tensor at a time, by-block bias correction rounds as torch's does."""
-    make = OPTIMIZERS[name]
+def in_halves(make):
+    """A net whose first layer has early and late blocks, and each half's own parameter.
+
+    Returns the model, its gated optimiser, the early blocks, the gate of the last layer, the mask
+    of the early blocks, and parameters and optimisers of the early and of the late half.
+    """
     model, gated = net(make)
     weight = model.first.weight
     count = len(gated.counts["first.weight"])
@@ -149,6 +151,15 @@ def test_by_age_has_the_bits_of_torch_too(name):
     mask = expand(early, weight.shape, gated.layers["first.weight"][1].block)
     alone = [nn.Parameter(weight.detach().clone()) for _ in range(2)]
     optimizers = [make([part]) for part in alone]
+    return model, gated, early, rest, mask, alone, optimizers
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw-foreach", "adamw-amsgrad", "adam-l2-maximize"])
+def test_by_age_has_the_bits_of_torch_too(name):
+    """One tensor at a time, by-block bias correction rounds as torch's does."""
+    make = OPTIMIZERS[name]
+    model, gated, early, rest, mask, alone, optimizers = in_halves(make)
+    weight = model.first.weight
     for step in range(30):
         set_gradients(model, step)
         for part in alone:
@@ -166,14 +177,8 @@ def test_the_age_of_old_blocks_does_not_matter(name, monkeypatch):
     make = partial(OPTIMIZERS[name], betas=(0.5, 0.6))
     old = next(age for age in range(1000) if 1 - 0.6**age == 1)
     assert 60 < old < 90
-    model, gated = net(make)
+    model, gated, early, rest, mask, alone, optimizers = in_halves(make)
     weight = model.first.weight
-    count = len(gated.counts["first.weight"])
-    early = torch.arange(count) < count // 2
-    rest = torch.ones_like(gated.counts["last.weight"], dtype=torch.bool)
-    mask = expand(early, weight.shape, gated.layers["first.weight"][1].block)
-    alone = [nn.Parameter(weight.detach().clone()) for _ in range(2)]
-    optimizers = [make([part]) for part in alone]
     by_age, kind = [], gated._update.kind
     counted = lambda *words: (by_age.append(step), kind.step(*words))  # noqa: E731
     monkeypatch.setattr(gated._update, "kind", replace(kind, step=counted))

@@ -60,18 +60,19 @@ def _draw(
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for place, method in enumerate(summary.methods):
-        points = [point(row) for (name, _), row in summary.rows.items() if name == method]
-        points = sorted((one for one in points if one), key=lambda one: one[1])
+    for number, method in enumerate(summary.methods):
+        found = [point(row) for (name, _), row in summary.rows.items() if name == method]
+        points = [(across, row) for row, across in filter(None, found)]
         if not points:
             continue
-        middles, bars = zip(*(error_bar(row) for row, _ in points), strict=True)
+        points.sort(key=lambda pair: pair[0])
+        middles, bars = zip(*(error_bar(row) for _, row in points), strict=True)
         axes.errorbar(
-            [across for _, across in points],
+            [across for across, _ in points],
             middles,
             yerr=list(zip(*bars, strict=True)),
-            fmt=f"{MARKS[place % len(MARKS)]}-",
-            color=f"C{place % 10}",
+            fmt=f"{MARKS[number % len(MARKS)]}-",
+            color=f"C{number % 10}",
             fillstyle="none",
             linewidth=1,
             capsize=3,
