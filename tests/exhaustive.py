@@ -58,7 +58,7 @@ EXHAUSTIVE = frozenset(
         "training/test_masked_training.py::test_resume_after_every_step[supernet]",
         "training/test_pathways.py::test_resume_after_any_step[all]",
         "training/test_pathways.py::test_resume_after_any_step[capped]",
-        "training/test_pathways.py::test_resume_after_any_step[felt]",
+        "training/test_pathways.py::test_resume_after_any_step[sensitivity]",
         "training/test_pathways.py::test_resume_after_any_step[fixed]",
         "training/test_pruned_training.py::test_resume_after_every_batch[0]",
         "training/test_pruned_training.py::test_resume_after_every_batch_on_two_ranks",

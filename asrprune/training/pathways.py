@@ -11,6 +11,7 @@ is denser than the schedule says.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import Masking, Network, refuse_running_statistics
 from asrprune.training.model_file import masks_of
+from asrprune.weight_pruning.cutting import outlets
 from asrprune.weight_pruning.groups import unit_scores
 from asrprune.weight_pruning.options import LANGUAGE, REGROW
 from asrprune.weight_pruning.pathways import pathway_of, ranks_from_mask, renew, share_at
@@ -36,9 +38,6 @@ log = logging.getLogger(__name__)
 
 class PathwaysMasking(Masking):
     """A mask for each language (``method=pathways``)."""
-
-    # Renewals need the gradients of masked weights. The gate alone protects weights.
-    all_gradients = True
 
     def __init__(
         self,
@@ -69,9 +68,11 @@ class PathwaysMasking(Masking):
         self._made: dict[str, float] = {}  # the sparsity of each language's mask
         self._settled = False  # whether masks no longer change
         self._language = ""  # language of the present step
-        # gradient sums: language -> group -> sums (units,) of the gradients' mean squares since
-        # the language's last mask
-        self._felt: dict[str, dict[str, Tensor]] = {}
+        # language -> group -> sums (units,) of the gradients' mean squares since the language's
+        # last mask
+        self._gradient_sums: dict[str, dict[str, Tensor]] = {}
+        # of each group, the parameters whose gradients count
+        self._outlets = [replace(group, layers=outlets(group)) for group in self.bank.groups]
         blocks = self.bank.parameters()
         if self.options.pathways.protect:
             for name, parameter in model.named_parameters():
@@ -85,6 +86,15 @@ class PathwaysMasking(Masking):
                 f"weight_pruning.pathways.renewal={renewal} ranks by: set renewal=magnitude, or "
                 "leave the layer out of weight_pruning.include"
             )
+
+    @property
+    def all_gradients(self) -> bool:
+        """Whether masked weights get gradients too, so that the gate alone protects them.
+
+        Blocks always do: to mask gradients would cost time and change nothing. Units do while
+        renewals need their gradients. Afterwards they are cut out, which makes steps cheaper.
+        """
+        return not self.bank.cuts or (self._needs_gradients and not self._settled)
 
     def begin(self) -> None:
         """Take the first masks of the languages.
@@ -169,7 +179,7 @@ class PathwaysMasking(Masking):
             See `Masking.gate`; None: the step moves all blocks.
         """
         if self._needs_gradients and not self._settled:
-            self._feel()
+            self._add_gradients()
         if self.options.pathways.grad == "all":
             return None
         blocks = self.bank.blocks(self._language)
@@ -200,21 +210,25 @@ class PathwaysMasking(Masking):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Masking`."""
-        own = {"steps": dict(self.steps), "made": dict(self._made), "felt": self._felt}
-        return {**super().state_dict(), **own}
+        return {
+            **super().state_dict(),
+            "steps": dict(self.steps),
+            "made": dict(self._made),
+            "gradient_sums": self._gradient_sums,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Masking`."""
         super().load_state_dict(state)
         self.steps = dict(state["steps"])
-        self._made = dict(state.get("made", {}))
+        self._made = dict(state["made"])
         parameters = self.bank.parameters()
         devices = {
             group.name: parameters[group.layers[0].name].device for group in self.bank.groups
         }
-        self._felt = {
-            language: {name: felt.to(devices[name], copy=True) for name, felt in layers.items()}
-            for language, layers in state.get("felt", {}).items()
+        self._gradient_sums = {
+            language: {name: sums.to(devices[name], copy=True) for name, sums in groups.items()}
+            for language, groups in state["gradient_sums"].items()
         }
 
     def end(self, step: int) -> None:
@@ -275,12 +289,12 @@ class PathwaysMasking(Masking):
         """
         options = self.options.pathways
         sparsity = self.sparsity if options.adapt else self.options.schedule.final
-        felt = self._felt.pop(language, None)
+        sums = self._gradient_sums.pop(language, None)
         if options.renewal == REGROW and language in self.bank.names:
-            scores = ranks_from_mask(self.bank, language, sparsity, share, felt or {})
+            scores = ranks_from_mask(self.bank, language, sparsity, share, sums or {})
             self.bank.refresh(scores=scores)
         else:
-            self.bank.refresh(factors=felt if options.renewal == "sensitivity" else None)
+            self.bank.refresh(factors=sums if options.renewal == "sensitivity" else None)
         changed = renew(self.bank, language, sparsity, options.most)
         self._made[language] = sparsity
         self.news[f"pathway-{language}"] = {
@@ -307,19 +321,19 @@ class PathwaysMasking(Masking):
             )
         return {"free": free}
 
-    def _feel(self) -> None:
+    def _add_gradients(self) -> None:
         """Add a step's gradients to the gradient sums, also those of masked weights.
 
         Gradients that overflowed are not added.
         """
         gradients = {name: parameter.grad for name, parameter in self.bank.parameters().items()}
-        found = {group.name: unit_scores(group, gradients) for group in self.bank.groups}
+        found = {group.name: unit_scores(group, gradients) for group in self._outlets}
         finite = [squares.isfinite().all() for squares in found.values()]
         if not torch.stack(finite).all():  # one transfer from the device for all groups
             return
-        felt = self._felt.setdefault(self._language, {})
+        sums = self._gradient_sums.setdefault(self._language, {})
         for name, squares in found.items():
-            felt[name] = felt[name] + squares if name in felt else squares
+            sums[name] = sums[name] + squares if name in sums else squares
 
     def _protected(self) -> list[str]:
         """Return the languages whose weights must not change."""

@@ -30,7 +30,7 @@ from asrprune.weight_pruning.blocks import (
     expand,
     kept,
 )
-from asrprune.weight_pruning.cutting import cut
+from asrprune.weight_pruning.cutting import cut, outlets
 from asrprune.weight_pruning.groups import Group, grouped, unit_scores
 from asrprune.weight_pruning.masked_values import masked_copies, masked_values, zero_gradients
 from asrprune.weight_pruning.prunable import Layer, refuse_sharded
@@ -272,7 +272,8 @@ class MaskBank:
         Args:
             choice: the sub-network, or its weights from :meth:`cached`.
             all_gradients: masked weights get the gradients that they have as zeros. Gate these
-                gradients in the optimiser's step.
+                gradients in the optimiser's step. Of channels and heads, only the columns are
+                masked then: a column has a gradient only if the row before it is not zero.
 
         Raises:
             UserError: a mask is applied already; the weights changed after :meth:`cached`; or, at
@@ -285,8 +286,11 @@ class MaskBank:
                 raise UserError("the weights have changed since this sub-network was cached")
             blocks, values = choice.blocks, choice.values
         else:
-            blocks = self.blocks_of_layers(choice)
-            values = masked_values(self.layers, blocks, parameters)
+            blocks, layers = self.blocks_of_layers(choice), self.layers
+            if all_gradients:
+                layers = [layer for group in self.groups for layer in outlets(group)]
+                parameters = {layer.name: parameters[layer.name] for layer in layers}
+            values = masked_values(layers, blocks, parameters)
         self._applied = True
         self._swaps += SWAPS
         hooks = [] if all_gradients else zero_gradients(self.layers, blocks, parameters)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from asrprune.errors import UserError
-from asrprune.weight_pruning.groups import LAYER, Group, kept_layers
+from asrprune.weight_pruning.groups import CHANNEL, HEAD, LAYER, Group, kept_layers
 from asrprune.weight_pruning.prunable import VECTOR, Layer
 
 
@@ -162,6 +162,17 @@ def cut_weights(
                 indices = (indices[:, None] * width + inside).flatten()
             values[layer.name] = weight.index_select(0 if rows else 1, indices)
     return values
+
+
+def outlets(group: Group) -> tuple[Layer, ...]:
+    """Return the parameters through which a group's units act on the rest of the network.
+
+    With zeros in these parameters a unit has no effect, whatever its other weights are. Of channels
+    and heads these are the matrices with columns; of blocks and layers, all parameters.
+    """
+    if group.unit not in (CHANNEL, HEAD):
+        return group.layers
+    return tuple(layer for layer in group.layers if not has_rows(layer))
 
 
 def has_rows(layer: Layer) -> bool:

@@ -162,8 +162,8 @@ class PathwaysOptions:
     # steps since the last renewal. magnitude: the largest weights, whichever language trained them,
     # so that languages come to have nearly the same mask.
     # sensitivity: the weights that the language's own steps since the last ranking need most, by
-    # mean squares of weights and of their gradients (first order, arXiv 1906.10771). Channels and
-    # heads that were dropped have no gradients, so they do not return; of layers, few weights do.
+    # mean squares of weights and of their gradients (first order, arXiv 1906.10771). Of channels
+    # and heads, the gradients of the columns count. Of dropped layers, few weights have gradients.
     renewal: str = option("magnitude", choices=(REGROW, "magnitude", "sensitivity"))
     # Share of a mask that a renewal exchanges at the start of the training, for renewal=regrow. It
     # falls to 0 at `freeze` (half a cosine).
@@ -281,10 +281,10 @@ class WeightPruningOptions:
                 f"{self.unit} are all zero, so few or none of them have gradients. Leave it out"
             )
         regrown = self.pathways.renewal == REGROW
-        if regrown and self.unit != "block":
+        if regrown and self.unit == "layer":
             raise UserError(
-                f"{prefix}pathways.renewal={REGROW}: is for {prefix}unit=block. A dropped "
-                f"{self.unit} has no gradients, so it would never come back. Set "
+                f"{prefix}pathways.renewal={REGROW}: is for {prefix}unit=block, channel or head. "
+                "A dropped layer has no gradients, so it would never come back. Set "
                 f"{prefix}pathways.renewal=magnitude"
             )
         if regrown and (block.group or self.scope == "global"):

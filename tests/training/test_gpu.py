@@ -28,7 +28,11 @@ METHODS = {
     "gradual": {"method": "gradual", "schedule": SCHEDULE},
     "supernet": {"method": "supernet", "schedule": SCHEDULE},
     "pathways": {"method": "pathways", "schedule": SCHEDULE},
-    "felt": {"method": "pathways", "schedule": SCHEDULE, "pathways": {"renewal": "sensitivity"}},
+    "sensitivity": {
+        "method": "pathways",
+        "schedule": SCHEDULE,
+        "pathways": {"renewal": "sensitivity"},
+    },
 }
 
 

@@ -27,7 +27,7 @@ METHODS = {
     "all": {"grad": "all"},
     "fixed": {"adapt": False},
     "capped": {"most": 0.55},
-    "felt": {"renewal": "sensitivity"},
+    "sensitivity": {"renewal": "sensitivity"},
     "regrown": {"renewal": "regrow", "exchange": 0.3},
 }
 
@@ -81,24 +81,25 @@ def test_resume_after_any_step(method, make):
         assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), expected)
 
 
-def test_resume_with_channels(make):
-    """Gradient sums are those of groups, not of parameters."""
-    options = {
-        "weight_pruning": {**masking(renewal="sensitivity"), "unit": "channel", "multiple": 2}
-    }
+@pytest.mark.parametrize("renewal", ["regrow", "sensitivity"])
+def test_resume_with_channels(renewal, make):
+    """Gradient sums are those of groups, not of parameters. At the end, channels are cut out."""
+    options = {"weight_pruning": {**masking(renewal=renewal), "unit": "channel", "multiple": 2}}
     trainer = make("whole", **options)
     resume(trainer)
+    assert trainer.masking.all_gradients
     assert trainer.run() == 0
+    assert not trainer.masking.all_gradients
     last, *earlier = reversed(numbered(trainer.folder, "checkpoint"))
-    felt = [load_checkpoint(path)["masking"]["felt"] for path in earlier]
-    number = next(place for place, sums in enumerate(felt) if sums and place > 3)
-    path = earlier[number]
-    assert "encoder.layers.0.ffn1" in next(iter(felt[number].values()))
-    part = make("part", **options)
-    torch.save(load_checkpoint(path), part.folder / path.name)
-    resume(part)
-    assert part.run() == 0
-    assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), load_checkpoint(last))
+    states = [load_checkpoint(path)["masking"]["gradient_sums"] for path in earlier]
+    number = next(place for place, sums in enumerate(states) if sums and place > 3)
+    assert "encoder.layers.0.ffn1" in next(iter(states[number].values()))
+    for path in (earlier[number], earlier[0]):
+        part = make(path.stem, **options)
+        torch.save(load_checkpoint(path), part.folder / path.name)
+        resume(part)
+        assert part.run() == 0
+        assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), load_checkpoint(last))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -162,7 +163,7 @@ def masks_of_their_own(bank, density=0.3) -> dict[str, dict[str, torch.Tensor]]:
     return {language: bank.masks(language) for language in LANGUAGES}
 
 
-@pytest.mark.parametrize("method", ["fixed", "dynamic", "felt"])
+@pytest.mark.parametrize("method", ["fixed", "dynamic", "sensitivity"])
 def test_a_step_computes_and_moves_by_its_own_mask(method, make):
     """Where masks differ: with one mask for all, any language's would pass for another's."""
     still = {f"model__encoder_options__{kind}": 0.0 for kind in ("dropout", "attention_dropout")}
@@ -216,18 +217,6 @@ def test_languages_have_masks_of_their_own(score, make):
     assert max(overlaps) < 0.9
 
 
-@pytest.mark.xfail(strict=True, reason=ALIKE)
-def test_masks_that_differ_stay_apart_when_they_are_renewed(make):
-    """What a language's mask was has a part in what it becomes."""
-    trainer = make("exp")
-    trainer.begin()
-    masks_of_their_own(trainer.masking.bank)
-    trainer.masking.sparsity = 0.7
-    for language in LANGUAGES:
-        trainer.masking._make(language)
-    assert trainer.masking.bank.overlap("en", "fr") < 0.9
-
-
 def test_masks_that_adapt_come_to_the_schedules_sparsity(make):
     trainer = make("exp", training__epochs=4)
     resume(trainer)
@@ -246,11 +235,16 @@ def test_masks_that_adapt_come_to_the_schedules_sparsity(make):
     assert set(dev[-1]) - {"kind", "step"} == {f"dev-{language}" for language in LANGUAGES}
 
 
+CHANNELS = {"unit": "channel", "multiple": 1}
+
+
+@pytest.mark.parametrize("unit", [{}, CHANNELS], ids=["block", "channel"])
 @pytest.mark.parametrize("renewal", ["regrow", "magnitude"])
-def test_masks_of_different_languages_stay_apart(renewal, make):
+def test_masks_of_different_languages_stay_apart(renewal, unit, make):
     """By magnitude of all weights they are one mask after a renewal each."""
-    pruning = masking(renewal=renewal)
-    trainer = make("exp", weight_pruning=pruning, data__dev=[], training__epochs=3)
+    pruning = {**masking(renewal=renewal), **unit}
+    options = {"model__encoder_options__ffn_dim": 512} if unit else {}
+    trainer = make("exp", weight_pruning=pruning, data__dev=[], training__epochs=3, **options)
     resume(trainer)
     bank = trainer.masking.bank
     masks_of_their_own(bank, 0.5)
@@ -261,10 +255,20 @@ def test_masks_of_different_languages_stay_apart(renewal, make):
     assert max(overlaps) < 0.45 if renewal == "regrow" else min(overlaps) > 0.9
 
 
-def test_one_mask_for_all_parts_into_languages(make):
+PARTS = {
+    "block": ({}, 0.3, {}),
+    "channel": (CHANNELS, 0.3, {"ffn_dim": 512}),
+    "head": ({"unit": "head"}, 0.8, {"num_heads": 16, "dim": 32}),
+}
+
+
+@pytest.mark.parametrize("unit", PARTS)
+def test_one_mask_for_all_parts_into_languages(unit, make):
     """Languages that begin with one mask exchange what their own gradients ask for."""
-    pruning = masking(renewal="regrow", exchange=0.3)
-    trainer = make("exp", weight_pruning=pruning, data__dev=[], training__epochs=3)
+    more, exchange, sizes = PARTS[unit]
+    pruning = {**masking(renewal="regrow", exchange=exchange), **more}
+    options = {f"model__encoder_options__{name}": size for name, size in sizes.items()}
+    trainer = make("exp", weight_pruning=pruning, data__dev=[], training__epochs=3, **options)
     resume(trainer)
     bank = trainer.masking.bank
     for language in LANGUAGES:
@@ -277,7 +281,7 @@ def test_one_mask_for_all_parts_into_languages(make):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"unit": "channel"}, "is for weight_pruning.unit=block"),
+        ({"unit": "layer"}, "is for weight_pruning.unit=block, channel or head"),
         ({"scope": "global"}, "weight_pruning.scope=global does not"),
         ({"block": "2:4"}, "weight_pruning.block=2:4 does not"),
         ({"pathways": {"renewal": "regrow", "adapt": False}}, "is for masks that adapt"),
@@ -383,7 +387,7 @@ def brute_force_sparsity(progress, schedule):
     return 0.7 - 0.2 * min(max(left, 0), 1) ** 3
 
 
-def test_masks_by_what_a_language_feels(make):
+def test_masks_by_sensitivity(make):
     """By brute force: of a block, its mean square times the sum of its gradients' mean squares."""
     trainer = make("exp", {"renewal": "sensitivity"})
     trainer.begin()
@@ -603,7 +607,7 @@ def test_frozen_layers_have_masks_and_stand_still(make, trained):
     with pytest.raises(
         UserError, match=r"freeze: encoder.layers.0.ffn1\S+ would have no gradients"
     ):
-        make("felt", {"renewal": "sensitivity"}, **frozen)
+        make("sensitive", {"renewal": "sensitivity"}, **frozen)
     trainer = make("exp", {}, **frozen)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     resume(trainer)

@@ -1,5 +1,7 @@
 """Trainings by masks and by smaller networks, which have to be one and the same."""
 
+import copy
+
 import torch
 
 from asrprune.weight_pruning import GatedOptimizer
@@ -46,6 +48,46 @@ def check_training_by_slices(make, bank_of, inputs, choices_of, steps, refresh, 
     for name, counts in states["counts"].items():
         assert torch.equal(counts, cut_states["counts"][name])
     return states["counts"]
+
+
+def check_gradients_of_dropped_units(model, bank, inputs, choice, columns):
+    """With all gradients: outputs of the cut network; of dropped units, gradients of columns.
+
+    The gradients of columns are those of a twin whose dropped columns are zeros. A finite
+    difference agrees: how the loss changes if one dropped column gets values.
+
+    Args:
+        columns: for each layer with columns, the dropped columns (columns,) bool.
+    """
+    twin = copy.deepcopy(model)
+    for name, dropped in columns.items():
+        twin.get_parameter(name).data[:, dropped] = 0
+    with torch.no_grad(), bank.cut(choice):
+        expected = model(*inputs)
+    with bank.apply(choice, all_gradients=True):
+        found = model(*inputs)
+        found.square().sum().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    twin(*inputs).square().sum().backward()
+    for name, parameter in twin.named_parameters():
+        got = model.get_parameter(name).grad
+        if parameter.grad is None:
+            assert got is None
+            continue
+        torch.testing.assert_close(got, parameter.grad, rtol=1e-10, atol=1e-12)
+    for name, dropped in columns.items():
+        slopes = model.get_parameter(name).grad[:, dropped]
+        assert (slopes.square().sum(0) > 0).all()
+        change = torch.zeros_like(twin.get_parameter(name))
+        change[:, dropped.nonzero()[0, 0]] = 1e-4
+        losses = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                twin.get_parameter(name).add_(sign * change)
+                losses.append(twin(*inputs).square().sum().item())
+                twin.get_parameter(name).sub_(sign * change)
+        slope = model.get_parameter(name).grad.mul(change).sum().item()
+        assert abs(slope - (losses[0] - losses[1]) / 2) <= 1e-4 * abs(slope) + 1e-10
 
 
 def check_cut_twice(once, smaller, bank):

@@ -10,7 +10,12 @@ from asrprune.errors import UserError
 from asrprune.weight_pruning import MaskBank, find_channels
 from asrprune.weight_pruning.blocks import kept_counts
 from asrprune.weight_pruning.cutting import cut_state
-from tests.weight_pruning.cut_cases import check_cut_twice, check_training_by_slices, gated
+from tests.weight_pruning.cut_cases import (
+    check_cut_twice,
+    check_gradients_of_dropped_units,
+    check_training_by_slices,
+    gated,
+)
 
 WIDTH = 20
 CHAINS = {
@@ -64,6 +69,14 @@ def test_widths_are_multiples_that_fall(units, multiple):
         assert count == units or count % multiple == 0
         exact = units * (1 - level / 250)
         assert abs(count - exact) <= max(multiple / 2 + 0.5, multiple - exact)
+
+
+def test_gradients_of_dropped_channels():
+    model = Net().double()
+    bank = bank_of(model)
+    units = bank.blocks({"a": 0.25, "b": 0.8})
+    columns = {"second.weight": ~units["a"], "fourth.weight": ~units["b"]}
+    check_gradients_of_dropped_units(model, bank, (inputs(),), units, columns)
 
 
 @pytest.mark.parametrize("choice", [0.0, 0.4, {"a": 0.25, "b": 0.8}])

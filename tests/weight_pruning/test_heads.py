@@ -16,7 +16,12 @@ from asrprune.weight_pruning import MaskBank
 from asrprune.weight_pruning.cutting import cut_state
 from asrprune.weight_pruning.first_order import FirstOrderScores
 from asrprune.weight_pruning.groups import find_heads, unit_scores
-from tests.weight_pruning.cut_cases import check_cut_twice, check_training_by_slices, gated
+from tests.weight_pruning.cut_cases import (
+    check_cut_twice,
+    check_gradients_of_dropped_units,
+    check_training_by_slices,
+    gated,
+)
 from tests.weight_pruning.test_layers import BINS, FACTORIES, LAYERS, Model, speech
 
 HEADS = 4
@@ -62,6 +67,15 @@ def test_cut_masked_and_really_smaller_are_equal(kind, dropped):
     for name in smaller.encoder.heads().columns:
         left = smaller.encoder.get_parameter(name).shape[1]
         assert left == 16 // HEADS * (HEADS - len(dropped))
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_gradients_of_dropped_heads(kind):
+    model = model_of(kind).eval()
+    bank, units = bank_of(model), units_of([1, 3])
+    dropped = (~units["heads"]).repeat_interleave(16 // HEADS)
+    columns = {f"encoder.{name}": dropped for name in model.encoder.heads().columns}
+    check_gradients_of_dropped_units(model, bank, speech(), units, columns)
 
 
 @pytest.mark.parametrize("kind", STREAMING)
