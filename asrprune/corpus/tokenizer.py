@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import re
+import struct
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -41,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab-size", type=int, default=500, help="symbols of a bpe tokenizer")
     parser.add_argument(
         "--bpe-model", type=Path, help="take this sentencepiece model instead of training one"
+    )
+    parser.add_argument(
+        "--extend",
+        type=Path,
+        metavar="LANG_DIR",
+        help="take the tokenizer of this folder, and append a symbol for each character of the "
+        "training text that it cannot spell. Its own symbols keep their ids",
     )
     parser.add_argument(
         "--balance",
@@ -79,11 +87,15 @@ def main(args: argparse.Namespace) -> None:
     """Train a tokenizer on the texts of a cut set, each utterance counted once; or take one."""
     if args.bpe_model and args.type != "bpe":
         raise UserError(f"--bpe-model is of word pieces, and --type asks for {args.type}")
+    if args.bpe_model and args.extend:
+        raise UserError("--bpe-model and --extend both name a tokenizer to take: leave one out")
     utterances = read_utterances(args.manifest)
     labelled = [(utterance.language, utterance.text) for utterance in utterances]
     texts = [text for _, text in labelled]
     if args.bpe_model:
         adopt_bpe(args.bpe_model, args.out_dir)
+    elif args.extend:
+        extend(args.extend, texts, args.out_dir)
     elif args.type == "bpe":
         train_bpe(balanced(labelled, args.balance), args.vocab_size, args.out_dir)
     else:
@@ -96,7 +108,7 @@ def main(args: argparse.Namespace) -> None:
         ]
         for path in args.others
     }
-    given = bool(args.bpe_model)
+    given = bool(args.bpe_model or args.extend)
     try:
         check_spelling(tokenizer, labelled, others, args.max_unknown, args.out_dir, given)
         check_lengths(tokenizer, utterances, args.subsampling, args.allow_rejected)
@@ -272,6 +284,49 @@ def adopt_bpe(path: Path, out_dir: Path) -> None:
             f"transducer needs {' '.join(SPECIAL)}"
         )
     _write_bpe(model, out_dir)
+
+
+def extend(lang_dir: Path, texts: Iterable[str], out_dir: Path) -> None:
+    """Write a tokenizer that begins with the symbols of another, and spells some texts too.
+
+    Each character of the texts that the other tokenizer cannot spell becomes a symbol of its own,
+    behind all others, in Unicode's order.
+
+    Args:
+        lang_dir: the folder of the other tokenizer.
+        texts: normalised texts.
+        out_dir: the folder to write to.
+
+    Raises:
+        UserError: the other tokenizer is missing or damaged; or the folders are the same.
+    """
+    if lang_dir.resolve() == out_dir.resolve():
+        raise UserError(f"--extend {lang_dir} and --out-dir are the same folder. Name another one")
+    tokenizer = load_tokenizer(lang_dir)
+    characters = sorted(set().union(*texts) - {" "})
+    new = [character for character in characters if not tokenizer.knows(character)]
+    log.info(
+        "%s: %d symbols of %s, and %d new: %s",
+        *(out_dir, tokenizer.vocab_size, lang_dir, len(new), " ".join(new) or "none"),
+    )
+    model = lang_dir / "bpe.model"
+    if not model.exists():
+        (out_dir / "bpe.model").unlink(missing_ok=True)  # of another tokenizer that was here
+        _write_symbols(out_dir, [*tokenizer.symbols, *new])
+        return
+    _write_bpe(model.read_bytes() + b"".join(map(_piece, new)), out_dir)
+
+
+def _piece(character: str) -> bytes:
+    """Return a piece that can be appended to a sentencepiece model.
+
+    A model is a protocol buffer. Field 1 holds its pieces, and fields of the same number may stand
+    anywhere. Of a piece, field 1 is the text and field 2 the score (float32). A piece of one
+    character takes part in no merge, so its score does not matter.
+    """
+    text = character.encode()
+    content = bytes([0x0A, len(text)]) + text + b"\x15" + struct.pack("<f", 0.0)
+    return bytes([0x0A, len(content)]) + content
 
 
 def _write_bpe(model: bytes, out_dir: Path) -> None:

@@ -94,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
         bank.delete(name)
     for number in range(args.languages):
         _draw(bank, f"language {number}", args.sparsity, generator)
-    pathways = Pathways(bank)
+    pathways = Pathways(bank, model, {})
     switch = _switching(pathways, args.rounds)
     for utterances in dict.fromkeys((args.utterances, 1)):
         say(_orders(model, pathways, utterances, switch, args))

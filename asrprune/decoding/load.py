@@ -11,6 +11,7 @@ from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.model_file import masks_of, model_of
+from asrprune.training.own_weights import own_weights_of
 from asrprune.transducer.model import Transducer
 
 KEYS = ("model", "config", "vocab_size", "tokenizer_digest")
@@ -63,7 +64,9 @@ def load_pathways(path: str | Path, model: Transducer, config: Config) -> Pathwa
     Raises:
         UserError: the pathways belong to another model.
     """
-    masks = masks_of(load_checkpoint(Path(path)))
+    content = load_checkpoint(Path(path))
+    masks = masks_of(content)
     if not masks or config.weight_pruning.method != "pathways":
         return None
-    return Pathways(make_bank(model, config.weight_pruning, masks))
+    bank = make_bank(model, config.weight_pruning, masks)
+    return Pathways(bank, model, own_weights_of(content))

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 
 from lhotse import CutSet
 from lhotse.cut import Cut
+from torch import nn
 
 from asrprune.corpus.batches import language_of
 from asrprune.errors import UserError
+from asrprune.training.own_weights import OwnWeights, on_device, own_applied
 from asrprune.weight_pruning.bank import Cached, MaskBank
 from asrprune.weight_pruning.pathways import pathway_of
 
@@ -22,9 +24,17 @@ class Pathways:
     costs little.
     """
 
-    def __init__(self, bank: MaskBank):
-        """Prepare to decode with the named masks of a bank."""
+    def __init__(self, bank: MaskBank, model: nn.Module, own: OwnWeights):
+        """Prepare to decode with the named masks of a bank.
+
+        Args:
+            bank: the masks of the model.
+            model: the model.
+            own: the own weights of some languages, see `asrprune.training.own_weights`.
+        """
         self.bank = bank
+        self._model = model
+        self._own = on_device(own, model)
         self._cached: OrderedDict[str, Cached] = OrderedDict()
 
     @contextmanager
@@ -40,7 +50,8 @@ class Pathways:
                 self._cached.popitem(last=False)
             self._cached[language] = self.bank.cached(name)
         self._cached.move_to_end(language)
-        with self.bank.apply(self._cached[language]):
+        own = own_applied(self._model, self._own, language)
+        with own, self.bank.apply(self._cached[language]):
             yield
 
     @property

@@ -59,9 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Write the sub-network as a model file."""
     source = open_source(args.model, args.overrides)
-    bank, content = source.bank, source.content
     wanted = _wanted(args)
     choice = choose(source, wanted, args.search)
+    if args.language:
+        source = source.of(choice)
+    bank, content = source.bank, source.content
     if args.language:
         name = f"{choice}.pt"
     elif args.search:

@@ -13,7 +13,6 @@ export.json names these matrices.
 
 import argparse
 import logging
-import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from asrprune.export.network import network
 from asrprune.export.onnx_graph import QUANTISED, check, check_packages, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import Source, open_source
-from asrprune.files import atomic_path, write_json
+from asrprune.files import atomic_path, write_json, write_text
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import Choice
 
@@ -242,13 +241,16 @@ def _export(
         path.unlink()
     if choice is None and source.single:
         choice = source.sparsest  # its mask is applied already
+    if isinstance(choice, str):
+        source = source.of(choice)
     with network(source, choice) as model:
         language = choice if isinstance(choice, str) else None
         about, checked = write_network(model, folder, int8, str(source.path), dev, language)
     if int8:
         log.info("%s: %s", folder, checked or _unchecked(dev, language))
-    with atomic_path(folder / "tokens.txt") as temporary:
-        shutil.copyfile(lang_dir / "tokens.txt", temporary)
+    # a language with own weights may know fewer symbols, the first ones
+    lines = (lang_dir / "tokens.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    write_text(folder / "tokens.txt", "".join(lines[: source.model.vocab_size]))
     sparsity = 0.0 if choice is None else 1 - source.bank.density(choice)
     return {**about, "sparsity": sparsity, "choice": choice}
 

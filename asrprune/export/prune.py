@@ -21,6 +21,7 @@ from asrprune.errors import UserError
 from asrprune.export.source import Source, open_source
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.training.model_file import description
+from asrprune.training.own_weights import own_weights_of
 from asrprune.weight_pruning.pathways import narrow
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or args.model.with_name(f"pruned-{args.sparsity:.3f}.pt")
     about = {**description(content), "config": dataclasses.asdict(config)}
     masks = {"sparsity": args.sparsity, "bank": bank.state_dict()}
+    if own := own_weights_of(content):
+        masks["own"] = own
     save_checkpoint({"model": content["model"], **about, "masks": masks}, output)
     for choice in bank.names or [args.sparsity]:
         log.info("%s: mask %s keeps %.4f of the weights", output, choice, bank.density(choice))

@@ -15,7 +15,8 @@ from asrprune.decoding.load import load_model
 from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
-from asrprune.training.model_file import masks_of
+from asrprune.training.model_file import masks_of, model_of
+from asrprune.training.own_weights import of_language, own_weights_of
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.options import Block
@@ -58,11 +59,28 @@ class Source:
         Models of equal digests have equal sub-networks.
         """
         code = hashlib.blake2b(json.dumps(self.content["config"]).encode(), digest_size=16)
-        for name, value in self.content["model"].items():
+        own = {
+            f"{language} {name}": value
+            for language, one in own_weights_of(self.content).items()
+            for name, value in one["values"].items()
+        }
+        for name, value in (*self.content["model"].items(), *own.items()):
             code.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             code.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
         code.update(self.bank.digest().encode())
         return code.hexdigest()
+
+    def of(self, language: str) -> "Source":
+        """Return the source with the own weights and the tokenizer of a language, if it has some.
+
+        See `asrprune.training.own_weights`.
+        """
+        if language not in own_weights_of(self.content):
+            return self
+        content = of_language(self.content, language)
+        model, config = model_of(content, self.path)
+        bank = make_bank(model, config.weight_pruning, masks_of(content))
+        return Source(self.path, model.to(self.device).eval(), config, content, bank, True)
 
 
 def open_source(

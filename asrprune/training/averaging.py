@@ -115,7 +115,8 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or args.exp_dir / "averaged.pt"
     about = description(after)
     if after.get("masking"):  # the weights are all there: who loads the model puts masks on
-        about["masks"] = {name: after["masking"][name] for name in ("sparsity", "bank")}
+        masks = after["masking"]
+        about["masks"] = {key: masks[key] for key in ("sparsity", "bank", "own") if key in masks}
     save_checkpoint({"model": model, **about}, output)
     write_json(
         output.with_suffix(".json"),

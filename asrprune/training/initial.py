@@ -185,11 +185,13 @@ def _start_with_other_symbols(
             initialised.
     """
     path, protects = config.training.init_from, config.weight_pruning.pathways.protect
-    if config.weight_pruning.method == "pathways" and protects:
+    protects = config.weight_pruning.method == "pathways" and protects
+    if protects and (not symbols or own_symbols[: len(symbols)] != symbols):
         raise UserError(
-            f"weight_pruning.pathways.protect=true: {_KEY}={path} was trained with another "
-            "tokenizer than the one in --lang-dir, and the symbols of its languages would mean "
-            "others. Give that training's tokenizer (run.sh: --bpe-model)"
+            f"weight_pruning.pathways.protect=true: the tokenizer in --lang-dir does not begin "
+            f"with the symbols of {_KEY}={path}, so ids of its languages would mean other "
+            "symbols. Give the tokenizer of that training (run.sh: --bpe-model), or extend it "
+            "(asrprune tokenizer --extend)"
         )
     places = {symbol: place for place, symbol in enumerate(symbols or [])}
     here = [place for place, symbol in enumerate(own_symbols) if symbol in places]

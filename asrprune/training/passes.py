@@ -7,6 +7,7 @@ from torch import Tensor
 
 from asrprune.config import Config
 from asrprune.corpus.batches import Batch
+from asrprune.corpus.tokenizer import UNKNOWN_ID
 from asrprune.randomness import kept_global_generators
 from asrprune.training.distillation import divergence
 from asrprune.training.guards import check_losses
@@ -159,6 +160,8 @@ class Passes:
         x, x_lens, y, y_lens = self._on_device(
             batch, "features", "feature_lens", "tokens", "token_lens"
         )
+        # a language with own weights may have fewer symbols than the tokenizer
+        y = y.masked_fill(y >= self.model.vocab_size, UNKNOWN_ID)
         encoded: list[Tensor] = []
         with self._precision():
             simple, pruned = self.model(

@@ -10,7 +10,8 @@ is denser than the schedule says.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import Masking, Network, refuse_running_statistics
 from asrprune.training.model_file import masks_of
+from asrprune.training.own_weights import (
+    OwnWeights,
+    keep_own_weights,
+    on_device,
+    own_applied,
+    own_weights_of,
+)
 from asrprune.weight_pruning.cutting import outlets
 from asrprune.weight_pruning.groups import unit_scores
 from asrprune.weight_pruning.options import LANGUAGE, REGROW
@@ -74,10 +82,8 @@ class PathwaysMasking(Masking):
         # of each group, the parameters whose gradients count
         self._outlets = [replace(group, layers=outlets(group)) for group in self.bank.groups]
         blocks = self.bank.parameters()
-        if self.options.pathways.protect:
-            for name, parameter in model.named_parameters():
-                if name not in blocks:
-                    parameter.requires_grad_(False)
+        # of protected languages, the weights outside of blocks; see `asrprune.training.own_weights`
+        self.own: OwnWeights = {}
         still = [name for name, parameter in blocks.items() if not parameter.requires_grad]
         renewal = self.options.pathways.renewal
         if still and self._needs_gradients:
@@ -110,13 +116,18 @@ class PathwaysMasking(Masking):
         if LANGUAGE in pattern:
             self._begin_each(pattern)
             return
-        sparsity = self._load(pattern)
+        content = self._load(pattern)
+        sparsity = masks_of(content)["sparsity"]
         names = ", ".join(self.bank.names)
         if options.protect and not self._protected():
             has = f"all its languages ({names}) are trained" if names else "it has one common mask"
             raise UserError(
                 f"{_KEY}={pattern}: {has}. So weight_pruning.pathways.protect protects nothing"
             )
+        if options.protect:
+            own = keep_own_weights(content, self._model, self.bank.parameters())
+            own = {language: one for language, one in own.items() if language in self._protected()}
+            self.own = on_device(own, self._model)
         missing = [language for language in self.steps if language not in self.bank.names]
         absent = [language for language in self.bank.names if language not in self.steps]
         if absent and not options.protect and self._ranks.first:
@@ -141,7 +152,7 @@ class PathwaysMasking(Masking):
         found = {}
         for language in self.steps:
             path = pattern.replace(LANGUAGE, language)
-            sparsity = self._load(path)
+            sparsity = masks_of(self._load(path))["sparsity"]
             try:
                 choice = pathway_of(self.bank.names, language) if self.bank.names else sparsity
             except UserError as error:
@@ -152,22 +163,35 @@ class PathwaysMasking(Masking):
         for language, blocks in found.items():
             self.bank.name(language, blocks)
 
-    def _load(self, path: str) -> float:
-        """Load the masks of a file. Return the sparsity of its common mask, which has no name."""
+    def _load(self, path: str) -> dict[str, Any]:
+        """Load the masks of a model file. Return the content of the file."""
         if not Path(path).is_file():
             raise UserError(f"{_KEY}={path}: there is no such file")
-        masks = masks_of(load_checkpoint(Path(path)))
+        content = load_checkpoint(Path(path))
+        masks = masks_of(content)
+        if (own := own_weights_of(content)) and not self.options.pathways.protect:
+            raise UserError(
+                f"{_KEY}={path}: {', '.join(own)} have weights of their own, which this training "
+                "would not use. Set weight_pruning.pathways.protect=true to add a language. Or "
+                "take languages out (asrprune extract --language)"
+            )
         if not masks:
             raise UserError(f"{_KEY}={path}: the model was trained without masks")
         try:
             self.bank.load_state_dict(masks["bank"])
         except UserError as error:
             raise UserError(f"{_KEY}={path}: {error}") from error
-        return masks["sparsity"]
+        return content
 
     def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
         """Return the pathway of the step's language, on all ranks."""
         return [self._language]
+
+    @contextmanager
+    def applied(self, network: Network) -> Iterator[None]:
+        """See `Masking`. A protected language also computes with its own weights."""
+        with own_applied(self._model, self.own, network), super().applied(network):
+            yield
 
     def gate(self, step: int, batches: int) -> dict[str, Tensor] | None:
         """Return the blocks that the language's mask keeps, without protected blocks.
@@ -215,6 +239,7 @@ class PathwaysMasking(Masking):
             "steps": dict(self.steps),
             "made": dict(self._made),
             "gradient_sums": self._gradient_sums,
+            "own": self.own,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -222,6 +247,7 @@ class PathwaysMasking(Masking):
         super().load_state_dict(state)
         self.steps = dict(state["steps"])
         self._made = dict(state["made"])
+        self.own = on_device(state["own"], self._model)
         parameters = self.bank.parameters()
         devices = {
             group.name: parameters[group.layers[0].name].device for group in self.bank.groups

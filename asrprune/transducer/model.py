@@ -70,9 +70,13 @@ class Transducer(nn.Module):
             odds = BLANK_PRIOR / (1 - BLANK_PRIOR) * (vocab_size - 1)
             self.simple_lm.bias[0] = self.joiner.output.bias[0] = math.log(odds)
         self.loss_options = loss_options
-        self.vocab_size = vocab_size
         self.register_buffer("feature_mean", torch.zeros(num_features))
         self.register_buffer("feature_std", torch.ones(num_features))
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of symbols, blank included."""
+        return self.simple_am.weight.shape[0]  # a language's own weights may have fewer symbols
 
     def encode(
         self, x: Tensor, x_lens: Tensor, frame_transform: FrameTransform | None = None

@@ -172,8 +172,9 @@ class PathwaysOptions:
     # gradients that they have as zeros (PARP, arXiv 2106.05933).
     grad: str = option("masked", choices=("masked", "all"))
     most: float = option(1.0, minimum=0, maximum=1)  # maximum density of the union
-    # Languages of `masks` that are not trained keep their weights. So weights outside of all
-    # blocks, which languages share, do not move either.
+    # Languages of `masks` that are not trained keep their weights bit by bit. They also keep the
+    # values of all weights outside of blocks. The languages that are trained move these weights for
+    # themselves alone.
     protect: bool = False
 
     def check(self, prefix: str) -> None:

@@ -44,7 +44,7 @@ def make_pathways(model) -> Pathways:
             language,
             {name: torch.rand(kept.shape, generator=generator) < 0.5 for name, kept in blocks},
         )
-    return Pathways(bank)
+    return Pathways(bank, model, {})
 
 
 def labelled(cuts: CutSet, languages) -> CutSet:

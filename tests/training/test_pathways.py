@@ -1,6 +1,5 @@
 """Pathways while training: what a step of a language moves, when its mask is made anew."""
 
-import gzip
 import json
 import os
 from pathlib import Path
@@ -16,7 +15,7 @@ from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.pruning import TrainingData
 from asrprune.training.resume import resume
-from tests.languages import LANGUAGES, in_languages, write_lines
+from tests.languages import LANGUAGES, in_languages
 from tests.training.command import assert_same, on_ranks, shake
 from tests.training.masked_cases import ALONE, masked_config, trainer_of
 
@@ -552,56 +551,6 @@ def test_cuts_of_some_languages(lazy, make):
         make("b", data__languages=["de"], data__lazy=lazy)
 
 
-def test_a_language_is_added_and_the_others_do_not_move(trained, corpus, make):
-    """All that a protected language computes with has its bits, and its mask."""
-    before = load_checkpoint(trained)
-    cuts = corpus.manifests / "tones_cuts_train.jsonl.gz"
-    original = cuts.read_bytes()
-    try:
-        with gzip.open(cuts, "rt") as file:
-            entries = [json.loads(line) for line in file]
-        for entry in entries:
-            entry["supervisions"][0]["language"] = "de"
-        write_lines(cuts, entries)
-        options = {"training__init_from": str(trained), "data__dev": ["dev-en", "dev-de"]}
-        trainer = make("added", {"masks": str(trained), "protect": True}, **options)
-        resume(trainer)
-        assert trainer.run() == 0
-        after = load_checkpoint(average(trainer.folder))
-        bank = trainer.masking.bank
-        assert set(bank.names) == {*LANGUAGES, "de"}
-        for language in LANGUAGES:
-            assert torch.equal(
-                after["masks"]["bank"]["named"][language],
-                before["masks"]["bank"]["named"][language],
-            )
-        kept = bank.masks(bank.union(*LANGUAGES))
-        moved = 0
-        for state in (after["model"], trainer.model.state_dict()):
-            for name, value in state.items():
-                same = value == before["model"][name]
-                assert same[kept[name]].all() if name in kept else same.all(), name
-                moved += int((~same).sum())
-        assert moved
-        again = make("again", {"masks": str(trained), "protect": True}, **options)
-        path = numbered(trainer.folder, "checkpoint")[5]
-        torch.save(load_checkpoint(path), again.folder / path.name)
-        resume(again)
-        assert again.run() == 0
-        assert_same(again.state_dict(), trainer.state_dict())
-        together = make("together", {"masks": str(trained)}, **options)
-        resume(together)
-        assert together.run() == 0
-        bank, after = together.masking.bank, together.model.state_dict()
-        assert set(bank.names) == {*LANGUAGES, "de"}
-        assert any((after[name] != before["model"][name])[kept[name]].any() for name in kept)
-        fixed = make("fixed", {"masks": str(trained), "adapt": False}, **options)
-        with pytest.raises(UserError, match="there are masks of .*, but none of de. Add a mask"):
-            resume(fixed)
-    finally:
-        cuts.write_bytes(original)
-
-
 def test_frozen_layers_have_masks_and_stand_still(make, trained):
     frozen = {"training__freeze": ["encoder.layers.0.ffn1", "joiner"]}
     with pytest.raises(
@@ -621,8 +570,8 @@ def test_frozen_layers_have_masks_and_stand_still(make, trained):
     options = {"training__init_from": path, "data__languages": ["en"], "data__dev": ["dev-en"]}
     both = make("both", {"masks": path, "protect": True}, **options, **frozen)
     for name, value in both.model.named_parameters():  # protection thaws nothing
-        block = name in both.masking.bank.parameters()
-        assert value.requires_grad == (block and ".ffn1." not in name), name
+        still = name.startswith(("encoder.layers.0.ffn1.", "joiner."))
+        assert value.requires_grad == (not still), name
     with pytest.raises(UserError, match="training.freeze leaves nothing to train"):
         frozen["training__freeze"] = ["encoder.layers"]
         make("all", {"masks": path, "protect": True}, **options, **frozen)
@@ -701,7 +650,7 @@ def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
     content = load_checkpoint(models["none"])
     torch.save({**content, "tokenizer_digest": "other"}, tmp_path / "other.pt")
     options = {"protect": True, "masks": str(tmp_path / "other.pt")}
-    with pytest.raises(UserError, match="protect=true: .* was trained with another tokenizer than"):
+    with pytest.raises(UserError, match="protect=true: the tokenizer in --lang-dir does not begin"):
         resume(make("tokenizer", options, training__init_from=str(tmp_path / "other.pt")))
     for options, message in (
         ({"protect": True}, "protect=true: weight_pruning.pathways.masks must name what is"),
