@@ -20,8 +20,8 @@ MOST_CACHED = 8  # languages whose masked weights are kept: a copy of the pruned
 class Pathways:
     """The pathways of a model, to switch between batches.
 
-    The masked weights of the most recent languages are kept. So switching back to such a language
-    costs little.
+    Units are cut out for each batch. With blocks, the masked weights of the most recent languages
+    are kept, so switching back to such a language costs little.
     """
 
     def __init__(self, bank: MaskBank, model: nn.Module, own: OwnWeights):
@@ -44,13 +44,17 @@ class Pathways:
         Raises:
             UserError: the language has no pathway.
         """
+        own = own_applied(self._model, self._own, language)
+        if self.bank.cuts:
+            with own, self.bank.cut(pathway_of(self.bank.names, language)):
+                yield
+            return
         if language not in self._cached:
             name = pathway_of(self.bank.names, language)
             while len(self._cached) >= MOST_CACHED:  # make room first: never hold more than this
                 self._cached.popitem(last=False)
             self._cached[language] = self.bank.cached(name)
         self._cached.move_to_end(language)
-        own = own_applied(self._model, self._own, language)
         with own, self.bank.apply(self._cached[language]):
             yield
 

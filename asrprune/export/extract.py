@@ -2,16 +2,17 @@
 
 With weight_pruning.unit=channel, layer or head the file holds a really smaller network. Its
 configuration names its sizes, and it trains and exports like any other model. With blocks the
-matrices keep their size, and dropped weights are zeros.
+file holds the kept weights alone, and the network has zeros in place of the others.
 
 The masks are the masks of the training. A model that was trained without masks gets masks by its
 weights (one-shot pruning). The overrides ``key=value`` may change its options weight_pruning.*.
 
 With --sparsity, this share of the pruned weights is left out of each layer. With --budget, the
 sub-network of the lowest sparsity within the budget is taken, the same sparsity in all layers. With
---language, the pathway of this language is taken. With --search, the best sub-network of the search
-within the budget is taken. A sparsity then stands for the size of the uniform sub-network of this
-sparsity. A JSON file beside the model says what was taken, and how large it is.
+--language, the pathway of this language is taken. With --pathways, the pathways of several
+languages go into one file, which holds once what they share. With --search, the best sub-network of
+the search within the budget is taken. A sparsity then stands for the size of the uniform
+sub-network of this sparsity. A JSON file beside the model says what was taken, and how large it is.
 """
 
 import argparse
@@ -22,11 +23,12 @@ from pathlib import Path
 from asrprune.export.budget import parse_amount
 from asrprune.export.choice import Wanted, choose
 from asrprune.export.network import smaller
-from asrprune.export.source import open_source
+from asrprune.export.pathways_file import pathways_content
+from asrprune.export.source import Source, open_source
 from asrprune.files import write_json
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.training.model_file import description
-from asrprune.weight_pruning.masked_weights import masked_state
+from asrprune.weight_pruning.packing import packed_state
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "streaming, on one thread of this machine, such as 1.2ms (not for unit=block)",
     )
     wanted.add_argument("--language", help="the pathway of this language (method=pathways)")
+    wanted.add_argument(
+        "--pathways",
+        nargs="*",
+        metavar="LANGUAGE",
+        help="the pathways of these languages in one file, or of all languages: weights that any "
+        "of them keeps, once, and a bit for each block or unit and language",
+    )
     parser.add_argument(
         "--search",
         type=Path,
@@ -59,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Write the sub-network as a model file."""
     source = open_source(args.model, args.overrides)
+    if args.pathways is not None:
+        _write_pathways(source, args)
+        return
     wanted = _wanted(args)
     choice = choose(source, wanted, args.search)
     if args.language:
@@ -80,9 +92,9 @@ def main(args: argparse.Namespace) -> None:
         save_checkpoint({"model": model.state_dict(), **about}, output)
         held = "the file holds these alone"
     else:
-        state = masked_state(content["model"], bank, choice)
+        state = packed_state(content["model"], bank, choice)
         save_checkpoint({"model": state, **description(content), "sparsity": choice}, output)
-        held = "a runtime loads and multiplies the zeros too"
+        held = "the file holds these alone; a runtime loads and multiplies zeros for the others"
     write_json(
         output.with_suffix(".json"),
         {
@@ -102,6 +114,27 @@ def main(args: argparse.Namespace) -> None:
         kept / 1e6,
         dense / 1e6,
         held,
+    )
+
+
+def _write_pathways(source: Source, args: argparse.Namespace) -> None:
+    """Write the pathways of several languages as one file."""
+    content = pathways_content(source, args.pathways)
+    names = list(content["masks"]["bank"]["named"])
+    output = args.output or args.model.with_name("pathways.pt")
+    save_checkpoint(content, output)
+    bank = source.bank
+    told = {
+        "model": str(args.model),
+        "languages": names,
+        "density": bank.density(bank.union(*names)),
+        "densities": {name: bank.density(name) for name in names},
+        "bytes": output.stat().st_size,
+    }
+    write_json(output.with_suffix(".json"), told)
+    log.info(
+        "%s: pathways of %s, %.3f of the weights that masks cover, %.2f MB",
+        *(output, ", ".join(names), told["density"], told["bytes"] / 1e6),
     )
 
 

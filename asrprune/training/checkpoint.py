@@ -17,6 +17,7 @@ import torch
 
 from asrprune.errors import UserError
 from asrprune.files import atomic_path
+from asrprune.weight_pruning.packing import unpacked_state
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def also_as(path: Path, other: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU.
+    """Read a checkpoint or a model file to the CPU. Packed weights are unpacked.
 
     Raises:
         UserError: the file is missing, damaged, or of another format.
@@ -83,6 +84,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"checkpoint {path} was not written by this version of asrprune")
+    if "model" in state:
+        try:
+            state["model"] = unpacked_state(state["model"])
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
     return state
 
 

@@ -1,0 +1,110 @@
+"""Write the pathways of several languages as one model file.
+
+The file holds the weights that any of the languages keeps, once, and a bit for each unit and
+language. It trains no further than any other model file: ``decode``, ``export`` and ``extract``
+read it, and a training can begin with it.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from asrprune.errors import UserError
+from asrprune.export.network import smaller
+from asrprune.export.source import Source
+from asrprune.training.banks import make_bank
+from asrprune.training.model_file import description, masks_of
+from asrprune.training.own_weights import own_weights_of
+from asrprune.weight_pruning.cutting import cut_state
+from asrprune.weight_pruning.packing import packed_state
+from asrprune.weight_pruning.pathways import pathway_of
+
+
+def pathways_content(source: Source, languages: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the content of a model file with the pathways of some languages.
+
+    Args:
+        source: a model with pathways.
+        languages: the languages; empty: all languages of the model.
+
+    Raises:
+        UserError: the model has no pathways, or no pathway of a language.
+    """
+    bank = source.bank
+    if not bank.names:
+        raise UserError(
+            f"--pathways: {source.path} has no pathways. Give a model that was trained with "
+            "weight_pruning.method=pathways"
+        )
+    languages = [pathway_of(bank.names, language) for language in languages or bank.names]
+    union = bank.union(*languages)
+    own = {one: own_weights_of(source.content)[one] for one in own_weights_of(source.content)}
+    own = {language: values for language, values in own.items() if language in languages}
+    if bank.cuts:
+        return _cut(source, languages, union, own)
+    for language in bank.names:
+        if language not in languages:
+            bank.delete(language)
+    state = packed_state(source.content["model"], bank, union)
+    masks = _masks(source, bank.state_dict(), own)
+    return {"model": state, **description(source.content), "masks": masks}
+
+
+def _cut(
+    source: Source,
+    languages: Sequence[str],
+    union: Mapping[str, Tensor],
+    own: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the content of a file whose matrices hold the units of the union alone."""
+    model, config = smaller(source, union)
+    options = source.config.weight_pruning
+    config.weight_pruning = dataclasses.replace(
+        config.weight_pruning,
+        method=options.method,
+        schedule=options.schedule,
+        pathways=options.pathways,
+    )
+    bank = make_bank(model, config.weight_pruning)
+    for language in languages:
+        units = source.bank.blocks(language)
+        bank.name(language, {name: kept[union[name]] for name, kept in units.items()})
+    about = {**description(source.content), "config": dataclasses.asdict(config)}
+    return {
+        "model": model.state_dict(),
+        **about,
+        "masks": _masks(
+            source,
+            bank.state_dict(),
+            {language: _own_cut(source, one, union, about) for language, one in own.items()},
+        ),
+    }
+
+
+def _own_cut(
+    source: Source,
+    own: Mapping[str, Any],
+    union: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return own weights for the smaller model, whose layers may have new numbers."""
+    state = cut_state({**source.content["model"], **own["values"]}, source.bank.groups, union)
+    before = {id(value) for value in own["values"].values()}
+    pruning = {
+        **own["config"]["weight_pruning"],
+        **{key: about["config"]["weight_pruning"][key] for key in ("include", "exclude")},
+    }
+    config = {
+        **own["config"],
+        "model": about["config"]["model"],
+        "weight_pruning": pruning,
+    }
+    values = {name: value for name, value in state.items() if id(value) in before}
+    return {**own, "config": config, "values": values}
+
+
+def _masks(source: Source, bank: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    masks = {"sparsity": masks_of(source.content)["sparsity"], "bank": bank}
+    return {**masks, "own": dict(own)} if own else masks
