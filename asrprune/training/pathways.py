@@ -321,7 +321,8 @@ class PathwaysMasking(Masking):
             self.bank.refresh(scores=scores)
         else:
             self.bank.refresh(factors=sums if options.renewal == "sensitivity" else None)
-        changed = renew(self.bank, language, sparsity, options.most)
+        protected = self._protected()
+        changed = renew(self.bank, language, sparsity, options.most, protected, options.unclaimed)
         self._made[language] = sparsity
         self.news[f"pathway-{language}"] = {
             "density": self.bank.density(language),

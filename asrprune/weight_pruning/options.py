@@ -141,6 +141,7 @@ class SupernetOptions:
 
 REGROW = "regrow"
 EXCHANGE = 0.1
+UNCLAIMED = 0.5
 
 
 @dataclass
@@ -176,6 +177,9 @@ class PathwaysOptions:
     # values of all weights outside of blocks. The languages that are trained move these weights for
     # themselves alone.
     protect: bool = False
+    # Least share of a new mask that no protected language keeps, as far as there are such weights.
+    # Only these can be trained. For protect=true.
+    unclaimed: float = option(UNCLAIMED, minimum=0, maximum=1)
 
     def check(self, prefix: str) -> None:
         """Check that the options of pathways go together.
@@ -185,9 +189,9 @@ class PathwaysOptions:
                 ``weight_pruning.pathways.``.
 
         Raises:
-            UserError: ``protect`` does not go with ``masks`` or ``grad``; ``exchange`` is set for
-                masks that exchange nothing; or ``renewal=regrow`` or ``most`` are set for masks
-                that do not adapt.
+            UserError: ``protect`` does not go with ``masks`` or ``grad``; ``unclaimed`` is set
+                where nothing is protected; ``exchange`` is set for masks that exchange nothing; or
+                ``renewal=regrow`` or ``most`` are set for masks that do not adapt.
         """
         if self.protect and LANGUAGE in self.masks:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name one file for all")
@@ -195,6 +199,10 @@ class PathwaysOptions:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name what is protected")
         if self.protect and self.grad == "all":
             raise UserError(f"{prefix}protect=true: {prefix}grad=all moves what is protected")
+        if not self.protect and self.unclaimed != UNCLAIMED:
+            raise UserError(
+                f"{prefix}unclaimed={self.unclaimed:g}: is for {prefix}protect=true. Leave it out"
+            )
         if self.renewal != REGROW and self.exchange != EXCHANGE:
             raise UserError(
                 f"{prefix}exchange={self.exchange:g}: is for {prefix}renewal={REGROW}, and this is "

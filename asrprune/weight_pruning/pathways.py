@@ -9,7 +9,7 @@ stay different, and masks that begin equal become different.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,14 @@ from asrprune.weight_pruning.blocks import check_finite
 from asrprune.weight_pruning.groups import unit_scores
 
 
-def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> float:
+def renew(
+    bank: MaskBank,
+    name: str,
+    sparsity: float,
+    most: float = 1.0,
+    protected: Sequence[str] = (),
+    unclaimed: float = 0.0,
+) -> float:
     """Make a named mask from the bank's present levels.
 
     Args:
@@ -30,6 +37,10 @@ def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> floa
         most: maximum density of the union of all named masks, in each layer. A single mask may be
             denser. Where the union would be denser, the lowest-ranked blocks that only this mask
             keeps are replaced by the best blocks that other masks keep.
+        protected: names of masks whose blocks cannot be trained.
+        unclaimed: least share of the mask that no protected mask keeps, in each layer, as far as
+            there are such blocks. The lowest-ranked protected blocks are replaced by the best
+            unclaimed blocks. ``most`` goes first.
 
     Returns:
         how much the mask has changed: 1 less its overlap (Jaccard) with the mask before; 1 for a
@@ -38,6 +49,12 @@ def renew(bank: MaskBank, name: str, sparsity: float, most: float = 1.0) -> floa
     before = bank.blocks(name) if name in bank.names else None
     others = [other for other in bank.names if other != name]
     blocks = bank.blocks(sparsity)
+    if protected and unclaimed:
+        claimed, levels = bank.union(*protected), bank.levels()
+        blocks = {
+            layer: _with_unclaimed(kept, ~claimed[layer], levels[layer], unclaimed)
+            for layer, kept in blocks.items()
+        }
     if most < 1 and others:
         union, levels = bank.union(*others), bank.levels()
         blocks = {
@@ -162,6 +179,27 @@ def _ranks(own: Tensor, weights: Tensor, slopes: Tensor, count: int, share: floa
     ranks = torch.empty_like(weights, dtype=torch.float32)
     ranks[order] = torch.arange(len(order), 0, -1, dtype=torch.float32, device=ranks.device)
     return ranks
+
+
+def _with_unclaimed(wanted: Tensor, free: Tensor, levels: Tensor, share: float) -> Tensor:
+    """Return as many blocks (n,) bool as are wanted, of which a share is free.
+
+    Args:
+        wanted: (n,) bool, the best blocks.
+        free: (n,) bool, the blocks that may be trained.
+        levels: (n,) uint8, higher for better blocks.
+        share: least share of free blocks.
+    """
+    count = int(wanted.sum())
+    order = torch.argsort(levels.int(), descending=True, stable=True)
+    come = order[(free & ~wanted)[order]]
+    missing = min(math.ceil(share * count) - int((wanted & free).sum()), len(come))
+    if missing <= 0:
+        return wanted
+    result = wanted.clone()
+    result[come[:missing]] = True
+    result[order[(wanted & ~free)[order]][-missing:]] = False
+    return result
 
 
 def _within(wanted: Tensor, others: Tensor, levels: Tensor, most: float) -> Tensor:

@@ -1,5 +1,7 @@
 """Named masks that are made anew: as dense as asked, and together not denser than allowed."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -73,6 +75,31 @@ def test_blocks_that_others_keep_come_in_for_those_that_wait():
     assert bank.density(bank.union("a", "b")) == 0.75
     renew(bank, "b", 0.5, 1.0)
     assert bank.blocks("b")["weight"].tolist() == [False, False, True, True]
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([0.2, 0.5, 0.8]), st.integers(0, 99))
+def test_a_share_of_a_new_mask_is_unclaimed(share, density, sparsity, seed):
+    """By brute force: the best unclaimed blocks of the share, then the best of all others."""
+    module = nn.Sequential(nn.Linear(20, 10), nn.Linear(10, 16))
+    shuffle(module, seed)
+    bank = bank_of(module)
+    random = torch.Generator().manual_seed(seed)
+    claimed = {
+        name: torch.rand(kept.shape, generator=random) < density
+        for name, kept in bank.blocks(0.0).items()
+    }
+    bank.name("other", claimed)
+    renew(bank, "new", sparsity, protected=["other"], unclaimed=share)
+    levels = bank.levels()
+    for layer, wanted in bank.blocks(sparsity).items():
+        count, level = int(wanted.sum()), levels[layer].tolist()
+        ranked = sorted(range(len(level)), key=lambda block: -level[block])
+        free = [block for block in ranked if not claimed[layer][block]]
+        first = free[: math.ceil(share * count)]
+        best = [block for block in ranked if block not in first]
+        expected = {*first, *best[: count - len(first)]}
+        found = bank.blocks("new")[layer]
+        assert {block for block in range(len(level)) if found[block]} == expected
 
 
 def test_how_much_it_has_changed():
