@@ -15,6 +15,7 @@ from asrprune.decoding.load import load_model
 from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
+from asrprune.training.low_rank import merged_state
 from asrprune.training.model_file import masks_of, model_of
 from asrprune.training.own_weights import of_language, own_weights_of
 from asrprune.transducer.model import Transducer
@@ -102,6 +103,7 @@ def open_source(
     """
     model, config = load_model(path, "cpu", tokenizer)
     content = load_checkpoint(path)
+    content["model"] = merged_state(content["model"])
     strange = [word for word in words if not word.startswith("weight_pruning.")]
     if strange:
         raise UserError(f"{strange[0]}: only overrides of weight_pruning.* are possible here")

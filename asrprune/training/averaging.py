@@ -16,6 +16,7 @@ from asrprune.arguments import true_or_false
 from asrprune.errors import UserError
 from asrprune.files import write_json
 from asrprune.training.checkpoint import load_checkpoint, number_of, numbered, save_checkpoint
+from asrprune.training.low_rank import merged_state
 from asrprune.training.model_file import description
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ def main(args: argparse.Namespace) -> None:
         mean = mean_of([{name: state[name] for name in names} for state in states])
     model = {name: mean.get(name, value) for name, value in after["model"].items()}
     model = {name: value.to(after["model"][name].dtype) for name, value in model.items()}
+    model = merged_state(model)
     output = args.output or args.exp_dir / "averaged.pt"
     about = description(after)
     if after.get("masking"):  # the weights are all there: who loads the model puts masks on

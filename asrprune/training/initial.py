@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from asrprune.config import Config
 from asrprune.errors import UserError
+from asrprune.training.low_rank import merged_state, without_low_rank
 from asrprune.training.model_file import masks_of, model_of, read_model_file
 from asrprune.transducer.model import build_model
 
@@ -46,10 +47,10 @@ def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) 
     content = read_model_file(path, _KEY)
     theirs, sparsity = _weights(content, path, config)
     same = content["tokenizer_digest"] == identity["tokenizer_digest"]
-    own = model.state_dict()
+    own = without_low_rank(model.state_dict())
     _check_shapes(own, theirs, path, () if same else _ALWAYS)
     if same:
-        model.load_state_dict(theirs)
+        model.load_state_dict({**model.state_dict(), **theirs})
         log.info(
             "starting from %s: all of its %s parameters, and its mean and standard deviation of "
             "features",
@@ -86,7 +87,8 @@ def check_initial(model: nn.Module, path: Path) -> None:
     Raises:
         UserError: the file is no model, or its encoder is another one.
     """
-    _check_shapes(model.state_dict(), read_model_file(path, _KEY)["model"], path, _ALWAYS)
+    theirs = merged_state(read_model_file(path, _KEY)["model"])
+    _check_shapes(model.state_dict(), theirs, path, _ALWAYS)
 
 
 def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[State, float]:
@@ -94,7 +96,7 @@ def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[St
     masks, pruning = masks_of(content), config.weight_pruning
     method = content["config"].get("weight_pruning", {}).get("method", "none")
     if not masks or method == "supernet":  # whose dense network is one of its own
-        return content["model"], 0.0
+        return merged_state(content["model"]), 0.0
     if method == "pathways" and pruning.method != "pathways":
         raise UserError(
             f"{_KEY}={path} has a network for each language, and they share weights: take one out "
@@ -241,7 +243,7 @@ def _copy(
     """
     taken, (here, there) = _Taken(), rows
     parameters = dict(model.named_parameters())
-    for name, value in model.state_dict().items():
+    for name, value in without_low_rank(model.state_dict()).items():
         found, axis = theirs.get(name), axes.get(name)
         copied = 0
         if found is not None and name not in axes and found.shape == value.shape:

@@ -8,6 +8,7 @@ from asrprune.config import Config, config_from_dict
 from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
+from asrprune.training.low_rank import merged_state
 from asrprune.transducer.model import Transducer, build_model
 
 
@@ -67,7 +68,7 @@ def model_of(content: Mapping[str, Any], path: Path) -> tuple[Transducer, Config
     config = config_from_dict(content["config"])
     model = build_model(config.model, config.loss, content["vocab_size"])
     try:
-        model.load_state_dict(content["model"])
+        model.load_state_dict(merged_state(content["model"]))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its weights do not fit its config: {reason}") from error

@@ -33,6 +33,9 @@ class TrainingOptions:
     teacher_scale: float = option(0.1, minimum=0)
     # what keeps its weights: modules, such as encoder.layers.0, or patterns of parameters' names
     freeze: list[str] = option(factory=list)
+    # LoRA (arXiv 2106.09685): the matrices that weight_pruning.include names stand still, and a
+    # change of this rank is trained for each of them; 0: none
+    lora_rank: int = option(0, minimum=0)
     epochs: int = option(30, change=RESUMABLE, minimum=1)
     optimizer: OptimizerOptions = option(factory=OptimizerOptions)
     precision: str = option("float32", choices=("float32", "bfloat16", "float16"))

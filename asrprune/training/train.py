@@ -92,6 +92,7 @@ def _lay_out(config: Config) -> tuple[int, str]:
     from asrprune.training.banks import groups_of
     from asrprune.training.freezing import freeze
     from asrprune.training.initial import check_initial
+    from asrprune.training.low_rank import add_low_rank
     from asrprune.training.masking import check_joined
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.prunable import table
@@ -100,6 +101,7 @@ def _lay_out(config: Config) -> tuple[int, str]:
         model = build_model(config.model, config.loss, vocab_size=500)
     count = sum(parameter.numel() for parameter in model.parameters())
     freeze(model, config.training.freeze)
+    add_low_rank(model, config)
     start = Path(config.training.init_from)
     if start.is_file():  # it may be still to come, or no longer be needed
         check_initial(model, start)
@@ -188,6 +190,7 @@ def build_trainer(
     from asrprune.data_pruning.time_dropping import TimeDropping
     from asrprune.environment import versions
     from asrprune.randomness import seed_global_generators
+    from asrprune.training.low_rank import add_low_rank
     from asrprune.training.pruning import (
         TrainingData,
         check_can_drop,
@@ -213,6 +216,7 @@ def build_trainer(
     model = build_model(config.model, config.loss, tokenizer.vocab_size)
     for name in ("feature_mean", "feature_std"):
         getattr(model, name).copy_(torch.tensor(about[name]))
+    add_low_rank(model, config)
     model.to(ranks.device)
     ranks.broadcast(model.state_dict().values())
     cuts = alignable(cuts, tokenizer, model.encoder.output_lengths)
