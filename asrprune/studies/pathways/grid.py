@@ -18,7 +18,7 @@ class LanguagesCell(Cell):
     """A training of some languages.
 
     Attributes:
-        languages: the languages that the model is trained on.
+        languages: the languages that the model is tested on.
         pruned: the sparsities to which the cell's model is pruned, for the masks of other cells.
         lineage: the name of each cell from which weights or masks come, directly or through other
             cells, with a digest of that cell's overrides.
@@ -55,7 +55,9 @@ def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[La
             {
                 options.trainings[places[other]].sparsity
                 for its_seed, other in wanted
-                if its_seed == seed and options.trainings[places[other]].masks == method
+                if its_seed == seed
+                and options.trainings[places[other]].masks == method
+                and not _keeps_masks(options, places[other])
             }
         )
         for languages in _parts(options, method):
@@ -74,7 +76,7 @@ def cells_of(options: PathwaysStudyOptions, more: Sequence[str] = ()) -> list[La
                 overrides=tuple(overrides),
                 epochs=epochs[method],
                 after=tuple(source.name for source in after),
-                languages=languages,
+                languages=tuple(options.trainings[method].tested) or languages,
                 pruned=tuple(pruned),
                 lineage=_lineage(after),
             )
@@ -124,10 +126,10 @@ def needs_of(cell: LanguagesCell) -> dict[str, str]:
 
 
 def _parts(options: PathwaysStudyOptions, method: str) -> list[tuple[str, ...]]:
-    """Return the languages of each training of a method."""
+    """Return the trained languages of each training of a method."""
     if options.trainings[method].each_language:
         return [(language,) for language in options.languages]
-    return [tuple(options.languages)]
+    return [tuple(options.trainings[method].languages or options.languages)]
 
 
 def _name(
@@ -143,8 +145,8 @@ def _overrides(
     """Return the overrides of one training, without those of the comparison."""
     training = options.trainings[method]
     overrides = [*training.overrides, f"seed={seed}"]
-    if training.each_language:
-        overrides.append(f"data.languages=[{languages[0]}]")
+    if training.each_language or training.languages:
+        overrides.append(f"data.languages=[{','.join(languages)}]")
     if training.start:
         start = _name(options, training.start, languages, seed)
         overrides.append(f"training.init_from={Path(options.exp_dir, start, MODEL)}")
@@ -152,7 +154,8 @@ def _overrides(
         # a training of all languages takes one file of masks for each language
         of = languages if training.each_language else ["{language}"]
         name = _name(options, training.masks, of, seed)
-        path = Path(options.exp_dir, name, _pruned(training.sparsity))
+        file = MODEL if _keeps_masks(options, method) else _pruned(training.sparsity)
+        path = Path(options.exp_dir, name, file)
         overrides.append(f"weight_pruning.pathways.masks={path}")
     return overrides
 
@@ -178,6 +181,12 @@ def _lineage(after: Sequence[LanguagesCell]) -> tuple[tuple[str, str], ...]:
         lineage |= dict(source.lineage)
         lineage[source.name] = hashlib.blake2b(overrides, digest_size=6).hexdigest()
     return tuple(sorted(lineage.items()))
+
+
+def _keeps_masks(options: PathwaysStudyOptions, method: str) -> bool:
+    """Return whether a training begins with the weights and the very masks of another."""
+    training = options.trainings[method]
+    return training.masks == training.start and not training.sparsity
 
 
 def _pruned(sparsity: float) -> str:

@@ -17,14 +17,18 @@ BETTER, NO_WORSE, WORSE_SOMEWHERE, COST = "better", "no_worse", "worse_somewhere
 
 @dataclass
 class TrainingOptions:
-    """One training of all languages, or a training for each language on that language's speech."""
+    """One training of some languages, or a training for each language on that language's speech."""
 
     about: str = ""  # a description for the report
     overrides: list[str] = option(factory=list)  # key=value changes of the configuration
     start: str = ""  # the training whose averaged model gives the first weights; empty: none
-    masks: str = ""  # the training whose averaged model is pruned for the first masks; empty: none
+    # The training whose averaged model gives the first masks; empty: none. The model is pruned for
+    # masks. If it gives the first weights too and `sparsity` is 0, its own masks are taken.
+    masks: str = ""
     sparsity: float = option(0.0, minimum=0, maximum=1)  # of the model that is pruned for masks
     each_language: bool = False  # whether each language has a training of its own
+    languages: list[str] = option(factory=list)  # that are trained; empty: all
+    tested: list[str] = option(factory=list)  # languages that are decoded; empty: those trained
 
     def check(self, prefix: str) -> None:
         """Check that a sparsity comes with masks to prune.
@@ -121,6 +125,18 @@ class PathwaysStudyOptions(StudyOptions):
             source = getattr(training, key)
             if source:
                 check_name(f"{where}.{key} (a training before this one)", source, known)
+        for key in ("languages", "tested"):
+            for name in getattr(training, key):
+                if name not in self.languages:
+                    raise UserError(
+                        f"{where}.{key}: {name!r} is no language of the comparison. Choose from "
+                        f"{', '.join(self.languages)}"
+                    )
+        if training.each_language and (training.languages or training.tested):
+            raise UserError(
+                f"{where}.each_language=true: each training has its own language. Leave languages "
+                "and tested out"
+            )
         single = training.start and self.trainings[training.start].each_language
         if single and not training.each_language:
             raise UserError(

@@ -56,9 +56,44 @@ def test_a_change_of_what_it_began_with_is_a_change(study):
     assert lineage["fixed-seed0"] != before["fixed-seed0"]
 
 
+def test_a_language_is_added_and_the_others_are_tested_too(study):
+    """The masks of the model that it starts from are taken as they are."""
+    trainings = {
+        "three": {"overrides": ["weight_pruning.method=pathways"], "languages": ["en", "fr"]},
+        "added": {
+            "start": "three",
+            "masks": "three",
+            "languages": ["cy"],
+            "tested": list(LANGUAGES),
+            "overrides": ["weight_pruning.pathways.protect=true"],
+        },
+    }
+    grid = [{"methods": ["added"], "seeds": [0]}]
+    whole = study(trainings=trainings, grid=grid, claims=[])
+    three, added = whole.cells()
+    assert three.pruned == () and three.languages == ("en", "fr")
+    assert added.languages == LANGUAGES and added.after == ("three-seed0",)
+    config = load_config(whole.options.config, three.overrides)
+    assert config.data.languages == ["en", "fr"]
+    config = load_config(whole.options.config, added.overrides)
+    assert config.data.languages == ["cy"]
+    assert config.weight_pruning.pathways.masks == config.training.init_from
+    steps = whole.steps(added)
+    assert all(f"dev-{language}" in steps["decode"] for language in LANGUAGES)
+    assert "dev-cy" not in whole.steps(three)["decode"]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
+        (
+            {"trainings": {"a": {"languages": ["xx"]}}},
+            "trainings.a.languages: 'xx' is no language of the comparison",
+        ),
+        (
+            {"trainings": {"a": {"tested": ["en"], "each_language": True}}},
+            "a.each_language=true: each training has its own language",
+        ),
         ({"languages": ["en"]}, "languages: give one for each of the 3 test_sets"),
         ({"methods": {"a": ["seed=1"]}}, "methods: a comparison of pathways takes trainings"),
         (
