@@ -342,7 +342,7 @@ class PathwaysMasking(Masking):
             log.warning(
                 "pathway %s: only %.1f %% of the weights that its mask keeps can be trained; the "
                 "rest is protected. A lower weight_pruning.schedule.final leaves more, and so does "
-                "weight_pruning.pathways.renewal=sensitivity or regrow",
+                "a higher weight_pruning.pathways.unclaimed",
                 language,
                 100 * free,
             )
