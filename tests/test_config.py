@@ -130,7 +130,9 @@ def test_options_of_another_encoder_are_dropped(words, encoder_options, predicto
     assert model.predictor_options == predictor_options
 
 
-PATHWAYS = "weight_pruning: {method: pathways, pathways: {renewal: sensitivity, most: 0.5}}"
+PATHWAYS = (
+    "weight_pruning: {method: pathways, pathways: {renewal: sensitivity, max_union_density: 0.5}}"
+)
 SUPERNET = "weight_pruning: {method: supernet, supernet: {distillation: {scale: 0.1}}}"
 
 
@@ -163,8 +165,12 @@ def test_options_of_another_method_are_dropped(text, method, load):
         ),
         ([SUPERNET.replace("supernet,", "none,")], "supernet.distillation.scale=0.1: is for"),
         (
-            [PATHWAYS, "weight_pruning.method=none", "weight_pruning.pathways.most=0.5"],
-            "pathways.most=0.5: is for weight_pruning.method=pathways, and this",
+            [
+                PATHWAYS,
+                "weight_pruning.method=none",
+                "weight_pruning.pathways.max_union_density=0.5",
+            ],
+            "pathways.max_union_density=0.5: is for weight_pruning.method=pathways, and this",
         ),
     ],
 )

@@ -80,7 +80,7 @@ class Masking:
         )
         self.sparsity = 0.0  # the present sparsity of the sparsest sub-network
         # mask events of the present step, for the metrics: name of an event -> its values
-        self.news: dict[str, dict[str, float]] = {}
+        self.mask_events: dict[str, dict[str, float]] = {}
         self._model = model
         self._ranks = ranks
         self._seed = config.seed
@@ -116,7 +116,7 @@ class Masking:
         Raises:
             UserError: a weight is infinite or NaN; or another rank has other masks.
         """
-        self.news = {}
+        self.mask_events = {}
         self.sparsity = sparsity_at(progress, self.options.schedule)
         self._agree(step, renewed=self._renew(step, progress, language))
 
@@ -126,7 +126,7 @@ class Masking:
         Raises:
             UserError: see `start_step`.
         """
-        self.news = {}
+        self.mask_events = {}
         self.sparsity = self.options.schedule.final
         self._agree(step, renewed=self._renew_late())
 

@@ -260,11 +260,11 @@ class PathwaysMasking(Masking):
     def end(self, step: int) -> None:
         """See `Masking`. A mask that is made only now was never trained: this gives a warning."""
         super().end(step)
-        if self.news and self._ranks.first:
+        if self.mask_events and self._ranks.first:
             log.warning(
                 "%s: the last masks were made when the training ended, and were not trained. A "
                 "lower weight_pruning.schedule.freeze makes them earlier",
-                ", ".join(self.news),
+                ", ".join(self.mask_events),
             )
 
     def _renew(self, step: int, progress: float, language: str | None) -> bool:
@@ -286,7 +286,7 @@ class PathwaysMasking(Masking):
             self._make(language, share_at(progress, options.exchange, schedule.freeze))
         if frozen:
             self._renew_late()
-        return bool(self.news)
+        return bool(self.mask_events)
 
     def _renew_late(self) -> bool:
         """See `Masking`. A language without a mask gets its mask in its first step."""
@@ -322,9 +322,11 @@ class PathwaysMasking(Masking):
         else:
             self.bank.refresh(factors=sums if options.renewal == "sensitivity" else None)
         protected = self._protected()
-        changed = renew(self.bank, language, sparsity, options.most, protected, options.unclaimed)
+        changed = renew(
+            self.bank, language, sparsity, options.max_union_density, protected, options.unclaimed
+        )
         self._made[language] = sparsity
-        self.news[f"pathway-{language}"] = {
+        self.mask_events[f"pathway-{language}"] = {
             "density": self.bank.density(language),
             "changed": changed,
             "union": self.bank.density(self.bank.union(*self.bank.names)),

@@ -248,7 +248,7 @@ class Trainer:
     def _tell_news(self, metrics: Metrics | None) -> None:
         """Write down what has become of the masks."""
         if metrics and self.masking:
-            for kind, numbers in self.masking.news.items():
+            for kind, numbers in self.masking.mask_events.items():
                 metrics.write(kind, self.position.step, **numbers)
 
     def step(self, batches: list[Batch], meter: Meter, stop: bool) -> tuple[float, bool]:

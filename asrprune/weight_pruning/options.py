@@ -172,7 +172,9 @@ class PathwaysOptions:
     # masked: a step moves the weights that its mask keeps. all: it moves masked weights too, by the
     # gradients that they have as zeros (PARP, arXiv 2106.05933).
     grad: str = option("masked", choices=("masked", "all"))
-    most: float = option(1.0, minimum=0, maximum=1)  # maximum density of the union
+    max_union_density: float = option(
+        1.0, minimum=0, maximum=1
+    )  # of all masks together, in each layer
     # Languages of `masks` that are not trained keep their weights bit by bit. They also keep the
     # values of all weights outside of blocks. The languages that are trained move these weights for
     # themselves alone.
@@ -191,7 +193,7 @@ class PathwaysOptions:
         Raises:
             UserError: ``protect`` does not go with ``masks`` or ``grad``; ``unclaimed`` is set
                 where nothing is protected; ``exchange`` is set for masks that exchange nothing; or
-                ``renewal=regrow`` or ``most`` are set for masks that do not adapt.
+                ``renewal=regrow`` or ``max_union_density`` are set for masks that do not adapt.
         """
         if self.protect and LANGUAGE in self.masks:
             raise UserError(f"{prefix}protect=true: {prefix}masks must name one file for all")
@@ -212,9 +214,10 @@ class PathwaysOptions:
             raise UserError(
                 f"{prefix}renewal={REGROW}: is for masks that adapt, and {prefix}adapt=false"
             )
-        if not self.adapt and self.most < 1:
+        if not self.adapt and self.max_union_density < 1:
             raise UserError(
-                f"{prefix}most={self.most:g}: is for masks that adapt, and {prefix}adapt=false"
+                f"{prefix}max_union_density={self.max_union_density:g}: is for masks that adapt, "
+                f"and {prefix}adapt=false"
             )
 
 
@@ -307,10 +310,10 @@ class WeightPruningOptions:
                 f"{prefix}block={self.block} ranks inside of each {block.group} inputs: set "
                 f"{prefix}scope=layer"
             )
-        if block.group and self.pathways.most < 1:
+        if block.group and self.pathways.max_union_density < 1:
             raise UserError(
-                f"{prefix}pathways.most={self.pathways.most:g}: would break the pattern of "
-                f"{prefix}block={self.block}"
+                f"{prefix}pathways.max_union_density={self.pathways.max_union_density:g}: would "
+                f"break the pattern of {prefix}block={self.block}"
             )
         if block.group and self.method != "none" and self.schedule.final > block.sparsity + 1e-6:
             raise UserError(

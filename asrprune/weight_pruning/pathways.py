@@ -24,7 +24,7 @@ def renew(
     bank: MaskBank,
     name: str,
     sparsity: float,
-    most: float = 1.0,
+    max_union_density: float = 1.0,
     protected: Sequence[str] = (),
     unclaimed: float = 0.0,
 ) -> float:
@@ -34,13 +34,13 @@ def renew(
         bank: the masks.
         name: of the mask.
         sparsity: of the mask.
-        most: maximum density of the union of all named masks, in each layer. A single mask may be
-            denser. Where the union would be denser, the lowest-ranked blocks that only this mask
-            keeps are replaced by the best blocks that other masks keep.
+        max_union_density: maximum density of the union of all named masks, in each layer. A
+            single mask may be denser. Where the union would be denser, the lowest-ranked blocks
+            that only this mask keeps are replaced by the best blocks that other masks keep.
         protected: names of masks whose blocks cannot be trained.
         unclaimed: least share of the mask that no protected mask keeps, in each layer, as far as
             there are such blocks. The lowest-ranked protected blocks are replaced by the best
-            unclaimed blocks. ``most`` goes first.
+            unclaimed blocks. ``max_union_density`` goes first.
 
     Returns:
         how much the mask has changed: 1 less its overlap (Jaccard) with the mask before; 1 for a
@@ -55,10 +55,10 @@ def renew(
             layer: _with_unclaimed(kept, ~claimed[layer], levels[layer], unclaimed)
             for layer, kept in blocks.items()
         }
-    if most < 1 and others:
+    if max_union_density < 1 and others:
         union, levels = bank.union(*others), bank.levels()
         blocks = {
-            layer: _within(kept, union[layer], levels[layer], most)
+            layer: _within(kept, union[layer], levels[layer], max_union_density)
             for layer, kept in blocks.items()
         }
     bank.name(name, blocks)
@@ -202,7 +202,7 @@ def _with_unclaimed(wanted: Tensor, free: Tensor, levels: Tensor, share: float) 
     return result
 
 
-def _within(wanted: Tensor, others: Tensor, levels: Tensor, most: float) -> Tensor:
+def _within(wanted: Tensor, others: Tensor, levels: Tensor, max_union_density: float) -> Tensor:
     """Return as many blocks (n,) bool as are wanted, within the maximum density of the union.
 
     Blocks that other masks keep do not make the union denser. They replace the lowest-ranked wanted
@@ -212,10 +212,10 @@ def _within(wanted: Tensor, others: Tensor, levels: Tensor, most: float) -> Tens
         wanted: (n,) bool, the blocks of the mask without a maximum.
         others: (n,) bool, the union of the other masks.
         levels: (n,) uint8, higher for blocks that are kept longer.
-        most: maximum density of the union.
+        max_union_density: maximum density of the union.
     """
     count = int(wanted.sum())
-    room = max(math.floor(most * len(wanted)), count) - int(others.sum())
+    room = max(math.floor(max_union_density * len(wanted)), count) - int(others.sum())
     order = torch.argsort(levels.int(), descending=True, stable=True)
     alone = order[(wanted & ~others)[order]]
     result = wanted.clone()

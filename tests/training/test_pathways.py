@@ -25,7 +25,7 @@ METHODS = {
     "dynamic": {},
     "all": {"grad": "all"},
     "fixed": {"adapt": False},
-    "capped": {"most": 0.55},
+    "capped": {"max_union_density": 0.55},
     "sensitivity": {"renewal": "sensitivity"},
     "regrown": {"renewal": "regrow", "exchange": 0.3},
 }
@@ -120,7 +120,7 @@ def test_a_step_moves_its_own_pathway(method, accumulate, make):
         assert [trainer.data.languages[number] for number in ids] == [language]
         trainer.step(part, Meter(ALONE), False)
         renewed = own[language] % 4 == 0 if method != "fixed" else own[language] == 0
-        assert renewed == (masks.get(language) is None or bool(trainer.masking.news))
+        assert renewed == (masks.get(language) is None or bool(trainer.masking.mask_events))
         own[language] += 1
         if renewed:
             sparsity = SCHEDULE["final"] if method == "fixed" else trainer.masking.sparsity
@@ -327,7 +327,7 @@ def test_a_mask_is_as_sparse_as_the_schedule_says(score, changed, make):
 
     def watched(step, progress, language):
         start_step(step, progress, language)
-        for name in masking.news:
+        for name in masking.mask_events:
             name = name.removeprefix("pathway-")
             made[name].append(progress)
             wanted = 1 - brute_force_sparsity(progress, schedule)
@@ -409,7 +409,7 @@ def test_masks_by_sensitivity(make):
             name: square(p.detach().reshape(len(p), -1)) for name, p in bank.parameters().items()
         }
         trainer.step([batch], Meter(ALONE), False)
-        if own[language] and own[language] % 4 == 0 and masking.news:
+        if own[language] and own[language] % 4 == 0 and masking.mask_events:
             for name, kept in bank.blocks(language).items():
                 scores = weights[name] * old[language, name]
                 least = scores[kept].min()
@@ -471,7 +471,7 @@ def test_one_mask_for_all_is_where_pathways_begin(make):
     batches = list(trainer.batches())
     trainer.step(batches[:1], Meter(ALONE), False)  # the first interval is still to come
     assert_same(bank.blocks("en"), bank.blocks("cy"))
-    assert not trainer.masking.news
+    assert not trainer.masking.mask_events
     fixed = make("fixed", {"masks": str(path), "adapt": False}, training__init_from=str(path))
     resume(fixed)
     assert fixed.run() == 0
@@ -583,7 +583,7 @@ def rank_main(rank: int, corpus, root: Path, renewal: str) -> None:
     ranks = start_ranks("cpu", f"file://{root}/rendezvous")
     config = masked_config(
         corpus,
-        masking(renewal=renewal, most=0.55),
+        masking(renewal=renewal, max_union_density=0.55),
         data__batches="monolingual",
         data__max_duration=3.0,
         data__dev=["dev-en"],
@@ -656,7 +656,10 @@ def test_what_does_not_fit_is_said(trained, corpus, make, tmp_path, models):
         ({"protect": True}, "protect=true: weight_pruning.pathways.masks must name what is"),
         ({"protect": True, "masks": "a.pt", "grad": "all"}, "grad=all moves what is protected"),
         ({"protect": True, "masks": "{language}.pt"}, "masks must name one file for all"),
-        ({"adapt": False, "most": 0.5}, "most=0.5: is for masks that adapt"),
+        (
+            {"adapt": False, "max_union_density": 0.5},
+            "max_union_density=0.5: is for masks that adapt",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             make("options", options)
