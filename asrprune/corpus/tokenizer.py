@@ -95,7 +95,7 @@ def main(args: argparse.Namespace) -> None:
     if args.bpe_model:
         adopt_bpe(args.bpe_model, args.out_dir)
     elif args.extend:
-        extend(args.extend, texts, args.out_dir)
+        extend(args.extend, texts, args.out_dir, args.type)
     elif args.type == "bpe":
         train_bpe(balanced(labelled, args.balance), args.vocab_size, args.out_dir)
     else:
@@ -286,7 +286,7 @@ def adopt_bpe(path: Path, out_dir: Path) -> None:
     _write_bpe(model, out_dir)
 
 
-def extend(lang_dir: Path, texts: Iterable[str], out_dir: Path) -> None:
+def extend(lang_dir: Path, texts: Iterable[str], out_dir: Path, kind: str = "") -> None:
     """Write a tokenizer that begins with the symbols of another, and spells some texts too.
 
     Each character of the texts that the other tokenizer cannot spell becomes a symbol of its own,
@@ -296,9 +296,11 @@ def extend(lang_dir: Path, texts: Iterable[str], out_dir: Path) -> None:
         lang_dir: the folder of the other tokenizer.
         texts: normalised texts.
         out_dir: the folder to write to.
+        kind: bpe or char, which the other tokenizer must be. Empty: it may be either.
 
     Raises:
-        UserError: the other tokenizer is missing or damaged; or the folders are the same.
+        UserError: the other tokenizer is missing, damaged or of another kind; or the folders are
+            the same.
     """
     if lang_dir.resolve() == out_dir.resolve():
         raise UserError(f"--extend {lang_dir} and --out-dir are the same folder. Name another one")
@@ -310,6 +312,9 @@ def extend(lang_dir: Path, texts: Iterable[str], out_dir: Path) -> None:
         *(out_dir, tokenizer.vocab_size, lang_dir, len(new), " ".join(new) or "none"),
     )
     model = lang_dir / "bpe.model"
+    found = "bpe" if model.exists() else "char"
+    if kind and kind != found:
+        raise UserError(f"--extend {lang_dir} is of --type {found}, and --type asks for {kind}")
     if not model.exists():
         (out_dir / "bpe.model").unlink(missing_ok=True)  # of another tokenizer that was here
         _write_symbols(out_dir, [*tokenizer.symbols, *new])
@@ -320,8 +325,8 @@ def extend(lang_dir: Path, texts: Iterable[str], out_dir: Path) -> None:
 def _piece(character: str) -> bytes:
     """Return a piece that can be appended to a sentencepiece model.
 
-    A model is a protocol buffer. Field 1 holds its pieces, and fields of the same number may stand
-    anywhere. Of a piece, field 1 is the text and field 2 the score (float32). A piece of one
+    A model is a protocol buffer. Field 1 holds its pieces, and repeated fields may be appended at
+    the end. Of a piece, field 1 is the text and field 2 the score (float32). A piece of one
     character takes part in no merge, so its score does not matter.
     """
     text = character.encode()

@@ -20,6 +20,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from asrprune.errors import UserError
 from asrprune.export.budget import parse_amount
 from asrprune.export.choice import Wanted, choose
 from asrprune.export.network import smaller
@@ -51,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pathways",
         nargs="*",
         metavar="LANGUAGE",
-        help="the pathways of these languages in one file, or of all languages: weights that any "
-        "of them keeps, once, and a bit for each block or unit and language",
+        help="write the pathways of these languages (none named: of all) as one file. A weight "
+        "that several languages keep is stored once. Each language adds a bit for each block or "
+        "unit",
     )
     parser.add_argument(
         "--search",
@@ -69,6 +71,8 @@ def main(args: argparse.Namespace) -> None:
     """Write the sub-network as a model file."""
     source = open_source(args.model, args.overrides)
     if args.pathways is not None:
+        if args.search:
+            raise UserError("--search: is for sizes and sparsities, not for --pathways")
         _write_pathways(source, args)
         return
     wanted = _wanted(args)

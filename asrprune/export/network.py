@@ -24,8 +24,11 @@ def network(source: Source, choice: Choice | None) -> Iterator[Transducer]:
 
     Args:
         source: the model.
-        choice: the sub-network; None: the whole model.
+        choice: the sub-network; None: the whole model. A pathway computes with the own weights of
+            its language.
     """
+    if isinstance(choice, str):
+        source = source.of(choice)
     if choice is None:
         yield source.model
     elif source.bank.cuts:

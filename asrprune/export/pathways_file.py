@@ -1,8 +1,8 @@
 """Write the pathways of several languages as one model file.
 
 The file holds the weights that any of the languages keeps, once, and a bit for each unit and
-language. It trains no further than any other model file: ``decode``, ``export`` and ``extract``
-read it, and a training can begin with it.
+language. ``decode``, ``export`` and ``extract`` read the file. A training can begin with it, but
+weights that none of the languages keeps are lost.
 """
 
 import dataclasses

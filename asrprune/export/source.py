@@ -72,7 +72,7 @@ class Source:
         return code.hexdigest()
 
     def of(self, language: str) -> "Source":
-        """Return the source with the own weights and the tokenizer of a language, if it has some.
+        """Return the source as a language sees it: with its own weights and tokenizer, if any.
 
         See `asrprune.training.own_weights`.
         """

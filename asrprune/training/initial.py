@@ -19,6 +19,7 @@ from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.training.low_rank import merged_state, without_low_rank
 from asrprune.training.model_file import masks_of, model_of, read_model_file
+from asrprune.training.own_weights import own_weights_of
 from asrprune.transducer.model import build_model
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) 
 
     Raises:
         UserError: the file is missing, damaged or no model; of another shape; of pathways, which
-            are several networks; or weights that it does not give would be frozen or protected.
+            are several networks; its languages have own weights, which this training would not
+            use; or weights that it does not give would be frozen.
     """
     path = Path(config.training.init_from)
     content = read_model_file(path, _KEY)
@@ -102,6 +104,13 @@ def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[St
             f"{_KEY}={path} has a network for each language, and they share weights: take one out "
             "(asrprune extract --language) and start from that, or go on with "
             f"weight_pruning.method=pathways weight_pruning.pathways.masks={path}"
+        )
+    own = own_weights_of(content)
+    if own and not pruning.pathways.protect:
+        raise UserError(
+            f"{_KEY}={path}: {', '.join(own)} have weights of their own, which this training would "
+            "not use. Set weight_pruning.pathways.protect=true to add a language. Or take a "
+            "language out (asrprune extract --language)"
         )
     if pruning.method == "pathways" and (method == "pathways" or pruning.pathways.masks):
         return content["model"], 0.0
@@ -183,8 +192,8 @@ def _start_with_other_symbols(
         own_symbols: of the new model.
 
     Raises:
-        UserError: the new training protects pathways, or a frozen parameter would stay as
-            initialised.
+        UserError: the new training protects pathways, and the tokenizer does not begin with the
+            symbols of the file; or a frozen parameter would stay as initialised.
     """
     path, protects = config.training.init_from, config.weight_pruning.pathways.protect
     protects = config.weight_pruning.method == "pathways" and protects

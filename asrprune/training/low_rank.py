@@ -2,10 +2,11 @@
 
 A matrix ``W`` (R, C) stays as it is. The training moves ``A`` (rank, C) and ``B`` (R, rank), and
 the model computes with ``W + B A`` (Hu et al. 2021, arXiv 2106.09685, with a scale of 1). ``B``
-begins as zeros, so a training begins with the model's own outputs. Weights that are no such
-matrices are trained as usual: norms, biases, the predictor and the joiner.
+begins as zeros, so a training begins with the model's own outputs. Other weights are trained as
+usual: norms, biases, the predictor and the joiner.
 
-`merged_state` adds the changes to the matrices. A model file of stage 6 holds the sums.
+`merged_state` adds the changes to the matrices. A model file of stage 6 holds the sums: means of
+``A`` and of ``B`` over steps, multiplied.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from asrprune.config import Config
 from asrprune.errors import UserError
+from asrprune.training.freezing import freeze
 from asrprune.weight_pruning.options import Block
 from asrprune.weight_pruning.prunable import as_matrix, find_layers
 
@@ -58,7 +60,8 @@ class LowRank(nn.Module):
             part = model.get_submodule(path)
             weight = part._parameters[key]
             self._kept.append((part, key, weight))
-            change = self.b[_key(name)] @ self.a[_key(name)]
+            with torch.autocast(weight.device.type, enabled=False):  # as `merged_state` does
+                change = self.b[_key(name)] @ self.a[_key(name)]
             part._parameters[key] = weight + change.view_as(weight)
 
     def _restore(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
@@ -70,11 +73,13 @@ class LowRank(nn.Module):
 def add_low_rank(model: nn.Module, config: Config) -> None:
     """Add changes of rank ``training.lora_rank`` to a model, and freeze the matrices themselves.
 
-    The matrices are those that ``weight_pruning.include`` and ``exclude`` name.
+    The matrices are those of the encoder that ``weight_pruning.include`` and ``exclude`` name, but
+    for those that ``training.freeze`` names.
 
     Raises:
         UserError: the training prunes weights, or starts from no model; the rank is not below the
-            sizes of a matrix; or the names match no matrix.
+            sizes of a matrix; a matrix is not of the encoder, or has two names; or the names match
+            no matrix.
     """
     rank = config.training.lora_rank
     if not rank:
@@ -90,8 +95,22 @@ def add_low_rank(model: nn.Module, config: Config) -> None:
         raise UserError(
             f"{key}: matrices stand still, so training.init_from must name a trained model"
         )
+    freeze(model, config.training.freeze)
     layers = find_layers(model, Block(1, 1), pruning.include, pruning.exclude, pruning.recurrent)
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    layers = [layer for layer in layers if model.get_parameter(layer.name).requires_grad]
     for layer in layers:
+        if not layer.name.startswith("encoder."):
+            raise UserError(
+                f"{key}: is for matrices of the encoder. Leave {layer.name} out of "
+                "weight_pruning.include"
+            )
+        if len(found := names[id(model.get_parameter(layer.name))]) > 1:
+            raise UserError(
+                f"{key}: {found[0]} is {found[1]} too. Leave it out by weight_pruning.exclude"
+            )
         if rank >= min(layer.shape):
             raise UserError(
                 f"{key}: {layer.name} is {layer.rows} x {layer.columns}. Set a lower rank, or "

@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -45,6 +46,7 @@ class Masking:
     """
 
     all_gradients = False  # whether masked weights get gradients, so that only the gate stops them
+    gates_gradients = False  # whether weights outside of the gate may have gradients
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
         """Make the masks of a model, and gate its optimiser.
@@ -191,7 +193,8 @@ class Masking:
         if isinstance(network, dict) and not any(network.values()):
             yield
             return
-        masked = self.bank.sub_network(network, self.all_gradients)
+        # without gradients, units are cut out
+        masked = self.bank.sub_network(network, self.all_gradients and torch.is_grad_enabled())
         with masked, scaled_dropout(self._model, self._dropout(network)):
             yield
 

@@ -1,4 +1,4 @@
-"""Keep the weights that a language has for itself, outside of all masks.
+"""Hold each language's own values of the parameters that no mask covers.
 
 Masks cover some matrices of a model. All languages use the same norms, biases, predictor and
 joiner. A language that is added to trained pathways needs other values of these: output rows of
@@ -43,12 +43,21 @@ def of_language(content: Mapping[str, Any], language: str) -> dict[str, Any]:
     return {**content, **description(own), "model": model, "masks": kept}
 
 
+def count_own_weights(own: Mapping[str, Any]) -> int:
+    """Return the number of own weights of all languages. Values that languages share count once."""
+    values = {
+        value.data_ptr(): value.numel() for one in own.values() for value in one["values"].values()
+    }
+    return sum(values.values())
+
+
 def keep_own_weights(
     content: Mapping[str, Any], model: nn.Module, covered: Mapping[str, Any]
 ) -> OwnWeights:
     """Return the own weights of all languages of a model file, for a training that adds another.
 
     Languages without own weights get the values of the file. They share the memory of these values.
+    Parameters that the new training freezes are left out: they stay as they are for all languages.
 
     Args:
         content: the content of the model file.
@@ -63,7 +72,12 @@ def keep_own_weights(
     }
     common = {**description(content), "values": values}
     own = own_weights_of(content)
-    return {language: own.get(language, common) for language in masks_of(content)["bank"]["named"]}
+    kept = {}
+    for language in masks_of(content)["bank"]["named"]:
+        one = own.get(language, common)
+        # what an earlier training froze, and this training moves
+        kept[language] = {**one, "values": {**values, **one["values"]}}
+    return kept
 
 
 def on_device(own: Mapping[str, Any], model: nn.Module) -> OwnWeights:

@@ -93,6 +93,8 @@ class PathwaysMasking(Masking):
                 "leave the layer out of weight_pruning.include"
             )
 
+    gates_gradients = True  # of weights that the mask keeps and another language protects, too
+
     @property
     def all_gradients(self) -> bool:
         """Whether masked weights get gradients too, so that the gate alone protects them.
@@ -124,7 +126,14 @@ class PathwaysMasking(Masking):
             raise UserError(
                 f"{_KEY}={pattern}: {has}. So weight_pruning.pathways.protect protects nothing"
             )
+        if taken := [one for one in own_weights_of(content) if one in self.steps]:
+            raise UserError(
+                f"{_KEY}={pattern}: {taken[0]} has weights of its own, which a training cannot go "
+                f"on with. Leave {taken[0]} out of data.languages, or take its network out "
+                f"(asrprune extract --language {taken[0]}) and train this network"
+            )
         if options.protect:
+            self._warn_of_zeros(pattern)
             own = keep_own_weights(content, self._model, self.bank.parameters())
             own = {language: one for language, one in own.items() if language in self._protected()}
             self.own = on_device(own, self._model)
@@ -145,6 +154,21 @@ class PathwaysMasking(Masking):
             raise UserError(
                 f"{_KEY}={pattern}: there are masks of {names}, but none of {', '.join(missing)}. "
                 "Add a mask, or set weight_pruning.pathways.adapt=true, which makes one"
+            )
+
+    def _warn_of_zeros(self, path: str) -> None:
+        """Give a warning if weights outside of the protected masks are all zeros."""
+        if not (protected := self._protected()):
+            return
+        claimed, parameters = self.bank.union(*protected), self.bank.parameters()
+        scores = {group.name: unit_scores(group, parameters) for group in self.bank.groups}
+        free = torch.cat([scores[name][~claimed[name]].cpu() for name in scores])
+        if len(free) and not free.any() and self._ranks.first:
+            log.warning(
+                "%s=%s: the file holds the weights of its languages alone, so an added language "
+                "begins with zeros elsewhere. The averaged.pt of that training has all weights",
+                _KEY,
+                path,
             )
 
     def _begin_each(self, pattern: str) -> None:

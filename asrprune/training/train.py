@@ -259,7 +259,7 @@ def build_trainer(
     if ranks.first:
         count = sum(parameter.numel() for parameter in model.parameters())
         log.info("model: %.2f M parameters", count / 1e6)
-        if trainer.frozen:
+        if trainer.frozen and config.training.freeze:
             log.info("frozen: %s of them, %s", f"{trainer.frozen:,}", config.training.freeze)
             if not config.training.init_from:
                 log.warning("training.freeze without training.init_from: they stay as initialised")

@@ -27,7 +27,7 @@ from asrprune.randomness import key_to_seed, seed_global_generators
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
 from asrprune.training.distributed import Ranks
-from asrprune.training.freezing import check_something_trains, freeze
+from asrprune.training.freezing import freeze
 from asrprune.training.guards import (
     Interrupt,
     check_gradient,
@@ -82,8 +82,6 @@ class Trainer:
         self.masking = make_masking(model, self.optimizer, config, ranks, data.languages)
         if self.masking:
             self.optimizer = self.masking.optimizer
-            if self.frozen:  # protected pathways freeze more
-                check_something_trains(model)
         self.average = RunningAverage(model)
         self.module_values = ModuleValues(model)
         self.position = Position()
@@ -294,7 +292,7 @@ class Trainer:
         if self.masking:
             gate = self.masking.gate(at.step, len(batches))
             passes = self.masking.passes(at.step, len(batches))
-            if gate is not None and self.masking.all_gradients:
+            if gate is not None and self.masking.gates_gradients:
                 self.optimizer.gate_gradients(gate)
         limit = self.options.optimizer.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()

@@ -289,8 +289,8 @@ class MaskBank:
             blocks, layers = self.blocks_of_layers(choice), self.layers
             if all_gradients:
                 layers = [layer for group in self.groups for layer in outlets(group)]
-                parameters = {layer.name: parameters[layer.name] for layer in layers}
-            values = masked_values(layers, blocks, parameters)
+            values = {name: parameter.data for name, parameter in parameters.items()}
+            values |= masked_values(layers, blocks, parameters)
         self._applied = True
         self._swaps += SWAPS
         hooks = [] if all_gradients else zero_gradients(self.layers, blocks, parameters)

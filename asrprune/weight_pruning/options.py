@@ -179,8 +179,8 @@ class PathwaysOptions:
     # values of all weights outside of blocks. The languages that are trained move these weights for
     # themselves alone.
     protect: bool = False
-    # Least share of a new mask that no protected language keeps, as far as there are such weights.
-    # Only these can be trained. For protect=true.
+    # protect=true: least share of a new mask that no protected language keeps, if there are enough
+    # unclaimed weights. Only unclaimed weights can be trained.
     unclaimed: float = option(UNCLAIMED, minimum=0, maximum=1)
 
     def check(self, prefix: str) -> None:
@@ -314,6 +314,11 @@ class WeightPruningOptions:
             raise UserError(
                 f"{prefix}pathways.max_union_density={self.pathways.max_union_density:g}: would "
                 f"break the pattern of {prefix}block={self.block}"
+            )
+        if block.group and self.pathways.protect and self.pathways.unclaimed:
+            raise UserError(
+                f"{prefix}pathways.unclaimed={self.pathways.unclaimed:g}: would break the pattern "
+                f"of {prefix}block={self.block}. Set {prefix}pathways.unclaimed=0"
             )
         if block.group and self.method != "none" and self.schedule.final > block.sparsity + 1e-6:
             raise UserError(

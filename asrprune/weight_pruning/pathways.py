@@ -40,7 +40,7 @@ def renew(
         protected: names of masks whose blocks cannot be trained.
         unclaimed: least share of the mask that no protected mask keeps, in each layer, as far as
             there are such blocks. The lowest-ranked protected blocks are replaced by the best
-            unclaimed blocks. ``max_union_density`` goes first.
+            unclaimed blocks. ``max_union_density`` has priority: it may replace them again.
 
     Returns:
         how much the mask has changed: 1 less its overlap (Jaccard) with the mask before; 1 for a

@@ -46,8 +46,8 @@ def in_letters(corpus, folder: Path, letters: str, language: str | None) -> Simp
     return SimpleNamespace(**{**vars(corpus), "manifests": folder})
 
 
-@pytest.fixture(scope="module")
-def base(tiny_corpus, tmp_path_factory) -> SimpleNamespace:
+@pytest.fixture(scope="module", params=["block", "channel"])
+def base(request, tiny_corpus, tmp_path_factory) -> SimpleNamespace:
     """A trained model of three languages in the letters A to D, and a corpus of German.
 
     German, ``de``, writes the same sounds in the letters E to H.
@@ -63,19 +63,21 @@ def base(tiny_corpus, tmp_path_factory) -> SimpleNamespace:
     first.lang.mkdir(), german.lang.mkdir()
     train_characters(["ABCD"], first.lang)
     extend(first.lang, ["EFGH"], german.lang)
-    config = masked_config(first, masking(adapt=False), data__dev=[], **STEPS)
+    unit = {"unit": "channel", "multiple": 1} if request.param == "channel" else {}
+    config = masked_config(first, {**masking(adapt=False), **unit}, data__dev=[], **STEPS)
     trainer = trainer_of(config, first, folder / "base")
     resume(trainer)
     assert trainer.run() == 0
     path = average(trainer.folder)
-    return SimpleNamespace(folder=folder, first=first, german=german, path=path)
+    return SimpleNamespace(folder=folder, first=first, german=german, path=path, unit=unit)
 
 
 def adding(base, folder: str, protect: bool = True, path: Path | None = None, **options):
     """A training that adds German to a model."""
     path = str(path or base.path)
     corpus = options.pop("corpus", base.german)
-    own = masking(renewal="regrow", masks=path, protect=protect)
+    own = {**masking(renewal="regrow", masks=path, protect=protect), **base.unit}
+    own = options.pop("weight_pruning", own)
     options = {**STEPS, "training__init_from": path, "data__dev": ["dev-en", "dev-de"], **options}
     return trainer_of(masked_config(corpus, own, **options), corpus, base.folder / folder)
 
@@ -156,22 +158,26 @@ def test_resume_while_a_language_is_added(base, added):
         assert_same(load_checkpoint(numbered(trainer.folder, "checkpoint")[-1]), expected)
 
 
+def spoken(base, folder: Path, language: str) -> SimpleNamespace:
+    """The corpus of German, with the training cuts in another language."""
+    folder.mkdir()
+    for path in base.german.manifests.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    entries = read_lines(folder / "tones_cuts_train.jsonl.gz")
+    for entry in entries:
+        entry["supervisions"][0]["language"] = language
+    write_lines(folder / "tones_cuts_train.jsonl.gz", entries)
+    return SimpleNamespace(**{**vars(base.german), "manifests": folder})
+
+
 def test_a_second_language_is_added(base, added, tmp_path):
     """The first three and German keep their bits; German has weights of its own now."""
-    cuts = base.german.manifests / "tones_cuts_train.jsonl.gz"
-    original = cuts.read_bytes()
-    try:
-        entries = read_lines(cuts)
-        for entry in entries:
-            entry["supervisions"][0]["language"] = "nl"
-        write_lines(cuts, entries)
-        trainer = adding(base, "second", path=added, training__epochs=1)
-        resume(trainer)
-        loss = trainer.validate()
-        assert trainer.run() == 0
-        assert trainer.validate() == loss  # of dev-en and dev-de
-    finally:
-        cuts.write_bytes(original)
+    corpus = spoken(base, tmp_path / "nl", "nl")
+    trainer = adding(base, "second", path=added, corpus=corpus, training__epochs=1)
+    resume(trainer)
+    loss = trainer.validate()
+    assert trainer.run() == 0
+    assert trainer.validate() == loss  # of dev-en and dev-de
     path = average(trainer.folder)
     own = load_checkpoint(path)["masks"]["own"]
     assert {name: one["vocab_size"] for name, one in own.items()} == {
@@ -186,7 +192,60 @@ def test_a_second_language_is_added(base, added, tmp_path):
         assert_same(*map(load_checkpoint, files))
 
 
+def test_what_an_earlier_addition_froze_and_a_later_one_moves(base, tmp_path):
+    """The earlier one gives the first languages no own values of what it leaves as it is."""
+    options = {"training__epochs": 1, "training__freeze": ["predictor.conv"]}
+    first = adding(base, "frozen", **options)
+    resume(first)
+    assert first.run() == 0
+    path = average(first.folder)
+    own = load_checkpoint(path)["masks"]["own"]["en"]["values"]
+    assert own and not any(name.startswith("predictor.conv") for name in own)
+    corpus = spoken(base, tmp_path / "nl", "nl")
+    second = adding(base, "thawed", path=path, corpus=corpus, training__epochs=1)
+    resume(second)
+    loss = second.validate()
+    assert second.run() == 0
+    assert second.validate() == loss
+
+
+def test_protected_gradients_do_not_count(base):
+    """Clipping and the logged norm are of what a step moves, also where units are cut out."""
+    trainer = adding(base, "clipped", training__epochs=2)
+    resume(trainer)
+    bank, seen = trainer.masking.bank, []
+
+    def check(*_):
+        masks = bank.masks("de")
+        for name, mask in bank.masks(bank.union(*LANGUAGES)).items():
+            gradient = bank.parameters()[name].grad
+            seen.append(bool((mask & masks[name]).any()))
+            assert not gradient[mask | ~masks[name]].any()
+
+    trainer.optimizer.register_step_pre_hook(check)
+    assert trainer.run() == 0
+    assert any(seen)
+
+
+def test_a_file_of_pathways_has_zeros_for_an_added_language(base, tmp_path, caplog):
+    path = tmp_path / "pathways.pt"
+    words = ["--model", str(base.path), "--pathways", "--output", str(path)]
+    assert cli.main(["extract", *words]) == 0
+    try:
+        resume(adding(base, "zeros", path=path))
+    except UserError:  # the units that nobody keeps are gone
+        assert base.unit
+        return
+    assert "an added language begins with zeros elsewhere" in caplog.text
+
+
 def test_what_does_not_fit_is_said(base, added):
+    french = spoken(base, base.folder / "french", "fr")
+    with pytest.raises(UserError, match="fr has weights of its own, which a training cannot go"):
+        resume(adding(base, "french again", path=added, corpus=french))
+    with pytest.raises(UserError, match=r"init_from=.*have weights of their own.*protect=true to"):
+        masks = {"weight_pruning": {**masking(), **base.unit}}
+        resume(adding(base, "common", False, added, **masks))
     with pytest.raises(UserError, match=r"have weights of their own.* Set .*protect=true"):
         resume(adding(base, "joint", False, added))
     other = base.folder / "other"

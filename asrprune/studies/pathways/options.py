@@ -120,6 +120,14 @@ class PathwaysStudyOptions(StudyOptions):
                         f"{', '.join([ALL, *self.languages])}"
                     )
 
+    def _sources(self, training: TrainingOptions) -> list[TrainingOptions]:
+        """Return a training, and the trainings that its weights and masks come from."""
+        found = [training]
+        for key in ("start", "masks"):
+            if source := getattr(training, key):
+                found += self._sources(self.trainings[source])
+        return found
+
     def _check_training(self, where: str, training: TrainingOptions, known: list[str]) -> None:
         for key in ("start", "masks"):
             source = getattr(training, key)
@@ -136,6 +144,13 @@ class PathwaysStudyOptions(StudyOptions):
             raise UserError(
                 f"{where}.each_language=true: each training has its own language. Leave languages "
                 "and tested out"
+            )
+        sources = self._sources(training)
+        trained = {one for part in sources for one in part.languages or self.languages}
+        if strange := [name for name in training.tested if name not in trained]:
+            raise UserError(
+                f"{where}.tested: neither this training nor one that it begins with is trained on "
+                f"{strange[0]}. Leave {strange[0]} out"
             )
         single = training.start and self.trainings[training.start].each_language
         if single and not training.each_language:

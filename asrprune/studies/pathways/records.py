@@ -1,4 +1,4 @@
-"""The records of a finished cell: one for each language of the training."""
+"""The records of a finished cell: one for each language that the model is tested on."""
 
 from itertools import combinations
 from pathlib import Path
@@ -65,26 +65,30 @@ def masks_of(path: Path, languages: tuple[str, ...]) -> tuple[dict[str, Record],
 
     Returns:
         For each language, ``density`` and ``parameters``, those that are kept or never pruned.
-        Then, for the model, ``union_density``, ``union_parameters`` and the ``overlaps`` of pairs
-        of languages (Jaccard).
+        Then, for the model and all languages that it has masks of, ``union_density`` and
+        ``union_parameters`` with the own weights of languages; and the ``overlaps`` of pairs of the
+        given languages (Jaccard).
     """
     from asrprune.export.source import open_source
+    from asrprune.training.own_weights import count_own_weights, own_weights_of
 
     source = open_source(path, [])
     bank = source.bank
     choices = {one: one if bank.names else source.sparsest for one in languages}
     if not source.trained:
         choices = dict.fromkeys(languages, 0.0)
-    union = bank.union(*choices.values())
+    union = bank.union(*(bank.names or choices.values()))
     networks = {}
     for language, choice in choices.items():
+        own = source.of(language).bank  # a language with own weights may have fewer symbols
         networks[language] = {
-            "density": bank.density(choice),
-            "parameters": bank.kept_parameters(choice),
+            "density": own.density(choice),
+            "parameters": own.kept_parameters(choice),
         }
+    more = count_own_weights(own_weights_of(source.content))
     return networks, {
         "union_density": bank.density(union),
-        "union_parameters": bank.kept_parameters(union),
+        "union_parameters": bank.kept_parameters(union) + more,
         "overlaps": {
             f"{one}-{other}": round(bank.overlap(choices[one], choices[other]), 4)
             for one, other in combinations(languages, 2)

@@ -14,7 +14,7 @@ from asrprune.studies.study import Record, Study
 
 
 class PathwaysStudy(Study):
-    """Compares trainings that start from each other. Each is decoded in its own languages."""
+    """Compares trainings that start from each other. Each is tested in some languages."""
 
     Options = PathwaysStudyOptions
     options: PathwaysStudyOptions
@@ -32,7 +32,7 @@ class PathwaysStudy(Study):
         return needs_of(cell)
 
     def expected(self, cell: LanguagesCell) -> list[Hashable]:
-        """Return the languages of the training: a cell has one record for each."""
+        """Return the tested languages: a cell has one record for each."""
         return list(cell.languages)
 
     def key(self, record: Record) -> Hashable:

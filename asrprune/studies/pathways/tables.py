@@ -66,7 +66,10 @@ def _what_they_are(options: PathwaysStudyOptions, summary: Summary) -> str:
         if training.start:
             parts.append(f"from the weights of *{training.start}*")
         if training.masks:
-            parts.append(f"masks of *{training.masks}* at sparsity {training.sparsity:g}")
+            which = f"at sparsity {training.sparsity:g}" if training.sparsity else "as they are"
+            parts.append(f"masks of *{training.masks}* {which}")
+        if training.languages:
+            parts.append(f"trained on {', '.join(training.languages)}")
         if training.each_language:
             parts.append("a model for each language")
         lines.append(f"- *{name}*: {'; '.join(parts)}")

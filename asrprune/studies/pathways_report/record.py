@@ -4,6 +4,7 @@ from typing import Any
 
 from asrprune.export.source import Source
 from asrprune.studies.pathways_report.renewals import Renewals
+from asrprune.training.own_weights import count_own_weights, own_weights_of
 from asrprune.weight_pruning.bank import Choice, MaskBank
 from asrprune.weight_pruning.sharing import intersection, sharing
 
@@ -14,8 +15,9 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
     """Return the values of the report on a model with named masks.
 
     Densities are shares of the weights of the pruned layers, 0 to 1. ``parameters`` are the weights
-    of the whole model that are kept or never pruned. ``mask_bytes`` is the size of masks in the
-    model file, one bit for each unit.
+    of the whole model that are kept or never pruned. The union also has the own weights of
+    languages (`asrprune.training.own_weights`), and all languages share no such weight.
+    ``mask_bytes`` is the size of masks in the model file, one bit for each unit.
 
     The union has three more densities for comparison. ``equal``: if all masks were equal (1-s).
     ``independent``: if masks were independent (1-s^L). ``chance``: as in
@@ -31,6 +33,10 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
     """
     bank, names = source.bank, sorted(source.bank.names)
     found = sharing(bank, names)
+    own = own_weights_of(source.content)
+    parameters = dict(source.model.named_parameters(remove_duplicate=False))
+    others = {name for one in own.values() for name in one["values"]}
+    not_shared = sum({id(parameters[name]): parameters[name].numel() for name in others}.values())
     masks = {name: bits.nbytes for name, bits in bank.state_dict()["named"].items()}
     return {
         "model": str(source.path),
@@ -38,18 +44,18 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
         "sparsity": source.sparsest,
         "dense": _sizes(bank, 0.0),
         "languages": {
-            language: {**_sizes(bank, language), "mask_bytes": masks[language]}
+            language: {**_sizes(source.of(language).bank, language), "mask_bytes": masks[language]}
             for language in names
         },
         "union": {
-            **_sizes(bank, bank.union(*names)),
+            **_sizes(bank, bank.union(*names), count_own_weights(own)),
             "mask_bytes": sum(masks.values()),
             "equal": found.equal_union,
             "chance": found.chance_union,
             "independent": found.independent_union,
         },
         "shared": {
-            **_sizes(bank, intersection(bank, names)),
+            **_sizes(bank, intersection(bank, names), -not_shared),
             "chance": found.chance_shared,
         },
         "overlap": {
@@ -77,5 +83,6 @@ def record_of(source: Source, scores: list[dict[str, Any]], renewals: Renewals) 
     }
 
 
-def _sizes(bank: MaskBank, choice: Choice) -> dict[str, Any]:
-    return {"density": bank.density(choice), "parameters": bank.kept_parameters(choice)}
+def _sizes(bank: MaskBank, choice: Choice, more: int = 0) -> dict[str, Any]:
+    parameters = bank.kept_parameters(choice) + more
+    return {"density": bank.density(choice), "parameters": parameters}
