@@ -158,22 +158,22 @@ def load_classifier(
     path: str | Path,
     languages: Sequence[str],
     num_features: int,
-    device: torch.device | str = "cpu",
+    option: str = "decoding.language_classifier=",
 ) -> LanguageClassifier:
-    """Return the classifier of a file, ready to choose among the languages of a model.
+    """Return the classifier of a file on the CPU, ready to choose among the languages of a model.
 
     Args:
         path: the file.
         languages: the languages that a model has pathways for.
         num_features: number of mel bins of the model.
-        device: the device for the classifier.
+        option: the text before the path in messages.
 
     Raises:
         UserError: the file is missing, damaged, or no classifier; it knows too few languages, or
             was trained on other features.
     """
     path = Path(path)
-    where = f"decoding.language_classifier={path}"
+    where = f"{option}{path}"
     if not path.is_file():
         raise UserError(f"{where}: there is no such file; {MAKE_IT}")
     try:
@@ -190,7 +190,7 @@ def load_classifier(
         raise UserError(
             f"{where}: the classifier knows {', '.join(known)}. It does not know "
             f"{', '.join(missing)}, and the model has such pathways. Train a classifier on these "
-            "languages too (asrprune learn-languages), or leave decoding.language_classifier out"
+            f"languages too (asrprune learn-languages), or leave {option.strip(' =')} out"
         )
     if num_features != content["num_features"]:
         raise UserError(
@@ -205,4 +205,4 @@ def load_classifier(
         raise UserError(
             f"{where}: its weights do not fit its options, so the file is damaged; {MAKE_IT}"
         ) from error
-    return classifier.to(device).eval().requires_grad_(False)
+    return classifier.eval().requires_grad_(False)
