@@ -21,6 +21,10 @@ VERBS = {
     "train": ("asrprune.training.train", "train a transducer, or resume a training"),
     "average": ("asrprune.training.averaging", "average checkpoints into one model"),
     "search": ("asrprune.studies.search", "the best sub-networks of a supernet, by size"),
+    "learn-languages": (
+        "asrprune.decoding.learn_languages",
+        "train a small classifier that hears which language is spoken",
+    ),
     "decode": ("asrprune.decoding.decode", "decode cut sets and write result files"),
     "extract": ("asrprune.export.extract", "a sub-network of a model, by itself"),
     "export": ("asrprune.export.onnx_files", "ONNX files that sherpa-onnx runs, float32 and int8"),
@@ -66,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _help() -> None:
     """List the verbs."""
-    lines = "\n".join(f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items())
+    width = max(map(len, VERBS))
+    lines = "\n".join(f"  {verb:<{width}} {text}" for verb, (_, text) in VERBS.items())
     sys.stdout.write(
         f"usage: asrprune VERB [options]\n\n{lines}\n\n"
         "asrprune VERB --help lists the options of a verb\n"

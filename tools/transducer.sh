@@ -2,8 +2,9 @@
 # What the recipes for transducers share: the names of what their stages make, and stages 2 to 10.
 # run.sh sources this file after stages.sh. It then calls "features SPLIT" for each of the splits,
 # "data_stages", "model_stages" and, if a second training goes on from the first one's model,
-# "second_stages PART", and "pathways_report FOLDER" of one with pathways; then
-# "finish "${scores[@]}"". Stages 0 and 1 are its own. What it sets before, beside its options:
+# "second_stages PART", and of one with pathways "chosen_stages PART FOLDER" (it needs the option
+# language_steps) and "pathways_report FOLDER"; then "finish "${scores[@]}"". Stages 0 and 1 are its
+# own. What it sets before, beside its options:
 #
 #   corpus         the first word of the manifests' names
 #   train_splits, dev_splits, test_splits, where they are no options
@@ -228,6 +229,39 @@ model_stages() { # the first training
 second_stages() {
   local -a training_words=("${second_words[@]}") decoding_words=("${second_decoding[@]}")
   training_stages "$1" "$second_config" "$second_dir" "$pathways_epochs" 0 '' 0 "$second_avg"
+}
+
+# chosen_stages PART EXP_DIR: a classifier of languages, and the test sets decoded once more with the
+# languages that it chooses, beside the results with given languages. Not where the options
+# decoding.language or decoding.language_classifier say themselves who chooses.
+chosen_stages() {
+  local part=$1 exp_dir=$2 method folder results given chosen
+  local -a chosen_words recogs
+  [[ ! " ${language_words[*]}" =~ \ decoding\.language(_classifier)?= ]] || return 0
+  stage train "$exp_dir" --part languages --aside --of "3 " --options language_steps dev_splits \
+    --needs "${valid[@]}" --makes "$exp_dir/languages.pt" -- \
+    run asrprune learn-languages --corpus "$corpus" --manifest-dir "$data_dir/valid" \
+    --dev-sets "${dev[@]}" --steps "$language_steps" --output "$exp_dir/languages.pt"
+  chosen_words=("${decoding_words[@]}" "${language_words[@]}" decoding.language=auto
+    "decoding.language_classifier=$exp_dir/languages.pt")
+  folder=$exp_dir/language_chosen
+  for method in $decoding_method; do
+    given=$method-$part chosen=$method-chosen-$part
+    results=$folder/$method && scores+=("$results/score.txt")
+    recogs=("${test[@]/%/-*.txt}") && recogs=("${recogs[@]/#/$results/recogs-}")
+    stage decode "$results" --part "$chosen" --aside --of "6 $part" --after "5 languages" \
+      --options test_splits streaming chosen_words \
+      --needs "$exp_dir/averaged.pt" "$exp_dir/languages.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
+      --makes "${recogs[@]}" -- \
+      run asrprune decode --exp-dir "$folder" --model "$exp_dir/averaged.pt" \
+      --manifest-dir "$data_dir/valid" --lang-dir "$lang_dir" --test-sets "${test[@]}" \
+      --decoding-method "$method" ${streaming:+--streaming "$streaming"} "${chosen_words[@]}"
+    stage score "$results" --part "$chosen" --aside --of "8 $chosen" --after "8 $given" \
+      --options test_splits --needs "${recogs[@]}" "${recogs[@]/#$folder/$exp_dir}" \
+      --makes "$results/score.txt" -- run_to "$results/score.txt" \
+      asrprune score --exp-dir "$folder" --decoding-method "$method" --test-sets "${test[@]}" \
+      --against "$exp_dir"
+  done
 }
 
 pathways_report() { # pathways_report EXP_DIR: what the languages' masks have and share, beside scores

@@ -1,8 +1,10 @@
 """Recognise test sets with a trained model and write their result files.
 
 Words of the form ``decoding.KEY=VALUE`` change the search, such as ``decoding.fast_beam=8``. A
-model with a pathway for each language decodes a cut by that of the language the cut says, or with
-``decoding.language=auto`` by the one that scores best on its first ``decoding.language_seconds``.
+model with a pathway for each language decodes a cut by the pathway of the language that the cut
+says. With ``decoding.language=auto``, the first ``decoding.language_seconds`` of the cut decide.
+``decoding.language_classifier`` then names the file of ``asrprune learn-languages`` that chooses
+the language. Without such a file, the pathway with the best score is chosen, which is often wrong.
 """
 
 import argparse
@@ -75,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
     pathways = load_pathways(path, model, config)
     # words for other sections are checked as well, and else ignored: they were for the training
     options = override(config, [*overrides, *option_words(args, overrides)]).decoding
-    check_language(options, pathways, str(path))
+    check_language(options, pathways, config.model.num_features, str(path))
     make_search(model, 1, device, options, tokenizer.unk_id)  # what it lacks, it says now
     sets = {name: open_cuts(args.manifest_dir, config.data.corpus, name) for name in test_sets}
     for name, cuts in sets.items():
@@ -136,7 +138,8 @@ def result_suffix(model: Path, options: DecodingOptions) -> str:
     if options.streaming:
         parts.append("streaming")
     if options.language == AUTO:
-        parts.append(f"language_auto_{options.language_seconds:g}s")
+        rule = "classified" if options.language_classifier else "auto"
+        parts.append(f"language_{rule}_{options.language_seconds:g}s")
     elif options.language != GIVEN:
         parts.append(f"language_{options.language}")
     return "-".join(parts)

@@ -1,8 +1,12 @@
-"""Which pathway decodes a cut: that of the language it says, of one for all, or the best-scoring.
+"""Chooses the pathway that decodes a cut.
 
-A pathway's score of an utterance is the log-probability of its greedy path over the first seconds,
-blanks included: how sure the pathway is of what it hears. All pathways see as many frames, so that
-the sum ranks them as the mean per frame would.
+This is the pathway of the language that the cut says, one pathway for all cuts, or the pathway that
+is chosen by the audio. Two rules choose by the audio. They hear the first seconds of an utterance:
+
+- A language classifier chooses the most probable language (`decoding.language_classifier`).
+- Without a classifier, the pathway of the best score is chosen. A pathway's score is the
+  log-probability of its greedy path, blanks included: how sure the pathway is of what it hears. All
+  pathways hear the same number of frames, so the sum ranks them as the mean per frame would.
 """
 
 import dataclasses
@@ -15,6 +19,7 @@ from tqdm import tqdm
 
 from asrprune.corpus.batches import language_of
 from asrprune.decoding.batches import feature_batches
+from asrprune.decoding.language_classifier import LanguageClassifier, choose, load_classifier
 from asrprune.decoding.options import AUTO, GIVEN, DecodingOptions
 from asrprune.decoding.pathways import Pathways, grouped
 from asrprune.decoding.search import recognize
@@ -26,15 +31,28 @@ log = logging.getLogger(__name__)
 
 
 def check_language(
-    options: DecodingOptions, pathways: Pathways | None, model: str = "the model"
-) -> None:
-    """Does ``options.language`` make sense with a model that has these pathways, or none?
+    options: DecodingOptions,
+    pathways: Pathways | None,
+    num_features: int,
+    model: str = "the model",
+) -> LanguageClassifier | None:
+    """Check that ``options.language`` makes sense with a model, and open the language classifier.
+
+    Args:
+        options: the options of the search.
+        pathways: the pathways of the model; None: it has none.
+        num_features: number of mel bins of the model.
+        model: the model's name, for messages.
+
+    Returns:
+        The classifier that chooses languages, on the CPU. None if no classifier chooses.
 
     Raises:
-        UserError: it does not.
+        UserError: a language is to be chosen, and the model has no pathways; there is no pathway
+            for the language; or the classifier does not fit (`load_classifier`).
     """
     if options.language == GIVEN:
-        return
+        return None
     word = f"decoding.language={options.language}"
     if pathways is None:
         raise UserError(
@@ -46,6 +64,10 @@ def check_language(
             pathway_of(pathways.names, options.language)
         except UserError as error:
             raise UserError(f"{word}: {error}; or say {GIVEN} or {AUTO}") from error
+        return None
+    if not options.language_classifier:
+        return None
+    return load_classifier(options.language_classifier, pathways.names, num_features)
 
 
 def by_language(
@@ -57,25 +79,34 @@ def by_language(
     name: str,
     unk_id: int | None = None,
 ) -> list[tuple[str, CutSet]]:
-    """The cuts that each language's pathway is to decode, as ``options.language`` says.
+    """Return for each language the cuts that its pathway decodes, as ``options.language`` says.
 
     Args:
-        pathways: of the model; None: it has none, and all cuts are of the language ``""``.
-        name: of the set, for messages.
+        model: the model, in evaluation mode.
+        cuts: the cuts of a set.
+        options: the options of the search.
+        pathways: the pathways of the model; None: it has none, and all cuts are of the language
+            ``""``.
+        device: the device of the model.
+        name: the name of the set, for messages.
         unk_id: see `recognize`.
 
     Raises:
-        UserError: see `check_language`; ``given``, and a cut does not say its language, or says one
-            without a pathway.
+        UserError: see `check_language`; or languages are given, and a cut does not say its
+            language, or there is no pathway for the language.
     """
-    check_language(options, pathways)
+    classifier = check_language(options, pathways, len(model.feature_mean))
     if pathways is None:
         return [("", cuts)]
     if options.language == GIVEN:
         return pathways.by_language(cuts, name)
     if options.language != AUTO:
         return [(options.language, cuts)]
-    chosen = choose_languages(model, cuts, options, pathways, device, name, unk_id)
+    if classifier:
+        classifier = classifier.to(device)
+        chosen = classify_languages(classifier, cuts, options, pathways.names, name)
+    else:
+        chosen = choose_languages(model, cuts, options, pathways, device, name, unk_id)
     log.info(
         "%s: languages chosen by the first %g s of each utterance%s",
         name,
@@ -83,6 +114,35 @@ def by_language(
         described(cuts, chosen),
     )
     return grouped(cuts, lambda cut: chosen[cut.id])
+
+
+def classify_languages(
+    classifier: LanguageClassifier,
+    cuts: CutSet,
+    options: DecodingOptions,
+    languages: list[str],
+    name: str = "",
+) -> dict[str, str]:
+    """Return for each cut id the most probable language by its first seconds.
+
+    What a cut says of its language plays no part.
+
+    Args:
+        classifier: the classifier; it knows the languages.
+        cuts: the cuts of a set.
+        options: the options of the search; ``language_seconds`` are heard.
+        languages: the languages that may be chosen.
+        name: the name of the set, for the progress bar.
+    """
+    found = {}
+    with tqdm(total=len(cuts), desc=f"{name}: languages", unit="utt", disable=None) as progress:
+        for ids, x, lengths in feature_batches(_beginnings(cuts, options), options):
+            with torch.inference_mode():
+                logits = classifier(x.to(classifier.device), lengths.to(classifier.device))
+            chosen = choose(logits, classifier.languages, languages)
+            found.update(zip(ids, chosen, strict=True))
+            progress.update(len(ids))
+    return found
 
 
 def choose_languages(
@@ -94,15 +154,24 @@ def choose_languages(
     name: str = "",
     unk_id: int | None = None,
 ) -> dict[str, str]:
-    """By cut id, the language whose pathway scores best; what the cut says of it plays no part.
+    """Return for each cut id the language whose pathway scores best on the first seconds.
 
-    Each batch of first seconds passes through every pathway. Of equal scores that of the language
-    which the model names first counts, as with no frames at all.
+    What a cut says of its language plays no part. Each batch of first seconds passes through every
+    pathway. Of equal scores, the language that the model names first is chosen; so it is for an
+    utterance without frames.
+
+    Args:
+        model: the model, in evaluation mode.
+        cuts: the cuts of a set.
+        options: the options of the search; ``language_seconds`` are heard.
+        pathways: the pathways of the model.
+        device: the device of the model.
+        name: the name of the set, for the progress bar.
+        unk_id: see `recognize`.
     """
-    firsts = cuts.truncate(
-        max_duration=options.language_seconds, offset_type="start", preserve_id=True
-    ).to_eager()
-    # a symbol a frame: so each path has as many steps; no penalty: the model's own probabilities
+    firsts = _beginnings(cuts, options)
+    # With one symbol a frame, all paths have the same number of steps. Without a penalty, the
+    # probabilities are those of the model.
     scoring = dataclasses.replace(
         options, method="greedy_search", max_sym_per_frame=1, blank_penalty=0.0
     )
@@ -117,17 +186,29 @@ def choose_languages(
                 with pathways.applied(language):
                     found = recognize(model, x, x_lens, scoring, unk_id)
                 scores[language] = [hypothesis.score for hypothesis in found]
-            order.reverse()  # there and back: those that were cached last come first
+            order.reverse()  # the pathways that were cached last come first
             for cut_id, *values in zip(ids, *(scores[language] for language in names), strict=True):
                 chosen[cut_id] = names[values.index(max(values))]
             progress.update(len(ids))
     return chosen
 
 
-def described(cuts: CutSet, chosen: dict[str, str]) -> str:
-    """How often each language was chosen, and how often rightly where the cuts say theirs.
+def _beginnings(cuts: CutSet, options: DecodingOptions) -> CutSet:
+    """Return the first seconds of each cut, under the same ids."""
+    return cuts.truncate(
+        max_duration=options.language_seconds, offset_type="start", preserve_id=True
+    ).to_eager()
 
-    Begins with a colon; a line of a table follows for each language that is said.
+
+def described(cuts: CutSet, chosen: dict[str, str]) -> str:
+    """Return a text: how often each language was chosen, and how often rightly.
+
+    The text begins with a colon. If cuts say their language, a table follows, with a line for each
+    language.
+
+    Args:
+        cuts: the cuts of a set.
+        chosen: the chosen language for each cut id.
     """
     counts = Counter(chosen.values())
     head = ": " + (", ".join(f"{language} {n}" for language, n in counts.most_common()) or "none")

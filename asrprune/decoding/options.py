@@ -23,7 +23,10 @@ class DecodingOptions:
     streaming: bool = option(False, change=RESUMABLE)  # chunk by chunk, as a live decoder would
     max_duration: float = option(300.0, change=RESUMABLE, minimum=0.1)  # seconds a batch
     num_workers: int = option(2, change=RESUMABLE, minimum=0)  # processes that load features
-    # pathways: whose decodes a cut. given: that of the language the cut says; auto: the one that
-    # scores best on its first seconds; else the language whose pathway is to decode all cuts
+    # which pathway decodes a cut. given: the pathway of the language that the cut says. auto: the
+    # pathway of the language that the first seconds are heard to be. Otherwise the language whose
+    # pathway decodes all cuts
     language: str = option(GIVEN, change=RESUMABLE)
-    language_seconds: float = option(3.0, change=RESUMABLE, minimum=0.1)  # auto: heard to choose
+    language_seconds: float = option(3.0, change=RESUMABLE, minimum=0.1)  # auto: seconds to hear
+    # auto: the file of asrprune learn-languages that chooses; empty: the best-scoring pathway
+    language_classifier: str = option("", change=RESUMABLE)

@@ -2,9 +2,13 @@
 
 A streaming network prints text while the speaker is speaking. Without files, the command listens to
 the microphone until Ctrl-C.
+
+With --language-classifier (the file of asrprune learn-languages), --network is the folder that has
+a network for each language. The first seconds of each file decide which network recognises it.
 """
 
 import argparse
+import logging
 import queue
 import shutil
 import signal
@@ -20,8 +24,12 @@ import soundfile
 from asrprune.arguments import true_or_false
 from asrprune.corpus.diagnosis import UNUSABLE, Unusable
 from asrprune.corpus.header import read_header
+from asrprune.decoding.options import DecodingOptions
 from asrprune.errors import UserError
+from asrprune.export.by_language import RecogniserByLanguage
 from asrprune.export.sherpa import RATE, Recogniser
+
+log = logging.getLogger(__name__)
 
 PIECE = 0.1  # seconds of audio that the network receives at once
 
@@ -31,6 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", type=Path, required=True, help="a folder of stage 10, such as exp/x/onnx/whole"
     )
+    parser.add_argument(
+        "--language-classifier", type=Path, help="choose among the languages' networks by the audio"
+    )
+    parser.add_argument(
+        "--language-seconds",
+        type=float,
+        default=DecodingOptions().language_seconds,
+        help="seconds of a file to choose by",
+    )
     parser.add_argument("--int8", type=true_or_false, default=False, help="use the int8 files")
     parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     parser.add_argument("files", nargs="*", type=Path, help="WAV, FLAC, Ogg or MP3 of any rate")
@@ -38,10 +55,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print ``name<TAB>text`` for each file, or the text from the microphone."""
-    recogniser = Recogniser(args.network, args.int8, args.threads)
     live = sys.stdout.isatty()
+    if args.language_classifier:
+        if not args.files:
+            raise UserError(
+                "--language-classifier: the language of a microphone cannot be chosen, because "
+                "nobody may be speaking at first. Name files, or the --network of one language"
+            )
+        if not args.language_seconds > 0:
+            raise UserError(f"--language-seconds {args.language_seconds}: must be above 0")
+        networks = RecogniserByLanguage(
+            args.network, args.language_classifier, args.language_seconds, args.int8, args.threads
+        )
+    else:
+        networks, recogniser = None, Recogniser(args.network, args.int8, args.threads)
     for path in args.files:
         samples, rate = read_audio(path)
+        if networks:
+            language = networks.language_of(samples, rate)
+            log.info("%s: %s", path, language)
+            recogniser = networks.recogniser(language)
         pieces = np.array_split(samples, max(1, round(len(samples) / (PIECE * rate))))
         _show(f"{path}\t", recogniser.live(pieces, rate), live)
     if not args.files:

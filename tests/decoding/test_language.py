@@ -1,4 +1,4 @@
-"""The language that is chosen: that of the pathway that is surest of the first seconds."""
+"""Languages chosen by the first seconds: by the surest pathway, or by a classifier."""
 
 import copy
 import dataclasses
@@ -17,6 +17,12 @@ from asrprune.corpus.tokenizer import load_tokenizer, train_characters
 from asrprune.decoding import pathways as module
 from asrprune.decoding.decode import result_suffix
 from asrprune.decoding.language import choose_languages, described
+from asrprune.decoding.language_classifier import (
+    LanguageClassifier,
+    choose,
+    load_classifier,
+    save_classifier,
+)
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.pathways import Pathways
 from asrprune.scoring.files import read_recogs
@@ -25,7 +31,7 @@ from asrprune.weight_pruning.bank import MaskBank
 from asrprune.weight_pruning.options import WeightPruningOptions, parse_block
 from asrprune.weight_pruning.prunable import find_layers
 
-from .conftest import OFFLINE, STREAMING, tiny_options
+from .conftest import NUM_FEATURES, OFFLINE, STREAMING, tiny_options
 
 LANGUAGES = ("en", "fr", "cy")
 CPU = torch.device("cpu")
@@ -199,6 +205,43 @@ def test_a_chosen_language_decodes_as_a_given_one(experiment, words, caplog):
     assert re.search(r"fr +\d+ +\d+\.\d% \(else ", caplog.text)
 
 
+@pytest.fixture
+def classifier(tmp_path, make_cuts):
+    """The words for decoding by a classifier of random weights, which knows a language more."""
+    torch.manual_seed(0)
+    classifier = LanguageClassifier(["cy", "de", "en", "fr"], NUM_FEATURES).eval()
+    with torch.no_grad():  # no language is likelier than another in the mean
+        features = [load_features(cut) for cut in make_cuts(TEXTS)]
+        logits = [classifier(x[None], torch.tensor([len(x)])) for x in features]
+        classifier.output.bias -= torch.cat(logits).mean(0)
+    save_classifier(classifier, tmp_path / "languages.pt", {})
+    return "decoding.language=auto", f"decoding.language_classifier={tmp_path / 'languages.pt'}"
+
+
+def test_a_classifier_chooses(experiment, classifier, make_cuts, tmp_path):
+    chosen = experiment([None] * len(TEXTS), *classifier)
+    assert experiment.path.stem.endswith("-language_classified_0.4s")
+    loaded = load_classifier(tmp_path / "languages.pt", LANGUAGES, NUM_FEATURES)
+    languages = []
+    for cut in make_cuts(TEXTS):
+        x = load_features(cut)[: round(SECONDS * 100)]
+        languages += choose(loaded(x[None], torch.tensor([len(x)])), loaded.languages, LANGUAGES)
+    assert len(set(languages)) > 1 and languages != experiment.chosen
+    assert chosen == experiment(languages)
+    # it plays no part where languages are given
+    assert chosen == experiment(languages, classifier[1])
+
+
+def test_a_classifier_has_to_fit(experiment, classifier, tmp_path, capsys):
+    other = LanguageClassifier(["en", "fr"], NUM_FEATURES)
+    save_classifier(other, tmp_path / "languages.pt", {})
+    assert experiment([None] * len(TEXTS), *classifier) is None
+    assert re.search(r"languages\.pt: .* does not know cy, ", capsys.readouterr().err)
+    save_classifier(LanguageClassifier(LANGUAGES, 80), tmp_path / "languages.pt", {})
+    assert experiment([None] * len(TEXTS), *classifier) is None
+    assert "hears 80 mel bins, and the model 8." in capsys.readouterr().err
+
+
 def test_one_language_for_all(experiment):
     all_fr = experiment([None] * len(TEXTS), "decoding.language=fr")
     assert experiment.path.stem.endswith("-language_fr")
@@ -234,8 +277,9 @@ def test_suffixes_tell_languages_apart(tmp_path):
             {"language": "fr"},
             {"language": "auto"},
             {"language": "auto", "language_seconds": 5.0},
+            {"language": "auto", "language_classifier": "languages.pt"},
         )
     ]
     assert suffixes == ["model_m"] + [
-        f"model_m-language_{end}" for end in ("fr", "auto_3s", "auto_5s")
+        f"model_m-language_{end}" for end in ("fr", "auto_3s", "auto_5s", "classified_3s")
     ]

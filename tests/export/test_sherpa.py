@@ -7,12 +7,20 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from asrprune import cli
 from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.decoding.language_classifier import (
+    LanguageClassifier,
+    choose,
+    load_classifier,
+    save_classifier,
+)
 from asrprune.errors import UserError
 from asrprune.export import listen
 from asrprune.export.benchmark import own_text
+from asrprune.export.by_language import RecogniserByLanguage
 from asrprune.export.in_turn import texts_path
 from asrprune.export.sherpa import Recogniser, read_summary
 from asrprune.export.source import open_source
@@ -276,3 +284,69 @@ def test_what_was_exported_is_told(network):
     assert about["networks"]["whole"]["tail"] == pytest.approx(0.6 + 0.2)  # of a segment
     for name, file in about["networks"]["whole"]["files"].items():
         assert (network / name).stat().st_size == file["bytes"] > file["compressed_bytes"]
+
+
+# --- languages chosen by the audio ----------------------------------------------------------------
+
+
+@pytest.fixture
+def languages(network, tmp_path):
+    """The folder of networks in two languages, and the words for a classifier of random weights."""
+    folder, about = tmp_path / "onnx", read_summary(network.parent)
+    for language in ("en", "fr"):
+        shutil.copytree(network, folder / language)
+        about["networks"][language] = {**about["networks"]["whole"], "choice": language}
+    write_json(folder / "export.json", about)
+    torch.manual_seed(0)
+    path = tmp_path / "languages.pt"
+    save_classifier(LanguageClassifier(["cy", "en", "fr"], 80), path, {})
+    return folder, path
+
+
+def test_listening_in_chosen_languages(languages, streaming, capsys, caplog, tmp_path):
+    """The classifier hears the features of the first seconds, whatever the rate of the file."""
+    folder, path = languages
+    cuts, files = open_dev(streaming), []
+    classifier = load_classifier(path, ["en", "fr"], 80)
+    with torch.no_grad():  # so that each language is chosen sometimes
+        x = [torch.from_numpy(cut.load_features())[:50] for cut in cuts]
+        logits = torch.cat([classifier(one[None], torch.tensor([len(one)])) for one in x])
+        classifier.output.bias -= logits.mean(0)
+        expected = choose(logits - logits.mean(0), classifier.languages, ["en", "fr"])
+    save_classifier(classifier, path, {})
+    for cut in cuts:
+        files.append(tmp_path / f"{cut.id}.wav")
+        cut.save_audio(files[-1])
+    caplog.set_level("INFO")
+    words = ("--network", folder, "--language-classifier", path, "--language-seconds", "0.5")
+    capsys.readouterr()
+    assert run("listen", *words, *files) == 0
+    out = capsys.readouterr().out
+    assert [m for m in caplog.messages if ".wav: " in m] == [
+        f"{file}: {language}" for file, language in zip(files, expected, strict=True)
+    ]
+    assert run("listen", "--network", folder / "fr", *files) == 0  # the same weights in both
+    assert capsys.readouterr().out == out
+    chooser = RecogniserByLanguage(folder, path, 0.5)
+    assert chooser.languages == ["en", "fr"]
+    assert chooser.recogniser("en") is chooser.recogniser("en")
+    twice = [chooser.language_of(cut.resample(32000).load_audio()[0], 32000) for cut in cuts]
+    assert sum(a == b for a, b in zip(twice, expected, strict=True)) >= len(cuts) - 1
+    assert chooser.language_of(np.zeros(0, np.float32), 8000) in ("en", "fr")
+
+
+def test_no_language_can_be_chosen(languages, network, capsys, tmp_path):
+    folder, path = languages
+    words = ("listen", "--network", folder, "--language-classifier", path)
+    assert run(*words) == 1
+    assert "the language of a microphone cannot be chosen" in capsys.readouterr().err
+    words = (*words[:-1], tmp_path / "none.pt", tmp_path / "a.wav")
+    assert run(*words) == 1
+    assert "--language-classifier " in (told := capsys.readouterr().err) and "no such file" in told
+    save_classifier(LanguageClassifier(["cy", "fr"], 80), path, {})
+    assert run(*words[:-2], path, tmp_path / "a.wav") == 1
+    assert "know en" in (told := capsys.readouterr().err)
+    assert "or leave --language-classifier out" in told
+    words = ("listen", "--network", network.parent, "--language-classifier", path, "a.wav")
+    assert run(*words) == 1
+    assert "it has no networks of languages, only whole" in capsys.readouterr().err

@@ -97,7 +97,8 @@ def test_each_language_has_its_sets_and_a_rerun_runs_nothing(commonvoice, add_la
     assert f"--balance 0.5 {checked}" in log
     assert "data.dev=[dev-en,dev-fr]" in log
     assert "--test-sets test-en test-fr --decoding-method greedy_search --streaming true" in log
-    assert [line.split()[-2] for line in out.splitlines()] == 2 * ["test-en", "test-fr"]
+    # of the dense model, of pathways with given languages, and with chosen languages
+    assert [line.split()[-2] for line in out.splitlines()] == 3 * ["test-en", "test-fr"]
     assert "stage 1 (manifests, fr) is done" in run(commonvoice, "--langs", "en fr").stderr
     assert commonvoice.commands() == []
 
@@ -188,6 +189,47 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     message = "conf/nothing.yaml does not exist; there are: conf/"
     told = run(commonvoice, *words, "--pathways-config", "conf/nothing.yaml", "--tag", "b", code=2)
     assert message in told.stderr and commonvoice.commands() == []
+
+
+CHOSEN = ["learn-languages", "decode", "score"]
+
+
+def test_languages_are_chosen_as_well_as_given(commonvoice, add_language):
+    add_language("en"), add_language("fr")
+    words = ("--langs", "en fr")
+    run(commonvoice, *words)
+    learn, decode, score = commonvoice.log.read_text().splitlines()[-4:-1]
+    exp = "exp/emformer_streaming-pathways"
+    assert learn == (
+        "asrprune learn-languages --corpus commonvoice --manifest-dir data/valid --dev-sets dev-en "
+        f"dev-fr --steps 600 --output {exp}/languages.pt"
+    )
+    assert f"--exp-dir {exp}/language_chosen --model {exp}/averaged.pt " in decode
+    assert decode.endswith(
+        f" decoding.language=auto decoding.language_classifier={exp}/languages.pt"
+    )
+    assert f"--exp-dir {exp}/language_chosen " in score and score.endswith(f" --against {exp}")
+    verbs = [*MODEL, *MODEL, *CHOSEN, "pathways"]
+    assert commonvoice.commands()[-len(verbs) :] == [f"asrprune {verb}" for verb in verbs]
+    # other results of the dense model, or of given languages, leave the classifier as it is
+    run(commonvoice, *words)
+    assert commonvoice.commands() == []
+    run(commonvoice, *words, "--language-steps", "20")
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in CHOSEN]
+    words = (*words, "--language-steps", "20")
+    run(commonvoice, *words, "decoding.blank_penalty=1")
+    verbs = ["decode", "score", "decode", "score", *CHOSEN[1:], "pathways"]
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in verbs]
+    words = (*words, "decoding.blank_penalty=1")
+    run(commonvoice, *words, "decoding.language_seconds=2")
+    assert "decoding.language_seconds=2" in commonvoice.log.read_text().splitlines()[-3]
+    commonvoice.commands()
+    # who says how languages are chosen has that alone
+    for word in ("decoding.language=auto", "decoding.language_classifier=mine.pt"):
+        run(commonvoice, *words, word)
+        assert commonvoice.commands() == [f"asrprune {v}" for v in ("decode", "score", "pathways")]
+    run(commonvoice, *words, "--pathways-tag", "given", "--language-steps", "0")
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in PATHWAYS]
 
 
 def averages(commonvoice, *words: str) -> list[str]:

@@ -61,6 +61,8 @@ search_seconds=       # (number) of speech of the first development set to searc
 search_generations=30 # of 16 evaluations for each of the search's budgets
 search_rerank=5       # decode so many of the lowest losses, and take the lowest WER; 0: none
 search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
+language_steps=600    # (integer) of the classifier by which pathways are chosen from the audio, when
+                      # the test sets are decoded once more; 0: decode them with given languages only
 decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
 streaming=true        # decode chunk by chunk
 export_networks=      # languages whose pathways stage 10 exports; empty: all. Without pathways: whole,
@@ -75,7 +77,7 @@ if [[ $rehearsal == true ]]; then
   default download_dir rehearsal/download && default release cv-corpus-0.0-rehearsal
   default data_dir rehearsal/data
   default config conf/rehearsal.yaml && default pathways_config conf/rehearsal_pathways.yaml
-  default vocab_size 150 && default avg 2
+  default vocab_size 150 && default avg 2 && default language_steps 300
 fi
 stem=${config##*/} && stem=${stem%.*}
 [[ $rehearsal != true || $stem == rehearsal* ]] || stem=rehearsal-$stem
@@ -100,6 +102,7 @@ data_stages
 model_stages
 if [[ -n $second_config ]]; then
   second_stages pathways
+  [[ $language_steps -eq 0 || ${#languages[@]} -lt 2 ]] || chosen_stages pathways "$second_dir"
   pathways_report "$second_dir"
 fi
 finish "${scores[@]}"
