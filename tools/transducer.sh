@@ -49,6 +49,7 @@ fi
 
 lang_dir=$data_dir/lang_$token_type
 [[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
+[[ -z $extend_lang ]] || lang_dir=$data_dir/lang_extended
 training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") decoding_words=()
 masking_words=() language_words=() # which are of the second training, where there is one
 epochs_word=                       # and what training.epochs= says, of both
@@ -140,10 +141,12 @@ data_stages() { # stages 3 and 4
     ${max_seconds:+--max-duration "$max_seconds"} \
     ${dropped[0]+--drop-words "${dropped[@]}"} --jobs "$jobs"
 
-  stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model bpe_balance max_unknown \
+  stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model extend_lang bpe_balance \
+    max_unknown \
     --needs "${valid[@]}" --makes "$lang_dir/tokens.txt" -- \
     run asrprune tokenizer --manifest "${valid[0]}" --type "$token_type" \
     --vocab-size "$vocab_size" ${bpe_model:+--bpe-model "$bpe_model"} \
+    ${extend_lang:+--extend "$extend_lang"} \
     ${bpe_balance:+--balance "$bpe_balance"} --max-unknown "$max_unknown" \
     --allow-rejected "$allow_rejected" --others "${valid[@]:1}" --out-dir "$lang_dir"
 }

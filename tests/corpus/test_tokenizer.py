@@ -161,6 +161,34 @@ def test_the_verb_takes_a_model_that_is_there(folders, tmp_path, monkeypatch, ca
     assert load_tokenizer("lang").digest == load_tokenizer(folders["bpe"]).digest
 
 
+@KINDS
+def test_an_extended_tokenizer_begins_with_the_symbols_of_the_other(
+    folders, kind, tmp_path, monkeypatch
+):
+    """Known texts keep their ids, and each new character is a symbol of its own."""
+    monkeypatch.chdir(tmp_path)
+    with write_lines("cuts.jsonl.gz") as file:
+        file.write(to_line({"id": "a", "supervisions": [{"text": "AB ÆØ E𠮷Æ ß"}]}))
+    words = ("--manifest", "cuts.jsonl.gz", "--extend", str(folders[kind]), "--type")
+    run_verb(*words, kind, "--out-dir", "more")
+    one, other = load_tokenizer(folders[kind]), load_tokenizer("more")
+    assert other.symbols == [*one.symbols, "Æ", "Ø", "𠮷"]
+    for text in TEXTS:
+        assert other.encode(text) == one.encode(text)
+    for text in ("AB ÆØ E𠮷Æ ß", "ÆÆAÆ", "𠮷"):
+        assert other.decode(other.encode(text)) == text
+        assert one.unk_id in one.encode(text) and one.unk_id not in other.encode(text)
+    run_verb("--manifest", "cuts.jsonl.gz", "--extend", "more", "--type", kind, "--out-dir", "same")
+    assert load_tokenizer("same").symbols == other.symbols
+    strange = {"bpe": "char", "char": "bpe"}[kind]
+    with pytest.raises(UserError, match=f"is of --type {kind}, and --type asks for {strange}"):
+        run_verb(*words, strange, "--out-dir", "a")
+    with pytest.raises(UserError, match="--extend more and --out-dir are the same folder"):
+        run_verb("--manifest", "cuts.jsonl.gz", "--extend", "more", "--out-dir", "more")
+    with pytest.raises(UserError, match="--bpe-model and --extend both name"):
+        run_verb(*words, "bpe", "--out-dir", "a", "--bpe-model", "b.model")
+
+
 def test_missing_damaged_and_mismatched_files_are_explained(folders, tmp_path):
     with pytest.raises(UserError, match=r"tokens.txt does not exist; stage 4 \(tokenizer\)"):
         load_tokenizer(tmp_path)

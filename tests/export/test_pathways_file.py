@@ -9,8 +9,10 @@ import torch
 
 from asrprune import cli
 from asrprune.config import override
+from asrprune.corpus.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model, load_pathways
 from asrprune.errors import UserError
+from asrprune.export.network import network
 from asrprune.export.source import open_source
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
@@ -21,7 +23,7 @@ from tests.training.command import assert_same, shake
 
 LANGUAGES = ("en", "fr", "it", "nl")
 SIZES = {"num_layers": 4, "num_heads": 4, "ffn_dim": 64}
-VOCABULARY = 9
+VOCABULARY = 12  # symbols of the tiny corpus
 
 
 @pytest.fixture(params=["block", "2:4", "channel", "layer", "head"])
@@ -45,7 +47,8 @@ def saved(request, tiny_corpus, tmp_path):
             masks[name][next(seeds) % 2] = True  # never none
         bank.name(language, masks)
     about = {"config": asdict(config), "vocab_size": VOCABULARY}
-    about |= {"tokenizer_digest": "digest", "symbols": [str(n) for n in range(VOCABULARY)]}
+    tokenizer = load_tokenizer(tiny_corpus.lang)
+    about |= {"tokenizer_digest": tokenizer.digest, "symbols": tokenizer.symbols}
     masks = {"sparsity": 0.6, "bank": bank.state_dict()}
     path = tmp_path / "averaged.pt"
     save_checkpoint({"model": model.state_dict(), **about, "masks": masks}, path)
@@ -138,6 +141,31 @@ def test_some_languages(with_own, tmp_path):
     for language in ("nl", "en"):
         for one, other in zip(computed(path, language), computed(with_own, language), strict=True):
             assert torch.equal(one, other)
+
+
+def test_networks_have_the_weights_of_their_language(with_own, tmp_path):
+    """What is exported, and what its texts are compared with."""
+    source = open_source(with_own, [])
+    for language in LANGUAGES:
+        expected = computed(with_own, language)
+        with network(source, language) as model, torch.no_grad():
+            found = [*model(*speech()), *model.encode(*speech()[:2])]
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("saved", ["channel"], indirect=True)
+def test_an_exported_network_names_the_symbols_of_its_language(with_own, tiny_corpus, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    words = ["export", "--model", str(with_own), "--lang-dir", str(tiny_corpus.lang)]
+    words += ["--networks", "en", "nl", "--int8", "false", "--out-dir", str(tmp_path / "onnx")]
+    assert cli.main(words) == 0
+    symbols = (tiny_corpus.lang / "tokens.txt").read_text().splitlines()
+    for language, number in (("en", VOCABULARY - 2), ("nl", VOCABULARY)):
+        found = (tmp_path / "onnx" / language / "tokens.txt").read_text().splitlines()
+        assert found == symbols[:number]
+        session = onnxruntime.InferenceSession(tmp_path / "onnx" / language / "joiner.onnx")
+        assert session.get_outputs()[0].shape[-1] == number
 
 
 @pytest.mark.parametrize("saved", ["block"], indirect=True)

@@ -32,7 +32,7 @@ def make(tiny_corpus, models, tmp_path):
 
 
 def matrices(model):
-    return [name for name in model.low_rank.names if name]
+    return model.low_rank.names
 
 
 def inputs():
@@ -124,6 +124,19 @@ def test_exact_resume(make):
         assert_same(load_checkpoint(numbered(part.folder, "checkpoint")[-1]), expected)
 
 
+def test_what_is_frozen_has_no_change(make):
+    trainer = make("exp", training__freeze=["encoder.layers.0.ffn1", "predictor"])
+    resume(trainer)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    assert trainer.run() == 0
+    names = matrices(trainer.model)
+    assert names and not any(".ffn1." in name for name in names)
+    after = merged_state(trainer.model.state_dict())
+    for name, value in merged_state(before).items():
+        still = name.startswith(("encoder.layers.0.ffn1.", "predictor.", "feature_"))
+        assert torch.equal(after[name], value) == still, name
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -131,6 +144,10 @@ def test_exact_resume(make):
         ({"weight_pruning": {"method": "gradual"}}, "lora_rank=3: .*weight_pruning.method=gradual"),
         ({"training__lora_rank": 16}, r"lora_rank=16: encoder.* is 32 x 16. Set a lower rank"),
         ({"weight_pruning": {"include": ["nothing.*"]}}, "nothing"),
+        (
+            {"weight_pruning": {"include": ["simple_am.*"]}},
+            "is for matrices of the encoder. Leave simple_am.weight out of",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(options, message, make):

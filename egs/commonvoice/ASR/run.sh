@@ -41,6 +41,7 @@ drop_words=           # words to leave out of the texts of all sets: "<unk> [noi
 token_type=bpe        # (bpe|char) what the model predicts
 vocab_size=1000       # symbols of the bpe tokenizer, which all languages share
 bpe_model=            # take this sentencepiece model instead of training one
+extend_lang=          # take the tokenizer of this folder, and add symbols for letters that it lacks
 bpe_balance=0.5       # (number) how the tokenizer weighs languages by their text: 1 as they are, 0
                       # all alike; else it has long pieces for large languages and letters for others
 max_unknown=0         # (number) share of a language's letters that the tokenizer may not know; of

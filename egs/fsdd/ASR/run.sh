@@ -32,6 +32,7 @@ drop_words=           # words to leave out of the texts of all sets: "<unk> [noi
 token_type=char       # (bpe|char) what the model predicts
 vocab_size=40         # symbols of the bpe tokenizer
 bpe_model=            # take this sentencepiece model instead of training one
+extend_lang=          # take the tokenizer of this folder, and add symbols for letters that it lacks
 max_unknown=0.02      # (number) share of a set's characters, 0 to 1, that the tokenizer may not know
 world_size=1          # training processes on each machine, one a GPU
 nodes=1               # machines, of a Slurm job (tools/slurm.sh)
