@@ -42,6 +42,8 @@ EXHAUSTIVE = frozenset(
         "studies/weight_pruning/test_compare.py"
         "::test_a_new_sparsity_takes_no_new_training_of_what_has_them_all",
         "studies/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
+        "[egs/commonvoice/ASR/conf/compare_added_language.yaml]",
+        "studies/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
         "[egs/commonvoice/ASR/conf/compare_languages.yaml]",
         "studies/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
         "[egs/commonvoice/ASR/conf/compare_pathways.yaml]",
