@@ -20,6 +20,8 @@ EXHAUSTIVE = frozenset(
         "export/test_onnx_files.py::test_what_a_file_holds[conformer]",
         "export/test_onnx_files.py::test_what_a_file_holds[streaming_conformer]",
         "export/test_onnx_files.py::test_what_was_pruned_gradually_is_sparse[averaged.pt]",
+        "export/test_pathways_file.py"
+        "::test_an_exported_network_names_the_symbols_of_its_language[channel]",
         "export/test_sherpa.py::test_a_whole_utterance",
         "recipes/test_commonvoice.py::test_a_dry_run_of_a_rehearsal_shows_every_command",
         "recipes/test_commonvoice.py::test_a_rehearsal_becomes_cuts_and_a_tokenizer",
@@ -51,6 +53,7 @@ EXHAUSTIVE = frozenset(
         "[egs/commonvoice/ASR/conf/compare_pathways_large.yaml]",
         "studies/weight_pruning/test_compare.py::test_a_failed_network",
         "studies/weight_pruning/test_compare.py::test_another_search_takes_no_new_training",
+        "training/test_added_language.py::test_a_language_that_is_added_learns[channel-False]",
         "training/test_distributed.py::test_a_rank_that_is_killed",
         "training/test_distributed.py::test_ranks_leave_together[0]",
         "training/test_distributed.py::test_ranks_that_are_told_to_end_have_time_to_save[1-False]",
