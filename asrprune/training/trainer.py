@@ -230,7 +230,7 @@ class Trainer:
             while micro_batches := self.clock.load(islice(batches, options.accumulate)):
                 seconds, stop = self.step(micro_batches, meter, bool(interrupt.signal))
                 bar.update(seconds)
-                self._tell_news(metrics)
+                self._log_mask_events(metrics)
                 if at.step % options.log_interval == 0:
                     numbers = meter.read(lr=self.optimizer.param_groups[0]["lr"])
                     bar.set_postfix(loss=f"{numbers['loss']:.3f}")
@@ -243,7 +243,7 @@ class Trainer:
                     self.save_checkpoint()
         return False
 
-    def _tell_news(self, metrics: Metrics | None) -> None:
+    def _log_mask_events(self, metrics: Metrics | None) -> None:
         """Write down what has become of the masks."""
         if metrics and self.masking:
             for kind, numbers in self.masking.mask_events.items():
@@ -396,7 +396,7 @@ class Trainer:
         done = at.epoch
         if self.masking and done == self.options.epochs:
             self.masking.end(at.step)
-            self._tell_news(metrics)
+            self._log_mask_events(metrics)
         losses = self.validate(lambda: bool(interrupt.signal))
         if losses is None:
             self.save_checkpoint()
