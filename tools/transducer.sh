@@ -1,10 +1,15 @@
 # shellcheck shell=bash disable=SC2154 # the options of run.sh
 # What the recipes for transducers share: the names of what their stages make, and stages 2 to 10.
-# run.sh sources this file after stages.sh. It then calls "features SPLIT" for each of the splits,
-# "data_stages", "model_stages" and, if a second training goes on from the first one's model,
-# "second_stages PART", and of one with pathways "chosen_stages PART FOLDER" (it needs the option
-# language_steps) and "pathways_report FOLDER"; then "finish "${scores[@]}"". Stages 0 and 1 are its
-# own. What it sets before, beside its options:
+# Stages 0 and 1 are in run.sh. A run.sh sources this file after stages.sh, and then calls in order:
+#
+#   features SPLIT             for each of the splits
+#   data_stages, model_stages
+#   second_stages PART         if a second training goes on from the model of the first training
+#   chosen_stages PART FOLDER  if the second training has pathways; needs the option language_steps
+#   pathways_report FOLDER     if the second training has pathways
+#   finish "${scores[@]}"
+#
+# Beside its options, run.sh sets these variables before it sources this file:
 #
 #   corpus         the first word of the manifests' names
 #   train_splits, dev_splits, test_splits, where they are no options
@@ -234,9 +239,9 @@ second_stages() {
   training_stages "$1" "$second_config" "$second_dir" "$pathways_epochs" 0 '' 0 "$second_avg"
 }
 
-# chosen_stages PART EXP_DIR: a classifier of languages, and the test sets decoded once more with the
-# languages that it chooses, beside the results with given languages. Not where the options
-# decoding.language or decoding.language_classifier say themselves who chooses.
+# chosen_stages PART EXP_DIR: train a classifier of languages, and decode the test sets once more with
+# the languages that the classifier chooses. Do nothing if an option decoding.language or
+# decoding.language_classifier already says how languages are chosen.
 chosen_stages() {
   local part=$1 exp_dir=$2 method folder results given chosen
   local -a chosen_words recogs

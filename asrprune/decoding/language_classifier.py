@@ -21,7 +21,7 @@ from asrprune.transducer.encoder import zero_padding
 FILE_TYPE = "language classifier"
 KEYS = ("languages", "num_features", "options", "weights", "about")
 LEAST_VARIANCE = 1e-5  # of a channel over time: keeps the gradient of the square root finite
-MAKE_IT = "asrprune learn-languages makes one"
+MAKE_IT = "Make a classifier with asrprune learn-languages"
 
 
 @dataclass(frozen=True)
@@ -175,16 +175,16 @@ def load_classifier(
     path = Path(path)
     where = f"{option}{path}"
     if not path.is_file():
-        raise UserError(f"{where}: there is no such file; {MAKE_IT}")
+        raise UserError(f"{where}: the file does not exist. {MAKE_IT}")
     try:
         content = load_checkpoint(path)
     except UserError as error:
         raise UserError(
-            f"{where}: the file is damaged, or was not written by this version of asrprune; "
+            f"{where}: the file is damaged, or was not written by this version of asrprune. "
             f"{MAKE_IT}"
         ) from error
     if content.get("type") != FILE_TYPE or any(key not in content for key in KEYS):
-        raise UserError(f"{where}: the file holds no language classifier; {MAKE_IT}")
+        raise UserError(f"{where}: the file holds no language classifier. {MAKE_IT}")
     known = content["languages"]
     if missing := [language for language in languages if language not in known]:
         raise UserError(
@@ -203,6 +203,6 @@ def load_classifier(
         classifier.load_state_dict(content["weights"])
     except (RuntimeError, TypeError) as error:
         raise UserError(
-            f"{where}: its weights do not fit its options, so the file is damaged; {MAKE_IT}"
+            f"{where}: the file is damaged: its weights do not fit its options. {MAKE_IT}"
         ) from error
     return classifier.eval().requires_grad_(False)

@@ -40,16 +40,20 @@ def pathways_content(source: Source, languages: Sequence[str] = ()) -> dict[str,
         )
     languages = [pathway_of(bank.names, language) for language in languages or bank.names]
     union = bank.union(*languages)
-    own = {one: own_weights_of(source.content)[one] for one in own_weights_of(source.content)}
-    own = {language: values for language, values in own.items() if language in languages}
+    own = {
+        language: one
+        for language, one in own_weights_of(source.content).items()
+        if language in languages
+    }
     if bank.cuts:
         return _cut(source, languages, union, own)
-    for language in bank.names:
-        if language not in languages:
-            bank.delete(language)
-    state = packed_state(source.content["model"], bank, union)
-    masks = _masks(source, bank.state_dict(), own)
-    return {"model": state, **description(source.content), "masks": masks}
+    masks = bank.state_dict()
+    named = {name: bits for name, bits in masks["named"].items() if name in languages}
+    return {
+        "model": packed_state(source.content["model"], bank, union),
+        **description(source.content),
+        "masks": _masks(source, {**masks, "named": named}, own),
+    }
 
 
 def _cut(

@@ -39,12 +39,12 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> int:
         for name in found:
             names[name].requires_grad_(False)
     if patterns:
-        check_something_trains(model)
+        _check_something_trains(model)
         _refuse_running_statistics(model)
     return sum(p.numel() for p in model.parameters() if not p.requires_grad)
 
 
-def check_something_trains(model: nn.Module) -> None:
+def _check_something_trains(model: nn.Module) -> None:
     """Check that frozen parameters leave something to train.
 
     Args:

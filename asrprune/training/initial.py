@@ -19,7 +19,7 @@ from asrprune.config import Config
 from asrprune.errors import UserError
 from asrprune.training.low_rank import merged_state, without_low_rank
 from asrprune.training.model_file import masks_of, model_of, read_model_file
-from asrprune.training.own_weights import own_weights_of
+from asrprune.training.own_weights import check_used
 from asrprune.transducer.model import build_model
 
 log = logging.getLogger(__name__)
@@ -105,13 +105,7 @@ def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[St
             "(asrprune extract --language) and start from that, or go on with "
             f"weight_pruning.method=pathways weight_pruning.pathways.masks={path}"
         )
-    own = own_weights_of(content)
-    if own and not pruning.pathways.protect:
-        raise UserError(
-            f"{_KEY}={path}: {', '.join(own)} have weights of their own, which this training would "
-            "not use. Set weight_pruning.pathways.protect=true to add a language. Or take a "
-            "language out (asrprune extract --language)"
-        )
+    check_used(content, pruning.pathways.protect, f"{_KEY}={path}")
     if pruning.method == "pathways" and (method == "pathways" or pruning.pathways.masks):
         return content["model"], 0.0
     try:

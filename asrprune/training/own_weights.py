@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from asrprune.errors import UserError
 from asrprune.training.model_file import description, masks_of
 from asrprune.weight_pruning.swap import swapped
 
@@ -41,6 +42,25 @@ def of_language(content: Mapping[str, Any], language: str) -> dict[str, Any]:
     kept = {key: value for key, value in masks.items() if key != "own"}
     model = {**content["model"], **own["values"]}
     return {**content, **description(own), "model": model, "masks": kept}
+
+
+def check_used(content: Mapping[str, Any], protect: bool, where: str) -> None:
+    """Check that a training would use the own weights of a model file.
+
+    Args:
+        content: the content of the file.
+        protect: whether the training protects languages.
+        where: the option and the path of the file, for the message.
+
+    Raises:
+        UserError: languages have own weights, and the training does not protect them.
+    """
+    if (own := own_weights_of(content)) and not protect:
+        raise UserError(
+            f"{where}: {', '.join(own)} have weights of their own, which this training would not "
+            "use. Set weight_pruning.pathways.protect=true to add a language. Or take a language "
+            "out (asrprune extract --language)"
+        )
 
 
 def count_own_weights(own: Mapping[str, Any]) -> int:

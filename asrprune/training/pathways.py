@@ -28,6 +28,7 @@ from asrprune.training.masking import Masking, Network, refuse_running_statistic
 from asrprune.training.model_file import masks_of
 from asrprune.training.own_weights import (
     OwnWeights,
+    check_used,
     keep_own_weights,
     on_device,
     own_applied,
@@ -100,7 +101,8 @@ class PathwaysMasking(Masking):
         """Whether masked weights get gradients too, so that the gate alone protects them.
 
         Blocks always do: to mask gradients would cost time and change nothing. Units do while
-        renewals need their gradients. Afterwards they are cut out, which makes steps cheaper.
+        renewals need their gradients. Afterwards units are cut out, and steps multiply smaller
+        matrices.
         """
         return not self.bank.cuts or (self._needs_gradients and not self._settled)
 
@@ -193,12 +195,7 @@ class PathwaysMasking(Masking):
             raise UserError(f"{_KEY}={path}: there is no such file")
         content = load_checkpoint(Path(path))
         masks = masks_of(content)
-        if (own := own_weights_of(content)) and not self.options.pathways.protect:
-            raise UserError(
-                f"{_KEY}={path}: {', '.join(own)} have weights of their own, which this training "
-                "would not use. Set weight_pruning.pathways.protect=true to add a language. Or "
-                "take languages out (asrprune extract --language)"
-            )
+        check_used(content, self.options.pathways.protect, f"{_KEY}={path}")
         if not masks:
             raise UserError(f"{_KEY}={path}: the model was trained without masks")
         try:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from asrprune.errors import UserError, nearest
-from asrprune.weight_pruning.bank_state import check_state
+from asrprune.weight_pruning.bank_state import check_state, joined, parted
 from asrprune.weight_pruning.bits import pack_bits, packed_size, unpack_bits
 from asrprune.weight_pruning.blocks import (
     Block,
@@ -359,8 +359,8 @@ class MaskBank:
         """
         return {
             **self._fingerprint(),
-            "levels": self._joined(self._levels),
-            "named": {name: self._joined(masks) for name, masks in self._named.items()},
+            "levels": joined(self.groups, self._levels),
+            "named": {name: joined(self.groups, masks) for name, masks in self._named.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -375,16 +375,18 @@ class MaskBank:
         counts = [group.units for group in self.groups]
         check_state(state, self._fingerprint(), counts)
         sizes = [packed_size(count) for count in counts]
-        self._levels = self._parted(state["levels"], counts)
-        self._named = {name: self._parted(bits, sizes) for name, bits in state["named"].items()}
+        self._levels = parted(self._places(), state["levels"], counts)
+        self._named = {
+            name: parted(self._places(), bits, sizes) for name, bits in state["named"].items()
+        }
 
     def digest(self) -> str:
         """Return a hash of layers, levels and named masks in order of name: equal on all ranks."""
         code = hashlib.blake2b(repr(self._fingerprint()).encode(), digest_size=16)
-        code.update(self._joined(self._levels).numpy().data)
+        code.update(joined(self.groups, self._levels).numpy().data)
         for name in sorted(self._named):
             code.update(f"{name!r}".encode())
-            code.update(self._joined(self._named[name]).numpy().data)
+            code.update(joined(self.groups, self._named[name]).numpy().data)
         return code.hexdigest()
 
     def _fingerprint(self) -> dict[str, Any]:
@@ -410,15 +412,6 @@ class MaskBank:
     def _refuse_inside(self, what: str) -> None:
         if self._applied:
             raise UserError(f"cannot {what} while a mask is applied: the weights are masked ones")
-
-    def _joined(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Join the groups' tensors into a new one on the CPU."""
-        return torch.cat([tensors[group.name].cpu() for group in self.groups])
-
-    def _parted(self, joined: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
-        """Split a tensor of :meth:`_joined` into new ones of each group, on the group's device."""
-        parts = zip(self._places(), joined.split(list(sizes)), strict=True)
-        return {group.name: part.to(device, copy=True) for (group, device), part in parts}
 
     def _get(self, name: str) -> dict[str, Tensor]:
         if name not in self._named:

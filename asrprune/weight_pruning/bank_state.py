@@ -1,11 +1,14 @@
-"""Check saved masks against the bank that loads them."""
+"""Check saved masks against the bank that loads them, and join and split the tensors of groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from asrprune.errors import UserError
 from asrprune.weight_pruning.bits import packed_size
-from asrprune.weight_pruning.groups import CHANNEL, HEAD, LAYER
+from asrprune.weight_pruning.groups import CHANNEL, HEAD, LAYER, Group
 
 
 def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], counts: Sequence[int]) -> None:
@@ -47,3 +50,22 @@ def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], counts: Seque
     for what, (bits, size) in sizes.items():
         if len(bits) != size:
             raise UserError(f"the saved masks are damaged: {what} of {len(bits)} bytes, not {size}")
+
+
+def joined(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> Tensor:
+    """Join the tensors of all groups, in the order of the groups, into a new tensor on the CPU."""
+    return torch.cat([tensors[group.name].cpu() for group in groups])
+
+
+def parted(
+    places: Iterable[tuple[Group, torch.device]], tensor: Tensor, sizes: Sequence[int]
+) -> dict[str, Tensor]:
+    """Split a tensor of `joined` into new tensors by the names of the groups.
+
+    Args:
+        places: each group, and the device for its tensor.
+        tensor: the joined tensor.
+        sizes: the number of elements of each group's tensor.
+    """
+    parts = zip(places, tensor.split(list(sizes)), strict=True)
+    return {group.name: part.to(device, copy=True) for (group, device), part in parts}

@@ -164,8 +164,13 @@ def test_a_file_holds_all_of_it(classifier, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "languages", "bins", "message"),
     [
-        (None, ["en"], 8, "there is no such file; asrprune learn-languages makes one"),
-        (b"not a file of torch", ["en"], 8, "the file is damaged.* asrprune learn-languages makes"),
+        (None, ["en"], 8, "the file does not exist. Make a classifier with asrprune learn-lang"),
+        (
+            b"not a file of torch",
+            ["en"],
+            8,
+            "the file is damaged.* Make a classifier with asrprune",
+        ),
         ({"model": {}}, ["en"], 8, "the file holds no language classifier"),
         (
             {},
