@@ -33,7 +33,7 @@ from asrprune.weight_pruning.blocks import (
 from asrprune.weight_pruning.cutting import cut, outlets
 from asrprune.weight_pruning.groups import Group, grouped, unit_scores
 from asrprune.weight_pruning.masked_values import masked_copies, masked_values, zero_gradients
-from asrprune.weight_pruning.prunable import Layer, refuse_sharded
+from asrprune.weight_pruning.prunable import Layer, parameter_of, refuse_sharded
 from asrprune.weight_pruning.sizes import elements
 from asrprune.weight_pruning.swap import SWAPS, swapped
 
@@ -201,7 +201,7 @@ class MaskBank:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return each layer's parameter, looked up anew, as loading or moving may replace it."""
-        return {layer.name: self._module.get_parameter(layer.name) for layer in self.layers}
+        return {layer.name: parameter_of(self._module, layer.name) for layer in self.layers}
 
     def tied(self) -> dict[str, str]:
         """Return the module's other names of the layers' parameters, each with the layer's name."""
@@ -400,7 +400,7 @@ class MaskBank:
     def _places(self) -> Iterator[tuple[Group, torch.device]]:
         """Yield each group, and the device of its first parameter."""
         for group in self.groups:
-            yield group, self._module.get_parameter(group.layers[0].name).device
+            yield group, parameter_of(self._module, group.layers[0].name).device
 
     def _whereabouts(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[int, int]]:
         """Return each parameter's address, and its version without this bank's own swaps."""
@@ -420,7 +420,7 @@ class MaskBank:
         return self._named[name]
 
     def _kept(self, group: Group, choice: float | Tensor) -> Tensor:
-        device = self._module.get_parameter(group.layers[0].name).device
+        device = parameter_of(self._module, group.layers[0].name).device
         if isinstance(choice, Tensor):
             if choice.dtype != torch.bool or choice.shape != (group.units,):
                 raise UserError(

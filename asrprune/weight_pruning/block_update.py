@@ -57,6 +57,8 @@ class Slab:
     active: Tensor  # (blocks,) bool
     counts: Tensor  # (blocks,) int32
     spread: Callable[[Tensor], Tensor]  # values of blocks (blocks,) -> of elements
+    youngest: int  # steps of the youngest active block of its layer, the present one included
+    counter: Tensor | None  # the optimiser's own count of the parameter's steps, if it has one
 
 
 @dataclass(frozen=True)
@@ -94,24 +96,36 @@ def _step_adam(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
         rates.index_select(0, counts),
     )
     sizes = [len(slab.active) for slab in slabs]
-    for slab, *parts in zip(slabs, *(value.split(sizes) for value in values), strict=True):
-        bits, kept, weight, second_kept, never, root, rate = map(slab.spread, parts)
-        first, second = slab.moments["exp_avg"], slab.moments["exp_avg_sq"]
-        gradient = _gradient(slab, group["maximize"], 0 if decoupled else decay, bits)
-        if decay and decoupled:
-            slab.weights.mul_(kept)
-        if first.dtype == dtype:
-            first.lerp_(gradient, weight)
-        else:  # rounded once, as torch does
-            first.copy_(first.to(dtype).lerp_(gradient, weight))
-        second.mul_(second_kept).addcmul_(gradient, gradient, value=1 - beta2)
-        if group["amsgrad"]:
-            largest = slab.moments["max_exp_avg_sq"]
-            second = torch.maximum(largest, second, out=largest)
-        # `never` adds 1 to inactive blocks: roots of 0 take ten times as long on a CPU
-        below = second.add(never).sqrt_().div_(root).add_(group["eps"])
-        change = (first * rate).div_(below)
-        slab.weights.sub_(_times_bits(change, bits))
+    bits, kept, weight, second_kept, never, root, rate = (
+        [slab.spread(part) for slab, part in zip(slabs, value.split(sizes), strict=True)]
+        for value in values
+    )
+    weights = [slab.weights for slab in slabs]
+    firsts = [slab.moments["exp_avg"] for slab in slabs]
+    seconds = [slab.moments["exp_avg_sq"] for slab in slabs]
+    gradients = _gradients(slabs, group["maximize"], 0 if decoupled else decay, bits)
+    if decay and decoupled:
+        torch._foreach_mul_(weights, kept)
+    if first.dtype == dtype:
+        torch._foreach_lerp_(firsts, gradients, weight)
+    else:  # rounded once, as torch does
+        for moment, gradient, share in zip(firsts, gradients, weight, strict=True):
+            moment.copy_(moment.to(dtype).lerp_(gradient, share))
+    torch._foreach_mul_(seconds, second_kept)
+    torch._foreach_addcmul_(seconds, gradients, gradients, value=1 - beta2)
+    if group["amsgrad"]:
+        largest = [slab.moments["max_exp_avg_sq"] for slab in slabs]
+        torch._foreach_maximum_(largest, seconds)
+        seconds = largest
+    # `never` adds 1 to inactive blocks: roots of 0 take ten times as long on a CPU
+    below = torch._foreach_add(seconds, never)
+    torch._foreach_sqrt_(below)
+    torch._foreach_div_(below, root)
+    torch._foreach_add_(below, group["eps"])
+    changes = torch._foreach_mul(firsts, rate)
+    torch._foreach_div_(changes, below)
+    torch._foreach_mul_([as_bits(change) for change in changes], bits)
+    torch._foreach_sub_(weights, changes)
 
 
 @lru_cache(maxsize=4)
@@ -139,7 +153,7 @@ def _step_sgd(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
     for slab in slabs:
         least = torch.promote_types(slab.gradient.dtype, torch.float32)
         bits = slab.spread(slab.active.to(INTEGERS[least.itemsize]))
-        gradient = _gradient(slab, group["maximize"], group["weight_decay"], bits)
+        gradient = _gradients([slab], group["maximize"], group["weight_decay"], [bits])[0]
         momentum, active = slab.moments["momentum_buffer"], slab.spread(slab.active)
         later = momentum.mul(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
         now = torch.where(slab.spread(slab.counts == 1), gradient, later)
@@ -147,13 +161,18 @@ def _step_sgd(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
         slab.weights.sub_(_times_bits(momentum.clone(), bits), alpha=float(group["lr"]))
 
 
-def _gradient(slab: Slab, maximize: bool, decay: float, bits: Tensor) -> Tensor:
-    """Return a step's gradient, 0 in inactive blocks: a new tensor, of float32 at least."""
-    gradient = -slab.gradient if maximize else slab.gradient
+def _gradients(
+    slabs: Sequence[Slab], maximize: bool, decay: float, bits: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return a step's gradients, 0 in inactive blocks: new tensors, of float32 at least."""
+    gradients = [slab.gradient for slab in slabs]
+    if maximize:
+        gradients = torch._foreach_neg(gradients)
     if decay:
-        gradient = gradient.add(slab.weights, alpha=decay)
-    least = torch.promote_types(gradient.dtype, torch.float32)
-    return (as_bits(gradient.to(least)) * bits).view(least)
+        gradients = torch._foreach_add(gradients, [slab.weights for slab in slabs], alpha=decay)
+    least = torch.promote_types(gradients[0].dtype, torch.float32)
+    own = torch._foreach_mul([as_bits(gradient.to(least)) for gradient in gradients], bits)
+    return [found.view(least) for found in own]
 
 
 def _times_bits(tensor: Tensor, bits: Tensor) -> Tensor:
@@ -242,60 +261,66 @@ class BlockUpdate:
     def __call__(self, updates: Sequence[Update]) -> None:
         """Take a step on the active blocks of some parameters that have gradients."""
         by_age: dict[tuple[Any, ...], list[Slab]] = {}  # (group, type, device) -> slabs
+        alike: dict[tuple[Any, ...], list[Slab]] = {}  # the same, of blocks of one age
         oldest = max((update.ages.oldest for update in updates), default=0)
         groups = {id(update.group): update.group for update in updates}
         for update in updates:
-            parameter, ages = update.parameter, update.ages
+            parameter = update.parameter
             shared = (id(update.group), parameter.dtype, parameter.device)
-            depends = self.kind.depends(update.group, ages)
-            for slab, step in self._slabs(update):
-                if depends:
-                    by_age.setdefault(shared, []).append(slab)
-                else:
-                    # a new tensor for each slab, as a step counts it up
-                    now = {} if step is None else {"step": step.clone().fill_(ages.youngest - 1)}
-                    self._step_alike(slab, update.group, now)
+            depends = self.kind.depends(update.group, update.ages)
+            found = (by_age if depends else alike).setdefault(shared, [])
+            found.extend(self._slabs(update))
         for (group, *_), found in by_age.items():
             for part in _some(found):
                 self.kind.step(part, groups[group], oldest)
+        for (group, *_), found in alike.items():
+            for part in _some(found):
+                self._step_alike(part, groups[group])
 
-    def _slabs(self, update: Update) -> Iterator[tuple[Slab, Tensor | None]]:
-        """Yield the slabs of a parameter, each with the optimiser's count of steps, or None."""
-        parameter = update.parameter
+    def _slabs(self, update: Update) -> Iterator[Slab]:
+        """Yield the slabs of a parameter, and set the count of its steps that the optimiser has."""
+        parameter, youngest = update.parameter, update.ages.youngest
         state = self._state(parameter, update.group)
-        step = state.get("step")
+        counter = state.get("step")
         matrices = {name: moment for name, moment in state.items() if name != "step"}
         matrices |= {"weights": parameter.detach(), "gradient": parameter.grad}
         for views, blocks, spread in slabs(matrices, update.layer):
             weights, gradient = views.pop("weights"), views.pop("gradient")
             active, counts = update.active[blocks], update.counts[blocks]
-            yield Slab(weights, gradient, views, active, counts, spread), step
-        if step is not None:
-            step.fill_(update.ages.maximum)
+            yield Slab(weights, gradient, views, active, counts, spread, youngest, counter)
+        if counter is not None:
+            counter.fill_(update.ages.maximum)
 
-    def _step_alike(self, slab: Slab, group: Group, now: Mapping[str, Tensor]) -> None:
-        """Take torch's own step of a slab's active blocks, whose ages are equal or do not matter.
+    def _step_alike(self, slabs: Sequence[Slab], group: Group) -> None:
+        """Take torch's own step of some slabs' active blocks, whose ages do not matter in a layer.
 
-        Args:
-            slab: the slab.
-            group: the options of the parameter.
-            now: what the state holds besides moments.
+        All of the slabs take the step. Then the inactive blocks get back what they were.
         """
-        tensors = [as_bits(tensor) for tensor in (slab.weights, *slab.moments.values())]
-        opened = slab.spread(slab.active.to(tensors[0].dtype))
-        closed = 1 - opened
-        inactive = [tensor * closed for tensor in tensors]
-        self._step(slab.weights, slab.gradient, {**slab.moments, **now}, group)
-        for tensor, kept in zip(tensors, inactive, strict=True):
-            torch.addcmul(kept, tensor, opened, out=tensor)
+        opened = torch.cat([slab.active for slab in slabs])
+        opened = opened.to(INTEGERS[slabs[0].weights.element_size()])
+        sizes = [len(slab.active) for slab in slabs]
+        tensors, active, inactive = [], [], []
+        for slab, *parts in zip(slabs, opened.split(sizes), (1 - opened).split(sizes), strict=True):
+            found = [as_bits(tensor) for tensor in (slab.weights, *slab.moments.values())]
+            tensors += found
+            for spread, part in zip((active, inactive), map(slab.spread, parts), strict=True):
+                spread += [part] * len(found)
+        kept = torch._foreach_mul(tensors, inactive)
+        self._step(slabs, group)
+        torch._foreach_mul_(tensors, active)
+        torch._foreach_add_(tensors, kept)
 
-    def _step(self, weights: Tensor, gradient: Tensor, state: dict, group: Group) -> dict:
-        """Take one step of torch's on a tensor and its state. Return the state."""
-        weights.grad = gradient
-        self.twin.param_groups = [{**group, "params": [weights]}]
-        self.twin.state[weights] = state
+    def _step(self, slabs: Sequence[Slab], group: Group) -> None:
+        """Take one step of torch's on some slabs, as if they were parameters."""
+        for slab in slabs:
+            slab.weights.grad = slab.gradient
+            self.twin.state[slab.weights] = dict(slab.moments)
+            if slab.counter is not None:  # a new tensor for each slab, as a step counts it up
+                count = slab.counter.clone().fill_(slab.youngest - 1)
+                self.twin.state[slab.weights]["step"] = count
+        self.twin.param_groups = [{**group, "params": [slab.weights for slab in slabs]}]
         self._twin_step(self.twin)
-        return self.twin.state.pop(weights)
+        self.twin.state.clear()
 
     def _state(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
         """Return the optimiser's state of a parameter; zeros, if it took no step yet.
@@ -306,7 +331,10 @@ class BlockUpdate:
         if state:
             return state
         nothing = parameter.detach()[:0]
-        layout = self._step(nothing, parameter.grad[:0], {}, group)
+        nothing.grad = parameter.grad[:0]
+        self.twin.param_groups = [{**group, "params": [nothing]}]
+        self._twin_step(self.twin)
+        layout = self.twin.state.pop(nothing, {})
         state = {
             name: torch.zeros_like(parameter if value.shape == nothing.shape else value)
             for name, value in layout.items()
@@ -364,23 +392,25 @@ def slabs(
             spread = _as_column
         else:
             spread = partial(expand, shape=shape, block=block)
-        yield (
-            {name: matrix[start:stop].view(shape) for name, matrix in flat.items()},
-            blocks,
-            spread,
-        )
+        if stop - start < layer.rows:
+            parts = {name: matrix[start:stop] for name, matrix in flat.items()}
+        else:
+            parts = flat
+        if len(shape) > 2:
+            parts = {name: matrix.view(shape) for name, matrix in parts.items()}
+        yield parts, blocks, spread
 
 
 def _some(slabs: Sequence[Slab]) -> Iterator[list[Slab]]:
-    """Divide slabs into parts with few enough blocks that values of blocks stay in cache."""
-    part, blocks = [], 0
+    """Divide slabs into parts with so few elements and blocks that temporaries stay in cache."""
+    part, elements, blocks = [], 0, 0
     for slab in slabs:
-        more = slab.active.numel()
-        if part and blocks + more > BLOCKS:
+        elements += slab.weights.numel()
+        blocks += slab.active.numel()
+        if part and (elements > _slab_size(slab.weights) or blocks > BLOCKS):
             yield part
-            part, blocks = [], 0
+            part, elements, blocks = [], slab.weights.numel(), slab.active.numel()
         part.append(slab)
-        blocks += more
     if part:
         yield part
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from asrprune.errors import UserError
 from asrprune.weight_pruning.groups import CHANNEL, HEAD, LAYER, Group, kept_layers
-from asrprune.weight_pruning.prunable import VECTOR, Layer
+from asrprune.weight_pruning.prunable import VECTOR, Layer, parameter_of
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _in_matrices(
     module: nn.Module, groups: Sequence[Group], units: Mapping[str, Tensor]
 ) -> Iterator[None]:
     parameters = {
-        layer.name: module.get_parameter(layer.name) for group in groups for layer in group.layers
+        layer.name: parameter_of(module, layer.name) for group in groups for layer in group.layers
     }
     values = cut_weights(groups, parameters, units)
     by_id = {id(parameters[name]): value for name, value in values.items()}

@@ -126,6 +126,14 @@ def find_layers(
     return layers
 
 
+def parameter_of(module: nn.Module, name: str) -> nn.Parameter:
+    """Return a parameter by its name in ``named_parameters``, faster than ``get_parameter``."""
+    *path, key = name.split(".")
+    for part in path:
+        module = module._modules[part]
+    return module._parameters[key]
+
+
 def as_matrix(parameter: Tensor) -> Tensor:
     """Return a layer's parameter (R, C) or (R, C, 1...) as its matrix (R, C).
 
