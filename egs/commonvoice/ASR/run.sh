@@ -79,6 +79,10 @@ if [[ $rehearsal == true ]]; then
   default data_dir rehearsal/data
   default config conf/rehearsal.yaml && default pathways_config conf/rehearsal_pathways.yaml
   default vocab_size 150 && default avg 2 && default language_steps 300
+  if [[ ! -e /dev/nvidia0 && -z ${option_given[world_size]-} ]]; then
+    world_size=2 # so small a model uses one core a process; its batches stay 14 s in all
+    default max_duration 7
+  fi
 fi
 stem=${config##*/} && stem=${stem%.*}
 [[ $rehearsal != true || $stem == rehearsal* ]] || stem=rehearsal-$stem
