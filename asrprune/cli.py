@@ -6,21 +6,21 @@ import os
 import sys
 import warnings
 
-from asrprune.arguments import Parser
-from asrprune.errors import UserError, nearest
-from asrprune.scripts import log_level, run_script
+from asrprune.base.arguments import Parser
+from asrprune.base.errors import UserError, nearest
+from asrprune.base.scripts import log_level, run_script
 
 # verb -> (module, one line of help); a module is imported only when its verb is called
 VERBS = {
     "doctor": ("asrprune.doctor", "versions, devices, loss backend, and what to do about gaps"),
-    "rehearse": ("asrprune.corpus.rehearsal", "write a small synthetic corpus in a real layout"),
-    "manifests": ("asrprune.corpus.ways_in.verb", "manifests of tables, Kaldi directories, cuts"),
-    "fbank": ("asrprune.corpus.fbank", "filter-bank features of the prepared manifests"),
-    "validate": ("asrprune.corpus.validate", "check cuts, list the rejected, compute statistics"),
-    "tokenizer": ("asrprune.corpus.tokenizer", "train a BPE or character tokenizer"),
+    "rehearse": ("asrprune.rehearsal.rehearse", "write a small synthetic corpus in a real layout"),
+    "manifests": ("asrprune.data.importers.verb", "manifests of tables, Kaldi directories, cuts"),
+    "fbank": ("asrprune.data.fbank", "filter-bank features of the prepared manifests"),
+    "validate": ("asrprune.data.validate", "check cuts, list the rejected, compute statistics"),
+    "tokenizer": ("asrprune.data.tokenizer", "train a BPE or character tokenizer"),
     "train": ("asrprune.training.train", "train a transducer, or resume a training"),
     "average": ("asrprune.training.averaging", "average checkpoints into one model"),
-    "search": ("asrprune.studies.search", "the best sub-networks of a supernet, by size"),
+    "search": ("asrprune.search.verb", "the best sub-networks of a supernet, by size"),
     "learn-languages": (
         "asrprune.decoding.learn_languages",
         "train a small classifier that hears which language is spoken",
@@ -31,10 +31,13 @@ VERBS = {
     "listen": ("asrprune.export.listen", "recognise files or the microphone, as deployed"),
     "prune": ("asrprune.export.prune", "masks for pathways to begin with, by magnitude"),
     "score": ("asrprune.scoring.score", "error rates with confidence intervals"),
-    "compare": ("asrprune.studies.compare", "train a grid of methods and compare them"),
-    "report": ("asrprune.data_pruning.report", "what a run's data pruning did"),
-    "pathways": ("asrprune.studies.pathways_report.report", "what each language's mask shares"),
-    "bench": ("asrprune.bench", "measure the loss, masks, pathways, pruning, exports and training"),
+    "compare": ("asrprune.compare.verb", "train a grid of methods and compare them"),
+    "report": ("asrprune.report.data", "what a run's data pruning did"),
+    "pathways": ("asrprune.report.pathways.verb", "what each language's mask shares"),
+    "bench": (
+        "asrprune.bench.verb",
+        "measure the loss, masks, pruning, exports and training",
+    ),
 }
 
 

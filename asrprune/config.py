@@ -16,12 +16,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from asrprune.corpus.options import DataOptions
+from asrprune.base.encodings import text_lines
+from asrprune.base.errors import UserError, nearest
+from asrprune.base.options import IDENTITY, check, flatten, option
+from asrprune.data.options import DataOptions
 from asrprune.data_pruning.options import DataPruningOptions, preset
 from asrprune.decoding.options import DecodingOptions
-from asrprune.encodings import text_lines
-from asrprune.errors import UserError, nearest
-from asrprune.options import IDENTITY, check, flatten, option
 from asrprune.training.options import TrainingOptions
 from asrprune.transducer.options import LossOptions, ModelOptions
 from asrprune.weight_pruning.options import OWN_METHODS, WeightPruningOptions
@@ -107,7 +107,7 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 
 def save_config(config: Config, path: Path) -> str:
     """The YAML text of a config, also written to ``path``."""
-    from asrprune.files import write_text
+    from asrprune.base.files import write_text
 
     text = OmegaConf.to_yaml(OmegaConf.structured(config))
     write_text(path, text)

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from asrprune.environment import git_state, machine, usable_cores, versions
+from asrprune.base.environment import git_state, machine, usable_cores, versions
 
 # modules of extras -> who needs them
 OPTIONAL = dict.fromkeys(("espeakng_loader", "num2words"), "rehearsals")

@@ -19,7 +19,7 @@ settings.load_profile("same")
 
 LETTERS = "abcdefgh"
 RATE = 16000
-HEAVY = ("tests/training/", "tests/studies/", "tests/export/", "tests/recipes/")
+HEAVY = ("tests/training/", "tests/compare/", "tests/export/", "tests/recipes/")
 
 
 def pytest_addoption(parser):
@@ -50,7 +50,7 @@ def _one_thread():
 
 def call_verb(module, *words: str | Path) -> None:
     """Run a verb as the command line would, in this process."""
-    from asrprune.arguments import Parser
+    from asrprune.base.arguments import Parser
 
     parser: argparse.ArgumentParser = Parser()
     module.add_arguments(parser)
@@ -113,7 +113,7 @@ def tiny_corpus(tmp_path_factory) -> SimpleNamespace:
 
 def prepare_tones(root: Path, sizes: dict[str, int]) -> SimpleNamespace:
     """``manifests`` (validated cuts), ``lang`` (characters), and features of all splits."""
-    from asrprune.corpus import fbank, tokenizer, validate
+    from asrprune.data import fbank, tokenizer, validate
 
     for seed, (split, count) in enumerate(sizes.items()):
         write_tone_manifests(root, split, count, seed)

@@ -7,9 +7,9 @@ method, or of one kind of interruption. Before a release all of them run.
 EXHAUSTIVE = frozenset(
     f"tests/{name}"
     for name in (
-        "corpus/test_rehearsal_commonvoice.py"
+        "rehearsal/test_commonvoice.py"
         "::test_killed_and_resumed_by_one_process_gives_the_same_bytes",
-        "corpus/test_rehearsal_commonvoice.py::test_a_clip_that_is_missing_is_made_again",
+        "rehearsal/test_commonvoice.py::test_a_clip_that_is_missing_is_made_again",
         "export/test_int8.py::test_matrices_have_the_names_of_parameters[conformer]",
         "export/test_int8.py::test_the_texts_are_those_of_sherpa[offline]",
         "export/test_onnx_files.py::test_each_language_by_itself",
@@ -31,28 +31,28 @@ EXHAUSTIVE = frozenset(
         "recipes/test_genuine_librispeech.py::test_genuine_files_train",
         "recipes/test_going_on.py::test_fine_tuning_at_tiny_size",
         "recipes/test_new_recipe.py::test_the_guide_in_earnest",
-        "studies/pathways/test_compare.py::test_a_seed_is_done_before_the_next",
-        "studies/pathways/test_compare.py::test_a_training_begins_when_those_before_it_are_done",
-        "studies/pathways/test_compare.py::test_another_beginning_is_refused",
-        "studies/pathways/test_compare.py::test_records_are_trusted_where_nobody_needs_the_files",
-        "studies/pathways/test_compare.py::test_what_another_one_needs_later",
-        "studies/test_compare.py::test_a_half_done_cell_goes_on_with_the_same_training_only",
-        "studies/test_compare.py::test_records_count_without_their_folders_where_they_are_trusted",
-        "studies/test_compare.py::test_stopped_it_goes_on_from_there[15]",
-        "studies/test_compare.py::test_stopped_it_goes_on_from_there[9]",
-        "studies/test_compare.py::test_what_comes_after_a_training_is_done_again",
-        "studies/weight_pruning/test_compare.py"
+        "compare/pathways/test_compare.py::test_a_seed_is_done_before_the_next",
+        "compare/pathways/test_compare.py::test_a_training_begins_when_those_before_it_are_done",
+        "compare/pathways/test_compare.py::test_another_beginning_is_refused",
+        "compare/pathways/test_compare.py::test_records_are_trusted_where_nobody_needs_the_files",
+        "compare/pathways/test_compare.py::test_what_another_one_needs_later",
+        "compare/test_compare.py::test_a_half_done_cell_goes_on_with_the_same_training_only",
+        "compare/test_compare.py::test_records_count_without_their_folders_where_they_are_trusted",
+        "compare/test_compare.py::test_stopped_it_goes_on_from_there[15]",
+        "compare/test_compare.py::test_stopped_it_goes_on_from_there[9]",
+        "compare/test_compare.py::test_what_comes_after_a_training_is_done_again",
+        "compare/weight_pruning/test_compare.py"
         "::test_a_new_sparsity_takes_no_new_training_of_what_has_them_all",
-        "studies/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
+        "compare/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
         "[egs/commonvoice/ASR/conf/compare_added_language.yaml]",
-        "studies/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
+        "compare/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
         "[egs/commonvoice/ASR/conf/compare_languages.yaml]",
-        "studies/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
+        "compare/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
         "[egs/commonvoice/ASR/conf/compare_pathways.yaml]",
-        "studies/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
+        "compare/test_preparation.py::test_what_is_prepared_is_what_is_trained_on"
         "[egs/commonvoice/ASR/conf/compare_pathways_large.yaml]",
-        "studies/weight_pruning/test_compare.py::test_a_failed_network",
-        "studies/weight_pruning/test_compare.py::test_another_search_takes_no_new_training",
+        "compare/weight_pruning/test_compare.py::test_a_failed_network",
+        "compare/weight_pruning/test_compare.py::test_another_search_takes_no_new_training",
         "training/test_added_language.py::test_a_language_that_is_added_learns[channel-False]",
         "training/test_distributed.py::test_a_rank_that_is_killed",
         "training/test_distributed.py::test_ranks_leave_together[0]",

@@ -5,7 +5,7 @@ import warnings
 from lhotse import CutSet
 from lhotse.dataset import DynamicBucketingSampler
 
-from asrprune.corpus.options import DataOptions
+from asrprune.data.options import DataOptions
 
 
 def stock_sampler(

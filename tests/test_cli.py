@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from asrprune import cli
-from asrprune.arguments import Parser, true_or_false
-from asrprune.errors import UserError, nearest
+from asrprune.base.arguments import Parser, true_or_false
+from asrprune.base.errors import UserError, nearest
 
 WHERE = "ASRPRUNE_LOG=DEBUG shows where"
 
@@ -160,7 +160,9 @@ def test_output_that_cannot_be_written_is_one_message(output, words):
     "error",
     [
         ModuleNotFoundError("No module named 'asrprune.misspelt'", name="asrprune.misspelt"),
-        ImportError("cannot import name 'x' from 'asrprune.files'", name="asrprune.files"),
+        ImportError(
+            "cannot import name 'x' from 'asrprune.base.files'", name="asrprune.base.files"
+        ),
     ],
 )
 def test_our_own_wrong_imports_are_bugs(error, verb):

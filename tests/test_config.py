@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asrprune.base.errors import UserError
+from asrprune.base.options import IDENTITY, REBATCH, RESUMABLE, check, flatten
 from asrprune.config import (
     Config,
     changes,
@@ -15,8 +17,6 @@ from asrprune.config import (
     save_config,
 )
 from asrprune.data_pruning.options import preset
-from asrprune.errors import UserError
-from asrprune.options import IDENTITY, REBATCH, RESUMABLE, check, flatten
 
 
 @pytest.fixture

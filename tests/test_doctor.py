@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from asrprune import cli, doctor
-from asrprune.environment import git_state, machine, usable_cores, versions
+from asrprune.base.environment import git_state, machine, usable_cores, versions
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_loss_backend_is_named(there, line, monkeypatch, capsys):
 
 def test_environment(tmp_path, monkeypatch):
     import asrprune
-    from asrprune import environment
+    from asrprune.base import environment
 
     assert versions()["asrprune"] == asrprune.__version__ and "lhotse" in versions()
     assert int(machine()["cores"]) == usable_cores() >= 1

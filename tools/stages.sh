@@ -149,12 +149,12 @@ trap '[[ -z $current_stage ]] || say "$current_stage failed; its error is above.
 lock_warning=warn
 lock() {
   local status=0
-  supervise python3 -m asrprune.locks "$@" try "$lock_warning" || status=$?
+  supervise python3 -m asrprune.base.locks "$@" try "$lock_warning" || status=$?
   if [[ $status -eq 75 ]]; then
     say "another run is at work in $3, or something that it left running; waiting for it to end" \
       "(Ctrl-C to leave). Another folder for this run: --data-dir, or --tag"
     status=0
-    supervise python3 -m asrprune.locks "$@" wait "$lock_warning" || status=$?
+    supervise python3 -m asrprune.base.locks "$@" wait "$lock_warning" || status=$?
   fi
   case $status in
     0) ;;

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.context import MAX_TIER, Context, Ranking, Selection
-from asrprune.errors import UserError
 
 
 def checked_ranking(ranking: Ranking, policy: str, context: Context) -> Ranking:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 Values = Sequence[float] | np.ndarray | torch.Tensor
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.scores import ScoreTable
 from asrprune.data_pruning.selection import select
-from asrprune.errors import UserError
 
 MAX_TIER = 65533  # the plan puts two tiers of its own before those of a policy
 

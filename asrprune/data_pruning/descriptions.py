@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 _FRAME_SHIFT, _SAMPLING_RATE = 0.01, 16000  # seconds and Hz, where cuts do not give them
 

@@ -7,11 +7,11 @@ import numpy as np
 from lhotse import CutSet
 from lhotse.dataset import DynamicBucketingSampler
 
+from asrprune.base.randomness import key_to_seed
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.kept import KeptCuts
 from asrprune.data_pruning.monolingual import LanguageSchedule, monolingual_batches
 from asrprune.data_pruning.plan import Plan
-from asrprune.randomness import key_to_seed
 
 
 class Drawing:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asrprune.base.errors import UserError, nearest
+from asrprune.base.randomness import keyed_generator, keyed_uniforms
 from asrprune.data_pruning.ids import hash_id
-from asrprune.errors import UserError, nearest
-from asrprune.randomness import keyed_generator, keyed_uniforms
 
 VARIANTS = ("chunk", "point")
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 LONGEST = 1 << 18  # feature frames that the table covers: 43 minutes of 10 ms frames
 

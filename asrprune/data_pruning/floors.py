@@ -4,10 +4,10 @@ from functools import partial
 
 import numpy as np
 
+from asrprune.base.errors import UserError, nearest
 from asrprune.data_pruning.context import Ranking
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.selection import select, select_many, totals
-from asrprune.errors import UserError, nearest
 
 GROUPS_WITH_CUTS = ("language", "corpus")  # every plan keeps a cut of each of their groups
 Groups = dict[str, np.ndarray]  # name of a grouping -> (groups,) bool

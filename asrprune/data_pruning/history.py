@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.index import chunks
-from asrprune.errors import UserError
 
 _MAXIMUM = np.iinfo(np.uint16).max
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 # Suffixes that lhotse appends to the id of a copy. Factors of speed, tempo and volume perturbation
 # have a point or an exponent. Without one, ``_sp1`` may name a speaker: such a cut is not a copy.

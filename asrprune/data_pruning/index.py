@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.descriptions import (
     Description,
     describe_cut,
@@ -26,7 +27,6 @@ from asrprune.data_pruning.ids import (
     utterance_id,
 )
 from asrprune.data_pruning.token_counts import CountTokens, TokenCounter
-from asrprune.errors import UserError
 
 # Durations are multiples of 1/1024 s (about 1 ms), so that their sums are exact in any order.
 TICKS = 1024

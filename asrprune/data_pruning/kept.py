@@ -21,9 +21,9 @@ from lhotse.cut import Cut
 from lhotse.lazy import LazyManifestIterator
 from lhotse.serialization import decode_json_line, deserialize_item, open_best
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.sources import check_source, read_in_order
-from asrprune.errors import UserError
 
 _CHECKED = 1024  # lines of a manifest whose ids are compared at a time
 

@@ -12,11 +12,11 @@ from functools import cached_property
 import numpy as np
 from lhotse import CutSet
 
+from asrprune.base.errors import UserError
+from asrprune.base.randomness import key_to_seed
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.kept import full_cuts
 from asrprune.data_pruning.plan import Plan
-from asrprune.errors import UserError
-from asrprune.randomness import key_to_seed
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from asrprune.errors import UserError, nearest
-from asrprune.options import RESUMABLE, option
+from asrprune.base.errors import UserError, nearest
+from asrprune.base.options import RESUMABLE, option
 
 # A dynamic policy chooses again in each cycle. A static policy chooses once, after the warm-up.
 DYNAMIC_POLICIES = (

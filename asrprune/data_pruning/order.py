@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lhotse.cut import Cut
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 
 class OrderOfBatches:

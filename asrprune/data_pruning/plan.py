@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from asrprune.base.errors import UserError
+from asrprune.base.options import check
+from asrprune.base.randomness import key_to_seed
 from asrprune.data_pruning.answers import checked_ranking, checked_selection
 from asrprune.data_pruning.context import Context, NoScoresYet, Ranking, Selection
 from asrprune.data_pruning.floors import (
@@ -30,9 +33,6 @@ from asrprune.data_pruning.phases import PRUNED, anneal_cycles, cycle_phase, dro
 from asrprune.data_pruning.policies import Policy, load_policy
 from asrprune.data_pruning.scores import ScoreTable
 from asrprune.data_pruning.selection import select, totals
-from asrprune.errors import UserError
-from asrprune.options import check
-from asrprune.randomness import key_to_seed
 
 # The tiers of a plan. The tiers of the policy itself begin at the last of them.
 _MUST, _UNKNOWN, _POLICY = range(3)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from asrprune.base.errors import UserError, nearest
+from asrprune.base.factory import check_options, load_callable
 from asrprune.data_pruning import policies_emergent as emergent
 from asrprune.data_pruning import policies_ranked as ranked
 from asrprune.data_pruning.context import Context, Ranking, Selection, check_range
 from asrprune.data_pruning.selection import select, totals
-from asrprune.errors import UserError, nearest
-from asrprune.factory import check_options, load_callable
 
 Answer = np.ndarray | Ranking | Selection
 

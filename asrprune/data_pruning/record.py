@@ -12,12 +12,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from asrprune.base.errors import UserError
+from asrprune.base.files import atomic_path
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.plan import Plan
 from asrprune.data_pruning.scores import ScoreTable
-from asrprune.errors import UserError
-from asrprune.files import atomic_path
 
 END = "end"  # the phase after the last cycle
 

@@ -16,6 +16,8 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset.sampling.base import CutSampler
 
+from asrprune.base.collectives import check_equal, gather_from_ranks, sum_over_ranks
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.batch_cuts import Values, batch_scores, find_in_batch
 from asrprune.data_pruning.drawing import Drawing
 from asrprune.data_pruning.history import History
@@ -26,7 +28,6 @@ from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.order import OrderOfBatches
 from asrprune.data_pruning.phases import PRUNED, without_effect
 from asrprune.data_pruning.plan import Plan, check_plan, make_plan
-from asrprune.data_pruning.ranks import check_equal, gather_from_ranks, sum_over_ranks
 from asrprune.data_pruning.sampler_state import (
     lost_position,
     restore_pending,
@@ -35,7 +36,6 @@ from asrprune.data_pruning.sampler_state import (
     saved_plan,
 )
 from asrprune.data_pruning.scores import LOSS_CLASSES, ScoreTable
-from asrprune.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from lhotse.lazy import (
     LazyRepeater,
 )
 
-from asrprune.errors import UserError
-from asrprune.randomness import OwnGenerators, key_to_seed
+from asrprune.base.errors import UserError
+from asrprune.base.randomness import OwnGenerators, key_to_seed
 
 _PIECE = 64  # cuts that are read at a time; few, because a cut of Shar holds its audio
 # Attributes of lhotse's lazy iterators: what they read, what they mix in, how often they were read.

@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.time_dropping import TimeDropping, drop_encoder_frames
 from asrprune.data_pruning.token_counts import CountTokens, token_counts
-from asrprune.errors import UserError
 
 PADDING = math.log(1e-10)  # the value that lhotse pads features with
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asrprune.base.options import check
 from asrprune.data_pruning.drop_plan import Drop, lengths_left, plan_drop
 from asrprune.data_pruning.encoder_frames import EncoderFrames
 from asrprune.data_pruning.ids import hash_id
 from asrprune.data_pruning.index import CutIndex, chunks
 from asrprune.data_pruning.options import TimeDroppingOptions
-from asrprune.options import check
 
 
 def frames_of(num_samples: int, hop: int) -> int:

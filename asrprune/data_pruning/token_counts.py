@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 # texts -> the number of tokens of each
 CountTokens = Callable[[list[str]], Sequence[int]]

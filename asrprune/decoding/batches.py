@@ -9,10 +9,10 @@ from lhotse.dataset import SimpleCutSampler
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from asrprune.corpus.features import load_features
-from asrprune.corpus.loader import load_batches
+from asrprune.base.randomness import kept_global_generators, key_to_seed, seed_cpu_generators
+from asrprune.data.features import load_features
+from asrprune.data.loader import load_batches
 from asrprune.decoding.options import DecodingOptions
-from asrprune.randomness import kept_global_generators, key_to_seed, seed_cpu_generators
 
 
 def feature_batches(

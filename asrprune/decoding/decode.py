@@ -19,10 +19,13 @@ import torch
 from lhotse import CutSet
 from tqdm import tqdm
 
-from asrprune.arguments import true_or_false
+from asrprune.base.arguments import true_or_false
+from asrprune.base.devices import choose_device
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json
 from asrprune.config import override
-from asrprune.corpus.batches import open_cuts, transcript
-from asrprune.corpus.tokenizer import Tokenizer, load_tokenizer, normalise
+from asrprune.data.batches import open_cuts, transcript
+from asrprune.data.tokenizer import Tokenizer, load_tokenizer, normalise
 from asrprune.decoding.batches import feature_batches
 from asrprune.decoding.hypothesis import Hypothesis
 from asrprune.decoding.language import by_language, check_language
@@ -30,9 +33,6 @@ from asrprune.decoding.load import load_model, load_pathways
 from asrprune.decoding.options import AUTO, GIVEN, METHODS, DecodingOptions
 from asrprune.decoding.pathways import Pathways
 from asrprune.decoding.search import make_search, recognize
-from asrprune.devices import choose_device
-from asrprune.errors import UserError
-from asrprune.files import read_json
 from asrprune.scoring.files import write_results
 from asrprune.scoring.wer import Utterance
 from asrprune.transducer.model import Transducer

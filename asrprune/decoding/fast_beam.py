@@ -11,9 +11,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from asrprune.base.errors import UserError
 from asrprune.decoding.hypothesis import BLANK, Hypothesis, Search
 from asrprune.decoding.options import DecodingOptions
-from asrprune.errors import UserError
 from asrprune.transducer.model import Transducer
 
 NEEDED = (

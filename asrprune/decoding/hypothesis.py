@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer.model import Transducer
 
 BLANK = 0

@@ -17,13 +17,13 @@ import torch
 from lhotse import CutSet
 from tqdm import tqdm
 
-from asrprune.corpus.batches import language_of
+from asrprune.base.errors import UserError
+from asrprune.data.batches import language_of
 from asrprune.decoding.batches import feature_batches
 from asrprune.decoding.language_classifier import LanguageClassifier, choose, load_classifier
 from asrprune.decoding.options import AUTO, GIVEN, DecodingOptions
 from asrprune.decoding.pathways import Pathways, grouped
 from asrprune.decoding.search import recognize
-from asrprune.errors import UserError
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.pathways import pathway_of
 

@@ -24,16 +24,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from asrprune.corpus.batches import language_of, open_cuts
-from asrprune.corpus.features import load_features
+from asrprune.base.errors import UserError
+from asrprune.base.randomness import keyed_generator, keyed_global_generators
+from asrprune.data.batches import language_of, open_cuts
+from asrprune.data.features import load_features
 from asrprune.decoding.language_classifier import (
     ClassifierOptions,
     LanguageClassifier,
     save_classifier,
 )
 from asrprune.decoding.options import DecodingOptions
-from asrprune.errors import UserError
-from asrprune.randomness import keyed_generator, keyed_global_generators
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config
-from asrprune.corpus.tokenizer import Tokenizer
+from asrprune.data.tokenizer import Tokenizer
 from asrprune.decoding.pathways import Pathways
-from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.model_file import masks_of, model_of

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from asrprune.options import RESUMABLE, option
+from asrprune.base.options import RESUMABLE, option
 
 METHODS = ("greedy_search", "modified_beam_search", "fast_beam_search")
 GIVEN, AUTO = "given", "auto"  # values of `DecodingOptions.language`

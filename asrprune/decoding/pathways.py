@@ -8,10 +8,10 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import nn
 
-from asrprune.corpus.batches import language_of
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
+from asrprune.data.batches import language_of
 from asrprune.training.own_weights import OwnWeights, on_device, own_applied
-from asrprune.weight_pruning.bank import Cached, MaskBank
+from asrprune.weight_pruning.masks.bank import Cached, MaskBank
 from asrprune.weight_pruning.pathways import pathway_of
 
 MOST_CACHED = 8  # languages whose masked weights are kept: a copy of the pruned layers for each

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
+from asrprune.base.randomness import keyed_global_generators
 from asrprune.decoding.beam import BeamSearch
 from asrprune.decoding.fast_beam import FastBeamSearch
 from asrprune.decoding.greedy import GreedySearch
 from asrprune.decoding.hypothesis import Hypothesis, Search
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.streaming import encode_chunks
-from asrprune.randomness import keyed_global_generators
 from asrprune.transducer.model import Transducer
 
 

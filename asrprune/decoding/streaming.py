@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.model import Transducer
 

@@ -6,7 +6,7 @@ budget of blocks that is given as a sparsity stands for a number of weights that
 pruned.
 
 Multiply-adds are those of the encoder's weights for each second of speech
-(`asrprune.weight_pruning.multiply_adds`): a streaming recogniser computes them all the time.
+(`asrprune.weight_pruning.search.multiply_adds`): a streaming recogniser computes them all the time.
 Dropped weights cost no multiply-adds. The multiply-adds of joiner and predictor depend on what is
 said and on the search, so they are not counted. Attention's products of activations are not counted
 either.
@@ -23,16 +23,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.export.milliseconds import Estimate, Times, require_cuts
 from asrprune.export.runnable import runnable
 from asrprune.transducer.model import Transducer
-from asrprune.weight_pruning.bank import Choice, MaskBank
-from asrprune.weight_pruning.blocks import LEVELS, level_of
-from asrprune.weight_pruning.multiply_adds import count_multiply_adds
-from asrprune.weight_pruning.prunable import VECTOR
-from asrprune.weight_pruning.search_space import Cost, additive_cost
-from asrprune.weight_pruning.sizes import elements
+from asrprune.weight_pruning.masks.bank import Choice, MaskBank
+from asrprune.weight_pruning.masks.blocks import LEVELS, level_of
+from asrprune.weight_pruning.masks.prunable import VECTOR
+from asrprune.weight_pruning.masks.sizes import elements
+from asrprune.weight_pruning.search.multiply_adds import count_multiply_adds
+from asrprune.weight_pruning.search.space import Cost, additive_cost
 
 BYTES, MULTIPLY_ADDS, MILLISECONDS = "bytes", "multiply_adds", "milliseconds"
 WEIGHTS = "parameters"  # weights that are kept or never pruned; users give a sparsity for them

@@ -7,9 +7,9 @@ import torch
 from lhotse import Fbank, FbankConfig
 from lhotse.augmentation import Resample
 
-from asrprune.corpus.audio import FEATURES
+from asrprune.base.errors import UserError
+from asrprune.data.audio import FEATURES
 from asrprune.decoding.language_classifier import choose, load_classifier
-from asrprune.errors import UserError
 from asrprune.export.sherpa import RATE, Recogniser, padded, read_summary
 
 

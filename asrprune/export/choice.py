@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json
 from asrprune.export.budget import (
     BYTES,
     MILLISECONDS,
@@ -18,8 +19,7 @@ from asrprune.export.budget import (
 )
 from asrprune.export.milliseconds import measure_times
 from asrprune.export.source import Source
-from asrprune.files import read_json
-from asrprune.weight_pruning.bank import Choice
+from asrprune.weight_pruning.masks.bank import Choice
 from asrprune.weight_pruning.pathways import pathway_of
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ import numpy as np
 from lhotse import CutSet, Fbank, FbankConfig
 from tqdm import tqdm
 
-from asrprune.corpus.audio import FEATURES
-from asrprune.corpus.batches import language_of, open_cuts, part_of, transcript
-from asrprune.corpus.features import load_features
-from asrprune.corpus.tokenizer import Tokenizer, normalise
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
+from asrprune.data.audio import FEATURES
+from asrprune.data.batches import language_of, open_cuts, part_of, transcript
+from asrprune.data.features import load_features
+from asrprune.data.tokenizer import Tokenizer, normalise
 from asrprune.export.onnx_decoder import OnnxDecoder
 from asrprune.scoring.wer import count_errors
 

@@ -20,16 +20,16 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
+from asrprune.base.files import write_json
 from asrprune.export.budget import parse_amount
 from asrprune.export.choice import Wanted, choose
 from asrprune.export.network import smaller
 from asrprune.export.pathways_file import pathways_content
 from asrprune.export.source import Source, open_source
-from asrprune.files import write_json
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.training.model_file import description
-from asrprune.weight_pruning.packing import packed_state
+from asrprune.weight_pruning.masks.packing import packed_state
 
 log = logging.getLogger(__name__)
 

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.export.onnx_graph import quantised, to_onnx
 from asrprune.export.onnx_parts import Part, cut
 from asrprune.transducer.model import Transducer
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.cutting import cut as cut_out
-from asrprune.weight_pruning.cutting import has_rows
-from asrprune.weight_pruning.groups import CHANNEL
-from asrprune.weight_pruning.prunable import VECTOR, Layer
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.cutting import cut as cut_out
+from asrprune.weight_pruning.masks.cutting import has_rows
+from asrprune.weight_pruning.masks.groups import CHANNEL
+from asrprune.weight_pruning.masks.prunable import VECTOR, Layer
 
 if TYPE_CHECKING:
     import onnx

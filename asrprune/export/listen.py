@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asrprune.arguments import true_or_false
-from asrprune.corpus.diagnosis import UNUSABLE, Unusable
-from asrprune.corpus.header import read_header
+from asrprune.base.arguments import true_or_false
+from asrprune.base.errors import UserError
+from asrprune.data.diagnosis import UNUSABLE, Unusable
+from asrprune.data.header import read_header
 from asrprune.decoding.options import DecodingOptions
-from asrprune.errors import UserError
 from asrprune.export.by_language import RecogniserByLanguage
 from asrprune.export.sherpa import RATE, Recogniser
 

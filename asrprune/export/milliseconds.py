@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from asrprune.environment import machine
-from asrprune.errors import UserError
+from asrprune.base.environment import machine
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json, write_json
 from asrprune.export.int8_encoder import example, int8_network
 from asrprune.export.onnx_graph import check_packages
 from asrprune.export.onnx_parts import cut
-from asrprune.files import read_json, write_json
 from asrprune.transducer.model import Transducer
-from asrprune.weight_pruning.bank import Choice, MaskBank
-from asrprune.weight_pruning.blocks import LEVELS, level_of
+from asrprune.weight_pruning.masks.bank import Choice, MaskBank
+from asrprune.weight_pruning.masks.blocks import LEVELS, level_of
 
 if TYPE_CHECKING:
     import onnx

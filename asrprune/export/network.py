@@ -9,9 +9,9 @@ from asrprune.config import Config
 from asrprune.export.source import Source
 from asrprune.training.banks import layer_patterns, sizes_of
 from asrprune.transducer.model import Transducer, build_model
-from asrprune.weight_pruning.bank import Choice
-from asrprune.weight_pruning.cutting import cut_state
-from asrprune.weight_pruning.groups import LAYER
+from asrprune.weight_pruning.masks.bank import Choice
+from asrprune.weight_pruning.masks.cutting import cut_state
+from asrprune.weight_pruning.masks.groups import LAYER
 from asrprune.weight_pruning.options import WeightPruningOptions
 
 

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asrprune.arguments import share, true_or_false
-from asrprune.corpus.tokenizer import load_tokenizer
-from asrprune.errors import UserError
+from asrprune.base.arguments import share, true_or_false
+from asrprune.base.errors import UserError
+from asrprune.base.files import atomic_path, write_json, write_text
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.export.budget import BYTES, MILLISECONDS
 from asrprune.export.choice import Wanted, choose, wanted_of
 from asrprune.export.dev_speech import DevSets, open_dev_sets
@@ -30,9 +31,8 @@ from asrprune.export.network import network
 from asrprune.export.onnx_graph import QUANTISED, check, check_packages, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import Source, open_source
-from asrprune.files import atomic_path, write_json, write_text
 from asrprune.transducer.model import Transducer
-from asrprune.weight_pruning.bank import Choice
+from asrprune.weight_pruning.masks.bank import Choice
 
 if TYPE_CHECKING:
     import onnx

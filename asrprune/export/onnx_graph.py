@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.export.onnx_parts import Part
 
 if TYPE_CHECKING:

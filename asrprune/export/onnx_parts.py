@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer.model import Transducer
 from asrprune.transducer.predictor import Stateless
 from asrprune.transducer.streaming import Past, newest

@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.export.network import smaller
 from asrprune.export.source import Source
 from asrprune.training.banks import make_bank
 from asrprune.training.model_file import description, masks_of
 from asrprune.training.own_weights import own_weights_of
-from asrprune.weight_pruning.cutting import cut_state
-from asrprune.weight_pruning.packing import packed_state
+from asrprune.weight_pruning.masks.cutting import cut_state
+from asrprune.weight_pruning.masks.packing import packed_state
 from asrprune.weight_pruning.pathways import pathway_of
 
 

@@ -16,8 +16,8 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from asrprune.base.errors import UserError
 from asrprune.config import override
-from asrprune.errors import UserError
 from asrprune.export.source import Source, open_source
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.training.model_file import description

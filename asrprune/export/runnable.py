@@ -21,9 +21,9 @@ from asrprune.export.int8_encoder import dense_encoder, int8_network
 from asrprune.export.onnx_graph import QUANTISED, check_packages, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.transducer.model import Transducer
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.groups import HEAD, LAYER, Group
-from asrprune.weight_pruning.prunable import OTHER, VECTOR
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.groups import HEAD, LAYER, Group
+from asrprune.weight_pruning.masks.prunable import OTHER, VECTOR
 
 FLOAT32, SCALE, ZERO_POINT, INT8 = 4, 4, 1, 1  # bytes of a number of each type
 # Bytes by which layers of one shape differ: the names of their operations have more or fewer

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json
 from asrprune.export.onnx_files import SUMMARY, chosen_files
-from asrprune.files import read_json
 
 if TYPE_CHECKING:
     import sherpa_onnx

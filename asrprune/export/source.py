@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config, override
-from asrprune.corpus.tokenizer import Tokenizer
+from asrprune.data.tokenizer import Tokenizer
 from asrprune.decoding.load import load_model
-from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.low_rank import merged_state
 from asrprune.training.model_file import masks_of, model_of
 from asrprune.training.own_weights import of_language, own_weights_of
 from asrprune.transducer.model import Transducer
-from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.masks.bank import MaskBank
 from asrprune.weight_pruning.options import Block
 
 SPARSEST = 0.996  # for models that were trained without masks: the last level that keeps a unit

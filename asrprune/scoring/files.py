@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
 
-from asrprune.errors import UserError
-from asrprune.files import write_text
+from asrprune.base.errors import UserError
+from asrprune.base.files import write_text
 from asrprune.scoring.wer import (
     NOTHING,
     ErrorCounts,

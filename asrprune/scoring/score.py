@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from asrprune.errors import UserError
-from asrprune.files import read_json, write_json, write_text
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json, write_json, write_text
 from asrprune.scoring.bootstrap import Interval, paired_difference, wer_interval
 from asrprune.scoring.files import read_recogs, result_files
 from asrprune.scoring.wer import ErrorCounts, Utterance, character_errors, total, word_errors

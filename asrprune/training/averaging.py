@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from asrprune.arguments import true_or_false
-from asrprune.errors import UserError
-from asrprune.files import write_json
+from asrprune.base.arguments import true_or_false
+from asrprune.base.errors import UserError
+from asrprune.base.files import write_json
 from asrprune.training.checkpoint import load_checkpoint, number_of, numbered, save_checkpoint
 from asrprune.training.low_rank import merged_state
 from asrprune.training.model_file import description

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.groups import (
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.groups import (
     CHANNEL,
     HEAD,
     LAYER,
@@ -18,8 +18,8 @@ from asrprune.weight_pruning.groups import (
     grouped,
     kept_layers,
 )
+from asrprune.weight_pruning.masks.prunable import find_layers
 from asrprune.weight_pruning.options import FIRST_ORDER, WeightPruningOptions, parse_block
-from asrprune.weight_pruning.prunable import find_layers
 
 
 def groups_of(model: nn.Module, options: WeightPruningOptions) -> list[Group]:

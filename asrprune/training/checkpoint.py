@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from asrprune.errors import UserError
-from asrprune.files import atomic_path
-from asrprune.weight_pruning.packing import unpacked_state
+from asrprune.base.errors import UserError
+from asrprune.base.files import atomic_path
+from asrprune.weight_pruning.masks.packing import unpacked_state
 
 log = logging.getLogger(__name__)
 

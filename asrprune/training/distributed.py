@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from asrprune.data_pruning.ranks import explain_lost_rank
-from asrprune.devices import device_of_rank
+from asrprune.base.collectives import explain_lost_rank
+from asrprune.base.devices import device_of_rank
 
 
 @dataclass

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from asrprune.errors import UserError, nearest
+from asrprune.base.errors import UserError, nearest
 
 KEY = "training.freeze"
 _HEADS = ("simple_am.", "simple_lm.")  # of the loss alone: no search uses them

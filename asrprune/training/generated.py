@@ -5,12 +5,12 @@ import dataclasses
 import torch
 from lhotse import CutSet, MonoCut
 
+from asrprune.base.errors import UserError
+from asrprune.base.randomness import keyed_generator
 from asrprune.config import Config
-from asrprune.corpus.batches import Batch, SpeechDataset
-from asrprune.corpus.tokenizer import SPECIAL, CharacterTokenizer
+from asrprune.data.batches import Batch, SpeechDataset
+from asrprune.data.tokenizer import SPECIAL, CharacterTokenizer
 from asrprune.data_pruning.options import DataPruningOptions
-from asrprune.errors import UserError
-from asrprune.randomness import keyed_generator
 from asrprune.training.distributed import Ranks
 from asrprune.training.pruning import TrainingData, make_pruning_sampler
 

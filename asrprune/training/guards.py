@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 Batch = dict[str, Any]
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config
-from asrprune.errors import UserError
 from asrprune.training.low_rank import merged_state, without_low_rank
 from asrprune.training.model_file import masks_of, model_of, read_model_file
 from asrprune.training.own_weights import check_used

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 GRACE = 240  # seconds for a step and a checkpoint; tools/slurm.sh has five minutes before the end
 PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections

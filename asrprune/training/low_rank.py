@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config
-from asrprune.errors import UserError
 from asrprune.training.freezing import freeze
+from asrprune.weight_pruning.masks.prunable import as_matrix, find_layers
 from asrprune.weight_pruning.options import Block
-from asrprune.weight_pruning.prunable import as_matrix, find_layers
 
 NAME = "low_rank"  # of the module that holds the changes
 _PREFIX = f"{NAME}."

@@ -21,15 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrprune.base.collectives import check_equal
+from asrprune.base.errors import UserError
 from asrprune.config import Config
 from asrprune.data_pruning.options import UNSCORED_POLICIES
-from asrprune.data_pruning.ranks import check_equal
-from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.distributed import Ranks
 from asrprune.weight_pruning.dropout import scaled_dropout
-from asrprune.weight_pruning.first_order import FirstOrderScores
-from asrprune.weight_pruning.gated import GatedOptimizer
+from asrprune.weight_pruning.masks.first_order import FirstOrderScores
+from asrprune.weight_pruning.masks.gated import GatedOptimizer
 from asrprune.weight_pruning.options import FIRST_ORDER, WeightPruningOptions
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
 from asrprune.weight_pruning.supernet import GRID, Sparsities, densest, sub_networks

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.weight_pruning.options import Block, parse_block
 
 NAMES, NAMED = 20, 25.0  # so many named masks of the default size take so many MB at most

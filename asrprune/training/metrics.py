@@ -10,8 +10,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from asrprune.corpus.batches import Batch
-from asrprune.files import explain_failed_write, write_text
+from asrprune.base.files import explain_failed_write, write_text
+from asrprune.data.batches import Batch
 from asrprune.training.distributed import Ranks
 
 EPOCH_START = "pruning"  # the kind of lines that an epoch's start writes, before its first step

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config, config_from_dict
-from asrprune.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.low_rank import merged_state

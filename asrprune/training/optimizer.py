@@ -2,8 +2,8 @@
 
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config
-from asrprune.errors import UserError
 
 
 def make_optimizer(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from asrprune.errors import UserError
-from asrprune.options import REBATCH, RESUMABLE, option
+from asrprune.base.errors import UserError
+from asrprune.base.options import REBATCH, RESUMABLE, option
 
 
 @dataclass

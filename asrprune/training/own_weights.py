@@ -16,9 +16,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.model_file import description, masks_of
-from asrprune.weight_pruning.swap import swapped
+from asrprune.weight_pruning.masks.swap import swapped
 
 OwnWeights = dict[str, dict[str, Any]]
 

@@ -5,10 +5,10 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from asrprune.base.randomness import kept_global_generators
 from asrprune.config import Config
-from asrprune.corpus.batches import Batch
-from asrprune.corpus.tokenizer import UNKNOWN_ID
-from asrprune.randomness import kept_global_generators
+from asrprune.data.batches import Batch
+from asrprune.data.tokenizer import UNKNOWN_ID
 from asrprune.training.distillation import divergence
 from asrprune.training.guards import check_losses
 from asrprune.training.masking import Masking

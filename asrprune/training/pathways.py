@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config
-from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import Masking, Network, refuse_running_statistics
@@ -34,8 +34,8 @@ from asrprune.training.own_weights import (
     own_applied,
     own_weights_of,
 )
-from asrprune.weight_pruning.cutting import outlets
-from asrprune.weight_pruning.groups import unit_scores
+from asrprune.weight_pruning.masks.cutting import outlets
+from asrprune.weight_pruning.masks.groups import unit_scores
 from asrprune.weight_pruning.options import LANGUAGE, REGROW
 from asrprune.weight_pruning.pathways import pathway_of, ranks_from_mask, renew, share_at
 

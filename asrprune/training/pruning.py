@@ -13,8 +13,9 @@ from lhotse.cut import Cut
 from lhotse.lazy import LazyManifestIterator
 from torch import nn
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config
-from asrprune.corpus.batches import SpeechDataset, language_of
+from asrprune.data.batches import SpeechDataset, language_of
 from asrprune.data_pruning.ids import hash_id
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.monolingual import LanguageSchedule
@@ -22,7 +23,6 @@ from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.data_pruning.token_counts import CountTokens
-from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 
 SIZES = 12  # number of classes of sub-networks (`Masking.loss_class`) in each language

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from asrprune.base.errors import UserError
+from asrprune.base.options import IDENTITY, REBATCH
 from asrprune.config import changes, config_from_dict
 from asrprune.data_pruning.record import cycle_files
-from asrprune.errors import UserError
-from asrprune.options import IDENTITY, REBATCH
 from asrprune.training.checkpoint import (
     also_as,
     latest_checkpoint,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config
-from asrprune.errors import UserError
 from asrprune.training.distributed import Ranks
 from asrprune.training.model_file import masks_of, model_of, read_model_file
 from asrprune.training.pruning import check_can_drop

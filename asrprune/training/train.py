@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asrprune.arguments import true_or_false
+from asrprune.base.arguments import true_or_false
+from asrprune.base.errors import UserError
 from asrprune.config import Config, load_config, save_config
-from asrprune.errors import UserError
 from asrprune.training import launch
 
 if TYPE_CHECKING:  # a dry run loads the config without torch
@@ -95,7 +95,7 @@ def _lay_out(config: Config) -> tuple[int, str]:
     from asrprune.training.low_rank import add_low_rank
     from asrprune.training.masking import check_joined
     from asrprune.transducer.model import build_model
-    from asrprune.weight_pruning.prunable import table
+    from asrprune.weight_pruning.masks.prunable import table
 
     with torch.device("meta"):
         model = build_model(config.model, config.loss, vocab_size=500)
@@ -119,9 +119,9 @@ def _lay_out(config: Config) -> tuple[int, str]:
 def _train(config: Config, args: argparse.Namespace) -> int:
     import torch
 
+    from asrprune.base.environment import git_state, machine, versions
+    from asrprune.base.locks import open_locked
     from asrprune.data_pruning.record import write_index
-    from asrprune.environment import git_state, machine, versions
-    from asrprune.locks import open_locked
     from asrprune.training.distributed import start_ranks
     from asrprune.training.metrics import log_to_file
     from asrprune.training.resume import resume
@@ -185,11 +185,11 @@ def build_trainer(
     """Model, data and trainer, at the start of a training."""
     import torch
 
-    from asrprune.corpus.batches import alignable, open_cuts, training_dataset
-    from asrprune.corpus.tokenizer import load_tokenizer
+    from asrprune.base.environment import versions
+    from asrprune.base.randomness import seed_global_generators
+    from asrprune.data.batches import alignable, open_cuts, training_dataset
+    from asrprune.data.tokenizer import load_tokenizer
     from asrprune.data_pruning.time_dropping import TimeDropping
-    from asrprune.environment import versions
-    from asrprune.randomness import seed_global_generators
     from asrprune.training.low_rank import add_low_rank
     from asrprune.training.pruning import (
         TrainingData,
@@ -201,7 +201,7 @@ def build_trainer(
     from asrprune.training.trainer import Trainer
     from asrprune.transducer.loss import resolve_backend
     from asrprune.transducer.model import build_model
-    from asrprune.weight_pruning.prunable import table
+    from asrprune.weight_pruning.masks.prunable import table
 
     data, seed = config.data, config.seed
     tokenizer = load_tokenizer(lang_dir)
@@ -271,7 +271,7 @@ def build_trainer(
 
 def read_statistics(manifest_dir: Path, corpus: str) -> dict[str, Any]:
     """What the validate stage measured of the training set."""
-    from asrprune.files import read_json
+    from asrprune.base.files import read_json
 
     path = manifest_dir / f"{corpus}_statistics.json"
     if not path.is_file():
@@ -296,7 +296,7 @@ def _write_command(folder: Path) -> None:
     It runs from any working directory, and with no environment activated; words that it is given
     come last, and so win. Of a copy of the folder it goes on in the copy.
     """
-    from asrprune.files import write_text
+    from asrprune.base.files import write_text
 
     programs = shlex.quote(str(Path(sys.executable).parent))
     modules = shlex.quote(os.environ.get("PYTHONPATH", ""))

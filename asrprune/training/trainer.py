@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from lhotse import CutSet
 
+from asrprune.base.randomness import key_to_seed, seed_global_generators
 from asrprune.config import Config
-from asrprune.corpus.batches import Batch, epoch_loader
+from asrprune.data.batches import Batch, epoch_loader
 from asrprune.data_pruning.phases import planned_shares
 from asrprune.data_pruning.record import write_cycle, write_end
-from asrprune.randomness import key_to_seed, seed_global_generators
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
 from asrprune.training.distributed import Ranks

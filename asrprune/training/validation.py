@@ -5,10 +5,10 @@ from collections.abc import Callable
 from lhotse import CutSet
 from torch import Tensor
 
-from asrprune.corpus.batches import Batch, dev_loader
-from asrprune.corpus.options import DataOptions
-from asrprune.corpus.tokenizer import Tokenizer
-from asrprune.randomness import keyed_global_generators
+from asrprune.base.randomness import keyed_global_generators
+from asrprune.data.batches import Batch, dev_loader
+from asrprune.data.options import DataOptions
+from asrprune.data.tokenizer import Tokenizer
 from asrprune.training.distributed import Ranks
 from asrprune.training.guards import explain_no_memory
 from asrprune.training.metrics import dev_bar

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.models.conformer import ConformerLayer
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer import convolution
 from asrprune.transducer.attention import plain_attention, score_bias
 from asrprune.transducer.encoder import (

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.models import Emformer as TorchaudioEmformer
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer import convolution
 from asrprune.transducer.attention import score_bias
 from asrprune.transducer.encoder import (

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 # (B, T', D), (B,) -> fewer frames, after the subsampling of a training batch
 FrameTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from asrprune.errors import UserError
-from asrprune.options import check
+from asrprune.base.errors import UserError
+from asrprune.base.options import check
 from asrprune.transducer import k2_backend
 from asrprune.transducer.options import LossOptions
 from asrprune.transducer.prune_ranges import prune_ranges

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asrprune.errors import UserError
-from asrprune.factory import build
+from asrprune.base.errors import UserError
+from asrprune.base.factory import build
 from asrprune.transducer.encoder import FrameTransform, zero_padding
 from asrprune.transducer.joiner import Joiner
 from asrprune.transducer.loss import TransducerLoss, transducer_loss
@@ -23,7 +23,7 @@ def build_model(model: ModelOptions, loss: LossOptions, vocab_size: int) -> "Tra
 
     Raises:
         UserError: a factory that cannot be imported, an option it does not know or that has the
-            wrong type (see `asrprune.factory`), or a part that is no encoder.
+            wrong type (see `asrprune.base.factory`), or a part that is no encoder.
     """
     encoder = build("model.encoder", model.encoder, model.num_features, model.encoder_options)
     predictor = build("model.predictor", model.predictor, vocab_size, model.predictor_options)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from asrprune.errors import UserError
-from asrprune.options import RESUMABLE, option
+from asrprune.base.errors import UserError
+from asrprune.base.options import RESUMABLE, option
 
 BACKENDS = ("auto", "torch", "k2")
 

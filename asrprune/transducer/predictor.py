@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 
 
 def stateless(vocab_size: int, *, dim: int = 512, context_size: int = 2) -> "Stateless":

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer import convolution
 from asrprune.transducer.attention import score_bias
 from asrprune.transducer.conformer import Layer, channels_of, check_sizes, heads_of

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from asrprune.errors import UserError, nearest
-from asrprune.options import flatten, option
+from asrprune.base.errors import UserError, nearest
+from asrprune.base.options import flatten, option
 
 OWN_METHODS = ("supernet", "pathways")  # each has a section of options of the same name
 LANGUAGE = "{language}"  # in the name of a file: stands for each language in turn

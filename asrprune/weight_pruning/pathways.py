@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from asrprune.errors import UserError, nearest
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.blocks import check_finite
-from asrprune.weight_pruning.groups import unit_scores
+from asrprune.base.errors import UserError, nearest
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.blocks import check_finite
+from asrprune.weight_pruning.masks.groups import unit_scores
 
 
 def renew(

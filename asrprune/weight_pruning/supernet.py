@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asrprune.randomness import key_to_seed
+from asrprune.base.randomness import key_to_seed
 from asrprune.weight_pruning.options import SupernetOptions
 
 GRID = 10  # tenths of sparsity

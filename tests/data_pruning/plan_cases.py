@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from asrprune.base.randomness import key_to_seed
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import (
@@ -13,7 +14,6 @@ from asrprune.data_pruning.options import (
 )
 from asrprune.data_pruning.plan import Plan, make_plan
 from asrprune.data_pruning.scores import ScoreTable
-from asrprune.randomness import key_to_seed
 
 # Written down here, and not read from the policies, so that a wrong mark of a policy shows.
 EMERGENT = ("infobatch", "seta", "cowerage")

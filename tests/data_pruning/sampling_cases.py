@@ -14,11 +14,11 @@ from lhotse import CutSet, MonoCut, SupervisionSegment
 from lhotse.dataset import DynamicBucketingSampler
 from torch.utils.data import DataLoader
 
+from asrprune.base.randomness import key_to_seed
 from asrprune.data_pruning.ids import utterance_id
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions
 from asrprune.data_pruning.sampler import PruningSampler
-from asrprune.randomness import key_to_seed
 from tests.training.command import assert_same
 
 BINS = [3.0, 5.0, 7.0]

@@ -10,7 +10,7 @@ from lhotse.dataset import K2SpeechRecognitionDataset
 from lhotse.dataset.sampling.utils import find_pessimistic_batches
 from torch.utils.data import DataLoader
 
-from asrprune.corpus.batches import open_cuts
+from asrprune.data.batches import open_cuts
 from asrprune.data_pruning import CutIndex, DataPruningOptions, PruningSampler
 
 EPOCHS = 4

@@ -12,9 +12,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.drop_plan import VARIANTS, count_pieces, lengths_left, plan_drop
 from asrprune.data_pruning.ids import hash_id
-from asrprune.errors import UserError
 
 laws = settings(deadline=None, derandomize=True)
 variants = st.sampled_from(VARIANTS)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.encoder_frames import LONGEST, EncoderFrames
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_dropping import TimeDropping
-from asrprune.errors import UserError
 from asrprune.transducer.conformer import conformer
 from asrprune.transducer.emformer import emformer
 from asrprune.transducer.streaming_conformer import streaming_conformer

@@ -10,8 +10,8 @@ from lhotse.dataset import CutConcatenate
 from lhotse.dataset.sampling.utils import find_pessimistic_batches
 from lhotse.testing.dummies import dummy_recording
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.scores import UNIT
-from asrprune.errors import UserError
 from tests.data_pruning.sampling_cases import (
     BINS,
     make_cut,

@@ -11,10 +11,10 @@ from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 from lhotse.testing.dummies import dummy_recording
 from lhotse.utils import compute_num_frames
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.descriptions import transcript
 from asrprune.data_pruning.ids import hash_id, utterance_id
 from asrprune.data_pruning.index import CutIndex
-from asrprune.errors import UserError
 
 
 def cut(name: str, duration: float = 2.0, language=None, speaker=None, **custom) -> MonoCut:

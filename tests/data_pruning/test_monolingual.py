@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import CutSet
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.monolingual import LanguageSchedule
 from asrprune.data_pruning.plan import check_plan
 from asrprune.data_pruning.sampler import PruningSampler
-from asrprune.errors import UserError
 from tests.data_pruning.sampling_cases import (
     make_cuts,
     make_options,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.policies import load_policy
-from asrprune.errors import UserError
 from tests.data_pruning.plan_cases import (
     SEEDS,
     covering,

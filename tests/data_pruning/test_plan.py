@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import (
@@ -16,7 +17,6 @@ from asrprune.data_pruning.options import (
 from asrprune.data_pruning.phases import ANNEAL, PRUNED, WARMUP, cycle_phase, phases
 from asrprune.data_pruning.plan import make_plan
 from asrprune.data_pruning.policies import POLICIES
-from asrprune.errors import UserError
 from tests.data_pruning.plan_cases import (
     FIXED,
     SEEDS,

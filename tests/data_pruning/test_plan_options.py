@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from asrprune.base.errors import UserError
+from asrprune.base.options import check
 from asrprune.data_pruning.options import PRESETS, DataPruningOptions, preset
-from asrprune.errors import UserError
-from asrprune.options import check
 
 WRONG = [
     ({"keep": 0.0}, "data_pruning.keep=0.0: must be above 0 and at most 1"),

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.options import UNSCORED_POLICIES, DataPruningOptions
 from asrprune.data_pruning.plan import check_plan
 from asrprune.data_pruning.policies import POLICIES
-from asrprune.errors import UserError
 from tests.data_pruning.plan_cases import (
     DYNAMIC,
     FIXED,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.history import History
 from asrprune.data_pruning.options import DYNAMIC_POLICIES, STATIC_POLICIES, DataPruningOptions
 from asrprune.data_pruning.plan import check_plan
 from asrprune.data_pruning.policies import POLICIES
 from asrprune.data_pruning.policies_emergent import kmeans_edges
-from asrprune.errors import UserError
 from tests.data_pruning.plan_cases import (
     SEEDS,
     first_by,

@@ -17,13 +17,13 @@ from lhotse.dataset import IterableDatasetWrapper, K2SpeechRecognitionDataset
 from torch.utils.data import DataLoader
 
 import asrprune.data_pruning
-from asrprune.corpus.batches import open_cuts
+from asrprune.base.errors import UserError
+from asrprune.data.batches import open_cuts
 from asrprune.data_pruning import kept
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.phases import ANNEAL, PRUNED, WARMUP
 from asrprune.data_pruning.sampler import PruningSampler
-from asrprune.errors import UserError
 from tests.data_pruning.sampling_cases import (
     BINS,
     EPOCHS,

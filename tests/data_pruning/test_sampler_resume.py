@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning import sampler as sampler_module
 from asrprune.data_pruning.options import DataPruningOptions
 from asrprune.data_pruning.phases import ANNEAL, PRUNED
 from asrprune.data_pruning.sampler import PruningSampler
-from asrprune.errors import UserError
 from tests.data_pruning.sampling_cases import (
     POLICIES,
     make_cuts,

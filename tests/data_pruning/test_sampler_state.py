@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-import asrprune.data_pruning.ranks as ranks_module
+import asrprune.base.collectives as ranks_module
+from asrprune.base.collectives import explain_lost_rank, sum_over_ranks
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import DYNAMIC_POLICIES, STATIC_POLICIES
-from asrprune.data_pruning.ranks import explain_lost_rank, sum_over_ranks
 from asrprune.data_pruning.sampler_state import changed_batching, restore_pending, saved_pending
 from asrprune.data_pruning.scores import ScoreTable
-from asrprune.errors import UserError
 from tests.data_pruning.sampling_cases import (
     make_cuts,
     make_options,

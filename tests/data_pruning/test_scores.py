@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.scores import Detrend, ScoreTable
-from asrprune.errors import UserError
 
 VALUES = st.floats(0.01, 100) | st.sampled_from([math.nan, math.inf, -math.inf])
 VISITS = st.lists(st.lists(st.tuples(st.integers(0, 4), VALUES), max_size=12), max_size=5)

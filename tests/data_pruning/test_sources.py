@@ -13,11 +13,11 @@ from lhotse.cut import MonoCut
 from lhotse.shar import SharWriter
 from lhotse.testing.dummies import dummy_recording
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.kept import KeptCuts
 from asrprune.data_pruning.sampler import PruningSampler
 from asrprune.data_pruning.sources import read_in_order
-from asrprune.errors import UserError
 from tests.data_pruning.sampling_cases import (
     BINS,
     make_cut,

@@ -11,11 +11,11 @@ from lhotse.dataset import K2SpeechRecognitionDataset, SpecAugment
 from lhotse.dataset.input_strategies import AudioSamples, OnTheFlyFeatures, PrecomputedFeatures
 from lhotse.supervision import AlignmentItem
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.index import CutIndex
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_batches import PADDING, drop_from_batch
 from asrprune.data_pruning.time_dropping import TimeDropping
-from asrprune.errors import UserError
 
 EXTRACTOR = Fbank(FbankConfig(num_mel_bins=8))
 SECONDS = [0.31, 1.0, 2.505, 0.997, 1.733]

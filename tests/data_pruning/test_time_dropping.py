@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning.drop_plan import VARIANTS, plan_drop
 from asrprune.data_pruning.options import TimeDroppingOptions
 from asrprune.data_pruning.time_dropping import (
@@ -17,7 +18,6 @@ from asrprune.data_pruning.time_dropping import (
     drop_samples,
     frames_of,
 )
-from asrprune.errors import UserError
 from asrprune.transducer.subsampling import ConvSubsampling
 
 laws = settings(deadline=None, derandomize=True)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from asrprune.base.errors import UserError
 from asrprune.data_pruning import token_counts
 from asrprune.data_pruning.token_counts import TokenCounter
-from asrprune.errors import UserError
 
 
 @pytest.mark.parametrize("remembered", [0, 5, 1000])

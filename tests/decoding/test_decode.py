@@ -7,8 +7,8 @@ import pytest
 
 from asrprune.cli import main
 from asrprune.config import Config
-from asrprune.corpus.options import DataOptions
-from asrprune.corpus.tokenizer import load_tokenizer, train_characters
+from asrprune.data.options import DataOptions
+from asrprune.data.tokenizer import load_tokenizer, train_characters
 from asrprune.decoding.decode import result_suffix
 from asrprune.decoding.options import DecodingOptions
 from asrprune.scoring.files import read_recogs

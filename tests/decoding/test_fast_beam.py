@@ -10,9 +10,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.decoding.fast_beam import FastBeamSearch, mark_start
 from asrprune.decoding.options import DecodingOptions
-from asrprune.errors import UserError
 
 OPTIONS = DecodingOptions(method="fast_beam_search")
 

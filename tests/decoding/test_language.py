@@ -11,9 +11,9 @@ from lhotse import CutSet
 
 from asrprune.cli import main
 from asrprune.config import Config
-from asrprune.corpus.features import load_features
-from asrprune.corpus.options import DataOptions
-from asrprune.corpus.tokenizer import load_tokenizer, train_characters
+from asrprune.data.features import load_features
+from asrprune.data.options import DataOptions
+from asrprune.data.tokenizer import load_tokenizer, train_characters
 from asrprune.decoding import pathways as module
 from asrprune.decoding.decode import result_suffix
 from asrprune.decoding.language import choose_languages, described
@@ -27,9 +27,9 @@ from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.pathways import Pathways
 from asrprune.scoring.files import read_recogs
 from asrprune.training.checkpoint import save_checkpoint
-from asrprune.weight_pruning.bank import MaskBank
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.prunable import find_layers
 from asrprune.weight_pruning.options import WeightPruningOptions, parse_block
-from asrprune.weight_pruning.prunable import find_layers
 
 from .conftest import NUM_FEATURES, OFFLINE, STREAMING, tiny_options
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lhotse import CutSet
 
+from asrprune.base.errors import UserError
 from asrprune.cli import main
 from asrprune.decoding.language import classify_languages
 from asrprune.decoding.language_classifier import (
@@ -25,7 +26,6 @@ from asrprune.decoding.learn_languages import (
     shifted,
 )
 from asrprune.decoding.options import DecodingOptions
-from asrprune.errors import UserError
 from asrprune.training.checkpoint import save_checkpoint
 
 from .conftest import NUM_FEATURES

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.config import Config
 from asrprune.decoding.load import load_model
-from asrprune.errors import UserError
 from asrprune.training.checkpoint import save_checkpoint
 from asrprune.transducer.model import build_model
 

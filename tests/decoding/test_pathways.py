@@ -9,10 +9,10 @@ import torch
 from lhotse import CutSet
 
 from asrprune import cli
-from asrprune.corpus.batches import open_cuts
+from asrprune.base.files import read_json
+from asrprune.data.batches import open_cuts
 from asrprune.decoding import pathways as module
 from asrprune.decoding.load import load_model, load_pathways
-from asrprune.files import read_json
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
 from asrprune.decoding.streaming import encode_chunks
-from asrprune.errors import UserError
 
 LENS = torch.tensor([61, 1, 8, 40, 33])  # chunks of 8 frames: whole ones, partial ones, single
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from asrprune.base.errors import UserError
 from asrprune.config import config_from_dict
-from asrprune.errors import UserError
 from asrprune.export.budget import (
     BYTES,
     MILLISECONDS,

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from asrprune import cli
-from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.base.files import read_json, write_json
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
 from asrprune.export.budget import MULTIPLY_ADDS, WEIGHTS, Amount, Measure
 from asrprune.export.choice import searched
 from asrprune.export.source import open_source
-from asrprune.files import read_json, write_json
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.training.command import assert_same

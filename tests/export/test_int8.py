@@ -16,7 +16,8 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from asrprune import cli
-from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.base.files import read_json
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.export import int8
 from asrprune.export.budget import BYTES, Measure
 from asrprune.export.dev_speech import DevSets, DevSpeech, open_dev_sets
@@ -32,7 +33,6 @@ from asrprune.export.onnx_graph import QUANTISED, constants, quantised, to_onnx
 from asrprune.export.onnx_matrices import matrices
 from asrprune.export.onnx_parts import Part, cut
 from asrprune.export.source import open_source
-from asrprune.files import read_json
 from tests.export.conftest import ENCODERS, Trained
 from tests.export.test_onnx_files import make
 from tests.export.test_sherpa import bench
@@ -140,7 +140,7 @@ def test_sherpa_hears_what_was_measured(hurt, exported, capsys):
 def test_the_texts_are_those_of_sherpa(kind, request):
     """The search in onnxruntime is the one of the runtime that networks are exported for."""
     pytest.importorskip("sherpa_onnx")
-    from asrprune.export.benchmark import audio_of
+    from asrprune.bench.export import audio_of
     from asrprune.export.sherpa import Recogniser
 
     trained = request.getfixturevalue(kind)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrprune import cli
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json, write_json
 from asrprune.export import milliseconds
 from asrprune.export.budget import MILLISECONDS, Measure
 from asrprune.export.int8_encoder import int8_encoder
@@ -23,7 +24,6 @@ from asrprune.export.network import network
 from asrprune.export.onnx_graph import quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import open_source
-from asrprune.files import read_json, write_json
 from tests.export.test_network import WORDS, layers_of, source_of
 
 pytest.importorskip("onnxscript")

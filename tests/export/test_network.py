@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from asrprune import cli
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json
 from asrprune.config import config_from_dict, override
-from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model
-from asrprune.errors import UserError
 from asrprune.export.budget import BYTES, Measure
 from asrprune.export.int8_encoder import dense_encoder
 from asrprune.export.network import network, smaller
@@ -18,7 +19,6 @@ from asrprune.export.onnx_files import sum_bytes
 from asrprune.export.onnx_graph import QUANTISED, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import Source, open_source
-from asrprune.files import read_json
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.transducer.encoder import windows

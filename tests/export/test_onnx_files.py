@@ -14,14 +14,14 @@ import torch
 
 import asrprune
 from asrprune import cli
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json
 from asrprune.config import config_from_dict, override
-from asrprune.errors import UserError
 from asrprune.export import onnx_files
 from asrprune.export.choice import wanted_of
 from asrprune.export.onnx_graph import check, quantised, to_onnx
 from asrprune.export.onnx_parts import cut
 from asrprune.export.source import open_source
-from asrprune.files import read_json
 from asrprune.training.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.model import build_model

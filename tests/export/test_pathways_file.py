@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from asrprune import cli
+from asrprune.base.errors import UserError
 from asrprune.config import override
-from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.decoding.load import load_model, load_pathways
-from asrprune.errors import UserError
 from asrprune.export.network import network
 from asrprune.export.source import open_source
 from asrprune.training.banks import make_bank

@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from asrprune import cli
-from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.base.errors import UserError
+from asrprune.base.files import read_json, write_json
+from asrprune.bench.export import own_text
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.decoding.language_classifier import (
     LanguageClassifier,
     choose,
     load_classifier,
     save_classifier,
 )
-from asrprune.errors import UserError
 from asrprune.export import listen
-from asrprune.export.benchmark import own_text
 from asrprune.export.by_language import RecogniserByLanguage
 from asrprune.export.in_turn import texts_path
 from asrprune.export.sherpa import Recogniser, read_summary
 from asrprune.export.source import open_source
-from asrprune.files import read_json, write_json
 from asrprune.scoring.files import read_recogs
 from asrprune.scoring.wer import total, word_errors
 
@@ -175,7 +175,7 @@ def test_listening_to_files(streaming, network, capsys, tmp_path):
 
 
 def open_dev(trained, count=6):
-    from asrprune.corpus.batches import open_cuts
+    from asrprune.data.batches import open_cuts
 
     return open_cuts(trained.corpus.manifests, "tones", "dev").to_eager().subset(first=count)
 

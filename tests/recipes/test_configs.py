@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from asrprune.compare.kinds import load_study
 from asrprune.config import load_config
-from asrprune.studies.kinds import load_study
 from asrprune.training.banks import groups_of
 from asrprune.transducer.model import build_model
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from asrprune import cli
-from asrprune.arguments import Parser
+from asrprune.base.arguments import Parser
 from asrprune.data_pruning.policies import load_policy
-from asrprune.weight_pruning.blocks import block_scores, parse_block
+from asrprune.weight_pruning.masks.blocks import block_scores, parse_block
 from tests.recipes.conftest import ROOT, copy_recipe
 
 DOCUMENTS = [

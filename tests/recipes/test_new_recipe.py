@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asrprune.corpus.ways_in.tables import read_table
+from asrprune.data.importers.tables import read_table
 from tests.conftest import tone_speech
 from tests.recipes.conftest import Recipe
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpus.conftest import write_audio
+from tests.data.conftest import write_audio
 
 ROOT = Path(__file__).parents[2]
 REHEARSAL = ("--rehearsal", "true")

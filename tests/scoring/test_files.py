@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.scoring.files import (
     read_recogs,
     result_files,

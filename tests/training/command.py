@@ -121,7 +121,7 @@ def make_command(folder: Path, corpus: SimpleNamespace, **options: Any) -> Train
 
 def on_ranks(main: Callable[..., None], words: tuple[Any, ...], count: int) -> None:
     """Run ``main(rank, *words)`` in a process for each rank, forked where torch is loaded."""
-    forkserver.set_forkserver_preload(["asrprune.corpus.batches", "asrprune.training.train"])
+    forkserver.set_forkserver_preload(["asrprune.data.batches", "asrprune.training.train"])
     mp.start_processes(main, words, nprocs=count, start_method="forkserver")
 
 

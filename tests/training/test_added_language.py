@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from asrprune import cli
-from asrprune.corpus.tokenizer import extend, load_tokenizer, train_characters
+from asrprune.base.errors import UserError
+from asrprune.data.tokenizer import extend, load_tokenizer, train_characters
 from asrprune.decoding.load import load_model, load_pathways
-from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.resume import resume
 from tests.languages import in_languages, read_lines, write_lines

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training import averaging
 from asrprune.training.averaging import RunningAverage, mean_between, mean_of
 from asrprune.training.checkpoint import save_checkpoint

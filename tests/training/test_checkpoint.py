@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.checkpoint import (
     also_as,
     latest_checkpoint,
@@ -76,7 +76,7 @@ def test_no_code_runs_on_loading(tmp_path):
 FULL_DISK = """
 import resource, signal, sys, torch
 from pathlib import Path
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.checkpoint import save_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

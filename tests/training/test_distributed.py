@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from asrprune.arguments import Parser
-from asrprune.corpus.batches import open_cuts
-from asrprune.data_pruning.ranks import gather_from_ranks, sum_over_ranks
-from asrprune.errors import UserError
+from asrprune.base.arguments import Parser
+from asrprune.base.collectives import gather_from_ranks, sum_over_ranks
+from asrprune.base.errors import UserError
+from asrprune.data.batches import open_cuts
 from asrprune.training import launch
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks, start_ranks

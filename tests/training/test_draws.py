@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from asrprune.corpus import batches, features
-from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.data import batches, features
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.decoding.options import DecodingOptions
 from asrprune.decoding.search import recognize
-from asrprune.studies.dev_set import load_dev_set
+from asrprune.search.dev_set import load_dev_set
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume

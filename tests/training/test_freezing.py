@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asrprune import cli
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks
 from asrprune.training.freezing import freeze

@@ -4,8 +4,8 @@ import pytest
 import torch
 from lhotse import CutSet
 
-from asrprune.corpus.batches import open_cuts, training_dataset
-from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.data.batches import open_cuts, training_dataset
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.training.distributed import Ranks
 from asrprune.training.generated import VOCABULARY, generated_batches
 from tests.conftest import tiny_config

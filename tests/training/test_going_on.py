@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from asrprune import cli
-from asrprune.files import read_json, write_json
+from asrprune.base.files import read_json, write_json
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from tests.training.command import assert_same, assert_same_training, make_command
 

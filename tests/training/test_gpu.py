@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from asrprune.devices import device_of_rank
+from asrprune.base.devices import device_of_rank
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
 from asrprune.training.metrics import Meter

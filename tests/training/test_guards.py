@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.guards import (
     Interrupt,
     check_gradient,

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from asrprune import cli
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.banks import make_bank
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.resume import resume
-from asrprune.weight_pruning.masked_weights import masked_state
+from asrprune.weight_pruning.masks.masked_weights import masked_state
 from tests.training.command import assert_same
 from tests.training.masked_cases import METHODS, masked_config, trainer_of
 

@@ -7,8 +7,8 @@ import torch
 from torch.func import functional_call
 
 from asrprune import cli
+from asrprune.base.errors import UserError
 from asrprune.decoding.load import load_model
-from asrprune.errors import UserError
 from asrprune.export.source import open_source
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.low_rank import merged_state, without_low_rank

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.masked_weights import masked_state
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.masked_weights import masked_state
 from tests.training.command import assert_same, on_ranks, train_to_next
 from tests.training.masked_cases import (
     ALONE,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.masking import make_masking

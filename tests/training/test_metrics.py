@@ -7,7 +7,7 @@ import os
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.metrics import EPOCH_START, Metrics, epoch_bar, log_to_file
 
 

@@ -10,12 +10,12 @@ import torch
 from lhotse import CutSet, MonoCut
 from lhotse.testing.dummies import dummy_recording
 
-from asrprune.corpus.batches import open_cuts, transcript
-from asrprune.corpus.tokenizer import load_tokenizer
+from asrprune.base.errors import UserError
+from asrprune.data.batches import open_cuts, transcript
+from asrprune.data.tokenizer import load_tokenizer
 from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions
 from asrprune.data_pruning.record import cycle_files
 from asrprune.data_pruning.scores import UNIT
-from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.metrics import Meter

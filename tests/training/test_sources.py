@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.resume import resume
 from asrprune.training.sources import digest

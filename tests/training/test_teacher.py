@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from asrprune import cli
+from asrprune.base.errors import UserError
 from asrprune.config import override
-from asrprune.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint, numbered, save_checkpoint
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume

@@ -13,8 +13,8 @@ import pytest
 import torch
 from lhotse import CutSet, NumpyFilesWriter
 
-from asrprune.files import read_json, write_json
-from asrprune.locks import open_locked
+from asrprune.base.files import read_json, write_json
+from asrprune.base.locks import open_locked
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.trainer import Trainer
 from tests.training.command import ROOT, assert_same, assert_same_training, make_command, run_python

@@ -9,9 +9,9 @@ import pytest
 import torch
 from lhotse import CutSet
 
-from asrprune.corpus import batches
-from asrprune.corpus.batches import SpeechDataset
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
+from asrprune.data import batches
+from asrprune.data.batches import SpeechDataset
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
 from asrprune.training.metrics import Meter

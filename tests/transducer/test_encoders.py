@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchaudio
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer.conformer import conformer
 from asrprune.transducer.emformer import emformer
 from asrprune.transducer.encoder import windows

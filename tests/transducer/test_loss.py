@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer.loss import resolve_backend, transducer_loss
 from asrprune.transducer.options import LossOptions
 from tests.transducer.loss_cases import SmallJoiner, random_batch

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer import k2_backend
 from asrprune.transducer.lattice import Occupations
 from asrprune.transducer.loss import resolve_backend, transducer_loss

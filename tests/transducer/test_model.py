@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.model import BLANK_PRIOR, build_model
 from asrprune.transducer.options import LossOptions, ModelOptions

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.transducer.predictor import lstm, stateless
 
 VOCAB = 11

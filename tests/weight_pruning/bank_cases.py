@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.blocks import dropped
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.blocks import dropped
+from asrprune.weight_pruning.masks.prunable import find_layers
 from asrprune.weight_pruning.options import parse_block
-from asrprune.weight_pruning.prunable import find_layers
 
 
 class Odd(nn.Module):

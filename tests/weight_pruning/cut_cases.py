@@ -92,7 +92,7 @@ def check_gradients_of_dropped_units(model, bank, inputs, choice, columns):
 
 def check_cut_twice(once, smaller, bank):
     """Cutting ``smaller`` to half again gives the state ``once``."""
-    from asrprune.weight_pruning.cutting import cut_state
+    from asrprune.weight_pruning.masks.cutting import cut_state
 
     twice = cut_state(smaller.state_dict(), bank.groups, bank.blocks(0.5))
     assert once.keys() == twice.keys()

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 
-from asrprune.weight_pruning.blocks import expand, parse_block
-from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.prunable import find_layers
+from asrprune.weight_pruning.masks.blocks import expand, parse_block
+from asrprune.weight_pruning.masks.gated import GatedOptimizer
+from asrprune.weight_pruning.masks.prunable import find_layers
 
 OPTIMIZERS = {
     "adamw": partial(AdamW, lr=1e-2, weight_decay=0.1, foreach=False),

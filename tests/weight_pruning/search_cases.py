@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asrprune.weight_pruning.search_space import additive_cost
+from asrprune.weight_pruning.search.space import additive_cost
 
 
 @dataclass

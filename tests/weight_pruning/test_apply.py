@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from tests.weight_pruning.bank_cases import TOKENS, Odd, bank_of, bits, cnn, wav2vec2
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.blocks import block_sizes
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.blocks import block_sizes
 from tests.weight_pruning.bank_cases import Odd, bank_of, cnn, entry_masks, same_bits
 
 BLOCKS = st.sampled_from(["8x1", "1x1", "4x4", "1x4", "3x2"])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.weight_pruning.bits import pack_bits, unpack_bits
+from asrprune.weight_pruning.masks.bits import pack_bits, unpack_bits
 
 
 @settings(deadline=None, max_examples=200)

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
-from asrprune.options import check
-from asrprune.weight_pruning import blocks
-from asrprune.weight_pruning.blocks import Block, drop_levels, kept, level_of, parse_block
+from asrprune.base.errors import UserError
+from asrprune.base.options import check
+from asrprune.weight_pruning.masks import blocks
+from asrprune.weight_pruning.masks.blocks import Block, drop_levels, kept, level_of, parse_block
 from asrprune.weight_pruning.options import WeightPruningOptions
 
 VALUES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-20]) | st.floats(-4, 4, width=32)

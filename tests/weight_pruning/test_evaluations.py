@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.evaluations import EvaluationLog
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.search.evaluations import EvaluationLog
 
 LAYERS = ["encoder.0.weight", "encoder.1.weight"]
 IDENTITY = {"model": "1f", "data": {"cuts": 20, "seed": (1, 2)}}

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.first_order import FirstOrderScores
-from asrprune.weight_pruning.groups import find_channels
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.first_order import FirstOrderScores
+from asrprune.weight_pruning.masks.groups import find_channels
 from asrprune.weight_pruning.options import WeightPruningOptions
 
 CHAINS = {"ffn": (["0.weight", "0.bias"], ["2.weight"])}

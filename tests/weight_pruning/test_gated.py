@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from asrprune.weight_pruning import block_update
-from asrprune.weight_pruning.blocks import expand, grid_of, parse_block
-from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.prunable import find_layers
+from asrprune.weight_pruning.masks import block_update
+from asrprune.weight_pruning.masks.blocks import expand, grid_of, parse_block
+from asrprune.weight_pruning.masks.gated import GatedOptimizer
+from asrprune.weight_pruning.masks.prunable import find_layers
 from tests.weight_pruning.gated_cases import (
     OPTIMIZERS,
     Net,

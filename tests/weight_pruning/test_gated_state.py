@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.optim import SGD, AdamW
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.blocks import parse_block
-from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.prunable import find_layers
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.blocks import parse_block
+from asrprune.weight_pruning.masks.gated import GatedOptimizer
+from asrprune.weight_pruning.masks.prunable import find_layers
 from tests.weight_pruning.gated_cases import (
     OPTIMIZERS,
     Net,

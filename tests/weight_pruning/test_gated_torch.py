@@ -13,8 +13,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, SequentialLR
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.gated import GatedOptimizer
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.gated import GatedOptimizer
 from tests.weight_pruning.gated_cases import (
     OPTIMIZERS,
     Net,

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.weight_pruning import MaskBank, find_channels
-from asrprune.weight_pruning.blocks import kept_counts
-from asrprune.weight_pruning.cutting import cut_state
+from asrprune.weight_pruning.masks.blocks import kept_counts
+from asrprune.weight_pruning.masks.cutting import cut_state
 from tests.weight_pruning.cut_cases import (
     check_cut_twice,
     check_gradients_of_dropped_units,

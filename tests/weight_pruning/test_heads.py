@@ -7,15 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.banks import sizes_of
 from asrprune.transducer.conformer import conformer
 from asrprune.transducer.emformer import emformer
 from asrprune.transducer.encoder import windows
 from asrprune.weight_pruning import MaskBank
-from asrprune.weight_pruning.cutting import cut_state
-from asrprune.weight_pruning.first_order import FirstOrderScores
-from asrprune.weight_pruning.groups import find_heads, unit_scores
+from asrprune.weight_pruning.masks.cutting import cut_state
+from asrprune.weight_pruning.masks.first_order import FirstOrderScores
+from asrprune.weight_pruning.masks.groups import find_heads, unit_scores
 from tests.weight_pruning.cut_cases import (
     check_cut_twice,
     check_gradients_of_dropped_units,

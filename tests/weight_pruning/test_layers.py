@@ -7,16 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
+from asrprune.base.errors import UserError
 from asrprune.training.banks import sizes_of
 from asrprune.transducer.conformer import conformer
 from asrprune.transducer.emformer import emformer
 from asrprune.transducer.encoder import windows
 from asrprune.transducer.streaming_conformer import streaming_conformer
 from asrprune.weight_pruning import MaskBank
-from asrprune.weight_pruning.cutting import cut_state
-from asrprune.weight_pruning.first_order import FirstOrderScores
-from asrprune.weight_pruning.groups import find_stack, unit_scores
+from asrprune.weight_pruning.masks.cutting import cut_state
+from asrprune.weight_pruning.masks.first_order import FirstOrderScores
+from asrprune.weight_pruning.masks.groups import find_stack, unit_scores
 from tests.weight_pruning.cut_cases import check_cut_twice, check_training_by_slices, gated
 
 LAYERS, BINS = 4, 20

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.masked_weights import masked_state
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.masked_weights import masked_state
 from tests.weight_pruning.bank_cases import TOKENS, Odd, bank_of, cnn, same_bits
 
 SPARSITIES = st.sampled_from([0.0, 0.004, 0.3, 0.5, 0.7, 0.96, 0.996, 1.0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from asrprune.weight_pruning.multiply_adds import count_multiply_adds
+from asrprune.weight_pruning.search.multiply_adds import count_multiply_adds
 
 BATCH, FRAMES = 2, 5
 

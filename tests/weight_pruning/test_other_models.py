@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import asrprune.weight_pruning
-from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.masked_weights import masked_state
+from asrprune.weight_pruning.masks.gated import GatedOptimizer
+from asrprune.weight_pruning.masks.masked_weights import masked_state
 from asrprune.weight_pruning.supernet import SupernetOptions, sub_networks
 from tests.weight_pruning.bank_cases import bank_of, bits, same_bits, wav2vec2
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.blocks import Block
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.blocks import Block
+from asrprune.weight_pruning.masks.prunable import find_layers
 from asrprune.weight_pruning.options import parse_block
 from asrprune.weight_pruning.pathways import (
     narrow,
@@ -19,7 +20,6 @@ from asrprune.weight_pruning.pathways import (
     renew,
     share_at,
 )
-from asrprune.weight_pruning.prunable import find_layers
 
 BLOCK = Block(2, 1)
 

@@ -5,11 +5,11 @@ import torch
 import torchaudio
 from torch import nn
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.bank import MaskBank
-from asrprune.weight_pruning.blocks import parse_block
-from asrprune.weight_pruning.gated import GatedOptimizer
-from asrprune.weight_pruning.prunable import Layer, as_matrix, find_layers, table
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.bank import MaskBank
+from asrprune.weight_pruning.masks.blocks import parse_block
+from asrprune.weight_pruning.masks.gated import GatedOptimizer
+from asrprune.weight_pruning.masks.prunable import Layer, as_matrix, find_layers, table
 
 EIGHT = parse_block("8x1")
 

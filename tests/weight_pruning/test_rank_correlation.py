@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from asrprune.weight_pruning.rank_correlation import rank_correlation
+from asrprune.weight_pruning.search.rank_correlation import rank_correlation
 
 VALUES = st.sampled_from([0.0, -0.0, 1.0, 2.0, 2.5, -3.0, math.inf]) | st.floats(allow_nan=False)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
-from asrprune.options import check
+from asrprune.base.errors import UserError
+from asrprune.base.options import check
 from asrprune.weight_pruning.options import ScheduleOptions
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
-from asrprune.options import check
-from asrprune.weight_pruning.search_options import SearchOptions
-from asrprune.weight_pruning.search_space import SearchSpace
-from asrprune.weight_pruning.searching import search
+from asrprune.base.errors import UserError
+from asrprune.base.options import check
+from asrprune.weight_pruning.search.options import SearchOptions
+from asrprune.weight_pruning.search.searching import search_sparsities
+from asrprune.weight_pruning.search.space import SearchSpace
 from tests.weight_pruning.search_cases import Toy, toy
 
 QUARTERS = [0.0, 0.25, 0.5, 0.75]
@@ -26,7 +26,9 @@ TENTHS = SearchOptions().choices
 
 
 def run(problem: Toy, options: SearchOptions, budgets: list[float], **more):
-    return search(problem.layers, options, problem.cost, budgets, problem.fitness, **more)
+    return search_sparsities(
+        problem.layers, options, problem.cost, budgets, problem.fitness, **more
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -135,7 +137,7 @@ def problems(draw):
 def test_stays_within_budgets_and_shares_evaluations(case):
     problem, cost, budgets, options = case
     try:
-        result = search(problem.layers, options, cost, budgets, problem.fitness)
+        result = search_sparsities(problem.layers, options, cost, budgets, problem.fitness)
     except UserError as error:
         assert "below the smallest" in str(error)
         return
@@ -234,7 +236,7 @@ def test_resumes_at_every_evaluation(tmp_path, monkeypatch, method):
     options = SearchOptions(method=method, choices=QUARTERS, population=5, generations=3)
     arguments = problem.layers, options, problem.cost, problem.budgets(0.3, 0.6)
     calm = tmp_path / "calm.jsonl"
-    expected = search(*arguments, stopping(problem, -1), log_path=calm)
+    expected = search_sparsities(*arguments, stopping(problem, -1), log_path=calm)
     lines = calm.read_bytes().splitlines(keepends=True)
     count = len(expected.evaluated)
     assert len(lines) == 1 + count == 1 + problem.calls and count == 40
@@ -242,12 +244,12 @@ def test_resumes_at_every_evaluation(tmp_path, monkeypatch, method):
     for stop in range(count):
         path = tmp_path / f"{stop}.jsonl"
         with pytest.raises(Stop):
-            search(*arguments, stopping(problem, stop), log_path=path)
+            search_sparsities(*arguments, stopping(problem, stop), log_path=path)
         assert path.read_bytes().count(b"\n") == 1 + stop
         with open(path, "ab") as file:  # what a kill leaves of the next line
             file.write(lines[1 + stop][: stop * 7 % len(lines[1 + stop])])
         problem.calls = 0
-        assert search(*arguments, stopping(problem, -1), log_path=path) == expected
+        assert search_sparsities(*arguments, stopping(problem, -1), log_path=path) == expected
         assert problem.calls == count - stop  # none twice
         without_times = [line.split(b'"sparsity"')[1] for line in lines[1:]]
         again = path.read_bytes().splitlines(keepends=True)
@@ -259,18 +261,24 @@ def test_resumes_after_every_evaluation_of_one_process(tmp_path):
     problem = toy(4, QUARTERS, 2)
     options = SearchOptions(choices=QUARTERS, population=4, generations=4)
     arguments = problem.layers, options, problem.cost, problem.budgets(0.5)
-    expected = search(*arguments, stopping(problem, -1))
+    expected = search_sparsities(*arguments, stopping(problem, -1))
     for _ in range(len(expected.evaluated) - 1):
         with pytest.raises(Stop):
-            search(*arguments, stopping(problem, 1), log_path=tmp_path / "log.jsonl")
-    assert search(*arguments, stopping(problem, 1), log_path=tmp_path / "log.jsonl") == expected
-    assert search(*arguments, stopping(problem, 0), log_path=tmp_path / "log.jsonl") == expected
+            search_sparsities(*arguments, stopping(problem, 1), log_path=tmp_path / "log.jsonl")
+    assert (
+        search_sparsities(*arguments, stopping(problem, 1), log_path=tmp_path / "log.jsonl")
+        == expected
+    )
+    assert (
+        search_sparsities(*arguments, stopping(problem, 0), log_path=tmp_path / "log.jsonl")
+        == expected
+    )
 
 
 KILLED = """
 import os, sys
-from asrprune.weight_pruning.searching import search
-from asrprune.weight_pruning.search_options import SearchOptions
+from asrprune.weight_pruning.search.searching import search_sparsities
+from asrprune.weight_pruning.search.options import SearchOptions
 from tests.weight_pruning.search_cases import toy
 problem = toy(6, [0.0, 0.5], 0)
 def fitness(choice):
@@ -278,7 +286,7 @@ def fitness(choice):
         os.kill(os.getpid(), 9)
     return problem.fitness(choice)
 options = SearchOptions(choices=problem.choices, population=8, generations=3)
-[found] = search(
+[found] = search_sparsities(
     problem.layers, options, problem.cost, problem.budgets(0.5), fitness, log_path=sys.argv[1]
 ).found
 print(found.best, found.history)
@@ -358,7 +366,7 @@ def test_nothing_of_use_is_refused():
 def test_a_cost_of_another_shape_is_refused():
     problem = toy(3, QUARTERS, 0)
     with pytest.raises(ValueError, match=r"must return \(n,\)"):
-        search(problem.layers, SearchOptions(), lambda rows: 1.0, [1.0], problem.fitness)
+        search_sparsities(problem.layers, SearchOptions(), lambda rows: 1.0, [1.0], problem.fitness)
 
 
 @pytest.mark.parametrize(

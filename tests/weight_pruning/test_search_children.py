@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from asrprune.weight_pruning import searching
-from asrprune.weight_pruning.evaluations import EvaluationLog
-from asrprune.weight_pruning.search_options import SearchOptions
-from asrprune.weight_pruning.search_space import SearchSpace
+from asrprune.weight_pruning.search import searching
+from asrprune.weight_pruning.search.evaluations import EvaluationLog
+from asrprune.weight_pruning.search.options import SearchOptions
+from asrprune.weight_pruning.search.space import SearchSpace
 from tests.weight_pruning.search_cases import toy
 
 TENTHS = SearchOptions().choices

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from asrprune.errors import UserError
-from asrprune.weight_pruning.sharing import intersection, sharing
+from asrprune.base.errors import UserError
+from asrprune.weight_pruning.masks.sharing import intersection, sharing
 from tests.weight_pruning.bank_cases import Odd, bank_of
 
 NAMES = ["a", "b", "c"]

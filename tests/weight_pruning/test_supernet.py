@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asrprune.errors import UserError
-from asrprune.options import check
+from asrprune.base.errors import UserError
+from asrprune.base.options import check
 from asrprune.weight_pruning.dropout import TensorDropout, scaled_dropout, with_tensor_dropout
 from asrprune.weight_pruning.options import SupernetOptions
 from asrprune.weight_pruning.supernet import densest, sub_networks, windows

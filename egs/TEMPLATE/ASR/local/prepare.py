@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from asrprune.corpus.ways_in.script import run
-from asrprune.corpus.ways_in.tables import read_rows
+from asrprune.data.importers.script import run
+from asrprune.data.importers.tables import read_rows
 
 
 def utterances(folder: Path, split: str) -> Iterator[dict[str, Any]]:

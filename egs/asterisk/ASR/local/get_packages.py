@@ -26,10 +26,10 @@ from prompts import (
     ways_out,
 )
 
-from asrprune.arguments import Parser
-from asrprune.errors import UserError
-from asrprune.locks import open_locked
-from asrprune.scripts import run_script
+from asrprune.base.arguments import Parser
+from asrprune.base.errors import UserError
+from asrprune.base.locks import open_locked
+from asrprune.base.scripts import run_script
 
 TOOLS = ("apt-get", "dpkg-deb")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from prompts import Prompt, read_prompts
 
-from asrprune.corpus.ways_in.script import run
+from asrprune.data.importers.script import run
 
 TEST_SHARE = 0.2  # of the texts, where no sets are given
 DEV_SHARE = 0.1  # of the training texts, where no development set is given

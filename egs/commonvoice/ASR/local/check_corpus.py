@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tables import check_table
 
-from asrprune.arguments import Parser
-from asrprune.errors import UserError
-from asrprune.scripts import run_script
+from asrprune.base.arguments import Parser
+from asrprune.base.errors import UserError
+from asrprune.base.scripts import run_script
 
 PAGE = "https://commonvoice.mozilla.org/datasets (releases since 23.0: Mozilla Data Collective)"
 WAYS_OUT = (

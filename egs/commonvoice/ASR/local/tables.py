@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from asrprune.encodings import text_lines
-from asrprune.errors import UserError
+from asrprune.base.encodings import text_lines
+from asrprune.base.errors import UserError
 
 NEEDED = ("client_id", "path", "sentence")
 # what the manifests keep of the others, and older names of columns

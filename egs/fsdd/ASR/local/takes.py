@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asrprune.errors import UserError
-from asrprune.scripts import run_script
+from asrprune.base.errors import UserError
+from asrprune.base.scripts import run_script
 
 REPOSITORY = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 WORDS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from asrprune.encodings import text_lines
-from asrprune.errors import UserError
-from asrprune.scripts import run_script
+from asrprune.base.encodings import text_lines
+from asrprune.base.errors import UserError
+from asrprune.base.scripts import run_script
 
 THREADS = 16  # the time goes into waiting for the disk
 

@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from asrprune.files import atomic_path
-from asrprune.scripts import run_script
+from asrprune.base.files import atomic_path
+from asrprune.base.scripts import run_script
 
 
 def main() -> int:

@@ -1,0 +1,1 @@
+"""What every room builds on: errors, files, options, random draws, command-line arguments."""

@@ -1,0 +1,1 @@
+"""Benchmarks: what this machine makes of each part."""

@@ -1,0 +1,1 @@
+"""Comparisons of many trainings: they run the trainings, judge claims, and write results."""

@@ -1,1 +1,0 @@
-"""Raw corpus to validated cuts with features and tokens; batches; rehearsal corpora."""

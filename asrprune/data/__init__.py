@@ -1,0 +1,1 @@
+"""From a raw corpus to validated cuts with features and tokens, and to batches."""

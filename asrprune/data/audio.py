@@ -1,0 +1,283 @@
+"""From utterances to stored filter banks: what one worker does with one part of a split."""
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from lhotse import (
+    Fbank,
+    FbankConfig,
+    Features,
+    LilcomChunkyWriter,
+    MonoCut,
+    Recording,
+    SupervisionSegment,
+)
+from lhotse.audio.recording import assert_and_maybe_fix_num_samples
+from lhotse.augmentation import AudioTransform
+from lhotse.utils import fastcopy
+
+from asrprune.base.errors import UserError
+from asrprune.base.files import atomic_path, write_text
+from asrprune.data.diagnosis import UNUSABLE, Unusable
+from asrprune.data.header import read_header
+from asrprune.data.manifests import to_line, write_lines
+from asrprune.data.names import file_in_other_form
+
+# as sherpa-onnx computes them, so that a trained model can be deployed
+FEATURES: dict[str, Any] = {
+    "sampling_rate": 16000,
+    "num_filters": 80,
+    "dither": 0.0,
+    "snip_edges": False,
+}
+WINDOW = 400  # samples that the first frame is made of
+CHANGED = (
+    "If the file was changed, run stage 1 (manifests) again; else copy or download the file again"
+)
+LOSSLESS = (".flac", ".wav")  # here the header knows the number of samples exactly
+
+
+class BadAudio(Exception):
+    """The audio of an utterance cannot be used; the message says why.
+
+    Args:
+        what: What was found.
+        mend: A sentence without its full stop: what the user can do.
+    """
+
+    def __init__(self, what: str, mend: str):
+        super().__init__(what)
+        self.mend = mend
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What came out of a part: cuts and seconds, and whether an earlier run had made it."""
+
+    cuts: int
+    seconds: float
+    kept: bool
+
+
+def extract_part(
+    part: tuple[str, list[tuple[bytes, bytes]]],
+    advance: Callable[[int], None],
+    *,
+    folder: Path,
+    speeds: tuple[float, ...],
+    skip_bad_audio: bool,
+) -> PartResult:
+    """Write ``<name>.lca`` (features) and then ``<name>.jsonl.gz`` (cuts) of a part, unless there.
+
+    Args:
+        part: its name, and (supervision line, recording line) of each utterance.
+        advance: called with the number of cuts dealt with.
+        speeds: of the copies that follow each cut.
+        skip_bad_audio: list unreadable cuts in ``<name>.unreadable.tsv`` instead of raising.
+
+    Raises:
+        UserError: unreadable audio, or a full disk.
+    """
+    name, utterances = part
+    manifest, listed = folder / f"{name}.jsonl.gz", folder / f"{name}.unreadable.tsv"
+    archive = archive_of(manifest)
+    whole = manifest.exists() and archive.exists()
+    if whole and (skip_bad_audio or not listed.exists()):
+        advance(len(utterances) * (1 + len(speeds)))
+        durations = _durations(manifest)
+        return PartResult(len(durations), sum(durations), kept=True)
+    manifest.unlink(missing_ok=True)
+    listed.unlink(missing_ok=True)
+    extractor = Fbank(FbankConfig(**FEATURES))
+    lines, bad, seconds = [], [], 0.0
+    with atomic_path(archive) as temporary, LilcomChunkyWriter(temporary) as writer:
+        for lines_of_utterance in utterances:
+            cut = make_cut(*lines_of_utterance)
+            try:
+                features = [
+                    (copy, extract(copy, samples, extractor))
+                    for copy, samples in load_copies(cut, speeds)
+                ]
+            except BadAudio as error:
+                if not skip_bad_audio:
+                    raise UserError(
+                        f"cannot use the audio of cut {cut.id}: {audio_file(cut)}: {error}. "
+                        f"{error.mend}; or leave such cuts out with --bad-audio skip"
+                    ) from error
+                row = (cut.id, audio_file(cut), str(error))
+                bad.append("\t".join(" ".join(field.split()) for field in row))
+                features = []
+            for copy, matrix in features:
+                key = writer.write(copy.id, matrix)
+                lines.append(to_line(stored(copy, matrix, archive, key).to_dict()))
+                seconds += copy.duration
+            advance(1 + len(speeds))
+    if bad:
+        write_text(listed, "\n".join(bad) + "\n")
+    with write_lines(manifest) as file:
+        file.writelines(lines)
+    return PartResult(len(lines), seconds, kept=False)
+
+
+def archive_of(manifest: Path) -> Path:
+    """The feature archive of a part's cuts."""
+    return manifest.with_name(manifest.name.replace(".jsonl.gz", ".lca"))
+
+
+def make_cut(supervision_line: bytes, recording_line: bytes) -> MonoCut:
+    """The cut of an utterance: the span of its supervision, as far as the recording reaches.
+
+    A supervision that reaches beyond its recording keeps its own duration, so that the validation
+    can tell.
+    """
+    recording = Recording.from_dict(json.loads(recording_line))
+    supervision = SupervisionSegment.from_dict(json.loads(supervision_line))
+    start = min(max(supervision.start, 0.0), recording.duration)
+    end = min(supervision.end, recording.duration)
+    channels = supervision.channel
+    return MonoCut(
+        id=supervision.id,
+        start=start,
+        duration=round(max(end - start, 0.0), ndigits=8),
+        channel=channels if isinstance(channels, int) else channels[0],
+        supervisions=[fastcopy(supervision, start=round(supervision.start - start, ndigits=8))],
+        recording=recording,
+    )
+
+
+def load_copies(cut: MonoCut, speeds: Iterable[float]) -> list[tuple[MonoCut, np.ndarray]]:
+    """The cut and its copies at other speeds, each with samples (1, N) at the features' rate.
+
+    Equal to ``cut.resample(rate).perturb_speed(speed).load_audio()``, but the file is decoded once.
+
+    Raises:
+        BadAudio: the file is missing, cannot be decoded, or holds less than its manifest says.
+    """
+    if cut.duration <= 0:
+        raise BadAudio(
+            "the supervision has no part of the recording",
+            "Correct its start, and run stage 1 again",
+        )
+    try:
+        _check_source(cut.recording)
+        samples = cut.load_audio()
+    except (MemoryError, ImportError, BadAudio):
+        raise
+    except Exception as error:  # the decoders' errors have no common class
+        raise _explain(cut.recording, error) from error
+    if samples.size == 0:
+        raise BadAudio("no samples", "Delete the utterance, and run stage 1 again")
+    if not np.isfinite(samples).all():
+        raise BadAudio("samples that are no finite numbers", "Write the file anew")
+    rate = FEATURES["sampling_rate"]
+    plain = cut if cut.sampling_rate == rate else cut.resample(rate)
+    done = len(cut.recording.transforms or [])
+    copies = []
+    for copy in (plain, *(plain.perturb_speed(speed) for speed in speeds)):
+        changed = samples
+        for transform in (copy.recording.transforms or [])[done:]:
+            if not isinstance(transform, AudioTransform):
+                transform = AudioTransform.from_dict(transform)
+            changed = transform(changed, copy.sampling_rate)
+        changed = assert_and_maybe_fix_num_samples(
+            changed, offset=copy.start, duration=copy.duration, recording=copy.recording
+        )
+        if changed.shape[1] < WINDOW:
+            raise BadAudio(
+                f"{changed.shape[1]} samples, less than a window of 25 ms",
+                "Delete the utterance, and run stage 1 again",
+            )
+        copies.append((copy, changed))
+    return copies
+
+
+def extract(cut: MonoCut, samples: np.ndarray, extractor: Fbank) -> np.ndarray:
+    """Log-mel energies (T, 80), T = duration / 10 ms rounded half up."""
+    features = extractor.extract(samples, cut.sampling_rate)
+    if not np.isfinite(features).all():
+        raise BadAudio("features that are no finite numbers", "Write the file anew")
+    return features
+
+
+def stored(cut: MonoCut, features: np.ndarray, archive: Path, key: str) -> MonoCut:
+    """The cut with a reference to its features in the archive."""
+    reference = Features(
+        type=Fbank.name,
+        num_frames=features.shape[0],
+        num_features=features.shape[1],
+        frame_shift=0.01,
+        sampling_rate=cut.sampling_rate,
+        start=cut.start,
+        duration=cut.duration,
+        storage_type=LilcomChunkyWriter.name,
+        storage_path=str(archive),
+        storage_key=key,
+        recording_id=cut.recording_id,
+        channels=cut.channel,
+    )
+    return fastcopy(cut, features=reference)
+
+
+def audio_file(cut: MonoCut) -> str:
+    """The file, or whatever the audio comes from."""
+    return str(cut.recording.sources[0].source)
+
+
+def _check_source(recording: Recording) -> None:
+    """lhotse pads what is half a second too short, or less; a lossless file that is, is damaged.
+
+    A FLAC header tells what was promised, but libsndfile decodes no FLAC file that is cut off; the
+    number in a WAV header is checked against the size by libsndfile.
+    """
+    for source in recording.sources:
+        if source.type != "file":
+            continue
+        if not os.path.exists(source.source):
+            if other := file_in_other_form(source.source):
+                reason = f"no such file, but one of the same letters in another form: {other!a}"
+                raise BadAudio(reason, mend="Rename the file, or write its name so in the manifest")
+            raise BadAudio("no such file", "Put it there")
+        if str(source.source).lower().endswith(LOSSLESS) and not recording.transforms:
+            found = soundfile.info(source.source)
+            if found.samplerate != recording.sampling_rate:
+                raise BadAudio(f"{found.samplerate} Hz, not {recording.sampling_rate} Hz", CHANGED)
+            if found.frames != recording.num_samples:
+                raise BadAudio(f"{found.frames} samples, not {recording.num_samples}", CHANGED)
+
+
+def _explain(recording: Recording, error: Exception) -> BadAudio:
+    """What is wrong with a file, as stage 1 says it; else what the decoder says."""
+    for source in recording.sources:
+        if source.type == "file":
+            try:
+                read_header(source.source)
+            except Unusable as found:
+                return BadAudio(f"{UNUSABLE[found.reason]} ({found})", found.mend)
+            except OSError:  # the decoder's error says more
+                break
+    return BadAudio(_reason(error), CHANGED)
+
+
+def _reason(error: Exception) -> str:
+    """The telling line of a decoder's error; lhotse lists one error a decoder, ours comes first."""
+    if found := re.search(r"diff=(-?\d+), audio\.shape=\(\d+, (\d+)\)", str(error)):
+        difference, there = map(int, found.groups())
+        return f"{there} samples, not {there + difference}"
+    lines = str(error).splitlines() or [type(error).__name__]
+    for line in lines:
+        if line.startswith("Exception #0"):
+            return line.rpartition("'>: ")[2].removeprefix("Error : ").rstrip(". ")
+    return lines[0].rstrip(". ")
+
+
+def _durations(manifest: Path) -> list[float]:
+    with gzip.open(manifest, "rb") as file:
+        return [json.loads(line)["duration"] for line in file]

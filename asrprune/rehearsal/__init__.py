@@ -1,0 +1,1 @@
+"""Synthetic speech for rehearsals, in the directory layouts of real corpora."""

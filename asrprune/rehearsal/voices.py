@@ -1,0 +1,69 @@
+"""Voices for rehearsal corpora: accent x variant x speed x pitch, train and test never meeting.
+
+A variant of espeak-ng is a vocal tract and a voice quality. The lists are espeak-ng's own less the
+whispering, robotic and barely intelligible ones; near copies (``klatt2`` and ``klatt3``) stay
+in one split, so a test voice was not heard in training under another name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asrprune.base.randomness import keyed_random
+from asrprune.rehearsal.espeak import Voice
+
+ENGLISH_ACCENTS = (
+    "en-us",
+    "en",  # Great Britain
+    "en-gb-x-rp",
+    "en-gb-x-gbclan",
+    "en-029",  # Caribbean
+)
+VARIANTS = {
+    group: variants.split()
+    for group, variants in {
+        ("train", "F"): "f1 f5 Alicia Andrea belinda grandma shelby steph anika",
+        ("train", "M"): "m1 m2 m4 m6 m8 Andy Diogo Gene Henrique Hugo Lee Marco Michael Mike "
+        "Nguyen Reed RicishayMax adam announcer boris david ed edward grandpa gustave ian iven3 "
+        "john kaukovalta klatt klatt3 klatt4 marcelo max mike2 pablo paul rob sandro victor",
+        ("dev", "F"): "f3 Annie",
+        ("dev", "M"): "m5 Mario norbert quincy",
+        ("test", "F"): "f2 f4 linda aunty",
+        ("test", "M"): "m3 m7 Alex Denis michel robert travis miguel",
+    }.items()
+}
+RATE = (135, 195)  # words a minute
+PITCH = (30, 70)
+PITCH_RANGE = (30, 75)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Who speaks: the voice, and what a corpus says about its speakers."""
+
+    voice: Voice
+    sex: str  # "F" or "M"
+
+
+def english_speaker(seed: int, group: str, index: int) -> Speaker:
+    """Speaker ``index`` of a group ("train", "dev" or "test"): women and men alternate.
+
+    A pure function of its arguments. Every variant of the group is used before one comes again,
+    then with another accent, speed and pitch.
+    """
+    return speaker(ENGLISH_ACCENTS, seed, group, index)
+
+
+def speaker(accents: Sequence[str], seed: int, group: str, index: int, *language: str) -> Speaker:
+    """The same with the accents of a language, whose name makes other speakers of the seed."""
+    sex = "FM"[index % 2]
+    variants = list(VARIANTS[group, sex])
+    turn, place = divmod(index // 2, len(variants))
+    keyed_random(seed, "variants", group, sex, turn, *language).shuffle(variants)
+    rng = keyed_random(seed, "speaker", group, index, *language)
+    voice = Voice(
+        name=f"{rng.choice(accents)}+{variants[place]}",
+        rate=rng.randint(*RATE),
+        pitch=rng.randint(*PITCH),
+        pitch_range=rng.randint(*PITCH_RANGE),
+    )
+    return Speaker(voice, sex)

@@ -1,0 +1,1 @@
+"""Reports for people on what data pruning and pathways did."""

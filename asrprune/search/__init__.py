@@ -1,0 +1,1 @@
+"""Search a supernet for its best sub-networks within a budget."""

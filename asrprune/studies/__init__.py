@@ -1,1 +1,0 @@
-"""Comparisons of many trainings, the search for sub-networks, and the report on pathways."""
