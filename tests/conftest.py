@@ -124,7 +124,7 @@ def prepare_tones(root: Path, sizes: dict[str, int]) -> SimpleNamespace:
     valid = root / "valid"
     call_verb(
         validate, "--corpus", "tones", "--manifest-dir", root / "fbank", "--out-dir", valid,
-        "--train", "train", "--eval", "dev", "--num-bins", "3", "--min-duration", "0.1",
+        "--train", "train", "--eval", "dev", "--num-bins", "3", "--min-seconds", "0.1",
     )  # fmt: skip
     lang = root / "lang_char"
     call_verb(

@@ -199,7 +199,7 @@ def test_kinds_of_change():
     kinds = {key: field.metadata.get("change", IDENTITY) for key, _, field in flatten(Config())}
     assert {key for key, kind in kinds.items() if kind == REBATCH} == {
         "data.max_duration", "data.max_cuts", "data.lazy", "data.buffer_size",
-        "training.accumulate",
+        "training.grad_accumulation",
     }  # fmt: skip
     for key in ("training.epochs", "data.num_workers", "training.log_interval", "data.dev"):
         assert kinds[key] == RESUMABLE

@@ -41,7 +41,7 @@ find_stage() { # find_stage OPTION WORD: "number" of a stage that is given by nu
 has_stage() { # in the files of the recipe, or in what recipes share, where it sources that
   local shared
   local -a files=("./${0##*/}" local/*.sh)
-  for shared in transducer ways_in; do
+  for shared in transducer importers; do
     ! grep -q "^\. $shared\.sh" "./${0##*/}" || files+=("${BASH_SOURCE[0]%/*}/$shared.sh")
   done
   grep -Eqs "^ *stage ${stage_names[$1]}( |\$)" "${files[@]}"

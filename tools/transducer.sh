@@ -142,8 +142,8 @@ data_stages() { # stages 3 and 4
     --makes "${valid[@]}" "$data_dir/valid/${corpus}_statistics.json" -- \
     run asrprune validate --corpus "$corpus" --manifest-dir "$data_dir/fbank" \
     --out-dir "$data_dir/valid" --train "${train[@]}" --eval "${evaluation[@]}" \
-    --allow-rejected "$allow_rejected" ${min_seconds:+--min-duration "$min_seconds"} \
-    ${max_seconds:+--max-duration "$max_seconds"} \
+    --allow-rejected "$allow_rejected" ${min_seconds:+--min-seconds "$min_seconds"} \
+    ${max_seconds:+--max-seconds "$max_seconds"} \
     ${dropped[0]+--drop-words "${dropped[@]}"} --jobs "$jobs"
 
   stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model extend_lang bpe_balance \

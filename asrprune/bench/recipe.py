@@ -94,7 +94,7 @@ def measure(config: Config, ranks: Ranks, steps: int) -> Cost:
     """Steps of a training on noise, and its loss alone."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    config.training.accumulate = 1
+    config.training.grad_accumulation = 1
     data, batches = generated_batches(config, ranks, steps + 2)
     seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, VOCABULARY).to(ranks.device)

@@ -98,7 +98,7 @@ def main(args: argparse.Namespace) -> None:
         torch.set_num_threads(config.training.threads)
     ranks = start_ranks(config.training.device)
     dense = override(config, WAYS[DENSE])
-    held = min(steps, HELD) * config.training.accumulate
+    held = min(steps, HELD) * config.training.grad_accumulation
     if args.manifest_dir:
         first = build_trainer(dense, ranks, NOWHERE, args.manifest_dir, args.lang_dir)
         first.data.start_epoch(1)
@@ -152,7 +152,7 @@ def _measure(
     The first round is not counted. In this round, optimisers allocate their state, and the ages of
     the blocks begin to differ.
     """
-    accumulate = ways[0].trainer.options.accumulate
+    accumulate = ways[0].trainer.options.grad_accumulation
     with tqdm(total=(rounds + 1) * steps * len(ways), unit="step", disable=None) as bar:
         for number in range(rounds + 1):
             endless = cycle(batches)

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Time both loops in turn and print their speeds and the ratio of the medians."""
     config = load_config(args.config, args.overrides)
-    config.training.accumulate = 1
+    config.training.grad_accumulation = 1
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")

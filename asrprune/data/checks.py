@@ -22,8 +22,8 @@ from asrprune.data.spans import Span, misplaced, span_of
 
 # reason -> what it says; the order is that of the checks
 FILTERS = {
-    "too-short": "shorter than --min-duration (run.sh: --min-seconds)",
-    "too-long": "longer than --max-duration (run.sh: --max-seconds)",
+    "too-short": "shorter than --min-seconds",
+    "too-long": "longer than --max-seconds",
     "dropped-text": "transcripts of nothing but --drop-words",
     "unreadable-audio": "left out by stage 2 (--bad-audio skip)",
 }
@@ -88,8 +88,8 @@ class Checked:
 class Limits:
     """What lengths a cut may have."""
 
-    min_duration: float = 0.0  # seconds
-    max_duration: float = math.inf
+    min_seconds: float = 0.0  # seconds
+    max_seconds: float = math.inf
     subsampling: int = 4  # feature frames per encoder frame
     long_texts: bool = False  # whether a cut may have more tokens than encoder frames
 
@@ -127,9 +127,9 @@ def check_manifest(checked: Checked, cut: dict[str, Any], limits: Limits) -> Che
         if not limits.long_texts:
             return checked.reject("too-few-frames", detail)
         checked.doubt = detail
-    if duration < limits.min_duration:
+    if duration < limits.min_seconds:
         return checked.reject("too-short", f"{duration:.3f} s")
-    if duration > limits.max_duration:
+    if duration > limits.max_seconds:
         return checked.reject("too-long", f"{duration:.3f} s")
     return checked
 

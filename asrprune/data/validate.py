@@ -64,10 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", nargs="+", required=True, help="splits to merge for training")
     parser.add_argument("--eval", nargs="*", default=[], help="splits for development and test")
     parser.add_argument("--num-bins", type=int, default=30, help="duration bins of the sampler")
-    parser.add_argument("--min-duration", type=float, default=0.5, help="of training cuts, seconds")
-    parser.add_argument(
-        "--max-duration", type=float, default=30.0, help="of training cuts, seconds"
-    )
+    parser.add_argument("--min-seconds", type=float, default=0.5, help="of training cuts")
+    parser.add_argument("--max-seconds", type=float, default=30.0, help="of training cuts")
     parser.add_argument(
         "--subsampling", type=int, default=4, help="feature frames per encoder frame"
     )
@@ -138,8 +136,8 @@ def main(args: argparse.Namespace) -> None:
 def training_limits(args: argparse.Namespace) -> Limits:
     """What training cuts must keep."""
     return Limits(
-        min_duration=args.min_duration,
-        max_duration=args.max_duration,
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
         subsampling=args.subsampling,
     )
 
@@ -259,7 +257,7 @@ def judge(checked: CheckedSet, allowed: float, listed: Path) -> None:
     if not checked.valid.ids:
         raise UserError(
             f"no cut of {checked.name} is left ({_reasons(checked.rejections) or 'there was none'})"
-            f"; {listed} lists them. Check the durations and --min-duration, --max-duration"
+            f"; {listed} lists them. Check the durations and --min-seconds, --max-seconds"
         )
     if lost := sorted(checked.languages.keys() - checked.left - {""}):
         raise UserError(

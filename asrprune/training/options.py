@@ -39,7 +39,7 @@ class TrainingOptions:
     epochs: int = option(30, change=RESUMABLE, minimum=1)
     optimizer: OptimizerOptions = option(factory=OptimizerOptions)
     precision: str = option("float32", choices=("float32", "bfloat16", "float16"))
-    accumulate: int = option(1, change=REBATCH, minimum=1)  # micro-batches a step
+    grad_accumulation: int = option(1, change=REBATCH, minimum=1)  # micro-batches a step
     average_period: int = option(100, minimum=1)  # steps between updates of the averaged model
     device: str = option("auto", change=RESUMABLE, choices=("auto", "cpu", "cuda"))
     threads: int = option(0, change=RESUMABLE, minimum=0)  # CPU threads a rank; 0: torch's choice

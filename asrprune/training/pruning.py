@@ -169,7 +169,7 @@ def make_pruning_sampler(
     index = _index_of(cuts, options.share_copies, data.languages, count_tokens)
     turns = None
     if data.batches == "monolingual":
-        accumulate = config.training.accumulate
+        accumulate = config.training.grad_accumulation
         turns = LanguageSchedule(index, data.language_exponent, accumulate, config.seed)
     sampler = PruningSampler(
         cuts,

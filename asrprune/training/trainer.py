@@ -227,7 +227,7 @@ class Trainer:
         with epoch_bar(
             at.epoch, options.epochs, self.data.epoch_seconds, at.seconds, self.ranks.first
         ) as bar:
-            while micro_batches := self.clock.load(islice(batches, options.accumulate)):
+            while micro_batches := self.clock.load(islice(batches, options.grad_accumulation)):
                 seconds, stop = self.step(micro_batches, meter, bool(interrupt.signal))
                 bar.update(seconds)
                 self._log_mask_events(metrics)

@@ -47,7 +47,7 @@ def test_all_ways_take_the_same_steps(noise, bench, monkeypatch, capsys, tmp_pat
     monkeypatch.setattr(MaskBank, "refresh", counted)
     files = set(tmp_path.rglob("*"))
     words = ["--steps", 4, "--rounds", 2, "--sandwich", "true", "--progress", 0.55]
-    assert bench(*words, "training.accumulate=2", "training.epochs=4", noise=noise) == 0
+    assert bench(*words, "training.grad_accumulation=2", "training.epochs=4", noise=noise) == 0
     assert set(tmp_path.rglob("*")) == files
     dense, *others = seen.values()
     assert len(others) == 3 and all(other == dense for other in others)

@@ -60,7 +60,7 @@ def make_corpus(tmp_path, monkeypatch) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def way_in(tmp_path, monkeypatch) -> Callable[..., dict[str, dict]]:
+def importer(tmp_path, monkeypatch) -> Callable[..., dict[str, dict]]:
     """A function that runs ``asrprune manifests`` for the corpus "c" into the folder ``out``.
 
     It returns the supervisions of the split ``train`` by their ids, each with its recording as the

@@ -157,7 +157,7 @@ def test_only_a_few_samples_are_decoded(tmp_path, monkeypatch):
         assert counts == blocks
 
 
-def test_the_message_ends_in_what_to_do(way_in):
+def test_the_message_ends_in_what_to_do(importer):
     FILES["a.m4a"][0](Path("a.m4a"))
     write_audio("b.wav", 1)
     Path("train.tsv").write_text("path\ttext\na.m4a\tone\nb.wav\ttwo\n")
@@ -167,14 +167,14 @@ def test_the_message_ends_in_what_to_do(way_in):
         r"needs ffmpeg\): ffmpeg -i a.m4a a.flac; or leave them out with --bad-audio skip"
     )
     with pytest.raises(UserError, match=message):
-        way_in("tables", "train.tsv")
-    assert list(way_in("tables", "train.tsv", "--bad-audio", "skip")) == ["b"]
+        importer("tables", "train.tsv")
+    assert list(importer("tables", "train.tsv", "--bad-audio", "skip")) == ["b"]
 
 
-def test_what_is_shorter_than_a_window_is_found_in_stage_1(way_in):
+def test_what_is_shorter_than_a_window_is_found_in_stage_1(importer):
     write_audio("a.wav", 0.02)
     write_audio("b.wav", 0.025)
     Path("train.tsv").write_text("path\ttext\na.wav\tone\nb.wav\ttwo\n")
     with pytest.raises(UserError, match="line 2: the utterance is shorter than the window"):
-        way_in("tables", "train.tsv")
-    assert list(way_in("tables", "train.tsv", "--bad-audio", "skip")) == ["b"]
+        importer("tables", "train.tsv")
+    assert list(importer("tables", "train.tsv", "--bad-audio", "skip")) == ["b"]

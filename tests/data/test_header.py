@@ -75,17 +75,17 @@ def test_streamed_flac_is_one_message(tmp_path):
         read_header(path)
 
 
-def test_all_of_an_mp3_goes_to_its_features(way_in):
+def test_all_of_an_mp3_goes_to_its_features(importer):
     count = mp3("a.mp3", "CONSTANT", tag=TAG, says_length=False)
     Path("train.tsv").write_text("path\ttext\na.mp3\tone\n")
-    way_in("tables", "train.tsv")
+    importer("tables", "train.tsv")
     compute_split(FbankOptions("c", Path("out"), Path("fbank")), "train")
     [cut] = CutSet.from_file("fbank/c_cuts_train.jsonl.gz")
     assert cut.num_frames == len(cut.load_features()) >= 100 * SECONDS
     assert count <= 2 * cut.recording.num_samples <= count + 2 * FRAME  # from 32 kHz to 16 kHz
 
 
-def test_a_table_says_which_file_and_what_to_do(way_in):
+def test_a_table_says_which_file_and_what_to_do(importer):
     mp3("a.mp3", "VARIABLE", says_length=False)
     mp3("b.mp3", "VARIABLE")
     Path("train.tsv").write_text("path\ttext\na.mp3\tone\nb.mp3\ttwo\n")
@@ -93,5 +93,5 @@ def test_a_table_says_which_file_and_what_to_do(way_in):
         UserError,
         match=r"line 2: .* not say how long .*\(a.mp3: \d+ of.* ffmpeg -i a.mp3 a.flac; or",
     ):
-        way_in("tables", "train.tsv")
-    assert list(way_in("tables", "train.tsv", "--bad-audio", "skip")) == ["b"]
+        importer("tables", "train.tsv")
+    assert list(importer("tables", "train.tsv", "--bad-audio", "skip")) == ["b"]

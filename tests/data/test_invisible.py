@@ -36,8 +36,8 @@ def objects(**texts: str) -> str:
 
 
 @pytest.mark.parametrize("character", USELESS)
-def test_what_has_no_meaning_is_taken_out(character, way_in, caplog):
-    found = way_in("tables", objects(a=f"one{character} t{character}wo", b="three"))
+def test_what_has_no_meaning_is_taken_out(character, importer, caplog):
+    found = importer("tables", objects(a=f"one{character} t{character}wo", b="three"))
     assert found["a"]["text"] == "one two"
     assert (
         f"train: texts hold characters that nobody sees: {name_of(character)} in 1 text, such"
@@ -47,17 +47,17 @@ def test_what_has_no_meaning_is_taken_out(character, way_in, caplog):
 
 
 @pytest.mark.parametrize("character", USELESS)
-def test_it_stays_where_that_is_asked_for(character, way_in, caplog):
+def test_it_stays_where_that_is_asked_for(character, importer, caplog):
     path = objects(a=f"one{character} two")
-    found = way_in("tables", path, "--invisible-characters", "keep")
+    found = importer("tables", path, "--invisible-characters", "keep")
     assert found["a"]["text"] == f"one{character} two"
     assert f"{name_of(character)} in 1 text, such as a (train.jsonl, line 1) (kept)" in caplog.text
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("text", [PERSIAN, HINDI, "葛\U000e0100", "ᠠ\u180b"])
-def test_what_changes_a_reading_goes_on_demand_alone(text, choice, way_in, caplog):
-    found = way_in("tables", objects(a=text), "--invisible-characters", choice)["a"]["text"]
+def test_what_changes_a_reading_goes_on_demand_alone(text, choice, importer, caplog):
+    found = importer("tables", objects(a=text), "--invisible-characters", choice)["a"]["text"]
     assert found == (text if choice != "strip-all" else strip(text, "strip-all"))
     assert (len(found) < len(text)) == (choice == "strip-all")
     assert ("(kept)" in caplog.text) == (choice != "strip-all")
@@ -65,16 +65,16 @@ def test_what_changes_a_reading_goes_on_demand_alone(text, choice, way_in, caplo
 
 @pytest.mark.parametrize("character", "\u200c\u200d")
 @pytest.mark.parametrize("before", ["e", "é", "я", "λ", " ", ""])
-def test_a_joiner_behind_a_letter_that_does_not_join_goes(character, before, way_in):
-    found = way_in("tables", objects(a=f"{before}{character}b c"))["a"]["text"]
+def test_a_joiner_behind_a_letter_that_does_not_join_goes(character, before, importer):
+    found = importer("tables", objects(a=f"{before}{character}b c"))["a"]["text"]
     assert found == f"{before}b c".strip()
 
 
 @pytest.mark.parametrize("character", BREAKS)
-def test_what_ends_lines_becomes_a_space_and_is_said(character, way_in, caplog):
+def test_what_ends_lines_becomes_a_space_and_is_said(character, importer, caplog):
     for choice in CHOICES:
         path = objects(a=f"one{character}two")
-        assert way_in("tables", path, "--invisible-characters", choice)["a"]["text"] == "one two"
+        assert importer("tables", path, "--invisible-characters", choice)["a"]["text"] == "one two"
         assert f"{name_of(character)} in 1 text, such as a (train.jsonl, line 1) (now a space)" in (
             caplog.text
         )
@@ -82,8 +82,8 @@ def test_what_ends_lines_becomes_a_space_and_is_said(character, way_in, caplog):
 
 
 @pytest.mark.parametrize("character", SPACES)
-def test_spaces_of_all_widths_are_spaces(character, way_in, caplog):
-    assert way_in("tables", objects(a=f"one{character}two"))["a"]["text"] == "one two"
+def test_spaces_of_all_widths_are_spaces(character, importer, caplog):
+    assert importer("tables", objects(a=f"one{character}two"))["a"]["text"] == "one two"
     assert "nobody sees" not in caplog.text
 
 
@@ -91,22 +91,22 @@ def test_spaces_of_all_widths_are_spaces(character, way_in, caplog):
 @pytest.mark.parametrize(
     "text", ["\u200b", "\ufeff \u00a0", "\u200c", "\u200d\u2028", "\x01\u00ad"]
 )
-def test_a_text_of_nothing_else_is_empty(text, choice, way_in):
+def test_a_text_of_nothing_else_is_empty(text, choice, importer):
     path = objects(a=text, b="two")
     words = ("--invisible-characters", choice)
-    assert list(way_in("tables", path, *words)) == ["b"]
+    assert list(importer("tables", path, *words)) == ["b"]
     row = Path("out/c_left_out_train.tsv").read_text(encoding="utf-8").split("\n")[1]
     assert row.split("\t")[2] == "empty-text" and "nothing but U+" in row.split("\t")[3]
     with pytest.raises(UserError, match="a has no text"):
-        way_in("tables", path, *words, "--empty-text", "error")
+        importer("tables", path, *words, "--empty-text", "error")
 
 
-def test_other_ways_in_do_the_same(way_in, caplog):
+def test_other_ways_in_do_the_same(importer, caplog):
     write_audio("wav/a.wav", 1)
     Path("data").mkdir()
     Path("data/wav.scp").write_text("a wav/a.wav\n")
     Path("data/text").write_text("a one\u200b two\u2028three\n", encoding="utf-8")
-    assert way_in("kaldi", "data")["a"]["text"] == "one two three"
+    assert importer("kaldi", "data")["a"]["text"] == "one two three"
     assert "U+200B ZERO WIDTH SPACE" in caplog.text and "U+2028 LINE SEPARATOR" in caplog.text
 
 

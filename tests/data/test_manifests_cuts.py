@@ -52,8 +52,8 @@ def without_features(cut: dict) -> None:
     del cut["features"]
 
 
-def test_features_that_fit_are_taken_as_they_are(cuts, way_in):
-    found = way_in("cuts", cuts())
+def test_features_that_fit_are_taken_as_they_are(cuts, importer):
+    found = importer("cuts", cuts())
     assert [entry["text"] for entry in found.values()] == TEXTS
     assert list(taken()) == list(CutSet.from_file(CUTS))
     assert [path.name for path in Path("new/c_feats_train").iterdir()] == []
@@ -62,12 +62,12 @@ def test_features_that_fit_are_taken_as_they_are(cuts, way_in):
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_cuts_with_recordings_alone_get_features(cuts, way_in, compressed, caplog):
+def test_cuts_with_recordings_alone_get_features(cuts, importer, compressed, caplog):
     path = cuts(without_features)
     if not compressed:
         path = Path("plain.jsonl")
         path.write_bytes(b"".join(read_lines("changed.jsonl.gz", "")))
-    way_in("cuts", path)
+    importer("cuts", path)
     assert not Path("out/c_cuts_train.jsonl.gz").exists()
     for new, old in zip(taken(), CutSet.from_file(CUTS), strict=True):
         assert (new.id, new.duration) == (old.id, old.duration)
@@ -75,14 +75,14 @@ def test_cuts_with_recordings_alone_get_features(cuts, way_in, compressed, caplo
 
 
 @pytest.mark.parametrize("ignore", ["true", "false"])
-def test_numbers_as_ids_become_strings(ignore, cuts, way_in):
+def test_numbers_as_ids_become_strings(ignore, cuts, importer):
     def numbered(cut):
         number = int(cut["id"][-2:])
         cut.update(id=number)
         cut["recording"].update(id=number)
         cut["supervisions"][0].update(id=number, recording_id=number)
 
-    way_in("cuts", cuts(numbered), "--ignore-features", ignore)
+    importer("cuts", cuts(numbered), "--ignore-features", ignore)
     found = list(taken())
     assert [cut.id for cut in found] == ["0", "1", "2"]
     assert [cut.supervisions[0].id for cut in found] == ["0", "1", "2"]
@@ -91,13 +91,13 @@ def test_numbers_as_ids_become_strings(ignore, cuts, way_in):
     assert len(CutSet.from_file("valid/c_cuts_train.jsonl.gz")) == len(TEXTS)
 
 
-def test_a_part_of_a_recording_stays_that_part(cuts, way_in):
+def test_a_part_of_a_recording_stays_that_part(cuts, importer):
     def later(cut):
         without_features(cut)
         cut.update(start=0.25, duration=0.75)
         cut["supervisions"][0].update(start=0.0, duration=0.75)
 
-    found = way_in("cuts", cuts(later))
+    found = importer("cuts", cuts(later))
     assert {(s["start"], s["duration"]) for s in found.values()} == {(0.25, 0.75)}
     assert {(cut.start, cut.duration) for cut in taken()} == {(0.25, 0.75)}
 
@@ -111,9 +111,9 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("problem", UNFIT)
-def test_features_that_do_not_fit_are_computed_anew(problem, cuts, way_in, caplog):
+def test_features_that_do_not_fit_are_computed_anew(problem, cuts, importer, caplog):
     caplog.set_level("INFO")
-    way_in("cuts", cuts(lambda cut: cut["features"].update(UNFIT[problem]), first=1))
+    importer("cuts", cuts(lambda cut: cut["features"].update(UNFIT[problem]), first=1))
     assert f"in stage 2 from the recordings: train-01 {problem}" in caplog.text
     assert all(cut.num_features == 80 for cut in taken())
 
@@ -123,9 +123,9 @@ def shifted(seconds: float) -> Callable[[dict], None]:
 
 
 @pytest.mark.parametrize("seconds", [0.004, 0.0009, -0.004, 0.012, -0.012, -0.02])
-def test_features_that_begin_a_few_milliseconds_off_are_read(seconds, cuts, way_in):
+def test_features_that_begin_a_few_milliseconds_off_are_read(seconds, cuts, importer):
     """In all stages, and with all frames of the cut."""
-    way_in("cuts", cuts(shifted(seconds)))
+    importer("cuts", cuts(shifted(seconds)))
     found = taken()
     validated()
     assert len(CutSet.from_file("valid/c_cuts_train.jsonl.gz")) == len(TEXTS)
@@ -152,17 +152,17 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("case", ELSEWHERE)
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_features_of_another_part_are_refused_in_stage_1(case, split, cuts, way_in):
+def test_features_of_another_part_are_refused_in_stage_1(case, split, cuts, importer):
     edit, message = ELSEWHERE[case]
     with pytest.raises(UserError, match=f"line 2: the features of train-01 do not.*{message}.*tru"):
-        way_in("cuts", cuts(edit, first=1), split=split)
-    way_in("cuts", cuts(edit, first=1), "--ignore-features", "true", split=split)
+        importer("cuts", cuts(edit, first=1), split=split)
+    importer("cuts", cuts(edit, first=1), "--ignore-features", "true", split=split)
     bare = cuts(lambda cut: (edit(cut), cut.pop("recording")), first=1)
     with pytest.raises(UserError, match=f"{message}.*or give cuts with recordings$"):
-        way_in("cuts", bare, split=split)
+        importer("cuts", bare, split=split)
 
 
-def test_a_part_of_features_is_read_as_that_part(cuts, way_in):
+def test_a_part_of_features_is_read_as_that_part(cuts, importer):
     """As those of a whole recording, of which the cut is a segment."""
     whole = {cut.id: cut.features.load() for cut in CutSet.from_file(CUTS)}
 
@@ -170,7 +170,7 @@ def test_a_part_of_features_is_read_as_that_part(cuts, way_in):
         cut.update(start=0.25, duration=0.75)
         cut["supervisions"][0].update(start=0.0, duration=0.75)
 
-    way_in("cuts", cuts(part))
+    importer("cuts", cuts(part))
     found = taken()
     validated()
     for cut in found:
@@ -180,7 +180,7 @@ def test_a_part_of_features_is_read_as_that_part(cuts, way_in):
     np.testing.assert_allclose(about["feature_mean"], read.mean(axis=0))
 
 
-def test_features_two_frames_short_go_all_the_way(cuts, way_in):
+def test_features_two_frames_short_go_all_the_way(cuts, importer):
     """As Kaldi makes them (snip_edges=true): stages 1 and 3 agree, and training gets all frames."""
 
     def shorter(cut):
@@ -192,7 +192,7 @@ def test_features_two_frames_short_go_all_the_way(cuts, way_in):
             cut["features"]["storage_path"] = writer.storage_path
 
     Path("kaldi").mkdir()
-    way_in("cuts", cuts(shorter))
+    importer("cuts", cuts(shorter))
     speech = next(iter(taken()))
     validated()
     valid = CutSet.from_file("valid/c_cuts_train.jsonl.gz")
@@ -205,11 +205,11 @@ def test_features_two_frames_short_go_all_the_way(cuts, way_in):
     assert len(load_features(speech.mix(noise, snr=10))) == speech.num_frames
 
 
-def test_what_came_with_the_cuts_is_never_to_be_deleted(cuts, way_in):
+def test_what_came_with_the_cuts_is_never_to_be_deleted(cuts, importer):
     def damaged(cut):
         cut["features"]["storage_key"] = "5,10,10"
 
-    way_in("cuts", cuts(damaged))
+    importer("cuts", cuts(damaged))
     taken()
     with pytest.raises(UserError, match="unreadable-features: 3") as caught:
         validated()
@@ -220,30 +220,30 @@ def test_what_came_with_the_cuts_is_never_to_be_deleted(cuts, way_in):
     assert "--ignore-features true" in str(caught.value) and "elete" not in str(caught.value)
 
 
-def test_features_that_were_not_copied_are_missed_in_stage_1(cuts, way_in):
+def test_features_that_were_not_copied_are_missed_in_stage_1(cuts, importer):
     Path("fbank/noise_feats_train").rename("moved")
     message = r"line 1: train-00 has features that are not here: .*--ignore-features true$"
     with pytest.raises(UserError, match=message):
-        way_in("cuts", cuts())
+        importer("cuts", cuts())
     with pytest.raises(UserError, match="/gone/a.lca does not exist. Copy them there, or compute"):
-        way_in("cuts", cuts(lambda cut: cut["features"].update(storage_path="/gone/a.lca")))
-    way_in("cuts", cuts(), "--ignore-features", "true")
+        importer("cuts", cuts(lambda cut: cut["features"].update(storage_path="/gone/a.lca")))
+    importer("cuts", cuts(), "--ignore-features", "true")
     assert len(taken()) == len(TEXTS)
 
     def bare(cut):
         cut.pop("recording")
 
     with pytest.raises(UserError, match="Copy them there$"):
-        way_in("cuts", cuts(bare))
+        importer("cuts", cuts(bare))
 
 
-def test_without_recordings_features_have_to_fit(cuts, way_in):
+def test_without_recordings_features_have_to_fit(cuts, importer):
     def bare(cut):
         cut.pop("recording")
 
     way_in_fits = cuts(bare)
     with pytest.raises(KeyError):  # the helper looks the recordings up
-        way_in("cuts", way_in_fits)
+        importer("cuts", way_in_fits)
     assert all(cut.has_features and not cut.has_recording for cut in taken())
 
     def unfit(cut):
@@ -252,21 +252,21 @@ def test_without_recordings_features_have_to_fit(cuts, way_in):
 
     message = r"cannot be used \(train-00 has 40 mel bins, not 80\), and train-00 has no recording"
     with pytest.raises(UserError, match=message + ".*80 mel bins, 10 ms apart, of 16000 Hz"):
-        way_in("cuts", cuts(unfit))
+        importer("cuts", cuts(unfit))
 
 
-def test_features_can_be_ignored_and_their_speed_cannot_be_changed(cuts, way_in):
-    way_in("cuts", cuts())
+def test_features_can_be_ignored_and_their_speed_cannot_be_changed(cuts, importer):
+    importer("cuts", cuts())
     fast = FbankOptions("c", Path("out"), Path("new"), speed_perturb=True)
     with pytest.raises(UserError, match="whose speed cannot be changed.*--ignore-features true"):
         compute_split(fast, "train")
-    way_in("cuts", cuts(), "--ignore-features", "true")
+    importer("cuts", cuts(), "--ignore-features", "true")
     compute_split(fast, "train")
     assert len(CutSet.from_file("new/c_cuts_train.jsonl.gz")) == 3 * len(TEXTS)
 
 
-def test_features_that_are_given_are_never_removed(cuts, way_in):
-    way_in("cuts", cuts())
+def test_features_that_are_given_are_never_removed(cuts, importer):
+    importer("cuts", cuts())
     Path("fbank/noise_feats_train").rename("moved")
     Path("new").mkdir()
     Path("new/c_feats_train").symlink_to("../moved")
@@ -276,37 +276,37 @@ def test_features_that_are_given_are_never_removed(cuts, way_in):
     assert len(list(Path("moved").glob("*.lca"))) == 1
 
 
-def test_what_another_way_in_left_is_not_taken(cuts, way_in):
-    way_in("cuts", cuts())
+def test_what_another_way_in_left_is_not_taken(cuts, importer):
+    importer("cuts", cuts())
     Path("table.tsv").write_text("path\ttext\naudio/train-00.flac\tOTHER\n")
-    way_in("tables", "table.tsv")
+    importer("tables", "table.tsv")
     assert [cut.supervisions[0].text for cut in taken()] == ["OTHER"]
-    way_in("cuts", cuts())
+    importer("cuts", cuts())
     assert len(taken()) == len(TEXTS)
 
 
-def test_relative_paths_are_found_from_the_manifest_on(cuts, way_in, tmp_path, monkeypatch):
+def test_relative_paths_are_found_from_the_manifest_on(cuts, importer, tmp_path, monkeypatch):
     cuts()
     for name in ("elsewhere", "here"):
         Path(name).mkdir()
     for name in ("fbank", "audio"):
         Path(name).rename(f"elsewhere/{name}")
     monkeypatch.chdir("here")
-    way_in("cuts", Path("../elsewhere") / CUTS)
+    importer("cuts", Path("../elsewhere") / CUTS)
     for cut in taken():
         assert Path(cut.features.storage_path).exists()
         assert cut.load_audio().size and cut.load_features().size
     Path("../elsewhere/audio").rename("../audio-moved")
     with pytest.raises(UserError, match="names audio/train-00.flac, which is neither here"):
-        way_in("cuts", Path("../elsewhere") / CUTS)
+        importer("cuts", Path("../elsewhere") / CUTS)
 
 
-def test_texts_are_cleaned_and_empty_ones_left_out(cuts, way_in):
+def test_texts_are_cleaned_and_empty_ones_left_out(cuts, importer):
     path = cuts(lambda cut: cut["supervisions"][0].update(text=" e\u0301  B "), first=1)
-    assert [s["text"] for s in way_in("cuts", path).values()] == ["ONE", "é B", "é B"]
+    assert [s["text"] for s in importer("cuts", path).values()] == ["ONE", "é B", "é B"]
     assert [cut.supervisions[0].text for cut in taken()] == ["ONE", "é B", "é B"]
     path = cuts(lambda cut: cut["supervisions"][0].pop("text"), first=1)
-    assert list(way_in("cuts", path)) == ["train-00"]
+    assert list(importer("cuts", path)) == ["train-00"]
     assert len(taken()) == 1
 
 
@@ -340,31 +340,31 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_message(mistake, cuts, way_in):
+def test_a_mistake_is_one_message(mistake, cuts, importer):
     edit, message = MISTAKES[mistake]
     with pytest.raises(UserError, match=message):
-        way_in("cuts", cuts(edit))
+        importer("cuts", cuts(edit))
 
 
 @pytest.mark.parametrize("ignore", ["true", "false"])
-def test_commands_are_refused_and_not_run(ignore, cuts, way_in):
+def test_commands_are_refused_and_not_run(ignore, cuts, importer):
     source = {"type": "command", "channels": [0], "source": "touch ran; cat audio/train-01.flac"}
     path = cuts(lambda cut: cut["recording"].update(sources=[source]), first=1)
     message = "line 2: train-01: 'touch ran; .* is a command, and commands in files are not run"
     with pytest.raises(UserError, match=message):
-        way_in("cuts", path, "--ignore-features", ignore)
+        importer("cuts", path, "--ignore-features", ignore)
     assert not Path("ran").exists() and not list(Path("out").iterdir())
 
 
-def test_files_that_are_missing_or_damaged(cuts, way_in):
+def test_files_that_are_missing_or_damaged(cuts, importer):
     with pytest.raises(UserError, match="none.jsonl.gz does not exist"):
-        way_in("cuts", "none.jsonl.gz")
+        importer("cuts", "none.jsonl.gz")
     path = cuts()
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match="changed.jsonl.gz is damaged"):
-        way_in("cuts", path)
+        importer("cuts", path)
 
 
-def test_a_long_cut_says_how_to_make_it_short(cuts, way_in):
+def test_a_long_cut_says_how_to_make_it_short(cuts, importer):
     with pytest.raises(UserError, match="train-01 is one utterance of 2 s.*trim-to-supervisions"):
-        way_in("cuts", cuts(), "--longest", "1.8")
+        importer("cuts", cuts(), "--longest", "1.8")

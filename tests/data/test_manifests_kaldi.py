@@ -22,7 +22,7 @@ SEGMENTS = {
 
 
 @pytest.fixture(autouse=True)
-def audio(way_in):
+def audio(importer):
     write_audio("corpus/wav/1.wav", 1.0, 8000)
     write_audio("corpus/wav/2.wav", 2.0)
 
@@ -35,8 +35,8 @@ def data_dir(**changes: str) -> Path:
     return folder
 
 
-def test_whole_recordings(way_in):
-    found = way_in("kaldi", data_dir())
+def test_whole_recordings(importer):
+    found = importer("kaldi", data_dir())
     assert {key: (s["text"], s["speaker"], s["language"]) for key, s in found.items()} == {
         "rec1": ("ONE TWO", "anna", "en"),
         "rec2": ("ZWEI", "bert", "de"),
@@ -45,15 +45,15 @@ def test_whole_recordings(way_in):
 
 
 @pytest.mark.parametrize("files, count", [(FILES, 2), (SEGMENTS, 3)])
-def test_a_byte_order_mark_is_no_part_of_an_id(files, count, way_in):
-    expected = way_in("kaldi", data_dir(**files))
+def test_a_byte_order_mark_is_no_part_of_an_id(files, count, importer):
+    expected = importer("kaldi", data_dir(**files))
     marked = {name: "\ufeff" + content for name, content in {**FILES, **files}.items()}
-    assert way_in("kaldi", data_dir(**marked)) == expected
+    assert importer("kaldi", data_dir(**marked)) == expected
     assert len(expected) == count
 
 
-def test_segments(way_in):
-    found = way_in("kaldi", data_dir(**SEGMENTS))
+def test_segments(importer):
+    found = importer("kaldi", data_dir(**SEGMENTS))
     assert {key: (s["text"], s["start"], s["duration"]) for key, s in found.items()} == {
         "u1": ("ONE", 0.0, 0.5),
         "u2": ("TWO", 0.5, 0.5),
@@ -62,18 +62,18 @@ def test_segments(way_in):
     assert len({s["recording_id"] for s in found.values()}) == 2
 
 
-def test_only_text_and_wav_scp_are_needed(way_in):
+def test_only_text_and_wav_scp_are_needed(importer):
     folder = data_dir()
     for name in ("utt2spk", "utt2lang"):
         (folder / name).unlink()
-    assert [s.get("speaker") for s in way_in("kaldi", folder).values()] == [None, None]
+    assert [s.get("speaker") for s in importer("kaldi", folder).values()] == [None, None]
     (folder / "text").unlink()
     with pytest.raises(UserError, match="train/text does not exist; a data directory"):
-        way_in("kaldi", folder)
+        importer("kaldi", folder)
 
 
 @pytest.mark.parametrize("place", ["here", "beside", "given", "absolute"])
-def test_where_relative_paths_begin(place, way_in, monkeypatch):
+def test_where_relative_paths_begin(place, importer, monkeypatch):
     folder, words = data_dir(), ()
     if place == "here":
         folder = folder.absolute()
@@ -90,30 +90,30 @@ def test_where_relative_paths_begin(place, way_in, monkeypatch):
             (folder / "wav.scp").read_text().replace(" wav", f" {Path('corpus/wav').absolute()}")
         )
         (folder / "wav.scp").write_text(lines)
-    assert list(way_in("kaldi", folder, *words)) == ["rec1", "rec2"]
+    assert list(importer("kaldi", folder, *words)) == ["rec1", "rec2"]
 
 
-def test_paths_that_lead_nowhere(way_in):
+def test_paths_that_lead_nowhere(importer):
     with pytest.raises(UserError, match="names wav/none.wav, which is neither here.*--audio-dir"):
-        way_in("kaldi", data_dir(wav_scp="rec1 wav/none.wav\nrec2 wav/2.wav\n"))
+        importer("kaldi", data_dir(wav_scp="rec1 wav/none.wav\nrec2 wav/2.wav\n"))
     with pytest.raises(
         UserError, match=r"text, line 2: the file does not exist \(.*corpus/wav/none"
     ):
-        way_in("kaldi", data_dir(wav_scp="rec1 wav/1.wav\nrec2 wav/none.wav\n"))
+        importer("kaldi", data_dir(wav_scp="rec1 wav/1.wav\nrec2 wav/none.wav\n"))
 
 
 @pytest.mark.parametrize("command", ["touch ran; cat wav/2.wav |", "| touch ran"])
-def test_commands_are_refused_and_not_run(command, way_in):
+def test_commands_are_refused_and_not_run(command, importer):
     message = r"wav.scp, line 2: .* is a command, and commands in files are not run here. Run it"
     with pytest.raises(UserError, match=message):
-        way_in("kaldi", data_dir(wav_scp=f"rec1 wav/1.wav\nrec2 {command}\n"))
+        importer("kaldi", data_dir(wav_scp=f"rec1 wav/1.wav\nrec2 {command}\n"))
     assert not Path("ran").exists()
 
 
 @pytest.mark.parametrize("path", ["raw.ark:17", "/x/raw.ark"])
-def test_archives_are_refused(path, way_in):
+def test_archives_are_refused(path, importer):
     with pytest.raises(UserError, match=r"wav.scp, line 2: .* is an archive of Kaldi's"):
-        way_in("kaldi", data_dir(wav_scp=f"rec1 wav/1.wav\nrec2 {path}\n"))
+        importer("kaldi", data_dir(wav_scp=f"rec1 wav/1.wav\nrec2 {path}\n"))
 
 
 MISTAKES = {
@@ -141,26 +141,26 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_message(mistake, way_in):
+def test_a_mistake_is_one_message(mistake, importer):
     changes, message = MISTAKES[mistake]
     with pytest.raises(UserError, match=message):
-        way_in("kaldi", data_dir(**changes))
+        importer("kaldi", data_dir(**changes))
 
 
-def test_a_folder_that_is_none(way_in):
+def test_a_folder_that_is_none(importer):
     with pytest.raises(UserError, match="corpus/data is no folder, such as"):
-        way_in("kaldi", "corpus/data")
+        importer("kaldi", "corpus/data")
 
 
 @pytest.mark.parametrize("segments", [True, False])
-def test_utterances_without_a_line_in_text_are_left_out_aloud(segments, way_in, caplog):
+def test_utterances_without_a_line_in_text_are_left_out_aloud(segments, importer, caplog):
     """Even if their audio is not there; what has none of text's lines is listed after it."""
     name = "segments" if segments else "wav.scp"
     changes = {**SEGMENTS, "text": "u1 ONE\n"} if segments else {"text": "rec1 ONE\n"}
     folder = data_dir(**changes)
     (folder / "wav.scp").write_text("rec1 wav/1.wav\nrec2 wav/none.wav\n")
     lost = ["u2", "u3"] if segments else ["rec2"]
-    found = way_in("kaldi", folder)
+    found = importer("kaldi", folder)
     assert [entry["text"] for entry in found.values()] == ["ONE"]
     count = f"{len(lost)} of {len(lost) + 1} utterances left out (empty-text: {len(lost)})"
     assert count in caplog.text
@@ -169,10 +169,10 @@ def test_utterances_without_a_line_in_text_are_left_out_aloud(segments, way_in, 
         for line, ident in enumerate(lost, 2)
     ]
     with pytest.raises(UserError, match=f"{name}, line 2: {lost[0]} has no text"):
-        way_in("kaldi", folder, "--empty-text", "error")
+        importer("kaldi", folder, "--empty-text", "error")
 
 
-def test_empty_texts_and_long_recordings(way_in):
-    assert list(way_in("kaldi", data_dir(text="rec1\nrec2 ZWEI\n"))) == ["rec2"]
+def test_empty_texts_and_long_recordings(importer):
+    assert list(importer("kaldi", data_dir(text="rec1\nrec2 ZWEI\n"))) == ["rec2"]
     with pytest.raises(UserError, match="rec2 is one utterance of 2 s.*write a file segments"):
-        way_in("kaldi", data_dir(), "--longest", "1.5")
+        importer("kaldi", data_dir(), "--longest", "1.5")

@@ -19,7 +19,7 @@ ROWS = "a\twav/a.wav\tone  two\tanna\ten\n\nb\twav/b.flac\t drei\tbert\tde\n"
 
 
 @pytest.fixture(autouse=True)
-def audio(tmp_path, way_in):
+def audio(tmp_path, importer):
     """Below ``corpus``: 1 s at 8 kHz, 2 s at 44.1 kHz, 5 s in two channels."""
     write_audio("corpus/wav/a.wav", 1.0, 8000)
     write_audio("corpus/wav/b.flac", 2.0, 44100)
@@ -36,8 +36,8 @@ def objects(*rows: dict) -> Path:
     return table("".join(json.dumps(row) + "\n" for row in rows), "train.jsonl")
 
 
-def test_what_a_table_says_is_what_lhotse_reads(way_in):
-    way_in("tables", table(HEAD + ROWS))
+def test_what_a_table_says_is_what_lhotse_reads(importer):
+    importer("tables", table(HEAD + ROWS))
     recordings = RecordingSet.from_file("out/c_recordings_train.jsonl.gz")
     supervisions = SupervisionSet.from_file("out/c_supervisions_train.jsonl.gz")
     assert {r.sampling_rate: r.duration for r in recordings} == {8000: 1.0, 44100: 2.0}
@@ -50,25 +50,25 @@ def test_what_a_table_says_is_what_lhotse_reads(way_in):
     assert not Path("out/c_left_out_train.tsv").exists()
 
 
-def test_the_kinds_of_tables_are_equal(way_in):
-    expected = way_in("tables", table(HEAD + ROWS))
+def test_the_kinds_of_tables_are_equal(importer):
+    expected = importer("tables", table(HEAD + ROWS))
     comma = "\ufeffspeaker,language,sentence,ignored,id,audio\r\n"
     comma += 'anna,en,"one  two",x,a,wav/a.wav\r\nbert,de,drei,,b,wav/b.flac\r\n'
-    assert way_in("tables", table(comma, "train.csv")) == expected
+    assert importer("tables", table(comma, "train.csv")) == expected
     rows = [
         {"id": "a", "audio_filepath": "wav/a.wav", "text": "one two", "speaker": "anna"},
         {"lang": "de", "speaker": "bert", "text": "drei", "path": "wav/b.flac", "id": "b"},
     ]
     rows[0] |= {"language": "en", "duration": 0.999}  # rounded
-    assert way_in("tables", objects(*rows)) == expected
+    assert importer("tables", objects(*rows)) == expected
 
 
-def test_paths_are_relative_to_the_table_to_a_folder_or_absolute(way_in):
+def test_paths_are_relative_to_the_table_to_a_folder_or_absolute(importer):
     path = Path("elsewhere.tsv")
     path.write_text(f"path\ttext\nwav/a.wav\tone\n{Path('corpus/wav/b.flac').absolute()}\ttwo\n")
     with pytest.raises(UserError, match=r"elsewhere.tsv, line 2: the file does not exist \(wav/a"):
-        way_in("tables", path)
-    found = way_in("tables", path, "--audio-dir", "corpus")
+        importer("tables", path)
+    found = importer("tables", path, "--audio-dir", "corpus")
     assert [entry["text"] for entry in found.values()] == ["one", "two"]
     assert found["wav-a"]["audio"]["sources"][0]["source"] == "corpus/wav/a.wav"
 
@@ -129,12 +129,12 @@ def test_an_id_that_two_tables_give_to_two_files_is_one_message():
         several(*words)
 
 
-def test_segments_of_a_long_file(way_in):
+def test_segments_of_a_long_file(importer):
     path = table(
         "path\ttext\tstart\tduration\tchannel\n"
         "wav/long.wav\tone\t0\t1.5\t\nwav/long.wav\ttwo\t1.5\t2\t1\nwav/long.wav\tthree\t3.5\t\t0\n"
     )
-    found = way_in("tables", path)
+    found = importer("tables", path)
     assert {key: (s["start"], s["duration"], s["channel"]) for key, s in found.items()} == {
         "wav-long": (0.0, 1.5, 0),
         "wav-long-00001500": (1.5, 2.0, 1),
@@ -146,8 +146,8 @@ def test_segments_of_a_long_file(way_in):
     assert [cut["features"]["num_frames"] for cut in cuts] == [150, 200, 150]
 
 
-def test_8_khz_audio_becomes_features_of_16_khz(way_in):
-    way_in("tables", table(HEAD + ROWS))
+def test_8_khz_audio_becomes_features_of_16_khz(importer):
+    importer("tables", table(HEAD + ROWS))
     compute_split(FbankOptions("c", Path("out"), Path("fbank"), speed_perturb=True), "train")
     cuts = [json.loads(line) for line in fbank.read_lines("fbank/c_cuts_train.jsonl.gz", "")]
     assert len(cuts) == 6
@@ -155,20 +155,20 @@ def test_8_khz_audio_becomes_features_of_16_khz(way_in):
     assert {cut["features"]["num_features"] for cut in cuts} == {80}
 
 
-def test_texts_become_nfc_and_scripts_keep_their_letters(way_in):
+def test_texts_become_nfc_and_scripts_keep_their_letters(importer):
     texts = ["cafe\u0301 \u1112\u1161\u11ab", "我們 不會", "ไทย\u00a0ภาษา"]
     rows = [{"path": "wav/a.wav", "id": str(k), "text": text} for k, text in enumerate(texts)]
-    found = way_in("tables", objects(*rows))
+    found = importer("tables", objects(*rows))
     assert [entry["text"] for entry in found.values()] == ["café 한", "我們 不會", "ไทย ภาษา"]
     assert all(unicodedata.is_normalized("NFC", entry["text"]) for entry in found.values())
 
 
-def test_a_script_without_spaces_goes_the_whole_way_to_its_characters(way_in):
+def test_a_script_without_spaces_goes_the_whole_way_to_its_characters(importer):
     rows = [
         {"path": "wav/a.wav", "id": "a", "text": "我們不會"},
         {"path": "wav/b.flac", "text": "會か\u3099"},
     ]
-    way_in("tables", objects(*rows))
+    importer("tables", objects(*rows))
     compute_split(FbankOptions("c", Path("out"), Path("fbank")), "train")
     folders = ("--manifest-dir", "fbank", "--out-dir", "valid")
     call_verb(validate, "--corpus", "c", *folders, "--train", "train", "--jobs", "1")
@@ -180,12 +180,12 @@ def test_a_script_without_spaces_goes_the_whole_way_to_its_characters(way_in):
     assert known.decode(known.encode("會か\u3099我")) == "會が我"
 
 
-def test_several_channels_are_said_aloud(way_in, caplog):
-    way_in("tables", objects({"path": "wav/long.wav", "text": "one"}))
+def test_several_channels_are_said_aloud(importer, caplog):
+    importer("tables", objects({"path": "wav/long.wav", "text": "one"}))
     assert "1 files have several channels; the first is taken" in caplog.text
 
 
-def test_a_hundredfold_table_in_two_processes_is_the_same(way_in, monkeypatch):
+def test_a_hundredfold_table_in_two_processes_is_the_same(importer, monkeypatch):
     from asrprune.data.importers import split
 
     monkeypatch.setattr(split, "PART", 10)
@@ -193,31 +193,31 @@ def test_a_hundredfold_table_in_two_processes_is_the_same(way_in, monkeypatch):
         Path(f"corpus/wav/{number:02d}.wav").symlink_to("a.wav")
     lines = [f"wav/{number:02d}.wav\tword\n" for number in range(60)]
     path = table("path\ttext\n" + "".join(lines))
-    one = way_in("tables", path)
+    one = importer("tables", path)
     assert list(one) == [f"wav-{number:02d}" for number in range(60)]
-    assert way_in("tables", path, "--jobs", "2") == one
+    assert importer("tables", path, "--jobs", "2") == one
 
 
 EMPTY = HEAD + ROWS + "c\twav/a.wav\t \tanna\ten\nd\twav/a.wav\t\tanna\ten\n"
 
 
-def test_empty_texts_are_left_out_and_listed(way_in, caplog):
-    assert list(way_in("tables", table(EMPTY))) == ["a", "b"]
+def test_empty_texts_are_left_out_and_listed(importer, caplog):
+    assert list(importer("tables", table(EMPTY))) == ["a", "b"]
     assert "train: 2 of 4 utterances left out (empty-text: 2)" in caplog.text
     head, *rows = Path("out/c_left_out_train.tsv").read_text().splitlines()
     assert head == "utterance\twhere\treason\tdetail"
     assert rows[0] == "c\tcorpus/train.tsv, line 5\tempty-text\tno word"
     with pytest.raises(UserError, match=r"line 5: c has no text; 2 of 4 .* --empty-text skip"):
-        way_in("tables", table(EMPTY), "--empty-text", "error")
+        importer("tables", table(EMPTY), "--empty-text", "error")
 
 
-def test_what_was_left_out_once_is_forgotten(way_in):
-    way_in("tables", table(EMPTY))
-    way_in("tables", table(HEAD + ROWS))
+def test_what_was_left_out_once_is_forgotten(importer):
+    importer("tables", table(EMPTY))
+    importer("tables", table(HEAD + ROWS))
     assert not Path("out/c_left_out_train.tsv").exists()
 
 
-def test_bad_audio_is_an_error_or_left_out(way_in):
+def test_bad_audio_is_an_error_or_left_out(importer):
     Path("corpus/wav/noise.wav").write_bytes(b"RIFF, or what?")
     Path("corpus/wav/empty.wav").write_bytes(b"")
     rows = "".join(
@@ -226,42 +226,42 @@ def test_bad_audio_is_an_error_or_left_out(way_in):
     path = table(HEAD + ROWS + rows)
     message = r"line 5: the file does not exist \(corpus/wav/gone.wav\); so it is with 3 of 5 .*"
     with pytest.raises(UserError, match=message + "missing-audio: 1.*--bad-audio skip"):
-        way_in("tables", path)
-    assert list(way_in("tables", path, "--bad-audio", "skip")) == ["a", "b"]
+        importer("tables", path)
+    assert list(importer("tables", path, "--bad-audio", "skip")) == ["a", "b"]
     listed = Path("out/c_left_out_train.tsv").read_text().splitlines()[1:]
     assert [row.split("\t")[2] for row in listed] == ["missing-audio", "not-audio", "empty-file"]
 
 
-def test_nothing_is_left(way_in):
+def test_nothing_is_left(importer):
     with pytest.raises(UserError, match=r"train: no utterance is left of 1 \(empty-text: 1\)"):
-        way_in("tables", objects({"path": "wav/a.wav", "text": ""}))
+        importer("tables", objects({"path": "wav/a.wav", "text": ""}))
     with pytest.raises(UserError, match="train: no utterance is left$"):
-        way_in("tables", table(HEAD))
+        importer("tables", table(HEAD))
 
 
-def test_a_failed_run_leaves_no_manifest(way_in):
+def test_a_failed_run_leaves_no_manifest(importer):
     with pytest.raises(UserError):
-        way_in("tables", table(HEAD + ROWS + "a\twav/a.wav\tone\tanna\ten\n"))
+        importer("tables", table(HEAD + ROWS + "a\twav/a.wav\tone\tanna\ten\n"))
     assert not list(Path("out").iterdir())
 
 
-def test_a_long_recording_must_say_where_its_utterances_are(way_in):
+def test_a_long_recording_must_say_where_its_utterances_are(importer):
     row = {"path": "wav/long.wav", "text": "one"}
     message = r"line 1: wav-long is one utterance of 5 s, and 4 s are the most .*start and end"
     with pytest.raises(UserError, match=message + ".*--longest"):
-        way_in("tables", objects(row), "--longest", "4")
-    assert way_in("tables", objects(row), "--longest", "5")
+        importer("tables", objects(row), "--longest", "4")
+    assert importer("tables", objects(row), "--longest", "5")
     rows = [{**row, "start": start, "duration": 2} for start in (0, 2)]
-    assert len(way_in("tables", objects(*rows), "--longest", "4")) == 2
+    assert len(importer("tables", objects(*rows), "--longest", "4")) == 2
 
 
-def test_utterances_too_long_to_train_on_say_the_option(way_in):
+def test_utterances_too_long_to_train_on_say_the_option(importer):
     row = {"path": "wav/long.wav", "text": "one"}
-    way_in("tables", objects(row, {"path": "wav/a.wav", "text": "one"}))
+    importer("tables", objects(row, {"path": "wav/a.wav", "text": "one"}))
     compute_split(FbankOptions("c", Path("out"), Path("fbank")), "train")
     words = ("--corpus", "c", "--manifest-dir", "fbank", "--out-dir", "valid", "--train", "train")
     with pytest.raises(UserError, match=r"too-long: 1.*--max-duration \(run.sh: --max-seconds\)"):
-        call_verb(validate, *words, "--jobs", "1", "--max-duration", "4")
+        call_verb(validate, *words, "--jobs", "1", "--max-seconds", "4")
 
 
 MISTAKES = {
@@ -290,10 +290,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_message(mistake, way_in):
+def test_a_mistake_is_one_message(mistake, importer):
     content, message = MISTAKES[mistake]
     with pytest.raises(UserError, match=message):
-        way_in("tables", table(content))
+        importer("tables", table(content))
 
 
 @pytest.mark.parametrize(
@@ -306,9 +306,11 @@ def test_a_mistake_is_one_message(mistake, way_in):
         ('{"path": "wav/a.wav", "text": 7}', "line 2: 7 in the column 'text' is no text"),
     ],
 )
-def test_a_mistake_in_json_is_one_message(line, message, way_in):
+def test_a_mistake_in_json_is_one_message(line, message, importer):
     with pytest.raises(UserError, match=message):
-        way_in("tables", table('{"path": "wav/a.wav", "text": "x"}\n' + line + "\n", "train.jsonl"))
+        importer(
+            "tables", table('{"path": "wav/a.wav", "text": "x"}\n' + line + "\n", "train.jsonl")
+        )
 
 
 def quoted(*texts: str, name: str = "train.csv", last: bool = True) -> Path:
@@ -335,18 +337,18 @@ LONE = {  # texts of a CSV file and the line of the mistake
 
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("lone", LONE)
-def test_a_quote_swallows_no_rows(lone, last, way_in):
+def test_a_quote_swallows_no_rows(lone, last, importer):
     texts, line = LONE[lone]
     path = quoted(*texts, last=last)
     with pytest.raises(UserError, match=f"train.csv, line {line}: a quotation mark .* as TSV"):
-        way_in("tables", path)
+        importer("tables", path)
     assert not Path("out/c_supervisions_train.jsonl.gz").exists()
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_quotes_of_csv_that_mean_something(last, way_in):
+def test_quotes_of_csv_that_mean_something(last, importer):
     path = quoted('"one, two"', '"say ""yes"""', 'five" nails', 'end"', '""', "six", last=last)
-    found = way_in("tables", path)
+    found = importer("tables", path)
     assert {key: s["text"] for key, s in found.items()} == {
         "u1": "one, two",
         "u2": 'say "yes"',
@@ -358,26 +360,26 @@ def test_quotes_of_csv_that_mean_something(last, way_in):
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_quotes_of_tsv_are_characters(last, way_in):
+def test_quotes_of_tsv_are_characters(last, importer):
     texts = ['"one', 'two"', '"three"', '""four""', '"', 'fi"ve', '"six']
-    found = way_in("tables", quoted(*texts, name="train.tsv", last=last))
+    found = importer("tables", quoted(*texts, name="train.tsv", last=last))
     assert [s["text"] for s in found.values()] == texts
 
 
-def test_other_fields_that_span_lines(way_in):
+def test_other_fields_that_span_lines(importer):
     for name, sep in (("train.csv", ","), ("train.tsv", "\t")):
         rows = [["path", "text"], ["wav/a.wav", "one\rtwo"]]
         path = table("\r\n".join(sep.join(row) for row in rows) + "\r\n", name)
         with pytest.raises(UserError, match=f"{name}, line 2 holds a carriage return inside"):
-            way_in("tables", path)
+            importer("tables", path)
     path = table('path\ttext\nwav/a.wav\t"one\ntwo"\n', "train.tsv")
     with pytest.raises(UserError, match="train.tsv, line 3: 1 fields, where the header has 2"):
-        way_in("tables", path)
+        importer("tables", path)
     with pytest.raises(UserError, match="train.csv, line 1: a quotation mark opens a field"):
-        way_in("tables", table('path,"te\nxt"\nwav/a.wav,one\n', "train.csv"))
+        importer("tables", table('path,"te\nxt"\nwav/a.wav,one\n', "train.csv"))
     path = table('{"path": "wav/a.wav", "text": "one\ntwo"}\n', "train.jsonl")
     with pytest.raises(UserError, match="train.jsonl, line 1: no JSON"):
-        way_in("tables", path)
+        importer("tables", path)
 
 
 @pytest.mark.parametrize(

@@ -48,28 +48,28 @@ def test_other_letters_are_another_name(tmp_path, monkeypatch):
         assert file_in_other_form(name) == "" and explain_missing(name) == name
 
 
-def test_a_table_names_the_file_that_is_there(way_in):
+def test_a_table_names_the_file_that_is_there(importer):
     write_audio("corpus/" + nfd("grüße.wav"), 1.0)
     Path("corpus/train.tsv").write_text(f"path\ttext\n{nfc('grüße.wav')}\tone\n")
     message = (
         r"line 2: the file does not exist \(corpus/grüße.wav \(there is 'corpus/gru\\u0308\\xdf"
     )
     with pytest.raises(UserError, match=message) as caught:
-        way_in("tables", "corpus/train.tsv")
+        importer("tables", "corpus/train.tsv")
     assert "the Unicode form NFD" in str(caught.value) and "etch" not in str(caught.value)
 
 
-def test_kaldi_and_the_name_of_a_table(way_in):
+def test_kaldi_and_the_name_of_a_table(importer):
     write_audio("corpus/wav/" + nfd("é.wav"), 1.0)
     folder = Path("corpus/train")
     folder.mkdir()
     (folder / "wav.scp").write_text(f"a wav/{nfc('é.wav')}\n")
     (folder / "text").write_text("a one\n")
     with pytest.raises(UserError, match=r"text, line 1: .*there is '.*corpus/wav/e\\u0301.wav'"):
-        way_in("kaldi", folder)
+        importer("kaldi", folder)
     Path(nfd("ü.tsv")).touch()
     with pytest.raises(UserError, match=r"there is 'u\\u0308.tsv', .* does not exist"):
-        way_in("tables", nfc("ü.tsv"))
+        importer("tables", nfc("ü.tsv"))
 
 
 def test_stage_2_names_the_file_that_is_there(make_corpus):

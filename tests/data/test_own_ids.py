@@ -225,7 +225,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_manifests_with_one_id_of_two_sources_are_refused(other, way_in):
+def test_manifests_with_one_id_of_two_sources_are_refused(other, importer):
     for number in (1, 2):
         tone(f"{number}/rec.wav", 0.5, 0.1 * number)
     entries = [recording("1/rec.wav", channels=(0, 1)), recording(**OTHERS[other])]
@@ -234,26 +234,26 @@ def test_manifests_with_one_id_of_two_sources_are_refused(other, way_in):
         rf"1/rec.wav \(16000 Hz, 8000 samples\) and {OTHERS[other]['path']} \("
     )
     with pytest.raises(UserError, match=message):
-        way_in("lhotse", manifests(entries))
+        importer("lhotse", manifests(entries))
     with pytest.raises(UserError, match=message):
         read_utterances(manifests(entries), "x", "train")
 
 
-def test_one_source_that_is_listed_twice_is_one(way_in):
+def test_one_source_that_is_listed_twice_is_one(importer):
     tone("1/rec.wav", 0.5)
     tone("copy/rec.wav", 0.5)
     Path("link").symlink_to("1")
     for path in ("1/rec.wav", "./1/rec.wav", "link/rec.wav", "copy/rec.wav"):
         entries = [recording("1/rec.wav"), recording(path)]
-        assert list(way_in("lhotse", manifests(entries))) == ["u0"]
+        assert list(importer("lhotse", manifests(entries))) == ["u0"]
         assert len(read_utterances(Path("made"), "x", "train")) == 1
 
 
-def test_channels_of_one_file_are_one_recording(way_in):
+def test_channels_of_one_file_are_one_recording(importer):
     Path("1").mkdir()
     soundfile.write("1/rec.wav", np.full((8000, 2), (0.1, 0.2)), RATE)
     entries = [recording("1/rec.wav", channels=(k,)) for k in (0, 1)]
-    found = way_in("lhotse", manifests(entries, channels=(0, 1)))
+    found = importer("lhotse", manifests(entries, channels=(0, 1)))
     assert {key: s["channel"] for key, s in found.items()} == {"u0": 0, "u1": 1}
     compute_split(FbankOptions("c", Path("out"), Path("fbank")), "train")
     samples = [cut.load_audio()[0, 0] for cut in made("train").values()]
@@ -297,7 +297,7 @@ def test_an_id_of_two_parts_of_a_file_is_one_message_across_splits():
     call_verb(verb, "--from", "tables", *same, *options)
 
 
-def test_an_id_that_a_table_gives_twice_names_both_files(way_in):
+def test_an_id_that_a_table_gives_twice_names_both_files(importer):
     for number in (1, 2):
         tone(f"{number}/a.wav", 0.5, 0.1 * number)
     table("train", "a\t1/a.wav\tx\t\t", "a\t2/a.wav\ty\t\t")
@@ -305,14 +305,14 @@ def test_an_id_that_a_table_gives_twice_names_both_files(way_in):
         "line 3: the id 'a' is that of train.tsv, line 2 too, with other audio: here 2/a.wav.*1/a"
     )
     with pytest.raises(UserError, match=message):
-        way_in("tables", "train.tsv")
+        importer("tables", "train.tsv")
 
 
-def test_ids_made_of_paths_differ_where_files_do(way_in):
+def test_ids_made_of_paths_differ_where_files_do(importer):
     tone("a.wav", 0.5)
     tone("a.flac", 0.7)
     Path("train.tsv").write_text("path\ttext\na.wav\tone\na.flac\ttwo\n")
-    found = way_in("tables", "train.tsv")
+    found = importer("tables", "train.tsv")
     assert {key: (s["text"], s["duration"]) for key, s in found.items()} == {
         "a": ("one", 0.5),
         "a-2": ("two", 0.7),

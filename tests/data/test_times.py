@@ -14,7 +14,7 @@ TEXTS = ["what is said first", "and then some more words", "and the end of it al
 
 
 @pytest.fixture(autouse=True)
-def audio(way_in):
+def audio(importer):
     write_audio("long.wav", 6.0)
 
 
@@ -54,16 +54,16 @@ NAMES = [
 
 
 @pytest.mark.parametrize("names", NAMES, ids="-".join)
-def test_starts_and_ends_of_any_name_are_read(names, way_in):
-    found = way_in("tables", table(list(names), SECONDS))
+def test_starts_and_ends_of_any_name_are_read(names, importer):
+    found = importer("tables", table(list(names), SECONDS))
     assert spans(found) == SECONDS
     assert list(found) == ["long", "long-00001500", "long-00003500"]
 
 
 @pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl"])
-def test_all_kinds_of_tables_say_what_was_read_as_what(suffix, way_in, caplog):
+def test_all_kinds_of_tables_say_what_was_read_as_what(suffix, importer, caplog):
     caplog.set_level("INFO")
-    found = way_in(
+    found = importer(
         "tables", table(["start", "end_time", "note"], [(*s, 7) for s in SECONDS], suffix)
     )
     assert spans(found) == SECONDS
@@ -101,11 +101,11 @@ UNITS = {
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_units_that_are_said_are_read(unit, way_in):
+def test_units_that_are_said_are_read(unit, importer):
     names, rows = UNITS[unit]
     expected = SECONDS if unit != "an empty end" else [*SECONDS[:2], (3.5, 6.0)]
     names = [name.replace("frame_offset_samples", "offset_samples") for name in names]
-    assert spans(way_in("tables", table(names, rows))) == expected
+    assert spans(importer("tables", table(names, rows))) == expected
 
 
 GUESSED = {
@@ -122,26 +122,26 @@ GUESSED = {
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 @pytest.mark.parametrize("case", GUESSED)
-def test_a_unit_that_alone_fits_is_read_aloud(case, suffix, way_in, caplog):
+def test_a_unit_that_alone_fits_is_read_aloud(case, suffix, importer, caplog):
     names, rows = GUESSED[case]
-    assert spans(way_in("tables", table(names, rows, suffix))) == SECONDS
+    assert spans(importer("tables", table(names, rows, suffix))) == SECONDS
     unit = "samples" if "samples" in case else "milliseconds"
     assert f"as the start in {unit}" in caplog.text and "no other unit fits" in caplog.text
 
 
-def test_durations_of_whole_files_in_milliseconds(way_in, caplog):
+def test_durations_of_whole_files_in_milliseconds(importer, caplog):
     path = table(["duration"], [(6000,)])
-    assert spans(way_in("tables", path)) == [(0.0, 6.0)]
+    assert spans(importer("tables", path)) == [(0.0, 6.0)]
     assert "read 'duration' as the duration in milliseconds" in caplog.text
 
 
-def test_the_unit_is_that_of_the_table_and_not_of_a_row(way_in):
+def test_the_unit_is_that_of_the_table_and_not_of_a_row(importer):
     """The first row alone could be in seconds."""
     rows = [(0, 3), (1500, 3500), (3500, 5500)]
     with pytest.raises(UserError, match="no time in seconds of long.wav, which has 6.000 s"):
-        way_in("tables", table(["start", "end"], rows[1:] + [(0, 0.25)]))
+        importer("tables", table(["start", "end"], rows[1:] + [(0, 0.25)]))
     rows[0] = (0, 1000)
-    assert spans(way_in("tables", table(["start", "end"], rows)))[0] == (0.0, 1.0)
+    assert spans(importer("tables", table(["start", "end"], rows)))[0] == (0.0, 1.0)
 
 
 UNSURE = {
@@ -152,22 +152,22 @@ UNSURE = {
 
 
 @pytest.mark.parametrize("case", UNSURE)
-def test_a_unit_that_nobody_knows_is_one_message(case, way_in):
+def test_a_unit_that_nobody_knows_is_one_message(case, importer):
     names, rows = UNSURE[case]
     message = (
         r"train.tsv, line \d: \S+ in the column '(start|end)' is no time in seconds of long.wav, "
         "which has 6.000 s, .* or say their unit in the columns' names, such as start_ms"
     )
     with pytest.raises(UserError, match=message):
-        way_in("tables", table(names, rows))
+        importer("tables", table(names, rows))
 
 
-def test_a_row_beyond_its_file_changes_no_unit(way_in):
+def test_a_row_beyond_its_file_changes_no_unit(importer):
     """It is a mistake of that row, which is left to the checks of stages 1 and 3."""
-    found = way_in("tables", table(["start", "end"], [*SECONDS[:2], (3.5, 26)]))
+    found = importer("tables", table(["start", "end"], [*SECONDS[:2], (3.5, 26)]))
     assert spans(found) == [*SECONDS[:2], (3.5, 26.0)]
     with pytest.raises(UserError, match=r"line 4: the utterance starts after .*400 s.*start_ms"):
-        way_in("tables", table(["start", "end"], [*SECONDS[:2], (400, 402)]))
+        importer("tables", table(["start", "end"], [*SECONDS[:2], (400, 402)]))
 
 
 MISTAKES = {
@@ -200,10 +200,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_message(mistake, way_in):
+def test_a_mistake_is_one_message(mistake, importer):
     names, rows, message = MISTAKES[mistake]
     with pytest.raises(UserError, match=rf"train.jsonl, line 1: .*{message}") as caught:
-        way_in("tables", table(names, rows, "jsonl"))
+        importer("tables", table(names, rows, "jsonl"))
     assert "Write times as numbers of seconds in the columns start and end" in str(caught.value)
 
 
@@ -215,36 +215,36 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_other_columns_are_passed_over(name, way_in):
+def test_other_columns_are_passed_over(name, importer):
     for value in ("x", 3):
-        assert spans(way_in("tables", table([name], [(value,)]))) == [(0.0, 6.0)]
+        assert spans(importer("tables", table([name], [(value,)]))) == [(0.0, 6.0)]
 
 
 @pytest.mark.parametrize(
     "name, value",
     [("time", "12:30"), ("timestamp", "2024-05-06"), ("segment", "103-1240"), ("time", "3.5")],
 )
-def test_dates_and_names_are_passed_over(name, value, way_in):
-    assert spans(way_in("tables", table([name], [(value,)]))) == [(0.0, 6.0)]
+def test_dates_and_names_are_passed_over(name, value, importer):
+    assert spans(importer("tables", table([name], [(value,)]))) == [(0.0, 6.0)]
 
 
-def test_words_of_a_timestamp_are_passed_over(way_in):
+def test_words_of_a_timestamp_are_passed_over(importer):
     path = table(["start", "end", "timestamps"], [(0, 1.5, [[0, 0.5], [0.5, 1.5]])], "jsonl")
-    assert spans(way_in("tables", path)) == SECONDS[:1]
+    assert spans(importer("tables", path)) == SECONDS[:1]
 
 
-def test_an_end_alone_and_a_duration_of_the_file(way_in):
-    assert spans(way_in("tables", table(["end"], [(1.5,)]))) == [(0.0, 1.5)]
+def test_an_end_alone_and_a_duration_of_the_file(importer):
+    assert spans(importer("tables", table(["end"], [(1.5,)]))) == [(0.0, 1.5)]
     path = table(["start", "end", "duration"], [(*span, 6.0) for span in SECONDS])
-    assert spans(way_in("tables", path)) == SECONDS
+    assert spans(importer("tables", path)) == SECONDS
     path = table(["start", "end", "duration"], [(a, b, b - a) for a, b in SECONDS])
-    assert spans(way_in("tables", path)) == SECONDS
+    assert spans(importer("tables", path)) == SECONDS
 
 
-def test_other_columns_may_be_written_in_capitals(way_in):
+def test_other_columns_may_be_written_in_capitals(importer):
     write_audio("two.wav", 2.0, channels=2)
     Path("train.tsv").write_text("Path\tText\tChannel\tID\ntwo.wav\tone\t1\tx\n")
-    [found] = way_in("tables", "train.tsv").values()
+    [found] = importer("tables", "train.tsv").values()
     assert (found["id"], found["text"], found["channel"]) == ("x", "one", 1)
 
 
@@ -262,24 +262,24 @@ def data_dir(segments: list[tuple]) -> Path:
 
 
 @pytest.mark.parametrize("factor, unit", [(1, ""), (1000, "milliseconds"), (16000, "samples")])
-def test_segments_of_kaldi_in_other_units(factor, unit, way_in, caplog):
+def test_segments_of_kaldi_in_other_units(factor, unit, importer, caplog):
     caplog.set_level("INFO")
-    assert spans(way_in("kaldi", data_dir(scaled(factor)))) == SECONDS
+    assert spans(importer("kaldi", data_dir(scaled(factor)))) == SECONDS
     if unit:
         assert f"read 'end of the segment' as the end in {unit}" in caplog.text
     else:
         assert "read '" not in caplog.text
 
 
-def test_segments_of_kaldi_that_nobody_understands(way_in):
+def test_segments_of_kaldi_that_nobody_understands(importer):
     message = "data/segments, line 2: 350 in the column 'end of the segment' is no .*write seconds"
     with pytest.raises(UserError, match=message):
-        way_in("kaldi", data_dir(scaled(100, int)))
+        importer("kaldi", data_dir(scaled(100, int)))
 
 
-def test_the_channel_of_a_segment_is_read(way_in):
+def test_the_channel_of_a_segment_is_read(importer):
     write_audio("long.wav", 6.0, channels=2)
-    found = way_in("kaldi", data_dir([(*span, n % 2) for n, span in enumerate(SECONDS)]))
+    found = importer("kaldi", data_dir([(*span, n % 2) for n, span in enumerate(SECONDS)]))
     assert [s["channel"] for s in found.values()] == [0, 1, 0] and spans(found) == SECONDS
 
 

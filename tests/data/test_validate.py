@@ -307,7 +307,7 @@ def test_features_that_are_no_numbers_or_of_another_shape(corpus, monkeypatch):
 
 
 def test_a_defect_of_the_evaluation_counts_but_not_its_lengths(corpus, caplog):
-    assert run("--eval", "test", "--max-duration", "1.4", "--allow-rejected", "0.9")
+    assert run("--eval", "test", "--max-seconds", "1.4", "--allow-rejected", "0.9")
     assert len(ids("test")) == 3
     name = change(1, set_text("A " * 60), "test")  # hard to recognise, but not impossible
     caplog.clear()
@@ -325,18 +325,18 @@ def test_a_defect_of_the_evaluation_counts_but_not_its_lengths(corpus, caplog):
 
 def test_limits_select_without_asking_up_to_a_tenth(corpus, caplog):
     caplog.set_level("INFO")
-    found = run("--max-duration", "3.4")  # the slow copies of 3.1 s
+    found = run("--max-seconds", "3.4")  # the slow copies of 3.1 s
     assert found["rejected"] == 2
     assert [row[:3] for row in rejected()] == [
         ["train", "train-03_sp0.9", "too-long"],
         ["train", "train-08_sp0.9", "too-long"],
     ]
     assert "2 of 27 cuts of train are left out (too-long: 2)" in caplog.text
-    with pytest.raises(UserError, match=r"of 27 cuts of train are left out .* --min-duration"):
-        run("--min-duration", "1.3")
+    with pytest.raises(UserError, match=r"of 27 cuts of train are left out .* --min-seconds"):
+        run("--min-seconds", "1.3")
     with pytest.raises(UserError, match=r"no cut of train is left \(too-short: 27\)"):
-        run("--min-duration", "500")
-    assert run("--min-duration", "1.3", "--allow-rejected", "0.6")["rejected"] > 3
+        run("--min-seconds", "500")
+    assert run("--min-seconds", "1.3", "--allow-rejected", "0.6")["rejected"] > 3
     for row in rejected():
         assert row[2] == "too-short"
         assert float(row[3].split()[0]) < 1.3

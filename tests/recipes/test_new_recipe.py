@@ -204,7 +204,7 @@ def test_the_guide_as_it_is_written(project, tmp_path):
     download = project.root / "egs" / "digits" / "ASR" / "download"
     sizes = {path.stem: len(path.read_text().splitlines()) for path in download.iterdir()}
     assert sizes == SIZES
-    assert "--min-duration 0.1 --max-duration 30" in project.log.read_text()
+    assert "--min-seconds 0.1 --max-seconds 30" in project.log.read_text()
     assert project.commands().count("asrprune validate") == 2  # of the rehearsal, and of the corpus
 
 

@@ -56,8 +56,8 @@ def test_tables_and_audio_agree(corpus):
     assert not speakers["train"] & speakers["test"] and len(speakers["train"]) == 2
 
 
-def test_it_is_a_way_in(corpus, way_in):
-    found = way_in("tables", corpus / "train.tsv")
+def test_it_is_a_way_in(corpus, importer):
+    found = importer("tables", corpus / "train.tsv")
     assert len(found) == 16
     assert json.loads(json.dumps(found)) == found
 

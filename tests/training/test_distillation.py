@@ -155,7 +155,7 @@ def test_bfloat16_learns_too(make_trainer):
 
 def test_passes_are_counted(make_trainer, caplog):
     for sampling, each in (("single", 1), ("sandwich", 2)):
-        trainer = make_trainer(sampling, sampling, training__accumulate=2)
+        trainer = make_trainer(sampling, sampling, training__grad_accumulation=2)
         assert trainer.run() == 0
         steps, batches = trainer.position.step, trainer.seen.passes // each
         assert 2 * steps - 2 <= batches <= 2 * steps  # an epoch's last step may have one alone

@@ -111,7 +111,7 @@ def test_a_step_moves_the_union_of_what_it_trained(make_masked_trainer):
 def test_a_sub_network_moves_nothing_that_it_masks(method, make_masked_trainer):
     """Also where a denser one of the same step moves it: gradients are sums of their own ones."""
     still = {f"model__encoder_options__{kind}": 0.0 for kind in ("dropout", "attention_dropout")}
-    trainer = make_masked_trainer("exp", METHODS[method], training__accumulate=2, **still)
+    trainer = make_masked_trainer("exp", METHODS[method], training__grad_accumulation=2, **still)
     masking, model = trainer.masking, trainer.model
     trainer.data.start_epoch(1)
     batches = list(trainer.batches())[:2]

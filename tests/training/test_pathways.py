@@ -104,7 +104,7 @@ def test_resume_with_channels(renewal, make):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_moves_its_own_pathway(method, accumulate, make):
-    trainer = make("exp", METHODS[method], training__accumulate=accumulate)
+    trainer = make("exp", METHODS[method], training__grad_accumulation=accumulate)
     trainer.begin()
     trainer.data.start_epoch(1)
     batches, bank, masks = list(trainer.batches()), trainer.masking.bank, {}
@@ -584,7 +584,7 @@ def rank_main(rank: int, corpus, root: Path, renewal: str) -> None:
         data__batches="monolingual",
         data__max_duration=3.0,
         data__dev=["dev-en"],
-        training__accumulate=2,
+        training__grad_accumulation=2,
     )
     trainer = trainer_of(config, corpus, root / "exp", ranks)
     resume(trainer)

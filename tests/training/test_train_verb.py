@@ -229,7 +229,7 @@ def test_all_refused_changes_are_named_at_once(whole_run, train_command, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "words", [("--max-duration", "9"), ("data.lazy=true",), ("training.accumulate=2",)]
+    "words", [("--max-duration", "9"), ("data.lazy=true",), ("training.grad_accumulation=2",)]
 )
 def test_other_batches_start_the_epoch_again(words, train_command, caplog):
     step = interrupted(train_command, 2)

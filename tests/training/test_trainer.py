@@ -61,7 +61,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 def test_gradient_of_micro_batches_is_that_of_the_mean_loss_per_token(make_trainer):
     trainer = make_trainer(
-        training__accumulate=2, training__optimizer__clip_norm=0, loss__warmup=0.5, **PLAIN
+        training__grad_accumulation=2, training__optimizer__clip_norm=0, loss__warmup=0.5, **PLAIN
     )
     batches = first_batches(trainer, 2)
     model, options = trainer.model, trainer.config.loss

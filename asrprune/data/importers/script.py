@@ -1,4 +1,4 @@
-"""A way in of a recipe's own: a function that yields utterances becomes a script.
+"""An importer of a recipe's own: a function that yields utterances becomes a script.
 
 ``local/prepare.py`` of a recipe is that function and :func:`run`.
 """

@@ -1,4 +1,4 @@
-"""One split on its way in: what is wrong with it is said or left out, the rest becomes manifests.
+"""Import one split: report or leave out what is wrong with it, and write the rest as manifests.
 
 Writes ``<corpus>_recordings_<split>.jsonl.gz``, ``<corpus>_supervisions_<split>.jsonl.gz`` and,
 where something was left out, ``<corpus>_left_out_<split>.tsv``, which says what and why.
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What every way in is told; see ``asrprune manifests --help``."""
+    """Options of all importers; see ``asrprune manifests --help``."""
 
     corpus: str
     out_dir: Path
@@ -214,7 +214,7 @@ def write_entries(
         UserError: an id comes twice and must not be changed, an utterance is too long, audio is bad
             or a text is empty and that is not to be skipped, or nothing is left.
     """
-    options.path("cuts", split).unlink(missing_ok=True)  # of another way in
+    options.path("cuts", split).unlink(missing_ok=True)  # of another importer
     counted = Counted(options, split, cut)
     recorded: set[str] = set()
     seconds = 0.0

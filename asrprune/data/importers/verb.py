@@ -83,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def options_of(args: argparse.Namespace) -> Options:
-    """What the command line says to every way in."""
+    """Return the options of all importers from the command line."""
     return Options(
         corpus=args.corpus,
         out_dir=args.out_dir,

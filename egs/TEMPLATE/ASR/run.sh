@@ -84,7 +84,7 @@ stem=${config##*/} && stem=${stem%.*}
 exp_dir=${exp_dir:-exp/${tag:-$stem}}
 corpus=mycorpus added_words=()
 . stages.sh
-. ways_in.sh    # stages 0 and 1, and which splits there are
+. importers.sh    # stages 0 and 1, and which splits there are
 . transducer.sh # stages 2 to 10, and the names of what all stages make of the splits
 
 download_stage

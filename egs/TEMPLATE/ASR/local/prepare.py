@@ -1,4 +1,4 @@
-"""From the corpus to its utterances: the one file to write, where no way in of run.sh fits.
+"""Read the utterances of the corpus: the one file to write, where no importer of run.sh fits.
 
 run.sh calls it with the folder download/ for each split. What it yields becomes lhotse's manifests,
 data/manifests/mycorpus_{recordings,supervisions}_<split>.jsonl.gz. As it is, it reads tables:

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # the options of run.sh
-# Stages 0 and 1 of a recipe for any corpus, and its ways in: tables, Kaldi's data directories,
+# Stages 0 and 1 of a recipe for any corpus, and its importers: tables, Kaldi's data directories,
 # lhotse's cuts, what lhotse prepares, and local/prepare.py. run.sh sources this file after stages.sh
 # and before transducer.sh, has the options of egs/TEMPLATE/ASR/run.sh, and sets "corpus".
 #

@@ -179,7 +179,7 @@ def test_without_a_corpus_the_ways_in_are_named(template):
 def test_limits_of_utterances_go_to_the_validation(template):
     options = (*REHEARSAL, "--min-seconds", "0.1", "--max-seconds", "20")
     template.run(*options, "--stop-stage", "validate")
-    assert "--min-duration 0.1 --max-duration 20" in logged(template, "asrprune validate")[-1]
+    assert "--min-seconds 0.1 --max-seconds 20" in logged(template, "asrprune validate")[-1]
     template.commands()
     template.run(*REHEARSAL, "--max-seconds", "20", "--stop-stage", "validate")
     assert template.commands() == ["asrprune validate"]
