@@ -29,11 +29,10 @@ VERBS = {
     "extract": ("asrprune.export.extract", "a sub-network of a model, by itself"),
     "export": ("asrprune.export.onnx_files", "ONNX files that sherpa-onnx runs, float32 and int8"),
     "listen": ("asrprune.export.listen", "recognise files or the microphone, as deployed"),
-    "prune": ("asrprune.export.prune", "masks for pathways to begin with, by magnitude"),
+    "masks": ("asrprune.export.masks", "masks for pathways to begin with, by magnitude"),
     "score": ("asrprune.scoring.score", "error rates with confidence intervals"),
     "compare": ("asrprune.compare.verb", "train a grid of methods and compare them"),
-    "report": ("asrprune.report.data", "what a run's data pruning did"),
-    "pathways": ("asrprune.report.pathways.verb", "what each language's mask shares"),
+    "report": ("asrprune.report.verb", "what data pruning did; what masks of languages share"),
     "bench": (
         "asrprune.bench.verb",
         "measure the loss, masks, pruning, exports and training",

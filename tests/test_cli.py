@@ -260,6 +260,10 @@ def test_nearest():
         (["bench", "train", "--stps", "3"], 2, "required: --config"),
         (["bench", "--help"], 0, "the training loop"),
         (["bench", "train", "--help"], 0, "--rounds"),
+        (["report"], 2, "required: data|pathways"),
+        (["report", "exp/conformer"], 2, "invalid choice: 'exp/conformer'"),
+        (["report", "data", "--help"], 0, "--hardest"),
+        (["report", "pathways", "--help"], 0, "--manifest-dir"),
     ],
 )
 def test_a_verb_of_verbs(words, status, text, capsys):

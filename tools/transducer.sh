@@ -274,5 +274,5 @@ chosen_stages() {
 
 pathways_report() { # pathways_report EXP_DIR: what the languages' masks have and share, beside scores
   stage score "$1" --part report --aside --needs "$1/averaged.pt" --makes "$1/pathways.md" -- \
-    run asrprune pathways "$1" --manifest-dir "$data_dir/valid"
+    run asrprune report pathways "$1" --manifest-dir "$data_dir/valid"
 }

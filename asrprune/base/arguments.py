@@ -1,7 +1,9 @@
 """Command-line arguments as every verb takes them."""
 
 import argparse
+import importlib
 import sys
+from collections.abc import Mapping
 from typing import NoReturn
 
 from asrprune.base.errors import nearest
@@ -28,6 +30,40 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help lists every option\n")
+
+
+class _LazyParser(Parser):
+    """A parser that imports its module and takes its options when it has something to parse."""
+
+    def __init__(self, *args, module: str, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._module: str | None = module
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self._module:
+            module = importlib.import_module(self._module)
+            self._module = None
+            self.description = module.__doc__
+            module.add_arguments(self)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            option = unknown[0].split("=")[0]
+            self.error(f"unknown option {option}{nearest(option, self._option_string_actions)}")
+        return parsed, unknown
+
+
+def add_verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, tuple[str, str]]) -> None:
+    """Give a verb verbs of its own. The parsed arguments have the chosen one as ``what``.
+
+    Args:
+        parser: the parser of the verb.
+        verbs: name -> its module, which is imported only if the name is given; and a line of help.
+    """
+    choices = parser.add_subparsers(
+        dest="what", metavar="|".join(verbs), required=True, parser_class=_LazyParser
+    )
+    for what, (module, text) in verbs.items():
+        choices.add_parser(what, module=module, help=text)
 
 
 def _dashes(word: str) -> str:

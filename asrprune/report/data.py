@@ -28,7 +28,7 @@ QUANTILES = (0, 0.25, 0.5, 0.75, 1)  # over the groups, in a picture of more tha
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``asrprune report``."""
+    """Add the options of ``asrprune report data``."""
     parser.add_argument("exp_dir", type=Path, help="folder of a training, such as exp/conformer")
     parser.add_argument("--hardest", type=int, default=20, help="number of hardest cuts to list")
     parser.add_argument("--plots", type=int, default=1, choices=(0, 1), help="1: draw pictures")

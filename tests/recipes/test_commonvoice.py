@@ -104,7 +104,7 @@ def test_each_language_has_its_sets_and_a_rerun_runs_nothing(commonvoice, add_la
 
 
 MODEL = ["train", "average", "decode", "score"]
-PATHWAYS = [*MODEL, "pathways"]
+PATHWAYS = [*MODEL, "report"]
 
 
 def test_each_pathway_is_exported(commonvoice, add_language):
@@ -139,7 +139,7 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     assert "--config conf/pathways.yaml --exp-dir exp/emformer_streaming-pathways " in pathways
     assert "training.init_from=exp/emformer_streaming/averaged.pt" in pathways
     assert all("training.optimizer.lr=1e-3" in line for line in trained)
-    reported = "asrprune pathways exp/emformer_streaming-pathways --manifest-dir data/valid"
+    reported = "asrprune report pathways exp/emformer_streaming-pathways --manifest-dir data/valid"
     assert commonvoice.log.read_text().splitlines()[-1] == reported
     assert commonvoice.commands()[-9:] == [f"asrprune {verb}" for verb in [*MODEL, *PATHWAYS]]
     run(commonvoice, *words)
@@ -158,7 +158,7 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     run(commonvoice, *words)
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in PATHWAYS]
     run(commonvoice, *words, "--decoding-method", "modified_beam_search")
-    assert commonvoice.commands()[-1] == "asrprune pathways"
+    assert commonvoice.commands()[-1] == "asrprune report"
     # the dense model has no pathways to choose from: it is not decoded again
     run(commonvoice, *words)
     commonvoice.commands()
@@ -166,9 +166,7 @@ def test_pathways_go_on_from_the_dense_model(commonvoice, add_language):
     run(commonvoice, *words, own[0])
     (line,) = [line for line in commonvoice.log.read_text().splitlines() if " decode " in line]
     assert line.endswith(own[0]) and "--exp-dir exp/emformer_streaming-last " in line
-    assert commonvoice.commands() == [
-        f"asrprune {verb}" for verb in ("decode", "score", "pathways")
-    ]
+    assert commonvoice.commands() == [f"asrprune {verb}" for verb in ("decode", "score", "report")]
     # nor are options of masks any of its own
     masks = "weight_pruning.pathways.grad=all"
     run(commonvoice, *words, "--pathways-tag", "all", masks)
@@ -209,7 +207,7 @@ def test_languages_are_chosen_as_well_as_given(commonvoice, add_language):
         f" decoding.language=auto decoding.language_classifier={exp}/languages.pt"
     )
     assert f"--exp-dir {exp}/language_chosen " in score and score.endswith(f" --against {exp}")
-    verbs = [*MODEL, *MODEL, *CHOSEN, "pathways"]
+    verbs = [*MODEL, *MODEL, *CHOSEN, "report"]
     assert commonvoice.commands()[-len(verbs) :] == [f"asrprune {verb}" for verb in verbs]
     # other results of the dense model, or of given languages, leave the classifier as it is
     run(commonvoice, *words)
@@ -218,7 +216,7 @@ def test_languages_are_chosen_as_well_as_given(commonvoice, add_language):
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in CHOSEN]
     words = (*words, "--language-steps", "20")
     run(commonvoice, *words, "decoding.blank_penalty=1")
-    verbs = ["decode", "score", "decode", "score", *CHOSEN[1:], "pathways"]
+    verbs = ["decode", "score", "decode", "score", *CHOSEN[1:], "report"]
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in verbs]
     words = (*words, "decoding.blank_penalty=1")
     run(commonvoice, *words, "decoding.language_seconds=2")
@@ -227,7 +225,7 @@ def test_languages_are_chosen_as_well_as_given(commonvoice, add_language):
     # who says how languages are chosen has that alone
     for word in ("decoding.language=auto", "decoding.language_classifier=mine.pt"):
         run(commonvoice, *words, word)
-        assert commonvoice.commands() == [f"asrprune {v}" for v in ("decode", "score", "pathways")]
+        assert commonvoice.commands() == [f"asrprune {v}" for v in ("decode", "score", "report")]
     run(commonvoice, *words, "--pathways-tag", "given", "--language-steps", "0")
     assert commonvoice.commands() == [f"asrprune {verb}" for verb in PATHWAYS]
 
@@ -300,7 +298,7 @@ def test_a_dry_run_of_a_rehearsal_shows_every_command():
         where = "--layout commonvoice --out-dir rehearsal/download"
         assert f"asrprune rehearse {where} --languages {lang} --train-hours 0.5 " in out
         assert f"--language {lang} --tables train dev test " in out
-    for command in ("asrprune fbank", "asrprune tokenizer", "asrprune decode", "asrprune pathways"):
+    for command in ("asrprune fbank", "asrprune tokenizer", "asrprune decode", "asrprune report"):
         assert f"\n{command} " in out
     assert "conf/rehearsal_pathways.yaml: ok, " in out and "conf/rehearsal.yaml: ok, " in out
 

@@ -137,7 +137,7 @@ def test_classes_of_equal_durations(run, durations, draw):
 def test_a_report_without_cuts_needs_no_manifest(run, tmp_path):
     folder, *_ = run
     (tmp_path / "cuts.jsonl.gz").unlink()
-    assert cli.main(["report", str(folder), "--hardest", "0"]) == 0
+    assert cli.main(["report", "data", str(folder), "--hardest", "0"]) == 0
 
 
 @pytest.mark.parametrize("most", [report.MAX_GROUPS, 2])
@@ -161,7 +161,7 @@ def test_who_is_kept_over_time(run, most, monkeypatch):
 
 def test_the_verb_writes_tables_and_pictures(run, capsys):
     folder, *_ = run
-    assert cli.main(["report", str(folder), "--hardest", "2"]) == 0
+    assert cli.main(["report", "data", str(folder), "--hardest", "2"]) == 0
     out = capsys.readouterr().out
     text = (folder / "pruning" / "report.md").read_text()
     assert out.startswith(text)
@@ -193,7 +193,7 @@ def test_a_run_without_pruning(known, run, tmp_path, capsys):
         scores.merge(scores.pending())
     folder = tmp_path / "full"
     _without_pruning(folder / "pruning", index, str(tmp_path / "cuts.jsonl.gz"), scores)
-    assert cli.main(["report", str(folder), "--hardest", "1"]) == 0
+    assert cli.main(["report", "data", str(folder), "--hardest", "1"]) == 0
     out = capsys.readouterr().out
     assert "pruned no data: all 60 cuts were trained on in each of the 2 cycles so far." in out
     assert "Kept by" not in out and "Visits" not in out
@@ -229,16 +229,16 @@ def test_scores_over_the_cycles(run):
 
 def test_what_is_missing_is_named(run, tmp_path, capsys):
     folder, *_ = run
-    assert cli.main(["report", str(tmp_path / "nothing")]) == 1
+    assert cli.main(["report", "data", str(tmp_path / "nothing")]) == 1
     assert "No training has begun in this folder" in capsys.readouterr().err
     (tmp_path / "cuts.jsonl.gz").rename(tmp_path / "elsewhere.jsonl.gz")
-    assert cli.main(["report", str(folder)]) == 1
+    assert cli.main(["report", "data", str(folder)]) == 1
     assert "Run the report in the folder that the training ran in" in capsys.readouterr().err
     with gzip.open(tmp_path / "cuts.jsonl.gz", "wt") as file:
         file.write(json.dumps({"id": "cut-59", "duration": 1.0}) + "\n")
-    assert cli.main(["report", str(folder)]) == 1
+    assert cli.main(["report", "data", str(folder)]) == 1
     assert "not the manifest that the training read: it lacks 19 of" in capsys.readouterr().err
-    assert cli.main(["report", str(folder), "--hardest", "0", "--plots", "0"]) == 0
+    assert cli.main(["report", "data", str(folder), "--hardest", "0", "--plots", "0"]) == 0
     capsys.readouterr()
     path = folder / "pruning" / "cycle-002.npz"
     path.write_bytes(path.read_bytes()[:100])

@@ -92,7 +92,7 @@ def decoded(exp: Path, name: str, languages: str, suffix="epoch-2-avg-1", wrong=
 
 
 def report(*words, code=0):
-    assert cli.main(["pathways", *map(str, words)]) == code
+    assert cli.main(["report", "pathways", *map(str, words)]) == code
 
 
 def written(folder: Path) -> dict[str, bytes]:

@@ -167,7 +167,7 @@ def test_all_kinds_of_files(kind, make, models, caplog):
 
 def test_symbols_stay_with_the_weights(models, tiny_corpus, tmp_path):
     words = ["--model", str(models["none"]), "--sparsity", "0.5"]
-    for verb in ("extract", "prune"):
+    for verb in ("extract", "masks"):
         assert cli.main([verb, *words, "--output", str(tmp_path / f"{verb}.pt")]) == 0
     checkpoint = numbered(models["none"].parent, "checkpoint")[-1]
     for path in (checkpoint, models["none"], tmp_path / "extract.pt", tmp_path / "prune.pt"):

@@ -483,7 +483,7 @@ def test_each_language_begins_with_a_mask_of_its_own(make, trained, models, tmp_
     for number, language in enumerate(LANGUAGES):
         words = ["--model", str(trained), "--sparsity", "0.8"]
         path = tmp_path / f"{language}.pt"
-        assert cli.main(["prune", *words, "--output", str(path)]) == 0
+        assert cli.main(["masks", *words, "--output", str(path)]) == 0
         one = make(
             f"imp {language}",
             {"masks": str(path), "adapt": False},
@@ -498,7 +498,7 @@ def test_each_language_begins_with_a_mask_of_its_own(make, trained, models, tmp_
         assert len(one.data.sampler.index) == {"en": 18, "fr": 12, "cy": 6}[language]
         assert one.run() == 0
         words = ["--model", str(average(one.folder)), "--sparsity", "0.9"]
-        assert cli.main(["prune", *words, "--output", str(path)]) == 0
+        assert cli.main(["masks", *words, "--output", str(path)]) == 0
     pattern = str(tmp_path / "{language}.pt")
     trainer = make("exp", {"masks": pattern, "adapt": False}, training__init_from=str(trained))
     resume(trainer)

@@ -104,7 +104,7 @@ def set_of(options: PathwaysStudyOptions, language: str) -> str:
 def steps_of(
     options: PathwaysStudyOptions, cell: LanguagesCell, folder: Path
 ) -> dict[str, list[str]]:
-    """Return the steps train, average, decode and score; then prune for the masks of others."""
+    """Return the steps train, average, decode and score; then masks for others."""
     where, sets = ["--exp-dir", str(folder)], [set_of(options, one) for one in cell.languages]
     what = decoding_words(options, sets)
     steps = {
@@ -115,13 +115,13 @@ def steps_of(
     for sparsity in cell.pruned:
         output = ["--output", str(folder / _pruned(sparsity))]
         model = ["--model", str(folder / MODEL)]
-        steps[f"prune {sparsity:g}"] = ["prune", *model, "--sparsity", f"{sparsity:g}", *output]
+        steps[f"masks {sparsity:g}"] = ["masks", *model, "--sparsity", f"{sparsity:g}", *output]
     return steps
 
 
 def needs_of(cell: LanguagesCell) -> dict[str, str]:
     """Return the step whose output each step takes: step -> needed step."""
-    pruned = {f"prune {sparsity:g}": "average" for sparsity in cell.pruned}
+    pruned = {f"masks {sparsity:g}": "average" for sparsity in cell.pruned}
     return {"average": TRAIN, "decode": "average", "score": "decode", **pruned}
 
 

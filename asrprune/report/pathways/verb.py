@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``asrprune pathways`` to a parser."""
+    """Add the options of ``asrprune report pathways`` to a parser."""
     parser.add_argument("exp_dir", type=Path, help="folder of the training, such as exp/pathways")
     parser.add_argument("--model", type=Path, help="default: EXP_DIR/averaged.pt (stage 6)")
     parser.add_argument(

@@ -30,9 +30,9 @@ def test_a_training_begins_when_those_before_it_are_done(command):
     assert "fixed-seed0 failed: it needs unfinished cells: imp-fr-seed0" in said
     calls = command.calls()
     assert "fixed-seed0" not in calls and calls["dynamic-seed0"] == WHOLE
-    assert calls["start-seed0"] == [*WHOLE, "prune"]
+    assert calls["start-seed0"] == [*WHOLE, "masks"]
     command.run()
-    assert command.calls() == {"imp-fr-seed0": [*WHOLE, "prune"], "fixed-seed0": WHOLE}
+    assert command.calls() == {"imp-fr-seed0": [*WHOLE, "masks"], "fixed-seed0": WHOLE}
     command.run()
     assert command.calls() == {}
 
@@ -59,7 +59,7 @@ def test_what_another_one_needs_later(command):
     more = {**TRAININGS, "later": {"start": "start", "masks": "start", "sparsity": 0.8}}
     command.write(trainings=more, grid=[{"methods": ["later"], "seeds": [0]}])
     command.run()
-    assert command.calls() == {"start-seed0": ["prune"], "later-seed0": WHOLE}
+    assert command.calls() == {"start-seed0": ["masks"], "later-seed0": WHOLE}
 
 
 def test_another_beginning_is_refused(command):

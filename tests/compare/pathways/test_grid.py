@@ -41,8 +41,8 @@ def test_all_that_a_training_begins_with_is_there_and_before_it(study):
     assert config.data.languages == ["fr"] and config.seed == 1
     assert config.weight_pruning.pathways.masks == f"{folder}/imp-fr-seed1/pruned-0.7.pt"
     steps = whole.steps(by_name["imp-fr-seed1"])
-    assert list(steps) == ["train", "average", "decode", "score", "prune 0.7"]
-    assert steps["prune 0.7"][-1] == config.weight_pruning.pathways.masks
+    assert list(steps) == ["train", "average", "decode", "score", "masks 0.7"]
+    assert steps["masks 0.7"][-1] == config.weight_pruning.pathways.masks
     assert "dev-fr" in steps["decode"] and "dev-en" not in steps["decode"]
 
 

@@ -14,7 +14,7 @@ from tests.training.command import assert_same
 
 
 def prune(*words):
-    return cli.main(["prune", *map(str, words)])
+    return cli.main(["masks", *map(str, words)])
 
 
 def test_a_model_without_masks(models, tmp_path):

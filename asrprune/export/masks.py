@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``asrprune prune`` to a parser."""
+    """Add the options of ``asrprune masks`` to a parser."""
     parser.add_argument("--model", type=Path, required=True, help="an averaged.pt (stage 6)")
     parser.add_argument(
         "--sparsity", type=float, required=True, help="share of the pruned layers to leave out"
