@@ -33,7 +33,7 @@ from asrprune.data_pruning.time_dropping import TimeDropping
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.generated import VOCABULARY, generated_batches, refuse_teacher
 from asrprune.training.metrics import Meter
-from asrprune.training.passes import PRECISION
+from asrprune.training.step import PRECISION
 from asrprune.training.trainer import Trainer
 from asrprune.transducer.k2_backend import k2_available
 from asrprune.transducer.model import build_model

@@ -7,7 +7,6 @@ data is (epoch, batches consumed). And all state is in one dict, :meth:`Trainer.
 
 import dataclasses
 import logging
-import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,18 +18,17 @@ from typing import Any
 import torch
 from lhotse import CutSet
 
-from asrprune.base.randomness import key_to_seed, seed_global_generators
 from asrprune.config import Config
 from asrprune.data.batches import Batch, epoch_loader
 from asrprune.data_pruning.phases import planned_shares
 from asrprune.data_pruning.record import write_cycle, write_end
+from asrprune.training import step as one_step
 from asrprune.training.averaging import RunningAverage
 from asrprune.training.checkpoint import also_as, remove_old_checkpoints, save_checkpoint
 from asrprune.training.distributed import Ranks
 from asrprune.training.freezing import freeze
 from asrprune.training.guards import (
     Interrupt,
-    check_gradient,
     explain_dead_worker,
     explain_no_memory,
 )
@@ -39,9 +37,8 @@ from asrprune.training.masking import Network, make_masking
 from asrprune.training.metrics import EPOCH_START, EpochClock, Meter, Metrics, epoch_bar
 from asrprune.training.module_values import ModuleValues
 from asrprune.training.optimizer import make_optimizer
-from asrprune.training.passes import Passes
 from asrprune.training.pruning import ScoreFeedback, TrainingData, TrainingStats
-from asrprune.training.schedule import Progress, rate_factor
+from asrprune.training.schedule import Progress
 from asrprune.training.sources import digests_of
 from asrprune.training.validation import loss_per_token
 from asrprune.transducer.model import Transducer
@@ -91,9 +88,7 @@ class Trainer:
         half = self.options.precision == "float16"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
         self.feedback = ScoreFeedback(data.sampler, data.dataset.dropping, model.encoder)
-        self.passes = Passes(
-            config, model, data, self.feedback, self.masking, ranks.device, teacher
-        )
+        self.teacher = teacher
         self.start_epoch = 0  # where a training was told to go back to; 0: it was not
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
         self.sources: dict[str, str] = {}  # what the files that it began with held, as digests
@@ -228,15 +223,15 @@ class Trainer:
             at.epoch, options.epochs, self.data.epoch_seconds, at.seconds, self.ranks.first
         ) as bar:
             while micro_batches := self.clock.load(islice(batches, options.grad_accumulation)):
-                seconds, stop = self.step(micro_batches, meter, bool(interrupt.signal))
-                bar.update(seconds)
+                result = self.step(micro_batches, meter, bool(interrupt.signal))
+                bar.update(result.seconds)
                 self._log_mask_events(metrics)
                 if at.step % options.log_interval == 0:
                     numbers = meter.read(lr=self.optimizer.param_groups[0]["lr"])
                     bar.set_postfix(loss=f"{numbers['loss']:.3f}")
                     if metrics:
                         metrics.write("train", at.step, epoch=self.elapsed(), **numbers)
-                if stop:
+                if result.stopped:
                     self.save_checkpoint()
                     return True
                 if at.step % options.checkpoint_interval == 0:
@@ -249,83 +244,14 @@ class Trainer:
             for kind, numbers in self.masking.mask_events.items():
                 metrics.write(kind, self.position.step, **numbers)
 
-    def step(self, batches: list[Batch], meter: Meter, stop: bool) -> tuple[float, bool]:
-        """One optimiser step on some micro-batches.
-
-        The loss is ``sum_b loss_b / sum_b (S_b + 1)``, both sums over micro-batches and ranks.
-        Returns the audio seconds of all ranks, and whether any rank was asked to stop.
-        """
-        at = self.position
-        tokens = sum(int((batch["token_lens"] + 1).sum()) for batch in batches)
-        own_seconds = sum(batch["seconds"] for batch in batches)
-        own_left = sum(batch["seconds_left"] for batch in batches)
-        cuts = sum(len(batch["cut_ids"]) for batch in batches)
-        clamped = sum(batch["clamped"] for batch in batches)
-        frames = sum(int(batch["feature_lens"].sum()) for batch in batches)
-        padded = sum(batch["features"][:, :, 0].numel() for batch in batches)
-        tokens, seconds, left, cuts, frames, padded, clamped, stops = self.ranks.total(
-            tokens, own_seconds, own_left, cuts, frames, padded, clamped, stop
-        )
-        seed_global_generators(key_to_seed("step", self.config.seed, at.step, self.ranks.rank))
-        # as of the step's end: at its start, the first one's rate would be zero
-        elapsed = self.elapsed(seconds)
-        factor = rate_factor(self.progress.at(elapsed), self.options.optimizer)
-        progress = self.progress.reach(elapsed)  # of all but the rate
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.optimizer.lr * factor
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.masking:
-            language = self.data.language(at.epoch, at.batches)
-            self.masking.start_step(at.step, progress, language)
-        for number, batch in enumerate(batches):
-            with explain_no_memory(batch):
-                losses, scale, loss_class = self.passes.backward(
-                    batch, at.step, number, progress, tokens, self.scaler, meter
-                )
-            losses = losses.cpu()  # waits for a GPU, whose time is not that of the feedback
-            started = time.perf_counter()
-            self.feedback(batch, losses, scale, loss_class)
-            meter.add(pruning=time.perf_counter() - started)
-        self.ranks.reduce_gradients(p for p in self.model.parameters() if p.requires_grad)
-        self.scaler.unscale_(self.optimizer)
-        gate, passes = None, (len(batches) * self.ranks.world, 0)
-        if self.masking:
-            gate = self.masking.gate(at.step, len(batches))
-            passes = self.masking.passes(at.step, len(batches))
-            if gate is not None and self.masking.gates_gradients:
-                self.optimizer.gate_gradients(gate)
-        limit = self.options.optimizer.clip_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-        skipped = self.scaler.is_enabled() and not math.isfinite(norm)
-        if not skipped:
-            check_gradient(norm, batches)
-            meter.add(norm=norm, steps=1)
-            if self.masking:
-                self.masking.observe(gate)
-        words = () if gate is None else (gate,)
-        self.scaler.step(self.optimizer, *words)  # not if it is to be skipped; the scale is lowered
-        self.scaler.update()
-        meter.add(skipped=int(skipped), seconds=own_seconds)
-        at.step += 1
-        at.batches += len(batches)
-        at.seconds += seconds
-        self.seen.cuts += int(cuts)
-        self.seen.seconds += seconds
-        self.seen.seconds_left += left
-        self.seen.frames += int(frames)
-        self.seen.padded_frames += int(padded)
-        self.seen.clamped += int(clamped)
-        self.seen.passes += passes[0]
-        self.seen.teacher_passes += passes[1]
-        if self.passes.teacher is not None:
-            self.seen.teacher_passes += len(batches) * self.ranks.world
-        if at.step % self.options.average_period == 0:
-            self.average.update(self.model)
-        return seconds, stops > 0
+    def step(self, batches: list[Batch], meter: Meter, stop: bool) -> one_step.StepResult:
+        """Take one step of the optimiser on some micro-batches (`training_step`)."""
+        return one_step.training_step(self, batches, meter, stop)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Simple and pruned loss of each utterance, (B,) each, in the training's precision."""
-        return self.passes.forward(batch)[:2]
+        outputs = one_step.forward(self, batch)
+        return outputs.simple, outputs.pruned
 
     def scan_memory(self, cut_sets: Iterable[CutSet]) -> None:
         """Forward and backward on some batches, without an update.
@@ -343,7 +269,7 @@ class Trainer:
         for cuts in cut_sets:
             batch = self.data.dataset[cuts]
             with explain_no_memory(batch):
-                self.passes.scan(batch, meter)
+                one_step.scan(self, batch, meter)
             self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()

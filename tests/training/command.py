@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,7 +160,7 @@ def train_to_next(trainer: Trainer, wanted: dict) -> None:
     """Go on for one batch, or to the end of the epoch if ``wanted`` was saved there."""
     if wanted["position"]["batches"]:
         step = trainer.step
-        trainer.step = lambda *words: (step(*words)[0], True)
+        trainer.step = lambda *words: replace(step(*words), stopped=True)
     else:
         end = trainer._end_epoch
         trainer._end_epoch = lambda *words: end(*words) or True

@@ -10,6 +10,7 @@ from asrprune.data_pruning.scores import UNIT
 from asrprune.training.distillation import divergence
 from asrprune.training.metrics import Meter
 from asrprune.training.schedule import loss_weights
+from asrprune.training.step import backward
 from tests.training.command import shake
 from tests.training.masked_cases import ALONE, masked_config, trainer_of
 
@@ -49,9 +50,10 @@ def make_trainer(tiny_corpus, tmp_path):
 def gradients(trainer, batches, step=100) -> dict[str, torch.Tensor]:
     """Of one step's micro-batches, as the trainer adds them up."""
     trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.position.step = step
     tokens = sum(int((batch["token_lens"] + 1).sum()) for batch in batches)
     for number, batch in enumerate(batches):
-        trainer.passes.backward(batch, step, number, 0.5, tokens, trainer.scaler, Meter(ALONE))
+        backward(trainer, batch, number, 0.5, tokens, Meter(ALONE))
     return {name: value.grad.clone() for name, value in trainer.model.named_parameters()}
 
 

@@ -14,6 +14,7 @@ from asrprune.search.dev_set import load_dev_set
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
+from asrprune.training.step import dense_outputs
 from tests.training import drawing_encoder
 from tests.training.command import assert_same
 from tests.training.masked_cases import ALONE, DISTILLATION, SCHEDULE, masked_config, trainer_of
@@ -142,7 +143,7 @@ def test_a_teacher_takes_no_draws_from_who_learns(make):
     trainer.data.start_epoch(1)
     batch = next(trainer.batches())
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    trainer.passes._dense_outputs(batch)
+    dense_outputs(trainer, batch)
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert before == after
 

@@ -14,6 +14,7 @@ from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import start_ranks
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
+from asrprune.training.step import backward, weighted_loss
 from asrprune.weight_pruning.masks.bank import MaskBank
 from asrprune.weight_pruning.masks.masked_weights import masked_state
 from tests.training.command import assert_same, on_ranks, train_to_next
@@ -126,13 +127,14 @@ def test_a_sub_network_moves_nothing_that_it_masks(method, make_masked_trainer):
             for network in networks:
                 model.zero_grad()
                 with masking.bank.apply(network, all_gradients=True):
-                    trainer.passes.loss(batch, 0.3, Meter(ALONE))[0].backward()
+                    weighted_loss(trainer, batch, 0.3, Meter(ALONE))[0].backward()
                 for name, kept in masking.bank.masks(network).items():
                     own = model.get_parameter(name).grad * kept / len(networks)
                     expected[name] = expected.get(name, 0) + own
         model.zero_grad()
+        trainer.position.step = step
         for number, batch in enumerate(batches):
-            trainer.passes.backward(batch, step, number, 0.3, 1.0, trainer.scaler, Meter(ALONE))
+            backward(trainer, batch, number, 0.3, 1.0, Meter(ALONE))
         for name, gradient in expected.items():
             found = model.get_parameter(name).grad
             torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-4)

@@ -16,6 +16,7 @@ from asrprune.data.tokenizer import load_tokenizer
 from asrprune.data_pruning.options import DataPruningOptions, TimeDroppingOptions
 from asrprune.data_pruning.record import cycle_files
 from asrprune.data_pruning.scores import UNIT
+from asrprune.training import step as one_step
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks, start_ranks
 from asrprune.training.metrics import Meter
@@ -153,20 +154,21 @@ def test_pruning_nothing_is_one_training_however_it_is_asked_for(make_trainer):
         assert_same(without_numbers(full.state_dict()), without_numbers(default.state_dict()))
 
 
-def recorded(trainer: Trainer) -> list[tuple]:
+def recorded(trainer: Trainer, monkeypatch) -> list[tuple]:
     """What goes through the model from now on: (epoch, training, batch, encoder lengths)."""
     calls, lengths = [], []
-    forward = trainer.passes.forward
+    forward = one_step.forward
 
-    def spy(batch, *words):
-        result = forward(batch, *words)
-        calls.append((trainer.position.epoch, trainer.model.training, batch, lengths.pop()))
+    def spy(caller, batch, *words):
+        result = forward(caller, batch, *words)
+        if caller is trainer:
+            calls.append((trainer.position.epoch, trainer.model.training, batch, lengths.pop()))
         return result
 
     def hook(module, words, result):
         lengths.append(result[1].tolist())
 
-    trainer.passes.forward = spy
+    monkeypatch.setattr(one_step, "forward", spy)
     trainer.model.encoder.register_forward_hook(hook)
     return calls
 
@@ -176,7 +178,9 @@ LEVELS = [("frames", "chunk"), ("samples", "chunk"), ("encoder", "point"), ("fra
 
 @pytest.mark.parametrize("topology", ["regular", "modified"])
 @pytest.mark.parametrize("level, variant", LEVELS)
-def test_time_is_dropped_in_pruned_epochs_only(level, variant, topology, make_trainer, tiny_corpus):
+def test_time_is_dropped_in_pruned_epochs_only(
+    level, variant, topology, make_trainer, tiny_corpus, monkeypatch
+):
     time = {
         "level": level,
         "variant": variant,
@@ -191,7 +195,7 @@ def test_time_is_dropped_in_pruned_epochs_only(level, variant, topology, make_tr
         for split in ("train", "dev")
         for cut in open_cuts(tiny_corpus.manifests, "tones", split)
     }
-    calls = recorded(trainer)
+    calls = recorded(trainer, monkeypatch)
     assert trainer.run() == 0
     left: dict[bool, int] = {True: 0, False: 0}
     whole = dict(left)
@@ -216,11 +220,11 @@ def test_time_is_dropped_in_pruned_epochs_only(level, variant, topology, make_tr
 
 
 @pytest.mark.parametrize("start, end, epochs", [(0.5, 1.0, {3}), (0.0, 0.5, {2})])
-def test_time_dropping_has_a_start_and_an_end(start, end, epochs, make_trainer):
+def test_time_dropping_has_a_start_and_an_end(start, end, epochs, make_trainer, monkeypatch):
     """Also for the sampler, which fills its batches by what is left."""
     time = {"variant": "point", "drop_ratio": 0.5, "start": start, "end": end}
     trainer = make_trainer(policy="full", time=time)
-    calls = recorded(trainer)
+    calls = recorded(trainer, monkeypatch)
     assert trainer.run() == 0
     index = trainer.data.sampler.index
     steps, shorter = dict.fromkeys(range(1, EPOCHS + 1), 0), set()
@@ -233,11 +237,11 @@ def test_time_dropping_has_a_start_and_an_end(start, end, epochs, make_trainer):
     assert shorter == epochs == {epoch for epoch in steps if steps[epoch] < steps[1]}
 
 
-def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer):
+def test_time_dropping_fills_batches_and_is_drawn_anew(make_trainer, monkeypatch):
     """As much audio left in a batch as without, so fewer steps; other frames in each epoch."""
     time = {"variant": "chunk", "drop_ratio": 0.5, "chunk_seconds": 0.04, **THROUGHOUT}
     trainer = make_trainer(policy="full", time=time, data__spec_augment={"probability": 0.0})
-    calls = recorded(trainer)
+    calls = recorded(trainer, monkeypatch)
     assert trainer.run() == 0
     steps = [sum(training and epoch == n for epoch, training, *_ in calls) for n in range(1, 5)]
     assert steps[0] == steps[3] and max(steps[1:3]) <= 0.75 * steps[0]
@@ -257,7 +261,7 @@ TRIMMER = "tests.transducer.tiny_encoder:Trimmer"
 
 @pytest.mark.parametrize("level", ["frames", "samples", "encoder"])
 @pytest.mark.parametrize("encoder", ["conformer", "emformer", "without padding"])
-def test_short_cuts_keep_a_frame_for_each_token(level, encoder, make_trainer):
+def test_short_cuts_keep_a_frame_for_each_token(level, encoder, make_trainer, monkeypatch):
     """However much is to go: the topology ``modified`` has no path else, and the loss no number."""
     time = {
         "level": level,
@@ -282,7 +286,7 @@ def test_short_cuts_keep_a_frame_for_each_token(level, encoder, make_trainer):
                 make_trainer(**options)
             return
     trainer = make_trainer(**options)
-    calls = recorded(trainer)
+    calls = recorded(trainer, monkeypatch)
     assert trainer.run() == 0
     assert any(
         frames == count
@@ -336,7 +340,7 @@ def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
 
 
 @pytest.mark.parametrize("level", ["frames", "encoder"])
-def test_scores_per_frame_are_of_the_frames_that_are_left(level, make_trainer):
+def test_scores_per_frame_are_of_the_frames_that_are_left(level, make_trainer, monkeypatch):
     time = {
         "level": level,
         "variant": "chunk",
@@ -346,7 +350,7 @@ def test_scores_per_frame_are_of_the_frames_that_are_left(level, make_trainer):
     }
     options = {"score": "loss_per_frame", "detrend": False, "time": time, "keep": 0.6}
     trainer = in_cycle(make_trainer(policy="hard", **options, **PLAIN), 2)
-    pruning, calls = trainer.data.sampler, recorded(trainer)
+    pruning, calls = trainer.data.sampler, recorded(trainer, monkeypatch)
     [batch, *_] = trainer.batches()
     pruned = trainer.forward(batch)[1].detach()
     trainer.step([batch], Meter(ALONE), False)
@@ -384,7 +388,7 @@ def test_a_scan_of_memory_changes_nothing(make_trainer, tmp_path):
         assert_same(load_checkpoint(numbered(other.folder, "epoch")[-1]), expected)
 
 
-def test_other_batches_start_the_epoch_again(make_trainer, caplog):
+def test_other_batches_start_the_epoch_again(make_trainer, caplog, monkeypatch):
     """Scores and keep-set stay; each kept cut comes once in what is then a whole epoch."""
     options = {"policy": "easy2hard", "keep": 0.6}
     one = make_trainer("one", **options)
@@ -397,7 +401,7 @@ def test_other_batches_start_the_epoch_again(make_trainer, caplog):
     pruning = other.data.sampler
     assert other.position.batches == pruning.batches == 0
     assert_same(pruning.state_dict()["plan"], state["pruning"]["plan"])
-    calls = recorded(other)
+    calls = recorded(other, monkeypatch)
     train_to_next(other, {"position": {"batches": 0}})
     names = [name for _, training, batch, _ in calls if training for name in batch["cut_ids"]]
     assert len(names) == len({*names}) == pruning.num_cuts

@@ -15,9 +15,9 @@ from asrprune.data.batches import SpeechDataset
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
 from asrprune.training.metrics import Meter
-from asrprune.training.passes import PRECISION
 from asrprune.training.resume import resume
 from asrprune.training.schedule import loss_weights, rate_factor
+from asrprune.training.step import PRECISION
 from asrprune.training.train import build_trainer, scan_memory
 from tests.conftest import tiny_config
 from tests.training.command import assert_same, shake
