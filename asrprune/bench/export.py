@@ -34,6 +34,7 @@ from tqdm import tqdm
 from asrprune.base.arguments import true_or_false
 from asrprune.base.errors import UserError
 from asrprune.base.files import write_json, write_text
+from asrprune.base.markdown import table
 from asrprune.data.audio import FEATURES
 from asrprune.data.batches import open_cuts, transcript
 from asrprune.data.tokenizer import Tokenizer, load_tokenizer, normalise
@@ -115,10 +116,10 @@ def main(args: argparse.Namespace) -> None:
     rows, found = measure(networks, args.onnx_dir, cuts, texts)
     for (name, runs), utterances in found.items():
         write_recogs(texts_path(args.onnx_dir, args.test_set, name, runs), utterances)
-    table = markdown(rows)
+    text = markdown(rows)
     write_json(args.onnx_dir / f"{args.test_set}.json", rows)
-    write_text(args.onnx_dir / f"{args.test_set}.md", table)
-    sys.stdout.write(table)
+    write_text(args.onnx_dir / f"{args.test_set}.md", text)
+    sys.stdout.write(text)
 
 
 def measure(
@@ -232,7 +233,7 @@ def _measured(
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return a table of the rows."""
-    lines = [headed(COLUMNS, rows), ("---",) * len(COLUMNS)]
+    lines = []
     for row in rows:
         value, low, high = (100 * rate for rate in row["wer"])
         lines.append(
@@ -251,7 +252,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
                 number(row["delay"], 1e3, ".0f", " ms"),
             )
         )
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table(headed(COLUMNS, rows), lines) + "\n"
 
 
 def _runs(row: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from asrprune.base.arguments import true_or_false
 from asrprune.base.errors import UserError
+from asrprune.base.markdown import table
 from asrprune.base.randomness import seed_global_generators
 from asrprune.bench.supernet import NOWHERE
 from asrprune.config import Config, load_config, override
@@ -85,9 +86,7 @@ def main(args: argparse.Namespace) -> None:
         _row(path, config, measure(config, ranks, args.steps), hours)
         for path, config in configs.items()
     ]
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    sys.stdout.write(f"{table}\n{_place(ranks)}, torch {torch.__version__}\n")
+    sys.stdout.write(f"{table(COLUMNS, rows)}\n\n{_place(ranks)}, torch {torch.__version__}\n")
 
 
 def measure(config: Config, ranks: Ranks, steps: int) -> Cost:

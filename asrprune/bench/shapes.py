@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from asrprune.base.errors import UserError
 from asrprune.base.files import write_json, write_text
+from asrprune.base.markdown import table
 from asrprune.base.randomness import keyed_generator, seed_global_generators
 from asrprune.config import Config, load_config, override
 from asrprune.data.tokenizer import SPECIAL
@@ -237,7 +238,7 @@ def measure(
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return a table of the rows."""
-    lines = [headed(COLUMNS, rows), ("---",) * len(COLUMNS)]
+    lines = []
     for row in rows:
         lines.append(
             (
@@ -251,4 +252,4 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
                 number(row.get("time_of_whole"), 1, ".3f"),
             )
         )
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table(headed(COLUMNS, rows), lines) + "\n"

@@ -12,6 +12,7 @@ from typing import Any
 
 from asrprune.base.errors import UserError
 from asrprune.base.files import read_json, write_json, write_text
+from asrprune.base.markdown import table
 from asrprune.scoring.bootstrap import Interval, paired_difference, wer_interval
 from asrprune.scoring.files import read_recogs, result_files
 from asrprune.scoring.wer import ErrorCounts, Utterance, character_errors, total, word_errors
@@ -136,7 +137,7 @@ def describe_difference(name: str, ours: Path, theirs: Path, found: dict[str, An
 
 def markdown(rows: dict[str, Any]) -> str:
     """The rows as a table for RESULTS.md."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines = []
     for key, row in rows.items():
         wer, counts = row["WER"], row["WER"]["counts"]
         cells = [
@@ -148,8 +149,8 @@ def markdown(rows: dict[str, Any]) -> str:
             _percent(row["CER"]["rate"]),
             row["model"],
         ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return table(COLUMNS, lines) + "\n"
 
 
 def _json(interval: Interval) -> dict[str, float | None]:

@@ -11,10 +11,9 @@ and these losses depend on its sparsity. So they are divided by the usual losses
 the same size (`Masking.loss_class`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,15 +23,14 @@ from torch.optim import Optimizer
 from asrprune.base.collectives import check_equal
 from asrprune.base.errors import UserError
 from asrprune.config import Config
-from asrprune.data_pruning.options import UNSCORED_POLICIES
 from asrprune.training.banks import make_bank
 from asrprune.training.distributed import Ranks
 from asrprune.weight_pruning.dropout import scaled_dropout
 from asrprune.weight_pruning.masks.first_order import FirstOrderScores
 from asrprune.weight_pruning.masks.gated import GatedOptimizer
-from asrprune.weight_pruning.options import FIRST_ORDER, WeightPruningOptions
+from asrprune.weight_pruning.options import FIRST_ORDER
 from asrprune.weight_pruning.schedule import needs_refresh, sparsity_at
-from asrprune.weight_pruning.supernet import GRID, Sparsities, densest, sub_networks
+from asrprune.weight_pruning.supernet import Sparsities, densest
 
 Network = Sparsities | str  # each layer's sparsity, or the name of a mask
 
@@ -298,57 +296,6 @@ class Masking:
         ]
 
 
-class SupernetMasking(Masking):
-    """The masks of a supernet: a step trains sub-networks of many sizes (``method=supernet``)."""
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer, config: Config, ranks: Ranks):
-        """Make the masks as `Masking` does, for sub-networks of many sizes.
-
-        Raises:
-            UserError: the options do not fit the model; or a norm keeps running statistics, which
-                would mix the statistics of all sub-networks.
-        """
-        refuse_running_statistics(model, "supernet")
-        super().__init__(model, optimizer, config, ranks)
-
-    def networks(self, step: int, number: int, rank: int | None = None) -> list[Network]:
-        """See `Masking`. The result depends on nothing but the seed and the arguments."""
-        rank = self._ranks.rank if rank is None else rank
-        options = self.options.supernet
-        names = list(self._weights)
-        return sub_networks(names, options, self.sparsity, self._seed, step, rank, number)
-
-    def learns(self, network: Network) -> bool:
-        """See `Masking`."""
-        options = self.options.supernet.distillation
-        if not options.scale or not any(network.values()):
-            return False
-        # the mean is a sum of rounded shares
-        return self._mean(network) >= options.from_sparsity - 1e-6
-
-    def loss_class(self, network: Network) -> int:
-        """See `Masking`."""
-        if not (mixes_sizes(self.options) and self.sparsity):
-            return 0
-        return 1 + round(GRID * self._mean(network))
-
-    def tested(self, language: str | None) -> dict[str, Network]:
-        """Return the dense network, and the sparsest sub-network at present."""
-        tested = {"": dict.fromkeys(self._weights, 0.0)}
-        if self.sparsity:
-            tested[f"@{self.sparsity:.2f}"] = dict.fromkeys(self._weights, self.sparsity)
-        return tested
-
-    def _dropout(self, network: Network) -> float:
-        scaled = self.options.supernet.dropout == "scaled"
-        return 1.0 - self._mean(network) if scaled else 1.0
-
-    def _mean(self, network: Sparsities) -> float:
-        """Return the mean sparsity over all weights that can be pruned."""
-        total = sum(self._weights.values())
-        return sum(network[name] * size for name, size in self._weights.items()) / total
-
-
 def refuse_running_statistics(model: nn.Module, method: str) -> None:
     """Check that no norm of a model keeps running statistics.
 
@@ -368,78 +315,3 @@ def refuse_running_statistics(model: nn.Module, method: str) -> None:
                 "statistics, and each sub-network would need its own. Use an encoder with layer "
                 "norms, or track_running_stats=False"
             )
-
-
-def mixes_sizes(options: WeightPruningOptions) -> bool:
-    """Return whether batches of one time are trained with sub-networks of different sparsities.
-
-    Then the losses of two batches cannot be compared as they are.
-    """
-    return options.method == "supernet" and options.supernet.sampling == "single"
-
-
-def check_joined(config: Config) -> None:
-    """Check that the options of weight pruning go together with the options of the data.
-
-    Raises:
-        UserError: data pruning would compare losses of sub-networks of different sizes; pathways
-            would be trained on mixed batches; there are two teachers; or ``training.init_from`` is
-            not the model whose weights are protected.
-    """
-    if config.weight_pruning.method == "pathways" and config.data.batches != "monolingual":
-        raise UserError(
-            "weight_pruning.method=pathways trains one language a step: set "
-            "data.batches=monolingual"
-        )
-    if config.training.teacher and config.weight_pruning.supernet.distillation.scale:
-        raise UserError(
-            f"training.teacher={config.training.teacher} and "
-            "weight_pruning.supernet.distillation.scale: a network learns from one teacher. Leave "
-            "one of them out"
-        )
-    pathways, start = config.weight_pruning.pathways, config.training.init_from
-    protect = config.weight_pruning.method == "pathways" and pathways.protect
-    if protect and Path(pathways.masks) != Path(start):
-        raise UserError(
-            f"weight_pruning.pathways.protect=true: training.init_from={start} must be the model "
-            f"of weight_pruning.pathways.masks={pathways.masks}, whose weights are protected"
-        )
-    data = config.data_pruning
-    if data.detrend or data.policy in UNSCORED_POLICIES or not mixes_sizes(config.weight_pruning):
-        return
-    raise UserError(
-        f"data_pruning.detrend=false: policy {data.policy} would compare losses of a supernet's "
-        "sub-networks of all sizes. Set data_pruning.detrend=true, which divides each loss by the "
-        "usual loss of its size. Or set weight_pruning.supernet.sampling=sandwich: then the "
-        "losses of the dense network are compared"
-    )
-
-
-def make_masking(
-    model: nn.Module,
-    optimizer: Optimizer,
-    config: Config,
-    ranks: Ranks,
-    languages: Sequence[str] = (),
-) -> Masking | None:
-    """Return the masks that the configuration asks for; None if no weights are pruned.
-
-    Args:
-        model: the network to prune.
-        optimizer: the optimiser of the model.
-        config: the configuration of the training.
-        ranks: the processes that train together.
-        languages: the languages that have batches of their own.
-
-    Raises:
-        UserError: see `Masking` and `check_joined`.
-    """
-    if config.weight_pruning.method == "none":
-        return None
-    check_joined(config)
-    if config.weight_pruning.method == "pathways":
-        from asrprune.training.pathways import PathwaysMasking  # that module imports this module
-
-        return PathwaysMasking(model, optimizer, config, ranks, languages)
-    method = SupernetMasking if config.weight_pruning.method == "supernet" else Masking
-    return method(model, optimizer, config, ranks)

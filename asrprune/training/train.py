@@ -93,7 +93,7 @@ def _lay_out(config: Config) -> tuple[int, str]:
     from asrprune.training.freezing import freeze
     from asrprune.training.initial import check_initial
     from asrprune.training.low_rank import add_low_rank
-    from asrprune.training.masking import check_joined
+    from asrprune.training.methods import check_joined
     from asrprune.transducer.model import build_model
     from asrprune.weight_pruning.masks.prunable import table
 

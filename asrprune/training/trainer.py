@@ -33,7 +33,8 @@ from asrprune.training.guards import (
     explain_no_memory,
 )
 from asrprune.training.initial import load_initial
-from asrprune.training.masking import Network, make_masking
+from asrprune.training.masking import Network
+from asrprune.training.methods import make_masking
 from asrprune.training.metrics import EPOCH_START, EpochClock, Meter, Metrics, epoch_bar
 from asrprune.training.module_values import ModuleValues
 from asrprune.training.optimizer import make_optimizer

@@ -6,7 +6,7 @@ import torch
 from asrprune.base.errors import UserError
 from asrprune.training.checkpoint import load_checkpoint
 from asrprune.training.distributed import Ranks
-from asrprune.training.masking import make_masking
+from asrprune.training.methods import make_masking
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
 from tests.training.masked_cases import ALONE, SUPERNET

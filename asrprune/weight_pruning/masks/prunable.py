@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
+from asrprune.base import markdown
 from asrprune.base.errors import UserError, nearest
 from asrprune.weight_pruning.masks.blocks import grid_of
 from asrprune.weight_pruning.options import Block
@@ -153,7 +154,7 @@ def table(module: nn.Module, layers: Sequence[Layer]) -> str:
     """
     kinds = {layer.name: layer.kind for layer in layers}
     verdicts = verdicts_of(module)
-    lines = ["| parameter | shape | elements | pruned as |", "|---|---|--:|---|"]
+    rows = []
     total = pruned = 0
     for name, parameter in module.named_parameters():
         total += parameter.numel()
@@ -163,11 +164,11 @@ def table(module: nn.Module, layers: Sequence[Layer]) -> str:
             continue
         what = kinds.get(name) or f"no: {verdicts[name].reason or 'left out by option'}"
         shape = " x ".join(map(str, parameter.shape))
-        lines.append(f"| {name} | {shape} | {parameter.numel():,} | {what} |")
+        rows.append((name, shape, f"{parameter.numel():,}", what))
     share = pruned / max(total, 1)
-    lines.append(f"| pruned: {len(kinds)} layers | | {pruned:,} | {share:.1%} of all |")
-    lines.append(f"| all parameters, biases and norms too | | {total:,} | |")
-    return "\n".join(lines) + "\n"
+    rows.append((f"pruned: {len(kinds)} layers", "", f"{pruned:,}", f"{share:.1%} of all"))
+    rows.append(("all parameters, biases and norms too", "", f"{total:,}", ""))
+    return markdown.table(("parameter", "shape", "elements", "pruned as"), rows) + "\n"
 
 
 def verdicts_of(module: nn.Module) -> dict[str, Verdict]:
