@@ -1,10 +1,12 @@
 """Installation of asrprune; ``tools/quickstart.sh`` calls it."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / "asrprune/__init__.py").read_text())[1]
 
 REHEARSAL = ["espeakng-loader", "num2words"]
 EXPORT = ["onnx", "onnxruntime", "onnxscript", "sherpa-onnx"]
@@ -13,13 +15,14 @@ DEV = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "shellc
 
 setup(
     name="asrprune",
-    version="0.1.0",
+    version=VERSION,
     description="Train speech-recognition transducers with less data and fewer weights",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["asrprune", "asrprune.*"]),
+    package_data={"asrprune": ["py.typed"]},
     install_requires=[
         "torch",
         "torchaudio",
