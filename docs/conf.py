@@ -10,8 +10,6 @@ author = "the asrprune developers"
 copyright = author
 init = (ROOT / "asrprune" / "__init__.py").read_text("utf-8")
 version = re.search(r'__version__ = "([^"]+)"', init)[1]
-    1
-]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
