@@ -73,7 +73,7 @@ def text_lines(path: str | Path) -> Iterator[str]:
 
 
 def not_utf8(path: Path, number: int, line: bytes) -> UserError:
-    """Return the error for a line that is not UTF-8. The error names the encoding of the file.
+    """Return the error for a line that is not UTF-8. It names the encoding of the file, if known.
 
     Args:
         path: The file.

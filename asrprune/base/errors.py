@@ -69,13 +69,14 @@ def _of_the_system(error: OSError) -> str:
 
 
 def missing_package(error: ImportError) -> str:
-    """Return the command that installs a package that is missing or cannot be loaded.
+    """Return the message for a package that is missing or cannot be loaded.
 
     Args:
         error: The error of the import.
 
     Returns:
-        The message. Empty if the package is asrprune or belongs to Python.
+        The message, with the command that installs the package. Empty if the package is asrprune or
+        belongs to Python.
     """
     name = (error.name or "").partition(".")[0]
     if name == "asrprune" or name in sys.stdlib_module_names:

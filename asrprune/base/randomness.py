@@ -1,7 +1,7 @@
 """Draw random numbers as pure functions of a key.
 
 Workers, ranks and restarts do not change such draws. Every draw of data preparation, augmentation
-and training has a key of what it belongs to, such as ``(seed, epoch, cut id)`` or
+and training has a key. A key names the object of the draw, such as ``(seed, epoch, cut id)`` or
 ``(seed, step, rank)``. So there is no generator state to save.
 """
 

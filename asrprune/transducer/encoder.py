@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from asrprune.base.errors import UserError
 
-# (B, T', D), lengths (B,) -> fewer frames and their lengths; called after the subsampling
+# In training, after the subsampling: (B, T', D), lengths (B,) -> fewer frames, their lengths.
 FrameTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 

@@ -1,6 +1,6 @@
 """Compute the log-probability of all alignments in the transducer lattice, and arc occupations.
 
-In state ``(s, t)``, ``s`` symbols have been emitted and ``t`` frames have been left. The arc
+In state ``(s, t)``, ``s`` symbols have been emitted and ``t`` frames are finished. The arc
 ``px[b, s, t]`` emits symbol ``s + 1``. The arc ``py[b, s, t]`` emits blank and moves to frame
 ``t + 1`` (Graves 2012). In the "modified" topology a symbol also moves to the next frame, so each
 frame emits at most one symbol.
