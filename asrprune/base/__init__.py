@@ -1,1 +1,1 @@
-"""What every room builds on: errors, files, options, random draws, command-line arguments."""
+"""Provide what every other package uses: errors, files, options, random draws and arguments."""

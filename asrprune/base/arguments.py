@@ -1,4 +1,4 @@
-"""Command-line arguments as every verb takes them."""
+"""Parse the command-line arguments of every verb."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ from asrprune.base.errors import nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes ``--a_b`` for ``--a-b`` and names the nearest known option."""
+    """Parse ``--a_b`` as ``--a-b``, and suggest the nearest known option for an unknown option."""
 
     def __init__(self, *args, **kwargs):
         kwargs.setdefault("allow_abbrev", False)
@@ -18,9 +18,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
 
     def parse_args(self, args=None, namespace=None):
+        """Parse arguments, and exit with a message if an option is unknown.
+
+        Args:
+            args: the arguments; None: those of the command line.
+            namespace: an object to store the values in; None: a new one.
+
+        Returns:
+            The parsed values.
+        """
         given = [_dashes(word) for word in (sys.argv[1:] if args is None else args)]
-        # options may stand before, between and after the key=value words; argparse cannot do this
-        # for a verb that has verbs of its own
+        # Options may stand before, between and after the overrides (key=value). argparse does not
+        # support this order for a verb with sub-verbs.
         parse = self.parse_known_args if self._subparsers else self.parse_known_intermixed_args
         parsed, unknown = parse(given, namespace)
         if unknown:
@@ -29,11 +38,12 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
+        """Print one message and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help lists every option\n")
 
 
 class _LazyParser(Parser):
-    """A parser that imports its module and takes its options when it has something to parse."""
+    """Import a module and add its options only when there are arguments to parse."""
 
     def __init__(self, *args, module: str, **kwargs):
         super().__init__(*args, **kwargs)
@@ -53,11 +63,12 @@ class _LazyParser(Parser):
 
 
 def add_verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, tuple[str, str]]) -> None:
-    """Give a verb verbs of its own. The parsed arguments have the chosen one as ``what``.
+    """Add sub-verbs to the parser of a verb. The parsed arguments name the chosen one in ``what``.
 
     Args:
         parser: the parser of the verb.
-        verbs: name -> its module, which is imported only if the name is given; and a line of help.
+        verbs: for each name, the path of its module and a line of help. A module is imported only
+            if its name is given.
     """
     choices = parser.add_subparsers(
         dest="what", metavar="|".join(verbs), required=True, parser_class=_LazyParser
@@ -74,7 +85,7 @@ def _dashes(word: str) -> str:
 
 
 def true_or_false(text: str) -> bool:
-    """The type of a boolean option, as in ``--speed-perturb true``."""
+    """Return the value of a boolean option, as in ``--speed-perturb true``."""
     if text.lower() in ("true", "1", "yes"):
         return True
     if text.lower() in ("false", "0", "no"):
@@ -83,7 +94,7 @@ def true_or_false(text: str) -> bool:
 
 
 def share(text: str) -> float:
-    """The type of an option between 0 and 1."""
+    """Return the value of an option between 0 and 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")

@@ -1,4 +1,4 @@
-"""Exchange values of data pruning between ranks, through torch.distributed."""
+"""Exchange values of data pruning between ranks with torch.distributed."""
 
 import re
 from collections.abc import Iterator
@@ -11,25 +11,25 @@ from torch import Tensor
 
 from asrprune.base.errors import UserError
 
-# What gloo, NCCL and torch's store say if a process at the other end has ended or does not answer.
+# Error texts of gloo, NCCL and torch's store if a remote process has ended or does not answer.
 _GONE = re.compile(
     r"closed by peer|connection (reset|refused|was likely closed)|broken pipe|socket closed"
     r"|timed out|timeout|remote (process|error)|peer .*exited|recvvalue failed",
     re.IGNORECASE,
 )
-_PIECE = 1 << 20  # elements of a tensor that are on a GPU at a time
+_PIECE = 1 << 20  # maximum number of elements of a tensor that are moved to a GPU at a time
 
 
 @contextmanager
 def explain_lost_rank() -> Iterator[None]:
     """Turn the error of a failed collective in the block into one short message.
 
-    The rank that failed first says what went wrong. Tracebacks of the other ranks would bury its
+    The rank that failed first prints the cause. Tracebacks of the other ranks would hide this
     message.
 
     Raises:
         UserError: a collective in the block failed. The text of torch's error decides whether the
-            message says that another rank has ended, or that the collective was wrong.
+            message blames another rank that has ended, or a wrong call on this rank.
     """
     try:
         yield
@@ -48,10 +48,10 @@ def explain_lost_rank() -> Iterator[None]:
 
 
 def sum_over_ranks(tensors: dict[str, Tensor], world_size: int) -> dict[str, Tensor]:
-    """Sum each tensor over the ranks. Collective.
+    """Return the sum of each tensor over the ranks. Collective.
 
-    The sums have the same bits on all ranks. With NCCL a tensor passes through the GPU in pieces of
-    at most 8 MB.
+    The sums have the same bits on all ranks. With NCCL, a tensor passes through the GPU in pieces
+    of at most 8 MB.
 
     Raises:
         UserError: there is no process group, or the collective failed.
@@ -89,11 +89,11 @@ def check_equal(
     """Check that all ranks have the same digest. Collective.
 
     Args:
-        what: what the digest is of, for the message.
+        what: the object that was digested, for the message.
         digest: the digest of this rank, hexadecimal.
         world_size: number of ranks.
-        harm: what a difference would cause, for the message.
-        numbers: names and numbers for the message, such as ``cycle=3``.
+        harm: the effect of a difference, for the message.
+        **numbers: names and numbers for the message, such as ``cycle=3``.
 
     Raises:
         UserError: on every rank, if the digest of a rank differs from that of rank 0.
@@ -117,7 +117,7 @@ def _summed(tensor: Tensor) -> Tensor:
     flat, device = total.view(-1), _device()
     for start in range(0, len(flat), _PIECE):
         piece = flat[start : start + _PIECE]
-        moved = piece.to(device)  # the same memory if the group works on the CPU
+        moved = piece.to(device)  # shares the memory of `piece` if the group works on the CPU
         with explain_lost_rank():
             dist.all_reduce(moved)
         piece.copy_(moved)
@@ -125,7 +125,7 @@ def _summed(tensor: Tensor) -> Tensor:
 
 
 def _device() -> torch.device:
-    """Return the device that the process group's tensors must be on: for NCCL a GPU.
+    """Return the device for the tensors of the process group: with NCCL a GPU, otherwise the CPU.
 
     Raises:
         UserError: there is no process group.

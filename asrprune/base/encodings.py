@@ -1,7 +1,8 @@
-"""Text files in UTF-8, and for files in another encoding its name and the command that converts.
+"""Read text files in UTF-8, and explain how to convert files in other encodings.
 
-What a byte order mark or zero bytes tell is certain. Other encodings are guessed from the letters
-that they make of a file; the message shows how a line then reads, so that the user can judge.
+A byte order mark or zero bytes identify an encoding with certainty. Other encodings are guessed
+from the letters that they give for the bytes of a file. The message shows how a line reads in the
+guessed encoding, so that the user can judge the guess.
 """
 
 import gzip
@@ -18,20 +19,20 @@ from typing import NamedTuple
 
 from asrprune.base.errors import UserError
 
-LARGEST = 1 << 28  # bytes of a file that are looked at to recognise its encoding
-SAMPLE = 5000  # lines beyond ASCII that a guess is made of
-SHOWN = 24  # characters before and behind the first strange one
-FITS = 0.6  # least plausibility, at most 1, of a guessed encoding
+LARGEST = 1 << 28  # bytes of a file that are read to recognise its encoding
+SAMPLE = 5000  # number of lines with non-ASCII bytes that a guess uses
+SHOWN = 24  # characters shown before and after the start of the first non-ASCII character
+FITS = 0.6  # minimum plausibility of a guessed encoding; the maximum is 1
 
-MARKS = (  # the longer ones first
+MARKS = (  # the longer marks come first
     (b"\xff\xfe\0\0", "UTF-32"),
     (b"\0\0\xfe\xff", "UTF-32"),
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
 WIDE = ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE")
-TWICE = ("ÿþ".encode(), "þÿ".encode())  # the marks of UTF-16, taken for letters
-NO_TEXT = {  # first bytes -> what such a file is, and what to do
+TWICE = ("ÿþ".encode(), "þÿ".encode())  # the marks of UTF-16, decoded as Latin-1
+NO_TEXT = {  # first bytes of a file -> its type, and what to do
     b"PK\x03\x04": "a spreadsheet or another zip archive. Save it as CSV in UTF-8, or unpack it",
     b"\xd0\xcf\x11\xe0": "a spreadsheet of old Excel. Save it as CSV in UTF-8",
     b"\x1f\x8b": "compressed by gzip. Unpack it (gunzip)",
@@ -43,16 +44,16 @@ NO_TEXT = {  # first bytes -> what such a file is, and what to do
 
 
 def text_lines(path: str | Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 text file, with their ends.
+    """Yield the lines of a UTF-8 text file, with their line ends.
 
-    Lines end at a line feed and nowhere else. A byte order mark at the start of the file is left
-    out. Files that end in ``.gz`` are unpacked.
+    Only a line feed ends a line. A byte order mark at the start of the file is left out. Files that
+    end in ``.gz`` are unpacked.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: The file is in another encoding, is damaged, or its lines end as old Macs did.
+        UserError: The file has another encoding, is damaged, or uses carriage returns as line ends.
     """
     path = Path(path)
     with _open(path) as file:
@@ -72,12 +73,12 @@ def text_lines(path: str | Path) -> Iterator[str]:
 
 
 def not_utf8(path: Path, number: int, line: bytes) -> UserError:
-    """Return the error about a line that is no UTF-8; it names the encoding of the file.
+    """Return the error for a line that is not UTF-8. It names the encoding of the file, if known.
 
     Args:
         path: The file.
-        number: Of the line, from 1.
-        line: Its bytes.
+        number: The number of the line, from 1.
+        line: The bytes of the line.
     """
     with _open(path) as file:
         data = file.read(LARGEST)
@@ -118,7 +119,7 @@ def _open(path: Path) -> io.BufferedIOBase:
 
 
 def _convert(path: Path, encoding: str) -> str:
-    """The advice that ends in the command."""
+    """Return the advice to convert a file. It ends in the command."""
     new = shlex.quote(str(_beside(path, "utf8")))
     old = shlex.quote(str(path))
     if path.suffix == ".gz":
@@ -129,7 +130,7 @@ def _convert(path: Path, encoding: str) -> str:
 
 
 def _beside(path: Path, word: str) -> Path:
-    """A name for a converted file, which keeps the suffix: ``a.tsv`` becomes ``a.utf8.tsv``."""
+    """Return a name for a converted file with the same suffix: ``a.tsv`` becomes ``a.utf8.tsv``."""
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     return path.with_name(f"{path.name.removesuffix(suffix)}.{word}{suffix}")
 
@@ -152,7 +153,7 @@ def _carriage_return(path: Path, number: int) -> UserError:
 
 
 def _wide(data: bytes) -> str:
-    """The encoding of two or four bytes a character, without a mark; empty: it is none."""
+    """Return the encoding of a file with two or four bytes a character and no mark, or ""."""
     if b"\0" not in data:
         return ""
     best, most = "", 0
@@ -161,7 +162,7 @@ def _wide(data: bytes) -> str:
             text = data[: len(data) // 4 * 4 if len(data) == LARGEST else None].decode(name)
         except UnicodeDecodeError:
             continue
-        # read in the wrong order of bytes, spaces and ends of lines are something else
+        # in the wrong byte order, spaces and line ends become other characters
         spaces = sum(map(text.count, " \t\r\n,"))
         if "\0" not in text and spaces > most:
             best, most = name, spaces
@@ -169,7 +170,7 @@ def _wide(data: bytes) -> str:
 
 
 def _utf8_characters(data: bytes) -> tuple[int, int]:
-    """How many characters beyond ASCII are UTF-8, and how many bytes are not."""
+    """Return the number of valid non-ASCII characters in UTF-8, and the number of invalid bytes."""
     text = data.decode("utf-8", "surrogateescape")
     beyond = len(text) - len(text.encode("ascii", "ignore"))
     bad = beyond - len(text.encode("utf-8", "ignore").decode("utf-8")) + (len(text) - beyond)
@@ -177,7 +178,7 @@ def _utf8_characters(data: bytes) -> tuple[int, int]:
 
 
 def _strange(line: bytes) -> bytes:
-    """The first bytes of a line that are no UTF-8."""
+    """Return the first bytes of a line that are not UTF-8."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -186,13 +187,13 @@ def _strange(line: bytes) -> bytes:
 
 
 class _Encoding(NamedTuple):
-    """An encoding that iconv and Python know by one name."""
+    """Describe an encoding that iconv and Python know by the same name."""
 
     name: str
     of: str
-    plausible: Callable[[str], float]  # of a character beyond ASCII, from -1 to 1
-    latin: bool = False  # words mix its letters with those of ASCII
-    common: float = 1.0  # less for what few files are in today
+    plausible: Callable[[str], float]  # score of a non-ASCII character, from -1 to 1
+    latin: bool = False  # words mix non-ASCII and ASCII letters
+    common: float = 1.0  # factor of the scores; below 1 for encodings that are rare today
 
 
 def _among(frequent: str, rare: str, capital: float, character: str) -> float:
@@ -217,14 +218,14 @@ def _thai(character: str) -> float:
 def _japanese(character: str) -> float:
     if "\u3040" <= character <= "\u30ff":
         return 1.0
-    if "\uff61" <= character <= "\uff9f":  # katakana of half the width
+    if "\uff61" <= character <= "\uff9f":  # half-width katakana
         return -1.0
     return 0.7 if "\u3000" <= character <= "\u9fff" or character >= "\uff00" else -0.5
 
 
 def _of_standard(encoding: str, first: int, last: int, character: str) -> float:
-    """Characters between two lead bytes of a standard are the frequent ones."""
-    if "\u3040" <= character <= "\u30ff":  # kana, which all the standards have
+    """Score a character of an East Asian standard: it is frequent between two lead bytes."""
+    if "\u3040" <= character <= "\u30ff":  # kana are in all these standards
         return -1.0
     try:
         lead = character.encode(encoding)[0]
@@ -238,7 +239,7 @@ def _of_standard(encoding: str, first: int, last: int, character: str) -> float:
 _SIGNS = "“”‘’„–—…€«»¿¡°\u00a0"
 _WESTERN = partial(_among, "àáâãäåæçèéêëìíîïñòóôöøœùúüßÿ", "õûýðþ", 0.9)
 _CYRILLIC = partial(_among, "оеаинтсрвлкмдпуы", "бвгґджзйфхцчшщъьэюяёєіїўљњћђџјѓќѕ№", 0.7)
-_ENCODINGS = (  # of two that fit as well, the first one counts
+_ENCODINGS = (  # of two encodings with equal scores, the first is chosen
     _Encoding("CP1252", "Windows and Latin-1, Western Europe", _WESTERN, latin=True),
     _Encoding(
         "CP1250",
@@ -267,7 +268,7 @@ _ENCODINGS = (  # of two that fit as well, the first one counts
 
 
 def _guess(data: bytes) -> _Encoding | None:
-    """The encoding whose words beyond ASCII are the most plausible ones."""
+    """Return the most plausible encoding of the non-ASCII words, or None if no encoding fits."""
     lines = [line for line in data.split(b"\n") if not line.isascii()]
     scores = [(_plausibility(b"\n".join(lines[:SAMPLE]), e), -n) for n, e in enumerate(_ENCODINGS)]
     for score, negative in sorted(scores, reverse=True):
@@ -275,14 +276,17 @@ def _guess(data: bytes) -> _Encoding | None:
             return None
         try:
             data.decode(_python(_ENCODINGS[-negative].name))
-        except UnicodeDecodeError:  # iconv would stop there too
+        except UnicodeDecodeError:  # iconv would fail too
             continue
         return _ENCODINGS[-negative]
     return None
 
 
 def _plausibility(data: bytes, encoding: _Encoding) -> float:
-    """How plausible the characters beyond ASCII are, -3 to 1; by themselves, and in their words."""
+    """Return the plausibility of the non-ASCII characters, from -3 to 1.
+
+    The score takes the characters alone and within their words.
+    """
     try:
         text = data.decode(_python(encoding.name))
     except UnicodeDecodeError:
@@ -309,7 +313,7 @@ def _python(name: str) -> str:
 
 
 def _excerpt(line: bytes, encoding: _Encoding) -> str:
-    """What is around the first character beyond ASCII."""
+    """Return the text around the first non-ASCII character of a line."""
     text = line.decode(_python(encoding.name)).strip()
     at = next((index for index, c in enumerate(text) if c > "\x7f"), 0)
     start, end = max(0, at - SHOWN), at + SHOWN

@@ -1,4 +1,4 @@
-"""What a result was made with: versions of packages, the state of the repository, the machine."""
+"""Record the environment of a result: package versions, state of the repository, machine."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Version of Python, of this toolkit and of each package that is installed."""
+    """Return the versions of Python, of asrprune and of each installed package in `PACKAGES`."""
     from asrprune import __version__
 
     found = {"python": platform.python_version(), "asrprune": __version__}
@@ -27,7 +27,10 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> str:
-    """Commit of the checkout that runs, ``+changes`` if it differs; empty outside a checkout."""
+    """Return the commit of the running checkout, or "" outside a checkout.
+
+    ``+changes`` follows the commit if files differ from it.
+    """
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "--short", "HEAD")
@@ -37,7 +40,7 @@ def git_state() -> str:
 
 
 def machine() -> dict[str, str]:
-    """Operating system, processor architecture, cores and host name."""
+    """Return the operating system with the processor architecture, the cores and the host name."""
     return {
         "system": platform.platform(),
         "cores": str(usable_cores()),
@@ -46,9 +49,10 @@ def machine() -> dict[str, str]:
 
 
 def machine_id() -> str:
-    """Return a short id that differs between machines, and tells nothing else about them.
+    """Return a short id that differs between machines and reveals nothing else about them.
 
-    On Linux a machine has another id after each start: containers often have the same host name.
+    On Linux, the id of a machine changes with each boot. Host names alone are not enough, because
+    containers often share a host name.
     """
     start = Path("/proc/sys/kernel/random/boot_id")
     seen = platform.node() + (start.read_text() if start.is_file() else "")
@@ -56,10 +60,10 @@ def machine_id() -> str:
 
 
 def usable_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on a Mac
+    except AttributeError:  # macOS lacks this function
         return os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""Errors whose message is meant for the user: what is wrong, where, and the way out."""
+"""Define the errors that tell the user what is wrong, where, and what to do."""
 
 import difflib
 import errno
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-# what to do about errors of the system that name no file
+# advice for errors of the system that name no file
 ADVICE = {
     **dict.fromkeys(NO_ROOM, "Free some space and run the same command again"),
     **dict.fromkeys(
@@ -29,11 +29,11 @@ PACKAGES = {
     "yaml": "pyyaml",
     "sklearn": "scikit-learn",
     "PIL": "pillow",
-}  # where pip's name differs
+}  # import name -> name on PyPI, if the two differ
 
 
 class UserError(Exception):
-    """Bad input or a bad environment. The command line prints the message without a traceback."""
+    """Report bad input or a bad environment. The command line prints it without a traceback."""
 
 
 def told(error: BaseException) -> str:
@@ -43,7 +43,7 @@ def told(error: BaseException) -> str:
         error: Any error.
 
     Returns:
-        The message; empty for errors that only a mistake in the program can raise.
+        The message. Empty for an error that only a bug in the program can raise.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -57,7 +57,7 @@ def told(error: BaseException) -> str:
 
 
 def _of_the_system(error: OSError) -> str:
-    if error.errno is None:  # such as one that a data loader's process passed on, traceback and all
+    if error.errno is None:  # such as a data loader's error, with its traceback as text
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return lines[-1].removeprefix("OSError: ")
     reason = error.strerror or os.strerror(error.errno)
@@ -69,15 +69,19 @@ def _of_the_system(error: OSError) -> str:
 
 
 def missing_package(error: ImportError) -> str:
-    """Return what to install, for a package that is missing or cannot be loaded.
+    """Return the message for a package that is missing or cannot be loaded.
+
+    Args:
+        error: The error of the import.
 
     Returns:
-        The message; empty where the package is this one, or Python's own.
+        The message, with the command that installs the package. Empty if the package is asrprune or
+        belongs to Python.
     """
     name = (error.name or "").partition(".")[0]
     if name == "asrprune" or name in sys.stdlib_module_names:
         return ""
-    if not name:  # lhotse's own words, which name the package
+    if not name:  # lhotse's own message names the package
         return str(error).strip()
     package = PACKAGES.get(name, name.replace("_", "-"))
     if isinstance(error, ModuleNotFoundError):
@@ -89,6 +93,11 @@ def missing_package(error: ImportError) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` for a misspelt name, or an empty string."""
+    """Return ``" (did you mean 'x'?)"`` for a misspelt name, or "" if no known name is near.
+
+    Args:
+        name: the misspelt name.
+        known: the known names.
+    """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""

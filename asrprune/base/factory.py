@@ -1,4 +1,4 @@
-"""Parts named by ``package.module:callable``, with options checked by the callable's signature."""
+"""Build parts of a model from ``package.module:callable`` names and check their options."""
 
 import importlib
 import inspect
@@ -13,10 +13,14 @@ _SIMPLE = {"int": int, "float": float, "str": str, "bool": bool}
 
 
 def load_callable(option: str, name: str) -> Callable[..., Any]:
-    """The callable ``package.module:callable`` that is the value of an option.
+    """Return the callable that an option names as ``package.module:callable``.
+
+    Args:
+        option: the name of the option, for messages.
+        name: the value of the option.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such callable.
     """
     module_name, _, attribute = name.partition(":")
     if not (attribute and all(part.isidentifier() for part in module_name.split("."))):
@@ -25,7 +29,7 @@ def load_callable(option: str, name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and not (module_name + ".").startswith(error.name + "."):
-            raise  # the module is there, and imports something that is not
+            raise  # the module exists, but a module that it imports is missing
         raise UserError(
             f"{option}={name}: there is no module {error.name!r} on the Python path"
         ) from error
@@ -41,13 +45,19 @@ def load_callable(option: str, name: str) -> Callable[..., Any]:
 def check_options(
     option: str, name: str, function: Callable[..., Any], options: Mapping[str, Any]
 ) -> None:
-    """Check the options of a callable, which takes one argument before them.
+    """Check the options of a callable against its signature.
 
-    They are those of ``<option>_options``, where ``option`` has the value ``name``.
+    The first parameter of the callable is not an option.
+
+    Args:
+        option: the option that names the callable. ``<option>_options`` holds the options.
+        name: the value of ``option``.
+        function: the callable.
+        options: the options to check.
 
     Raises:
-        UserError: an unknown option (it names the nearest one), a missing one, or a number, text,
-            boolean or list where the signature says another.
+        UserError: an option is unknown (the message suggests the nearest name), missing, or of
+            another type than the signature says. Numbers, texts, booleans and lists are checked.
     """
     known = _options_of(function)
     parameters = inspect.signature(function).parameters.values()
@@ -66,11 +76,17 @@ def check_options(
 
 
 def build(option: str, name: str, argument: int, options: Mapping[str, Any]) -> Any:
-    """Call the callable ``name``, the value of ``option``, with one argument and its options.
+    """Call a callable with one argument and its options, and return its result.
+
+    Args:
+        option: the option that names the callable. ``<option>_options`` holds the options.
+        name: the value of ``option``, as ``package.module:callable``.
+        argument: the first argument of the callable.
+        options: the options of the callable.
 
     Raises:
-        UserError: see `load_callable` and `check_options`. A callable may pass options on
-            (``**options``); a TypeError of this callable is reported as wrong options.
+        UserError: see `load_callable` and `check_options`. If the callable passes options on
+            (``**options``), its TypeError is reported as wrong options.
     """
     function = load_callable(option, name)
     check_options(option, name, function, options)
@@ -85,7 +101,7 @@ def build(option: str, name: str, argument: int, options: Mapping[str, Any]) -> 
     try:
         return function(argument, **options)
     except TypeError as error:
-        if not passed_on:  # then it is no matter of options
+        if not passed_on:  # then the options did not cause the error
             raise
         raise UserError(
             f"{option}_options: {name} passes on {', '.join(passed_on)}, and fails: {error}"

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside, flushed, renamed."""
+"""Write files atomically: write a temporary file, flush it, rename it."""
 
 import errno
 import json
@@ -11,21 +11,21 @@ from typing import Any
 
 from asrprune.base.errors import ADVICE, NO_ROOM, UserError
 
-# in the names of temporary files: a shared folder holds those of other machines too
+# Part of the names of temporary files: a shared folder also holds files of other machines.
 _HOST = "".join(filter(str.isalnum, socket.gethostname())) or "host"
 _NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name in the folder of ``path``; it becomes ``path`` on success.
+    """Yield a temporary name in the folder of ``path``, and rename it to ``path`` on success.
 
-    The suffixes of ``path`` are kept, so that writers which choose their format by suffix (``.gz``)
-    work. On any exception the temporary file is removed and ``path`` is left as it was. What killed
-    processes of this machine left in the folder is removed.
+    The temporary name keeps the suffixes of ``path``, because some writers choose their format by
+    the suffix (``.gz``). After an exception, the temporary file is removed and ``path`` is
+    unchanged. Temporary files of killed processes of this machine are removed from the folder.
 
     Raises:
-        UserError: the disk is full, or fails.
+        UserError: the disk is full or fails.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files whose process, of this machine, is no more."""
+    """Delete temporary files of processes of this machine that have ended."""
     for leftover in folder.glob(f".tmp-{_HOST}-*"):
         process = leftover.name[len(f".tmp-{_HOST}-") :].partition("-")[0]
         if process.isdigit() and not _is_alive(int(process)):
@@ -54,7 +54,7 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # the process of another user
         return True
     return True
 
@@ -63,7 +63,7 @@ def _is_alive(process: int) -> bool:
 def explain_failed_write(path: str | Path) -> Iterator[None]:
     """Turn errors of the system that name no file into a :class:`UserError` that names ``path``.
 
-    A full disk is one, so is a network file system that went away.
+    Examples are a full disk and a network file system that is unavailable.
     """
     try:
         yield
@@ -78,9 +78,10 @@ def explain_failed_write(path: str | Path) -> Iterator[None]:
 
 
 def flush_to_disk(path: str | Path) -> None:
-    """fsync a file or a folder, so that a rename survives a power cut.
+    """Flush a file or a folder to the disk with fsync, so that a rename survives a power cut.
 
-    Some network file systems cannot do this, of folders above all; nothing is lost by that.
+    Some network file systems cannot flush folders or files. Their error is ignored, because no data
+    is lost.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -99,7 +100,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a JSON file atomically, keys in the order given."""
+    """Write a JSON file atomically, with the keys in the given order."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -107,7 +108,7 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing or is no JSON.
+        UserError: the file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

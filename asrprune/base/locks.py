@@ -1,10 +1,10 @@
-"""Locks of files that end with the process that holds them, and file systems that have none.
+"""Lock files until a process ends, and continue on file systems without locks.
 
-Network file systems of clusters (Lustre without ``-o flock``, some NFS) answer every wish for a
-lock with an error. A run then goes on with a warning: the user sees to it that no second one runs
-in the same folder. "In use" is said only where somebody holds the lock.
+Some network file systems of clusters reject every lock (Lustre without ``-o flock``, some NFS). A
+run then continues with a warning, and the user must not start a second run in the same folder. The
+message "in use" appears only if another process holds the lock.
 
-``python3 -m asrprune.base.locks`` is what ``tools/stages.sh`` asks; see :func:`main`.
+``tools/stages.sh`` runs ``python3 -m asrprune.base.locks``; see :func:`main`.
 """
 
 import errno
@@ -18,24 +18,24 @@ from typing import BinaryIO
 
 from asrprune.base.errors import UserError
 
-HELD, NO_LOCKS = 75, 69  # exit statuses of the command; Python's own for failures is 1
+HELD, NO_LOCKS = 75, 69  # exit statuses of the command; Python itself exits with 1 on failures
 
 log = logging.getLogger(__name__)
 
 
 class NoLocks(Exception):
-    """The file system gives no lock; the message is the system's reason."""
+    """Report that the file system does not support locks. The message is the system's reason."""
 
 
 def open_locked(path: str | Path, in_use: str) -> BinaryIO:
-    """Open a file for reading and appending, without a buffer, and hold its lock.
+    """Open a file for reading and appending, without a buffer, and lock it.
 
-    The lock ends when the file is closed, or with the process. Where the file system has no locks,
-    a warning says so, and the file is open all the same.
+    The lock ends when the file is closed or the process ends. If the file system has no locks, the
+    function logs a warning and returns the open file without a lock.
 
     Args:
-        path: The file; it is made where it does not exist, with its folders.
-        in_use: The message where another process holds the lock.
+        path: The file. A missing file is created, with its folders.
+        in_use: The message if another process holds the lock.
 
     Returns:
         The open file.
@@ -45,7 +45,7 @@ def open_locked(path: str | Path, in_use: str) -> BinaryIO:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open as long as it is locked)
+    file = open(path, "a+b", buffering=0)  # noqa: SIM115 (stays open while locked)
     try:
         taken = take(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, path.parent)
     except NoLocks as error:
@@ -61,25 +61,25 @@ def open_locked(path: str | Path, in_use: str) -> BinaryIO:
 
 
 def take(descriptor: int, operation: int, folder: Path) -> bool:
-    """Take a lock of an open file.
+    """Lock an open file.
 
     Args:
-        descriptor: Of the open file.
-        operation: As ``fcntl.flock`` has it.
-        folder: Where the file is.
+        descriptor: The descriptor of the open file.
+        operation: The operation of ``fcntl.flock``.
+        folder: The folder of the file.
 
     Returns:
-        Whether the lock was taken; False: another open file holds it.
+        Whether the lock was taken. False means that another open file holds the lock.
 
     Raises:
-        NoLocks: The file system gives none.
+        NoLocks: The file system does not support locks.
     """
     try:
         fcntl.flock(descriptor, operation)
     except BlockingIOError:
         return False
     except OSError as error:
-        # some network file systems say this of a lock that is held, others of every lock
+        # some network file systems give EACCES for a lock in use, others for every lock
         if error.errno == errno.EACCES and _has_locks(folder):
             return False
         raise NoLocks(os.strerror(error.errno)) from error
@@ -87,7 +87,7 @@ def take(descriptor: int, operation: int, folder: Path) -> bool:
 
 
 def _has_locks(folder: Path) -> bool:
-    """Whether a file that nobody else knows can be locked in a folder."""
+    """Return whether a new temporary file in a folder can be locked."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +97,7 @@ def _has_locks(folder: Path) -> bool:
 
 
 def no_locks_in(folder: Path, reason: str) -> str:
-    """The warning about a folder whose files cannot be locked."""
+    """Return the warning for a folder whose files cannot be locked."""
     return (
         f"files in {folder} cannot be locked ({reason}), as on some network file systems. This run "
         "goes on without a lock. See that no second run works in the same folder"
@@ -105,7 +105,7 @@ def no_locks_in(folder: Path, reason: str) -> str:
 
 
 def main() -> int:
-    """Lock a descriptor that this process inherited; the lock stays when this process ends.
+    """Lock a file descriptor that this process inherited. The lock remains when this process ends.
 
     The command line is ``DESCRIPTOR exclusive|shared FOLDER try|wait warn|quiet``.
 

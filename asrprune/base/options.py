@@ -1,6 +1,6 @@
-"""How option dataclasses declare a field: default, limits, and what a change on resume means.
+"""Declare the options of a dataclass: default, limits, and whether they may change on resume.
 
-Standard library only: a dry run loads every config without torch.
+Only the standard library is used, so that a dry run loads every configuration without torch.
 """
 
 import dataclasses
@@ -9,9 +9,9 @@ from typing import Any
 
 from asrprune.base.errors import UserError, nearest
 
-IDENTITY = "identity"  # part of what is trained: a change on resume is refused
-RESUMABLE = "resumable"  # may change at any time without changing the result's meaning
-REBATCH = "rebatch"  # may change, but the batches are then others: the epoch starts again
+IDENTITY = "identity"  # defines the trained model: a change on resume is refused
+RESUMABLE = "resumable"  # may change at any time: the result keeps its meaning
+REBATCH = "rebatch"  # may change, but changes the batches: the epoch starts again
 
 
 def option(
@@ -23,13 +23,22 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
 ) -> Any:
-    """A dataclass field with limits that :func:`check` enforces."""
+    """Return a dataclass field with limits that :func:`check` enforces.
+
+    Args:
+        default: the default value.
+        factory: a function that makes the default value.
+        change: what happens on resume if the value has changed: IDENTITY, RESUMABLE or REBATCH.
+        choices: the allowed values; empty: all.
+        minimum: the least value; None: no limit.
+        maximum: the greatest value; None: no limit.
+    """
     metadata = {"change": change, "choices": choices, "minimum": minimum, "maximum": maximum}
     return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
 
 
 def flatten(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
-    """Yield ``(dotted key, value, field)`` of every option, those of nested dataclasses too."""
+    """Yield ``(dotted key, value, field)`` for every option, also in nested dataclasses."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
@@ -39,14 +48,17 @@ def flatten(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclas
 
 
 def check(options: Any, prefix: str = "") -> None:
-    """Hold every option against the limits that its field declares.
+    """Check every option against the limits of its field.
 
-    Those of dataclasses in lists and dicts, too. Then what a dataclass says of its options
-    together: its method ``check(prefix)``, where it has one. ``prefix`` stands before the names in
-    messages, as in ``loss.``.
+    Dataclasses in lists and dicts are checked too. If a dataclass has a method ``check(prefix)``,
+    this method then checks the options together.
+
+    Args:
+        options: the dataclass.
+        prefix: the text before option names in messages, such as ``loss.``.
 
     Raises:
-        UserError: the first option out of its limits.
+        UserError: an option is out of its limits. The message names the first.
     """
     for field in dataclasses.fields(options):
         key, value = f"{prefix}{field.name}", getattr(options, field.name)
@@ -59,7 +71,7 @@ def check(options: Any, prefix: str = "") -> None:
 
 
 def _sections(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The dataclasses that a value is or holds in a list or dict, with the names of where."""
+    """Yield the dataclasses in a value with their keys: itself, or the items of a list or dict."""
     if dataclasses.is_dataclass(value):
         yield key, value
     elif isinstance(value, list):
@@ -81,7 +93,7 @@ def _check_limits(
         raise UserError(
             f"{key}={value}: choose one of {', '.join(choices)}{nearest(str(value), choices)}"
         )
-    # said so that NaN does not pass
+    # "not (value >= minimum)" rejects NaN, "value < minimum" would not
     if not (minimum is None or value >= minimum) or not (maximum is None or value <= maximum):
         span = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
         raise UserError(f"{key}={value}: must be {span}")

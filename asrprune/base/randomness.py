@@ -1,7 +1,8 @@
-"""Random draws as pure functions of a key, so that workers, ranks and restarts change nothing.
+"""Draw random numbers as pure functions of a key.
 
-Every draw of data preparation, augmentation and training is keyed by what it belongs to, such as
-``(seed, epoch, cut id)`` or ``(seed, step, rank)``. There is then no generator state to save.
+Workers, ranks and restarts do not change such draws. Every draw of data preparation, augmentation
+and training has a key. A key names the object of the draw, such as ``(seed, epoch, cut id)`` or
+``(seed, step, rank)``. So there is no generator state to save.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-if TYPE_CHECKING:  # imported where used: a process that only needs keys starts fast, without torch
+if TYPE_CHECKING:  # imported late: a process that only needs keys starts fast
     import numpy as np
     import torch
 
@@ -22,7 +23,7 @@ _64_BITS = 2**64 - 1
 
 
 def key_to_seed(*key: int | str) -> int:
-    """A 63-bit seed from a key; equal on every machine and in every process."""
+    """Return a 63-bit seed for a key. It is equal on every machine and in every process."""
     return int.from_bytes(_digest(key, 8), "little") >> 1
 
 
@@ -32,30 +33,32 @@ def _digest(key: Iterable[int | str], size: int) -> bytes:
 
 
 def keyed_uniforms(hashes: Hashes, *key: int | str, count: int = 2) -> list:
-    """Draw ``count`` independent uniform numbers in [0, 1) for each item, by its hash and a key.
+    """Draw ``count`` independent uniform numbers in [0, 1) for each item, from its hash and a key.
 
-    Many items are drawn at once, in any order and by parts: the numbers of an item depend on its
-    hash and the key alone. Each number has 53 bits.
+    The numbers of an item depend on its hash and the key alone. So many items can be drawn at once,
+    in any order and in parts. Each number has 53 bits.
 
     Args:
-        hashes: well-spread 64-bit hashes of the items: a numpy array (N,) uint64, or one as an int.
-        key: what the items' draws share, such as ``(seed, epoch)``.
-        count: how many numbers an item gets, 1 to 8.
+        hashes: well-spread 64-bit hashes of the items: a numpy array (N,) uint64, or the hash of
+            one item as an int.
+        *key: the key that all items share, such as ``(seed, epoch)``.
+        count: numbers of an item, 1 to 8.
 
     Returns:
-        ``count`` float64 arrays (N,), or floats; the same bits for either.
+        ``count`` float64 arrays (N,), or ``count`` floats with the same bits.
     """
     digest = _digest(key, 8 * count)
     words = [int.from_bytes(digest[at : at + 8], "little") for at in range(0, len(digest), 8)]
-    mixed = _mix(hashes)  # twice in all: hashes may differ by little
+    mixed = _mix(hashes)  # each hash is mixed twice, because hashes may differ in few bits
     return [(_mix((mixed + word) & _64_BITS) >> 11) * 2.0**-53 for word in words]
 
 
 def _mix(x: Hashes) -> Hashes:
-    """Mix 64 bits so that each depends on all: a bijection, the end of SplitMix64.
+    """Mix 64 bits so that each output bit depends on all input bits.
 
-    Source: Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators", with the
-    constants that `java.util.SplittableRandom` took from D. Stafford ("variant 13").
+    The function is a bijection, the finaliser of SplitMix64. Source: Steele, Lea and Flood 2014,
+    "Fast Splittable Pseudorandom Number Generators", with the constants that
+    `java.util.SplittableRandom` took from D. Stafford ("variant 13").
     """
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _64_BITS
@@ -63,22 +66,22 @@ def _mix(x: Hashes) -> Hashes:
 
 
 def keyed_random(*key: int | str) -> random.Random:
-    """A Python generator for this key."""
+    """Return a Python generator for a key."""
     return random.Random(key_to_seed(*key))
 
 
 def keyed_generator(*key: int | str) -> torch.Generator:
-    """A torch CPU generator for this key."""
+    """Return a torch CPU generator for a key."""
     import torch
 
     return torch.Generator().manual_seed(key_to_seed(*key))
 
 
 def seed_global_generators(seed: int) -> None:
-    """Seed all global generators: of ``random``, of numpy and of torch, accelerators included.
+    """Seed all global generators: of ``random``, numpy and torch, including accelerators.
 
-    Torch's draws are those after ``torch.manual_seed(seed)``. Code that is called next may draw
-    from any of the three: a dropout draws from torch's, and Zipformer from Python's too.
+    Torch then draws as after ``torch.manual_seed(seed)``. Later code may draw from any of the three
+    generators: dropout draws from torch's, and Zipformer also from Python's.
     """
     import torch
 
@@ -87,7 +90,7 @@ def seed_global_generators(seed: int) -> None:
 
 
 def seed_cpu_generators(seed: int) -> None:
-    """Seed the global generators of ``random``, of numpy and of torch on the CPU; it is fast."""
+    """Seed the global generators of ``random``, numpy and torch on the CPU. This is fast."""
     import numpy as np
     import torch
 
@@ -98,9 +101,9 @@ def seed_cpu_generators(seed: int) -> None:
 
 @contextmanager
 def kept_global_generators() -> Iterator[None]:
-    """Put the global generators of ``random``, numpy and torch back to where they were before.
+    """Restore the global generators of ``random``, numpy and torch when the context ends.
 
-    Torch's are those of the CPU and of the present CUDA device, if CUDA is in use.
+    Torch's generators are those of the CPU and, if CUDA is in use, of the present CUDA device.
     """
     import torch
 
@@ -116,9 +119,9 @@ def kept_global_generators() -> Iterator[None]:
 
 @contextmanager
 def keyed_global_generators(*key: int | str) -> Iterator[None]:
-    """Seed the global generators of ``random``, numpy and torch, and put them back afterwards.
+    """Seed the global generators of ``random``, numpy and torch, and restore them afterwards.
 
-    For code that draws from global generators, such as lhotse's SpecAugment.
+    Use it for code that draws from global generators, such as lhotse's SpecAugment.
     """
     import torch
 
@@ -131,16 +134,16 @@ def keyed_global_generators(*key: int | str) -> Iterator[None]:
 
 
 class OwnGenerators:
-    """The global generators of ``random``, numpy and torch (CPU) as a stream of their own.
+    """Keep a separate stream of the global generators of ``random``, numpy and torch (CPU).
 
-    Inside of ``with`` the global generators go on from where this stream stopped, seeded by its
-    key; outside they are as they were. For library code that draws from global generators, such as
-    lhotse's lazy shuffling, and that is called again and again.
+    The key seeds the stream. Inside ``with``, the global generators continue where the stream
+    stopped last. Outside, they have their previous states. Use it for library code that draws from
+    global generators and is called repeatedly, such as lhotse's lazy shuffling.
     """
 
     def __init__(self, *key: int | str) -> None:
         self._seed = key_to_seed(*key)
-        self._own: tuple | None = None  # the stream's states, once it has begun
+        self._own: tuple | None = None  # states of the stream; None before its first use
         self._others: tuple = ()
 
     def __enter__(self) -> OwnGenerators:

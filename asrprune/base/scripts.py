@@ -1,4 +1,4 @@
-"""How verbs and the scripts of recipes run: what goes wrong becomes one message and a status."""
+"""Run verbs and recipe scripts, and turn each error into one message and an exit status."""
 
 import logging
 import os
@@ -13,22 +13,21 @@ log = logging.getLogger(__name__)
 def run_script(name: str, work: Callable[[], int | None]) -> int:
     """Run a verb or a script to its end.
 
-    Where nobody has set up the log yet, its messages go to standard error, from the level that
-    ASRPRUNE_LOG names.
+    If logging has no handler yet, messages go to standard error, from the level in ASRPRUNE_LOG.
 
     Args:
-        name: What the messages begin with.
-        work: The function to run; it returns an exit status, or None for 0.
+        name: The first word of error messages.
+        work: The function to run. It returns an exit status, or None for 0.
 
     Returns:
         The exit status. A UserError, an error of the system, missing memory and a missing package
-        are 1, after one message on standard error.
+        give 1, after one message on standard error. An interrupt gives 130.
     """
     try:
         logging.basicConfig(level=log_level(), format="%(levelname)s %(name)s: %(message)s")
         try:
             status = work()
-        except SystemExit:  # of --help, whose text is still to be written
+        except SystemExit:  # --help exits, and its text is still in the buffer
             _flush()
             raise
         _flush()
@@ -39,7 +38,7 @@ def run_script(name: str, work: Callable[[], int | None]) -> int:
     except (UserError, OSError, MemoryError, ImportError) as error:
         if not (message := told(error)):
             raise
-        if not isinstance(error, UserError):  # it may be a mistake of ours
+        if not isinstance(error, UserError):  # the cause may be a bug in asrprune
             log.debug("where it came from", exc_info=True)
             message += " (ASRPRUNE_LOG=DEBUG shows where)"
         _drop_output()
@@ -48,10 +47,10 @@ def run_script(name: str, work: Callable[[], int | None]) -> int:
 
 
 def log_level() -> str:
-    """Return the level of messages that ASRPRUNE_LOG asks for.
+    """Return the log level that ASRPRUNE_LOG names; without ASRPRUNE_LOG: INFO.
 
     Raises:
-        UserError: There is no such level.
+        UserError: The level does not exist.
     """
     level = os.environ.get("ASRPRUNE_LOG", "INFO").upper()
     if not isinstance(logging.getLevelName(level), int):
@@ -60,13 +59,13 @@ def log_level() -> str:
 
 
 def _flush() -> None:
-    """Write what waits for standard output, so that its errors are told as all others."""
+    """Write the buffer of standard output, so that its errors are reported like all others."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def _drop_output() -> None:
-    """Forget what cannot be written to standard output: Python would tell of it once more."""
+    """Discard output that cannot be written. Otherwise Python reports the error again at exit."""
     try:
         _flush()
     except OSError:

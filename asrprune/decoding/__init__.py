@@ -1,1 +1,1 @@
-"""Load a model, run a search over a cut set, write result files."""
+"""Load a model, decode cuts with a search, and write result files."""

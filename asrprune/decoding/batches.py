@@ -1,4 +1,4 @@
-"""Cuts with features to padded batches for a search, from the longest cuts to the shortest."""
+"""Make padded batches of features for a search, from the longest cuts to the shortest."""
 
 from collections.abc import Iterator
 
@@ -20,8 +20,12 @@ def feature_batches(
 ) -> Iterator[tuple[list[str], Tensor, Tensor]]:
     """Yield ``(cut ids, features (B, T, F) padded with zeros, lengths (B,))``, on the CPU.
 
+    Args:
+        cuts: cuts with features.
+        options: the options of the search.
+
     Raises:
-        UserError: features of a cut cannot be read.
+        UserError: the features of a cut cannot be read.
     """
     if not len(cuts):
         return
@@ -36,7 +40,7 @@ def feature_batches(
 
 
 class _Features(Dataset):
-    """A batch of cuts to ids, features (B, T, F) padded with zeros, and lengths (B,)."""
+    """Map a batch of cuts to ids, features (B, T, F) padded with zeros, and lengths (B,)."""
 
     def __getitem__(self, cuts: CutSet) -> tuple[list[str], Tensor, Tensor]:
         with kept_global_generators():
@@ -47,6 +51,6 @@ class _Features(Dataset):
 
 
 def _read(cut: Cut) -> Tensor:
-    """Read a cut's features (T, F); what is drawn meanwhile depends on its id alone."""
+    """Read the features of a cut (T, F). Random draws depend only on the id of the cut."""
     seed_cpu_generators(key_to_seed("cut", cut.id))
     return load_features(cut)

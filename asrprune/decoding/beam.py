@@ -1,6 +1,7 @@
-"""Modified beam search: at most one symbol a frame, hypotheses of equal tokens merged.
+"""Search with a modified beam: at most one symbol a frame, equal hypotheses are merged.
 
-B utterances keep K hypotheses each, in tensors; a frame costs the same few operations for all.
+B utterances have K hypotheses each, stored in tensors. Each frame needs a few tensor operations for
+the whole batch.
 """
 
 import torch
@@ -14,18 +15,19 @@ NEVER = float("-inf")
 
 
 class BeamSearch(Search):
-    """Modified beam search over B utterances whose frames come in one or several pieces.
+    """Search with a modified beam over B utterances, whose frames come in one or several pieces.
 
-    At each frame a hypothesis either stays (blank) or grows by one symbol. Of the K·V candidates,
-    those with equal tokens are merged by adding their probabilities, and then the K best stay. The
-    hypotheses of a beam are distinct, so that two candidates are equal only if one stayed and the
-    other grew into it. (icefall merges after choosing the K best, which leaves fewer than K.)
-    ``<unk>`` is never emitted: its probability goes to blank.
+    At each frame, a hypothesis remains (blank) or grows by one symbol. Among the K·V candidates,
+    those with equal tokens are merged by adding their probabilities. Then the K best candidates are
+    kept. The hypotheses of a beam are distinct. So two candidates are equal only if one hypothesis
+    remained and another grew into it. (icefall merges after choosing the K best, which leaves fewer
+    than K.) ``<unk>`` is never emitted: its probability is added to blank.
 
-    The result has the largest log-probability per symbol, where the symbols are the tokens and
-    the ``context_size`` ones that the predictor starts from (icefall's ``length_norm=True``).
-    A hypothesis's score is its log-probability, not normalised: the sum over the alignments that
-    stayed in the beam. Its frames are those of the alignment that was in the beam first.
+    The result is the hypothesis with the largest log-probability per symbol. The symbols are the
+    tokens and the ``context_size`` initial symbols of the predictor (icefall's
+    ``length_norm=True``). The score of a hypothesis is its log-probability, not normalised: the sum
+    over the alignments that remained in the beam. Its frames are those of the alignment that was in
+    the beam first.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class BeamSearch(Search):
         self._tokens = torch.zeros(*shape, 0, dtype=torch.int64, device=device)  # blank-padded
         self._frames = torch.zeros_like(self._tokens)
         self._lengths = torch.zeros(shape, dtype=torch.int64, device=device)
-        self._scores = torch.full(shape, NEVER, device=device)  # NEVER: no hypothesis there
+        self._scores = torch.full(shape, NEVER, device=device)  # NEVER: no hypothesis
         self._scores[:, 0] = 0.0
         self._identity = torch.arange(beam_size, device=device).expand(shape)
         self._rows = torch.arange(batch_size, device=device)[:, None] * beam_size
@@ -69,7 +71,7 @@ class BeamSearch(Search):
         self._cursor.advance(emitted.flatten(), symbols.flatten())
 
     def _merged(self, candidates: Tensor) -> Tensor:
-        """Add the candidates (B, K, V) that grow into another hypothesis to that one's blank."""
+        """Merge candidates (B, K, V): add those that grow into another hypothesis to its blank."""
         if not self._tokens.shape[2]:
             return candidates
         vocab_size = candidates.shape[2]
@@ -84,15 +86,15 @@ class BeamSearch(Search):
         flat = candidates.flatten(1)
         grown = (self._identity[:, None] * vocab_size + last).flatten(1)  # (B, K * K) into flat
         gained = flat.gather(1, grown).unflatten(1, grows.shape[1:])
-        gained = torch.where(grows, gained, NEVER).amax(dim=2)  # at most one j for each i
-        # added rather than written: two i with the same last token point at the same candidate
+        gained = torch.where(grows, gained, NEVER).amax(dim=2)  # each i has at most one j
+        # scatter_add, because two i with the same last token have the same candidate index
         flat = flat.scatter_add(1, grown, torch.where(grows, NEVER, 0.0).flatten(1))
         merged = flat.view_as(candidates)
         merged[..., BLANK] = merged[..., BLANK].logaddexp(gained)
         return merged
 
     def _grow(self, parents: Tensor, emitted: Tensor, symbols: Tensor, frame: int) -> None:
-        """Hypothesis i becomes ``parents[i]``, and where ``emitted`` one symbol longer."""
+        """Replace hypothesis i by ``parents[i]``, and append a symbol where ``emitted`` is True."""
         lengths = self._lengths.gather(1, parents)
         room = max(self._tokens.shape[2], int((lengths + emitted).max()))
         index = parents[..., None].expand(-1, -1, self._tokens.shape[2])
@@ -109,6 +111,7 @@ class BeamSearch(Search):
         self._tokens, self._frames, self._lengths = tokens, frames, lengths + emitted
 
     def results(self) -> list[Hypothesis]:
+        """Return the hypothesis with the best score per symbol for each utterance of the batch."""
         ranks = self._scores / (self._lengths + self._context_size)
         best = ranks.argmax(dim=1, keepdim=True)
         index = best[..., None].expand(-1, -1, self._tokens.shape[2])

@@ -1,10 +1,10 @@
 """Recognise test sets with a trained model and write their result files.
 
-Words of the form ``decoding.KEY=VALUE`` change the search, such as ``decoding.fast_beam=8``. A
-model with a pathway for each language decodes a cut by the pathway of the language that the cut
-says. With ``decoding.language=auto``, the first ``decoding.language_seconds`` of the cut decide.
-``decoding.language_classifier`` then names the file of ``asrprune learn-languages`` that chooses
-the language. Without such a file, the pathway with the best score is chosen, which is often wrong.
+Overrides such as ``decoding.fast_beam=8`` change the search. A model with a pathway for each
+language decodes a cut with the pathway of the cut's language. With ``decoding.language=auto``, the
+first ``decoding.language_seconds`` of the cut choose the language. ``decoding.language_classifier``
+names the file of ``asrprune learn-languages`` that chooses. Without such a file, the pathway with
+the best score is chosen, which is often wrong.
 """
 
 import argparse
@@ -39,18 +39,18 @@ from asrprune.transducer.model import Transducer
 
 log = logging.getLogger(__name__)
 
-# on the command line -> in the config's section
+# option of the command line -> option of the section `decoding`
 NAMED = {
     "decoding_method": "method",
     "beam_size": "beam_size",
     "streaming": "streaming",
     "max_duration": "max_duration",
 }
-MOST_THREADS = 8  # more make the small operations of a search slower, not faster
+MOST_THREADS = 8  # more threads make the small operations of a search slower
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune decode``."""
+    """Add the options of ``asrprune decode`` to a parser."""
     parser.add_argument("--exp-dir", type=Path, required=True, help="results go to EXP_DIR/METHOD")
     parser.add_argument("--model", type=Path, help="default: EXP_DIR/averaged.pt (stage 6)")
     parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Decode every set; nothing is written for a set that does not finish."""
+    """Decode every test set. Nothing is written for a set that does not finish."""
     test_sets = [word for word in args.test_sets if "=" not in word]
     overrides = [word for word in args.test_sets if "=" in word] + args.overrides
     device = choose_device(args.device)
@@ -75,10 +75,10 @@ def main(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(args.lang_dir)
     model, config = load_model(path, device, tokenizer)
     pathways = load_pathways(path, model, config)
-    # words for other sections are checked as well, and else ignored: they were for the training
+    # Overrides of other sections are checked too, but have no effect: they concern the training.
     options = override(config, [*overrides, *option_words(args, overrides)]).decoding
     check_language(options, pathways, config.model.num_features, str(path))
-    make_search(model, 1, device, options, tokenizer.unk_id)  # what it lacks, it says now
+    make_search(model, 1, device, options, tokenizer.unk_id)  # raise errors of the search now
     sets = {name: open_cuts(args.manifest_dir, config.data.corpus, name) for name in test_sets}
     for name, cuts in sets.items():
         utterances = decode_cuts(model, cuts, tokenizer, options, device, name, pathways)
@@ -88,10 +88,14 @@ def main(args: argparse.Namespace) -> None:
 
 
 def option_words(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
-    """The options that have a name of their own on the command line, as ``key=value`` words.
+    """Return the named options of the command line as ``key=value`` overrides.
+
+    Args:
+        args: the arguments of the command line.
+        overrides: the overrides of the command line.
 
     Raises:
-        UserError: ``overrides`` have such a word too.
+        UserError: ``overrides`` contain the same option.
     """
     words = []
     for option, name in NAMED.items():
@@ -105,10 +109,10 @@ def option_words(args: argparse.Namespace, overrides: Sequence[str]) -> list[str
 
 
 def model_suffix(model: Path) -> str:
-    """What the result files of a model are named by.
+    """Return the part of the result files' names that identifies the model.
 
-    ``epoch-30-avg-9`` if its JSON (stage 6) says so, else ``model_<file name>``; ``last_steps``
-    marks an average over the epochs' last steps only.
+    The suffix is ``epoch-30-avg-9`` if the JSON file of the model (stage 6) says so, otherwise
+    ``model_<file name>``. ``-last_steps`` marks an average of only the last steps of the epochs.
     """
     about = model.with_suffix(".json")
     content = read_json(about) if about.is_file() else {}
@@ -119,9 +123,9 @@ def model_suffix(model: Path) -> str:
 
 
 def result_suffix(model: Path, options: DecodingOptions) -> str:
-    """The end of the result files' names: which model, and what is not the default of the search.
+    """Return the end of the result files' names: the model and the changed search options.
 
-    Such as ``epoch-30-avg-9-beam_4``.
+    An example is ``epoch-30-avg-9-beam_4``.
     """
     parts = [model_suffix(model)]
     if options.method == "greedy_search" and options.max_sym_per_frame > 1:
@@ -154,14 +158,21 @@ def decode_cuts(
     name: str,
     pathways: Pathways | None = None,
 ) -> list[Utterance]:
-    """Recognise every cut, in the order of ``cuts``; ``name`` is for the progress bar and log.
+    """Recognise every cut, in the order of ``cuts``.
 
     Args:
-        pathways: of the model; each cut is recognised by one, see ``options.language``.
+        model: the model, in evaluation mode.
+        cuts: the cuts of a set.
+        tokenizer: the tokenizer of the model.
+        options: the options of the search.
+        device: the device of the model.
+        name: the name of the set, for the progress bar and the log.
+        pathways: the pathways of the model; None: it has none. ``options.language`` chooses the
+            pathway of each cut.
 
     Raises:
-        UserError: two cuts with one id, a cut without features, or without a pathway; a language
-            without pathways.
+        UserError: two cuts have the same id; a cut has no features, or its language has no pathway;
+            or ``options.language`` needs pathways, and the model has none.
     """
     cuts = cuts.to_eager()
     _check(cuts, name)
@@ -186,7 +197,7 @@ def decode_cuts(
         device,
         seconds / max(spoken, 1e-9),
     )
-    # references as the tokenizer would write them: hypotheses cannot differ in mere encoding
+    # References are normalised like the tokenizer's output, so that the encoding causes no errors.
     return [
         Utterance(cut.id, normalise(transcript(cut)).split(), found[cut.id].split()) for cut in cuts
     ]
@@ -199,7 +210,7 @@ def hypotheses_of(
     device: torch.device,
     unk_id: int | None,
 ) -> Iterator[tuple[list[str], list[Hypothesis]]]:
-    """Yield ``(cut ids, hypotheses)`` batch by batch, from the longest cuts to the shortest."""
+    """Yield ``(cut ids, hypotheses)`` for each batch, from the longest cuts to the shortest."""
     for ids, features, lengths in feature_batches(cuts, options):
         yield ids, recognize(model, features.to(device), lengths.to(device), options, unk_id)
 

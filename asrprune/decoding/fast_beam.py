@@ -1,8 +1,8 @@
-"""Fast beam search: k2's frame-synchronous search over a lattice, then its best path.
+"""Search with k2's frame-synchronous search over a lattice, and take the best path.
 
-It needs k2 (https://github.com/k2-fsa/k2), which is optional; without it the other two searches
-work. Only k2's documented Python interface is used, with its trivial graph: any symbol sequence,
-at most one symbol a frame.
+The search needs k2 (https://github.com/k2-fsa/k2), which is optional. The other two searches work
+without k2. Only k2's documented Python interface is used. The graph is k2's trivial graph: any
+symbol sequence, at most one symbol a frame.
 """
 
 import importlib
@@ -26,10 +26,10 @@ NEEDED = (
 
 
 def load_k2() -> ModuleType:
-    """The k2 module.
+    """Return the k2 module.
 
     Raises:
-        UserError: it is not installed, does not load, or lacks a function that is needed.
+        UserError: k2 is not installed, does not load, or lacks a function.
     """
     way_out = (
         "tools/install_k2.sh installs the k2 that fits your torch; or use "
@@ -37,7 +37,7 @@ def load_k2() -> ModuleType:
     )
     try:
         k2 = importlib.import_module("k2")
-    except Exception as error:  # a k2 built for another torch fails in ways of its own
+    except Exception as error:  # a k2 built for another torch can raise any exception
         raise UserError(
             f"fast_beam_search needs k2, which does not load ({error}): {way_out}"
         ) from error
@@ -48,13 +48,13 @@ def load_k2() -> ModuleType:
 
 
 class FastBeamSearch(Search):
-    """Fast beam search over B utterances whose frames come in one or several pieces.
+    """Search with k2 over B utterances, whose frames come in one or several pieces.
 
-    ``<unk>`` is never emitted: its probability goes to blank. A hypothesis's score is the
+    ``<unk>`` is never emitted: its probability is added to blank. The score of a hypothesis is the
     log-probability of its best alignment.
 
     Raises:
-        UserError: no k2; or a predictor without a bounded context, such as an LSTM.
+        UserError: k2 is missing, or the predictor has no bounded context (such as an LSTM).
     """
 
     def __init__(
@@ -98,12 +98,12 @@ class FastBeamSearch(Search):
         self._lengths += active
 
     def results(self) -> list[Hypothesis]:
-        """What was recognised, in the order of the batch; the search ends here."""
+        """Return the hypotheses in the order of the batch, and end the search."""
         empty = Hypothesis([], [], 0.0)
         if not self._lengths.any():
             return [empty] * len(self._lengths)
         self._streams.terminate_and_flush_to_streams()
-        # k2 makes no lattice of no frames; what it makes of one is dropped again
+        # k2 cannot make a lattice of 0 frames; the result of 1 frame is dropped below
         num_frames = self._lengths.clamp(min=1).tolist()
         lattice = self._streams.format_output(num_frames, allow_partial=True)
         best = self._k2.shortest_path(lattice, use_double_scores=True)
@@ -114,16 +114,20 @@ class FastBeamSearch(Search):
 
 
 def _hypothesis(labels: Tensor, scores: Tensor) -> Hypothesis:
-    """A path has one arc a frame (0 is blank) and then one to the final state, labelled -1."""
+    """Return the hypothesis of a path.
+
+    A path has one arc for each frame (0 is blank), and a last arc to the final state, labelled -1.
+    """
     emitted = [(token, frame) for frame, token in enumerate(labels.tolist()) if token > BLANK]
     return Hypothesis([t for t, _ in emitted], [f for _, f in emitted], float(scores.sum()))
 
 
 def mark_start(contexts: Tensor) -> Tensor:
-    """Contexts (N, C) as the predictor was trained on them.
+    """Return contexts (N, C) in the form that the predictor was trained with.
 
-    k2 fills a context that is not yet full with blanks; our transcripts start from one blank, with
-    nothing (-1) before it. Blanks come at the front only: no symbol of a context is one.
+    k2 fills an incomplete context with blanks. The predictor's transcripts start from one blank,
+    with no symbols (-1) before. Blanks are only at the front, because no symbol of a context is
+    blank.
     """
     leading = contexts == BLANK
     before_another = torch.zeros_like(leading)

@@ -1,4 +1,4 @@
-"""Greedy search: the most probable symbol at every encoder frame, all utterances in step."""
+"""Search greedily: take the most probable symbol at every encoder frame, batch by batch."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,14 @@ from asrprune.transducer.model import Transducer
 
 
 class GreedySearch(Search):
-    """Greedy search over B utterances whose encoder frames come in one or several pieces.
+    """Search greedily over B utterances, whose encoder frames come in one or several pieces.
 
-    The most probable symbol counts; if it is ``<unk>`` then nothing is emitted, as if it were
-    blank. This is sherpa-onnx's rule, so a model decodes equally here and where it is deployed.
+    The most probable symbol is taken. If it is ``<unk>``, nothing is emitted, as for blank. This is
+    sherpa-onnx's rule, so a model decodes here as in deployment.
 
-    A hypothesis's score is the sum of the log-probabilities of the chosen symbols, blanks
-    included. (After the last of ``max_sym_per_frame`` symbols the search moves to the next frame
-    without asking for a blank.)
+    The score of a hypothesis is the sum of the log-probabilities of the chosen symbols, including
+    blanks. (After ``max_sym_per_frame`` symbols, the search moves to the next frame without
+    choosing a blank.)
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class GreedySearch(Search):
             active = emitted
 
     def results(self) -> list[Hypothesis]:
+        """Return the hypothesis of each utterance, in the order of the batch."""
         scores = self._scores.tolist()
         if not self._symbols:
             return [Hypothesis([], [], score) for score in scores]

@@ -1,4 +1,4 @@
-"""What the searches share: their result, their walk over frames, predictor outputs that follow."""
+"""Provide the common parts of the searches: hypotheses, loop over frames, predictor outputs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -16,26 +16,29 @@ BLANK = 0
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What was recognised in one utterance."""
+    """Hold the result of the recognition of one utterance."""
 
     tokens: list[int]
     frames: list[int]  # encoder frame (from 0) at which each token was emitted
-    score: float  # log-probability; what it sums over is for the search to say
+    score: float  # log-probability; the search defines which alignments it sums
 
 
 class Search(ABC):
-    """A search over B utterances whose encoder frames come in one or several pieces."""
+    """Search over B utterances, whose encoder frames come in one or several pieces."""
 
     def __init__(self, model: Transducer, unk_id: int | None, blank_penalty: float):
         self._joiner = model.joiner
         self._unk_id = unk_id
         self._blank_penalty = blank_penalty
-        self._start = 0  # frames seen in earlier pieces
+        self._start = 0  # number of frames in earlier pieces
 
     def advance(self, h: Tensor, h_lens: Tensor) -> None:
-        """Take the next frames: encoder outputs ``h`` (B, T', D), of which ``h_lens`` (B,) count.
+        """Process the next encoder frames.
 
-        An utterance that has ended gets length 0 in every further piece.
+        Args:
+            h: encoder outputs (B, T', D).
+            h_lens: number of valid frames (B,). After the end of an utterance, 0 in every further
+                piece.
         """
         projected = self._joiner.project_encoder(h)
         for frame in range(int(h_lens.max())):
@@ -43,14 +46,17 @@ class Search(ABC):
         self._start += h.shape[1]
 
     def _log_probs(self, a: Tensor, b: Tensor) -> Tensor:
-        """(..., V) float32 of projected frames and predictor outputs, blank's logit lowered."""
+        """Return log-probabilities (..., V) float32 of projected frames and predictor outputs.
+
+        The blank penalty is subtracted from the logit of blank.
+        """
         logits = self._joiner(a, b).float()
         if self._blank_penalty:
             logits[..., BLANK] -= self._blank_penalty
         return logits.log_softmax(dim=-1)
 
     def _without_unknown(self, log_probs: Tensor, never: float) -> Tensor:
-        """Give the probability of ``<unk>`` to blank, in place; ``never``: what it keeps."""
+        """Add the probability of ``<unk>`` to blank in place, and set ``<unk>`` to ``never``."""
         if self._unk_id is not None:
             unknown = log_probs[..., self._unk_id].clone()
             log_probs[..., BLANK] = log_probs[..., BLANK].logaddexp(unknown)
@@ -59,15 +65,15 @@ class Search(ABC):
 
     @abstractmethod
     def _advance_frame(self, a: Tensor, active: Tensor, frame: int) -> None:
-        """Take one frame: ``a`` (B, J), already projected, where ``active`` (B,) bool is set."""
+        """Process one projected frame ``a`` (B, J) where ``active`` (B,) bool is True."""
 
     @abstractmethod
     def results(self) -> list[Hypothesis]:
-        """What was recognised so far, in the order of the batch."""
+        """Return the hypotheses so far, in the order of the batch."""
 
 
 class PredictorCursor:
-    """The predictor's outputs for N hypotheses, moved on only where a symbol was emitted.
+    """Hold the predictor's outputs for N hypotheses, and update them where symbols are emitted.
 
     ``output`` (N, J) is already projected for the joiner.
     """
@@ -75,7 +81,7 @@ class PredictorCursor:
     def __init__(self, model: Transducer, size: int, device: torch.device):
         self._predictor = model.predictor
         self._project = model.joiner.project_predictor
-        # The interface of a predictor does not say which axis of its state counts hypotheses.
+        # The interface of a predictor does not define which axis of its state counts hypotheses.
         self._axes = _map_states(
             _differing_axis,
             self._predictor.initial_state(2, device),
@@ -86,12 +92,12 @@ class PredictorCursor:
         self.output = self._project(output)
 
     def select(self, index: Tensor) -> None:
-        """Hypothesis ``i`` goes on from what was hypothesis ``index[i]``; ``index`` (N,) int64."""
+        """Replace hypothesis ``i`` by hypothesis ``index[i]``. ``index`` is (N,) int64."""
         self._state = self._predictor.select(self._state, index)
         self.output = self.output[index]
 
     def advance(self, emitted: Tensor, tokens: Tensor) -> None:
-        """Feed ``tokens`` (N,) int64 to the hypotheses where ``emitted`` (N,) bool is set."""
+        """Feed ``tokens`` (N,) int64 to the hypotheses where ``emitted`` (N,) bool is True."""
         index = emitted.nonzero().squeeze(1)
         if not len(index):
             return

@@ -1,12 +1,12 @@
-"""Chooses the pathway that decodes a cut.
+"""Choose the pathway that decodes a cut.
 
-This is the pathway of the language that the cut says, one pathway for all cuts, or the pathway that
-is chosen by the audio. Two rules choose by the audio. They hear the first seconds of an utterance:
+The choice is the pathway of the cut's language, one pathway for all cuts, or a pathway that the
+audio chooses. Two rules choose by the audio. They use the first seconds of an utterance:
 
 - A language classifier chooses the most probable language (`decoding.language_classifier`).
-- Without a classifier, the pathway of the best score is chosen. A pathway's score is the
-  log-probability of its greedy path, blanks included: how sure the pathway is of what it hears. All
-  pathways hear the same number of frames, so the sum ranks them as the mean per frame would.
+- Without a classifier, the pathway with the best score is chosen. The score of a pathway is the
+  log-probability of its greedy path, including blanks. All pathways get the same number of frames,
+  so the sum and the mean per frame give the same ranking.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ def check_language(
     num_features: int,
     model: str = "the model",
 ) -> LanguageClassifier | None:
-    """Check that ``options.language`` makes sense with a model, and open the language classifier.
+    """Check that ``options.language`` fits a model, and open the language classifier.
 
     Args:
         options: the options of the search.
@@ -48,7 +48,7 @@ def check_language(
         The classifier that chooses languages, on the CPU. None if no classifier chooses.
 
     Raises:
-        UserError: a language is to be chosen, and the model has no pathways; there is no pathway
+        UserError: ``options.language`` needs pathways, and the model has none; there is no pathway
             for the language; or the classifier does not fit (`load_classifier`).
     """
     if options.language == GIVEN:
@@ -79,7 +79,7 @@ def by_language(
     name: str,
     unk_id: int | None = None,
 ) -> list[tuple[str, CutSet]]:
-    """Return for each language the cuts that its pathway decodes, as ``options.language`` says.
+    """Return for each language the cuts that its pathway decodes, following ``options.language``.
 
     Args:
         model: the model, in evaluation mode.
@@ -92,8 +92,8 @@ def by_language(
         unk_id: see `recognize`.
 
     Raises:
-        UserError: see `check_language`; or languages are given, and a cut does not say its
-            language, or there is no pathway for the language.
+        UserError: see `check_language`; or the cuts choose the language, and a cut has no language,
+            or there is no pathway for its language.
     """
     classifier = check_language(options, pathways, len(model.feature_mean))
     if pathways is None:
@@ -123,14 +123,14 @@ def classify_languages(
     languages: list[str],
     name: str = "",
 ) -> dict[str, str]:
-    """Return for each cut id the most probable language by its first seconds.
+    """Return for each cut id the most probable language of its first seconds.
 
-    What a cut says of its language plays no part.
+    The language in the cut's supervision has no effect.
 
     Args:
-        classifier: the classifier; it knows the languages.
+        classifier: the classifier, which must know the languages.
         cuts: the cuts of a set.
-        options: the options of the search; ``language_seconds`` are heard.
+        options: the options of the search; ``language_seconds`` is the length of the audio used.
         languages: the languages that may be chosen.
         name: the name of the set, for the progress bar.
     """
@@ -154,24 +154,24 @@ def choose_languages(
     name: str = "",
     unk_id: int | None = None,
 ) -> dict[str, str]:
-    """Return for each cut id the language whose pathway scores best on the first seconds.
+    """Return for each cut id the language whose pathway has the best score on the first seconds.
 
-    What a cut says of its language plays no part. Each batch of first seconds passes through every
-    pathway. Of equal scores, the language that the model names first is chosen; so it is for an
-    utterance without frames.
+    The language in the cut's supervision has no effect. Each batch of first seconds passes through
+    every pathway. If scores are equal, the first language of the model is chosen. This is also the
+    case for an utterance without frames.
 
     Args:
         model: the model, in evaluation mode.
         cuts: the cuts of a set.
-        options: the options of the search; ``language_seconds`` are heard.
+        options: the options of the search; ``language_seconds`` is the length of the audio used.
         pathways: the pathways of the model.
         device: the device of the model.
         name: the name of the set, for the progress bar.
         unk_id: see `recognize`.
     """
     firsts = _beginnings(cuts, options)
-    # With one symbol a frame, all paths have the same number of steps. Without a penalty, the
-    # probabilities are those of the model.
+    # With one symbol a frame, all paths have the same number of symbols and blanks. Without a
+    # penalty, the probabilities are those of the model.
     scoring = dataclasses.replace(
         options, method="greedy_search", max_sym_per_frame=1, blank_penalty=0.0
     )
@@ -201,10 +201,10 @@ def _beginnings(cuts: CutSet, options: DecodingOptions) -> CutSet:
 
 
 def described(cuts: CutSet, chosen: dict[str, str]) -> str:
-    """Return a text: how often each language was chosen, and how often rightly.
+    """Return a text: how often each language was chosen, and how often the choice was right.
 
-    The text begins with a colon. If cuts say their language, a table follows, with a line for each
-    language.
+    The text begins with a colon. If cuts have a language, a table with a line for each language
+    follows.
 
     Args:
         cuts: the cuts of a set.

@@ -1,8 +1,8 @@
-"""A small network that hears which language is spoken.
+"""Classify the spoken language with a small network.
 
 Three convolutions over the frames of an utterance are followed by statistics pooling (mean and
-standard deviation over time) and a linear layer over languages. This is the shape of x-vectors
-(Snyder et al. 2018, "Spoken Language Recognition using X-vectors"), much smaller.
+standard deviation over time) and a linear layer over languages. This is the structure of x-vectors
+(Snyder et al. 2018, "Spoken Language Recognition using X-vectors"), but much smaller.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ from asrprune.transducer.encoder import zero_padding
 
 FILE_TYPE = "language classifier"
 KEYS = ("languages", "num_features", "options", "weights", "about")
-LEAST_VARIANCE = 1e-5  # of a channel over time: keeps the gradient of the square root finite
+LEAST_VARIANCE = 1e-5  # of a channel over time; keeps the gradient of the square root finite
 MAKE_IT = "Make a classifier with asrprune learn-languages"
 
 
 @dataclass(frozen=True)
 class ClassifierOptions:
-    """Sizes of a language classifier."""
+    """Hold the sizes of a language classifier."""
 
-    channels: int = 64  # of each convolution
+    channels: int = 64  # channels of each convolution
     dropout: float = 0.1  # share of the pooled statistics that is dropped in training
 
 
 class LanguageClassifier(nn.Module):
-    """Scores languages by the features of an utterance.
+    """Score languages from the features of an utterance.
 
     Attributes:
         languages: the languages, in the order of the scores.
@@ -74,17 +74,17 @@ class LanguageClassifier(nn.Module):
         """Return the logits of the languages.
 
         The scores of an utterance do not depend on the batch or on the padding. The mean of each
-        mel bin over the utterance is subtracted first, so the level and the colour of a recording
-        count little.
+        mel bin over the utterance is subtracted first, so the level and the channel of a recording
+        have little effect.
 
         Args:
             x: log-mel features (B, T, num_features).
             lengths: frames of each utterance (B,).
 
         Returns:
-            Logits (B, languages) float32. An utterance without frames gets the same logits always.
+            Logits (B, languages) float32. All utterances without frames get the same logits.
         """
-        x = zero_padding(F.pad(x, (0, 0, 0, 1)), lengths)  # a batch has one frame at least
+        x = zero_padding(F.pad(x, (0, 0, 0, 1)), lengths)  # a batch must have at least one frame
         mean = x.sum(1) / lengths.clamp(min=1)[:, None]
         x = zero_padding((x - mean[:, None]) / self.feature_std, lengths)
         for layer in self.layers:
@@ -120,8 +120,8 @@ def pooled(x: Tensor, lengths: Tensor) -> Tensor:
 def choose(logits: Tensor, known: Sequence[str], allowed: Sequence[str]) -> list[str]:
     """Return the most probable of the allowed languages for each utterance.
 
-    The softmax over the allowed languages alone has the order of their logits. So the logits of the
-    other languages are left out. Of equal logits, the language that is allowed first is chosen.
+    The logits of other languages are left out, because they do not change the order of the allowed
+    languages. If logits are equal, the first allowed language is chosen.
 
     Args:
         logits: (B, languages).
@@ -138,10 +138,10 @@ def save_classifier(classifier: LanguageClassifier, path: Path, about: Mapping[s
     Args:
         classifier: the classifier.
         path: the file.
-        about: plain values that say how it was trained.
+        about: plain values that describe the training.
 
     Raises:
-        UserError: the disk is full, or fails.
+        UserError: the disk is full or fails.
     """
     content = {
         "type": FILE_TYPE,
@@ -160,17 +160,17 @@ def load_classifier(
     num_features: int,
     option: str = "decoding.language_classifier=",
 ) -> LanguageClassifier:
-    """Return the classifier of a file on the CPU, ready to choose among the languages of a model.
+    """Return the classifier of a file, on the CPU and in evaluation mode.
 
     Args:
         path: the file.
-        languages: the languages that a model has pathways for.
+        languages: the languages that the model has pathways for. The classifier must know them.
         num_features: number of mel bins of the model.
         option: the text before the path in messages.
 
     Raises:
-        UserError: the file is missing, damaged, or no classifier; it knows too few languages, or
-            was trained on other features.
+        UserError: the file is missing, damaged, or not a classifier; the classifier lacks a
+            language, or was trained on other features.
     """
     path = Path(path)
     where = f"{option}{path}"

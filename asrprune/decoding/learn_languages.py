@@ -1,13 +1,13 @@
-"""Train a small classifier that hears which language is spoken.
+"""Train a small classifier of the spoken language.
 
 A model with a pathway for each language then chooses the pathway by the audio: asrprune decode with
 decoding.language=auto and decoding.language_classifier=FILE. The classifier learns from the stored
-features of the cuts and from the language of their supervisions. Texts play no part.
+features of the cuts and from the language of their supervisions. It does not use texts.
 
-A step takes random excerpts of several seconds, equally many of each language in the mean. The
-beginnings of the development cuts are classified from time to time. The classifier with the best
-accuracy there is kept, as a mean over languages. With the same seed, cuts and number of threads,
-the file has the same weights.
+A step takes random excerpts of several seconds. Each language has the same expected number of
+excerpts. From time to time, the classifier is evaluated on the beginnings of the development cuts.
+The classifier with the best mean accuracy over languages is kept. The same seed, cuts and number of
+threads give the same weights.
 """
 
 import argparse
@@ -38,29 +38,29 @@ from asrprune.decoding.options import DecodingOptions
 log = logging.getLogger(__name__)
 
 FRAMES_A_SECOND = 100
-LEAST_STD = 1e-3  # of a mel bin: a bin that never changes is not divided by zero
-EVALUATED_AT_ONCE = 64  # cuts
+LEAST_STD = 1e-3  # minimum for a mel bin: prevents division by zero for a constant bin
+EVALUATED_AT_ONCE = 64  # number of cuts
 
 
 @dataclass(frozen=True)
 class LearningOptions:
-    """How a classifier is trained."""
+    """Hold the options for training a classifier."""
 
     steps: int = 600
-    batch: int = 64  # excerpts of a step
-    min_seconds: float = 1.5  # of an excerpt
+    batch: int = 64  # number of excerpts in a step
+    min_seconds: float = 1.5  # length of an excerpt
     max_seconds: float = 4.0
     lr: float = 2e-3
     weight_decay: float = 1e-2
-    max_shift: int = 4  # mel bins that an excerpt is shifted up or down: other vocal tracts
+    max_shift: int = 4  # maximum shift of an excerpt in mel bins: imitates other vocal tracts
     evaluate_every: int = 50  # steps
-    patience: int = 6  # evaluations without a better one, after which the training ends
+    patience: int = 6  # number of evaluations without improvement after which the training ends
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Speech:
-    """Features of cuts and their languages."""
+    """Hold the features of cuts and their languages."""
 
     features: list[Tensor]  # (T, F) float32 each
     languages: list[str]
@@ -149,12 +149,12 @@ def read_speech(
     max_seconds: float = float("inf"),
     cut_seconds: float | None = None,
 ) -> Speech:
-    """Read the features of cuts that say their language.
+    """Read the features of cuts that have a language.
 
     Args:
         cuts: cuts with stored features.
         name: the name of the set, for messages.
-        max_seconds: seconds of speech to read of each language; its first cuts are taken.
+        max_seconds: maximum seconds of speech of each language. The first cuts are taken.
         cut_seconds: seconds to read of each cut, from its beginning; None: the whole cut.
 
     Raises:
@@ -187,7 +187,7 @@ def read_speech(
 
 @dataclass(frozen=True)
 class Best:
-    """The best evaluation of a training."""
+    """Hold the best evaluation of a training."""
 
     accuracy: float  # mean over languages, 0 to 1
     loss: float
@@ -226,7 +226,7 @@ def learn(
 
 
 def _known(speech: Speech, languages: Sequence[str], num_features: int) -> Speech:
-    """Return the part of development speech that is of the languages."""
+    """Return the part of development speech in the given languages."""
     pairs = zip(speech.features, speech.languages, strict=True)
     part = [(frames, language) for frames, language in pairs if language in languages]
     if not part:
@@ -252,7 +252,7 @@ def _deviation(features: Sequence[Tensor]) -> Tensor:
 def _train(
     classifier: LanguageClassifier, train: Speech, dev: Speech, options: LearningOptions
 ) -> Best:
-    """Train a classifier in place. It ends with the weights of its best evaluation."""
+    """Train a classifier in place. At the end, it has the weights of its best evaluation."""
     optimizer = torch.optim.AdamW(
         classifier.parameters(), lr=options.lr, weight_decay=options.weight_decay
     )
@@ -286,7 +286,7 @@ def _train(
 
 
 class Excerpts:
-    """Draws batches of random excerpts. Each language has the same chance."""
+    """Draw batches of random excerpts. Each language has the same probability."""
 
     def __init__(self, speech: Speech, languages: Sequence[str], options: LearningOptions):
         """Prepare to draw from speech.
@@ -307,9 +307,12 @@ class Excerpts:
         ]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the batch of a step, which depends on the seed and the step alone.
+        """Return the batch of a step, which depends only on the seed and the step.
 
-        Excerpts of a batch have one length. A shorter cut is taken whole.
+        All excerpts of a batch have the same length. A shorter cut is taken whole.
+
+        Args:
+            step: number of the step.
 
         Returns:
             Features (B, T, F) padded with zeros, lengths (B,) and indices of languages (B,).
@@ -333,7 +336,7 @@ class Excerpts:
 
 
 def shifted(frames: Tensor, bins: int) -> Tensor:
-    """Return frames (T, F) moved along the mel bins; the outermost bin fills what becomes free."""
+    """Return frames (T, F) shifted along the mel bins. The outermost bin fills the free bins."""
     count = frames.shape[1]
     return frames[:, (torch.arange(count) - bins).clamp(0, count - 1)]
 

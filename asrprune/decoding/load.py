@@ -1,4 +1,4 @@
-"""Loads a model that decodes from a model file."""
+"""Load a model for decoding from a model file."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def load_model(
 ) -> tuple[Transducer, Config]:
     """Return the model of an ``averaged.pt`` for decoding, and the configuration of its training.
 
-    A model that was pruned gradually has its mask applied. Of a supernet, the dense network with
-    all weights is returned. Of pathways, the model without any mask is returned (`load_pathways`).
+    For a gradually pruned model, the mask is applied. For a supernet, the dense network with all
+    weights is returned. For pathways, the model without any mask is returned (see `load_pathways`).
 
     Args:
         path: the model file.

@@ -1,4 +1,4 @@
-"""Decodes with pathways: the model computes with the mask of the language that is spoken."""
+"""Decode with pathways: the model computes with the mask of the spoken language."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ from asrprune.training.own_weights import OwnWeights, on_device, own_applied
 from asrprune.weight_pruning.masks.bank import Cached, MaskBank
 from asrprune.weight_pruning.pathways import pathway_of
 
-MOST_CACHED = 8  # languages whose masked weights are kept: a copy of the pruned layers for each
+MOST_CACHED = 8  # languages with masked weights in memory: a copy of the pruned layers for each
 
 
 class Pathways:
-    """The pathways of a model, to switch between batches.
+    """Apply the pathways of a model, and switch between them for each batch.
 
     Units are cut out for each batch. With blocks, the masked weights of the most recent languages
-    are kept, so switching back to such a language costs little.
+    are kept in memory, so switching back to such a language is fast.
     """
 
     def __init__(self, bank: MaskBank, model: nn.Module, own: OwnWeights):
@@ -39,7 +39,7 @@ class Pathways:
 
     @contextmanager
     def applied(self, language: str) -> Iterator[None]:
-        """Make the model compute as the pathway of a language while the context is open.
+        """Let the model compute as the pathway of a language while the context is open.
 
         Raises:
             UserError: the language has no pathway.
@@ -51,7 +51,7 @@ class Pathways:
             return
         if language not in self._cached:
             name = pathway_of(self.bank.names, language)
-            while len(self._cached) >= MOST_CACHED:  # make room first: never hold more than this
+            while len(self._cached) >= MOST_CACHED:  # before caching, to stay within the limit
                 self._cached.popitem(last=False)
             self._cached[language] = self.bank.cached(name)
         self._cached.move_to_end(language)
@@ -71,7 +71,7 @@ class Pathways:
             name: the name of the set, for messages.
 
         Raises:
-            UserError: a cut does not say its language, or its language has no pathway.
+            UserError: a cut has no language, or its language has no pathway.
         """
 
         def said(cut: Cut) -> str:
@@ -93,6 +93,10 @@ def grouped(cuts: CutSet, language: Callable[[Cut], str]) -> list[tuple[str, Cut
     """Divide cuts by language.
 
     Cuts keep their order. Languages have the order of their first cuts.
+
+    Args:
+        cuts: the cuts.
+        language: a function that returns the language of a cut.
     """
     parts: dict[str, list[Cut]] = {}
     for cut in cuts:

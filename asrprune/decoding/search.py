@@ -1,4 +1,4 @@
-"""From features to hypotheses: the encoder, whole or in chunks, and then a search."""
+"""Recognise features: run the encoder, on whole utterances or in chunks, and then a search."""
 
 import torch
 from torch import Tensor
@@ -20,10 +20,10 @@ def make_search(
     options: DecodingOptions,
     unk_id: int | None = None,
 ) -> Search:
-    """A fresh search for ``batch_size`` utterances.
+    """Return a new search for ``batch_size`` utterances.
 
     Raises:
-        UserError: ``fast_beam_search`` without k2, or with a predictor it cannot use.
+        UserError: ``fast_beam_search`` without k2, or with a predictor without bounded context.
     """
     if options.method == "greedy_search":
         return GreedySearch(
@@ -44,13 +44,20 @@ def recognize(
     options: DecodingOptions,
     unk_id: int | None = None,
 ) -> list[Hypothesis]:
-    """Recognise B utterances: features ``x`` (B, T, num_features), ``x_lens`` (B,) int64.
+    """Recognise B utterances.
 
-    ``model`` is in evaluation mode; ``unk_id`` is the tokenizer's, and is never emitted. An encoder
-    that draws in evaluation mode too, such as a chunk's size, draws the same for each batch.
+    An encoder may draw random numbers in evaluation mode too, such as the size of a chunk. Such an
+    encoder draws the same numbers for each batch.
+
+    Args:
+        model: the model, in evaluation mode.
+        x: features (B, T, num_features).
+        x_lens: feature frames of each utterance (B,) int64.
+        options: the options of the search.
+        unk_id: the tokenizer's id of ``<unk>``, which is never emitted; None: no such symbol.
 
     Raises:
-        UserError: see `make_search`; ``options.streaming`` with an offline encoder.
+        UserError: see `make_search`; or ``options.streaming`` with an offline encoder.
     """
     search = make_search(model, x.shape[0], x.device, options, unk_id)
     with keyed_global_generators("recognition"):

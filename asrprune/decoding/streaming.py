@@ -1,4 +1,4 @@
-"""Streaming: an utterance chunk by chunk, with the encoder's state carried on between chunks."""
+"""Encode utterances chunk by chunk, and pass the encoder's state from chunk to chunk."""
 
 from collections.abc import Iterator
 
@@ -10,15 +10,22 @@ from asrprune.transducer.model import Transducer
 
 
 def encode_chunks(model: Transducer, x: Tensor, x_lens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Encode features ``x`` (B, T, F) as a live recogniser would; ``x_lens`` (B,) int64.
+    """Encode features chunk by chunk, as a live recogniser does.
 
-    Yields ``(h, h_lens)`` for each chunk: ``h`` (B, chunk_frames / subsampling, D), of which the
-    first ``h_lens`` (B,) frames count. Joined, they are what `Transducer.encode` gives. The last
-    chunk of an utterance and its look-ahead are filled up with zeros (after normalisation); an
-    utterance that has ended stays in the batch with length 0 until the longest one ends.
+    The last chunk of an utterance and its look-ahead are padded with zeros (after normalisation).
+    An utterance that has ended stays in the batch with length 0 until the longest utterance ends.
+
+    Args:
+        model: the model.
+        x: features (B, T, F).
+        x_lens: feature frames of each utterance (B,) int64.
+
+    Yields:
+        ``(h, h_lens)`` for each chunk: ``h`` (B, chunk_frames / subsampling, D), of which the first
+        ``h_lens`` (B,) frames are valid. The joined chunks equal the result of `Transducer.encode`.
 
     Raises:
-        UserError: the encoder is an offline one.
+        UserError: the encoder is offline.
     """
     encoder = model.encoder
     if not getattr(encoder, "streaming", False):

@@ -1,1 +1,1 @@
-"""Word and character error rates with confidence intervals, and result tables."""
+"""Measure word and character error rates with confidence intervals, and write result tables."""

@@ -1,15 +1,17 @@
-"""How far an error rate, or a difference of two, may lie when other speakers and seeds are drawn.
+"""Estimate confidence intervals of error rates over draws of speakers and seeds.
 
-Utterances of one speaker are no independent draws, and two trainings of one method differ by their
-seeds: so both speakers and seeds are drawn with replacement, all utterances of a speaker together,
-and the same ones for both sides of a difference (as the bootstrap of Bisani and Ney 2004, with
-clusters in place of utterances).
+Utterances of one speaker are not independent draws. Two trainings of one method differ by their
+seeds. So a draw takes speakers and seeds with replacement, and all utterances of a drawn speaker.
+Both sides of a difference have the same draws. This is the bootstrap of Bisani and Ney (2004), with
+clusters instead of utterances.
 
-Three seeds are few for a bootstrap, which would then be too sure of itself, twice over. Their
-spread comes out too small by ``sqrt((R - 1) / R)``, so deviations from the mean over seeds are
-widened by its inverse (Rao and Wu 1988). And an interval of known spread is no interval of one that
-was estimated from three: it is stretched from the normal to Student's quantile, with the degrees of
-freedom that belong to the shares of seeds and speakers in the variance (Satterthwaite 1946).
+With only three seeds, a bootstrap gives too narrow intervals, for two reasons:
+
+- The spread of R seeds is too small by the factor ``sqrt((R - 1) / R)``. So deviations from the
+  mean over seeds are multiplied by the inverse (Rao and Wu 1988).
+- The spread is not known, but estimated from few seeds. So the interval is stretched from the
+  normal quantile to Student's quantile. The degrees of freedom follow from the shares of seeds and
+  speakers in the variance (Satterthwaite 1946).
 """
 
 from functools import lru_cache
@@ -23,9 +25,9 @@ POWER = 0.8
 
 
 class Estimate(NamedTuple):
-    """What was measured, its interval (of 95 %) and standard error; rates, not per cent.
+    """Hold a measured value, its 95 % interval and its standard error, as rates (not per cent).
 
-    ``could_show``: the least true difference for which that interval would leave out zero, with a
+    ``could_show`` is the least true difference for which the interval would exclude zero with a
     probability of 80 %.
     """
 
@@ -39,12 +41,13 @@ class Estimate(NamedTuple):
 def difference_of(
     errors_a: np.ndarray, errors_b: np.ndarray, words: np.ndarray, coverage: float = COVERAGE
 ) -> Estimate:
-    """The error rate of A minus that of B, of R seeds that both were trained with.
+    """Return the error rate of A minus that of B. Both were trained with the same R seeds.
 
     Args:
-        errors_a: and ``errors_b`` (R, S): errors by seed and speaker.
-        words: (S,) reference words by speaker, of which there are some.
-        coverage: of the interval.
+        errors_a: errors of A by seed and speaker (R, S).
+        errors_b: errors of B by seed and speaker (R, S).
+        words: reference words by speaker (S,); their sum is above 0.
+        coverage: probability of the interval.
     """
     differences = np.subtract(errors_a, errors_b, dtype=np.float64)
     return rate_of(differences, words, coverage=coverage)
@@ -56,14 +59,17 @@ def rate_of(
     resamples: int = RESAMPLES,
     coverage: float = COVERAGE,
 ) -> Estimate:
-    """The mean error rate over R seeds; errors (R, S) by speaker, words (S,).
+    """Return the mean error rate over R seeds.
 
-    The draws are the same in each call.
+    Every call uses the same random draws.
 
     Args:
-        coverage: of the interval.
+        errors: errors by seed and speaker (R, S).
+        words: reference words by speaker (S,).
+        resamples: number of draws.
+        coverage: probability of the interval.
     """
-    from scipy.stats import norm, t  # slow to import, and few need it
+    from scipy.stats import norm, t  # imported late, because the import is slow
 
     errors, words = np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64)
     value = float(errors.sum() / (len(errors) * words.sum()))
@@ -80,7 +86,7 @@ def rate_of(
 
 
 def _resampled(errors: np.ndarray, words: np.ndarray, resamples: int) -> np.ndarray:
-    """The rates of draws of seeds and speakers; of those that have words."""
+    """Return the rates of draws of seeds and speakers. Draws without words are left out."""
     seeds, speakers = errors.shape
     if seeds > 1:
         mean = errors.mean(axis=0)
@@ -93,7 +99,12 @@ def _resampled(errors: np.ndarray, words: np.ndarray, resamples: int) -> np.ndar
 
 @lru_cache(maxsize=8)
 def draws_of(seeds: int, speakers: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return how often each seed and each speaker is drawn; the same in each call.
+    """Return how often each seed and each speaker is drawn. Every call returns the same draws.
+
+    Args:
+        seeds: number of seeds.
+        speakers: number of speakers.
+        resamples: number of draws.
 
     Returns:
         (resamples, seeds) and (resamples, speakers) float64, read-only.
@@ -108,7 +119,7 @@ def draws_of(seeds: int, speakers: int, resamples: int) -> tuple[np.ndarray, np.
 
 
 def _degrees_of_freedom(errors: np.ndarray, words: np.ndarray, variance: float) -> float:
-    """Between seeds - 1 and speakers - 1, by what the variance is made of."""
+    """Return the degrees of freedom of the variance, from the errors by seed and speaker."""
     seeds, speakers = errors.shape
     of_speakers = max(speakers - 1, 1)
     if seeds == 1 or not variance:
@@ -122,8 +133,8 @@ def degrees_of_freedom(share: float, seeds: int, speakers: int) -> float:
     """Return the degrees of freedom of a spread (Satterthwaite 1946).
 
     Args:
-        share: the share of the seeds in the variance; the rest is of the speakers.
-        seeds: how many there are, 2 at least.
-        speakers: how many there are.
+        share: the share of the seeds in the variance. The rest is the share of the speakers.
+        seeds: number of seeds, at least 2.
+        speakers: number of speakers.
     """
     return 1 / (share**2 / (seeds - 1) + (1 - share) ** 2 / max(speakers - 1, 1))

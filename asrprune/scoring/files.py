@@ -1,4 +1,4 @@
-"""Result files in the form that icefall's users know: recogs, errs and wer-summary."""
+"""Read and write result files in icefall's format: recogs, errs and wer-summary."""
 
 import ast
 import re
@@ -25,10 +25,17 @@ LINE = re.compile(r"(.+):\t(ref|hyp)=(\[.*\])")
 def write_results(
     folder: Path, test_set: str, suffix: str, setting: str, utterances: Sequence[Utterance]
 ) -> ErrorCounts:
-    """Write the three files of a test set into ``folder``, each whole or not at all.
+    """Write the three result files of a test set, each atomically.
 
-    ``suffix`` ends the file names; ``setting`` is what the summary calls the decoding method.
-    Returns the word errors of the set.
+    Args:
+        folder: the folder of the files.
+        test_set: the name of the test set.
+        suffix: the end of the file names.
+        setting: the name of the decoding method in the summary.
+        utterances: the utterances of the test set.
+
+    Returns:
+        The word errors of the test set.
     """
     words = total(word_errors(utterances))
     letters = total(character_errors(utterances))
@@ -38,7 +45,7 @@ def write_results(
         folder / f"wer-summary-{name}",
         f"settings\tWER\tCER\n{setting}\t{100 * words.rate:.2f}\t{100 * letters.rate:.2f}\n",
     )
-    # last: where these are, the others are too
+    # The recogs file is the last. If it exists, all three files exist.
     write_recogs(folder / f"recogs-{name}", utterances)
     return words
 
@@ -47,7 +54,7 @@ def write_recogs(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write ``<id>:<tab>ref=['A', 'B']`` and ``<id>:<tab>hyp=['A', 'C']`` for each utterance.
 
     Raises:
-        UserError: an id that would not fit on a line.
+        UserError: an id is empty or contains a line feed.
     """
     lines = []
     for utterance in utterances:
@@ -59,15 +66,16 @@ def write_recogs(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 
 def read_recogs(path: str | Path) -> list[Utterance]:
-    """The inverse of `write_recogs`.
+    """Read the utterances of a file that `write_recogs` has written.
 
     Raises:
-        UserError: the file is missing; or the first line that is not of its form.
+        UserError: the file is missing, or a line has another form. The message names the first such
+            line.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist; the decode stage (8) makes it")
-    # bytes: reading as text would take a carriage return in an id for the end of a line
+    # read as bytes: text mode would treat a carriage return in an id as a line end
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -95,9 +103,9 @@ def _parse(path: Path, number: int, line: str) -> tuple[str, str, list[str]]:
 
 
 def write_errors(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Write which words were confused: per utterance, per kind of error and per word.
+    """Write the confused words: by utterance, by type of error and by word.
 
-    In the alignments ``(A B->C)`` stands for a stretch of errors, with ``*`` for nothing.
+    In the alignments, ``(A B->C)`` is a sequence of errors. ``*`` stands for no word.
     """
     substitutions, insertions, deletions, correct = Counter(), Counter(), Counter(), Counter()
     in_ref, in_hyp, details = Counter(), Counter(), []
@@ -151,7 +159,7 @@ def write_errors(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 
 def show_alignment(pairs: Iterable[tuple[str, str]]) -> str:
-    """``A (B C->D) E``: the words that agree, and each stretch of errors in parentheses."""
+    """Return an alignment as text, ``A (B C->D) E``: each sequence of errors is in parentheses."""
     shown = []
     for agrees, stretch in groupby(pairs, key=lambda pair: pair[0] == pair[1]):
         refs, hyps = zip(*stretch, strict=True)
@@ -168,9 +176,10 @@ def _most_first(counter: Counter) -> list:
 
 
 def result_files(folder: Path, test_set: str) -> list[Path]:
-    """The recogs files of a test set, the newest last.
+    """Return the recogs files of a test set, the newest last.
 
-    A suffix starts with ``epoch-N`` or ``model_``, which keeps ``test`` apart from ``test-clean``.
+    A suffix starts with ``epoch-N`` or ``model_``. So files of ``test-clean`` are not taken for
+    files of ``test``.
     """
     name = re.compile(rf"recogs-{re.escape(test_set)}-(epoch-\d|model_).*\.txt")
     found = [path for path in folder.glob("recogs-*.txt") if name.fullmatch(path.name)]

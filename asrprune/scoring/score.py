@@ -1,6 +1,6 @@
-"""Error rates of decoded test sets with 95 % intervals, and rows for RESULTS.md.
+"""Compute error rates of decoded test sets with 95 % intervals, and rows for RESULTS.md.
 
-The last lines of the output are one ``%WER`` line a test set.
+The last lines of the output are one ``%WER`` line for each test set.
 """
 
 import argparse
@@ -23,7 +23,7 @@ COLUMNS = ("set", "method", "WER", "95 % interval", "ins", "del", "sub", "words"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune score``."""
+    """Add the options of ``asrprune score`` to a parser."""
     parser.add_argument("--exp-dir", type=Path, required=True, help="where decode wrote to")
     parser.add_argument("--decoding-method", required=True, help="such as greedy_search")
     parser.add_argument("--test-sets", nargs="+", required=True, help="such as test-clean")
@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Score every set, then put its row into ``results-METHOD.json`` and ``.md`` of the folder.
+    """Score every test set, and put its row into ``results-METHOD.json`` and ``.md`` of the folder.
 
-    A row stays until the same set is scored with the same settings and model again.
+    A row remains until the same set is scored again with the same settings and model.
     """
     method = args.decoding_method
     rows, lines = {}, []
@@ -64,7 +64,12 @@ def main(args: argparse.Namespace) -> None:
 
 
 def write_table(path: Path, rows: dict[str, Any]) -> None:
-    """Put rows, named by set and suffix of the result files, among those of ``path``."""
+    """Add rows to the table of ``path``. They replace rows of the same result files.
+
+    Args:
+        path: the JSON file. The Markdown file has the same name with ``.md``.
+        rows: the rows by test set and suffix of the result files.
+    """
     files = {row["file"] for row in rows.values()}
     earlier = read_json(path) if path.is_file() else {}
     kept = {key: row for key, row in earlier.items() if row["file"] not in files}
@@ -74,10 +79,10 @@ def write_table(path: Path, rows: dict[str, Any]) -> None:
 
 
 def newest_results(exp_dir: Path, method: str, test_set: str) -> Path:
-    """The newest recogs file of a test set.
+    """Return the newest recogs file of a test set.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no recogs file.
     """
     found = result_files(exp_dir / method, test_set)
     if not found:
@@ -91,7 +96,7 @@ def newest_results(exp_dir: Path, method: str, test_set: str) -> Path:
 
 
 def score_set(utterances: list[Utterance]) -> dict[str, Any]:
-    """``{"utterances": N, "WER": …, "CER": …}``, each rate with its interval and its counts."""
+    """Return ``{"utterances": N, "WER": …, "CER": …}``. A rate has its interval and its counts."""
     scores: dict[str, Any] = {"utterances": len(utterances)}
     for unit, errors_of in (("WER", word_errors), ("CER", character_errors)):
         counts = errors_of(utterances)
@@ -101,10 +106,14 @@ def score_set(utterances: list[Utterance]) -> dict[str, Any]:
 
 
 def compare(ours: list[Utterance], theirs: list[Utterance]) -> dict[str, Any]:
-    """The difference of the word error rates, ours minus theirs, on the utterances of both.
+    """Return the difference of the word error rates, ours minus theirs, on common utterances.
+
+    Args:
+        ours: the first result.
+        theirs: the second result.
 
     Raises:
-        UserError: no utterance is in both, or a reference differs.
+        UserError: the results have no common utterance, or a reference differs.
     """
     others = {utterance.id: utterance for utterance in theirs}
     common = [utterance for utterance in ours if utterance.id in others]
@@ -126,7 +135,7 @@ def compare(ours: list[Utterance], theirs: list[Utterance]) -> dict[str, Any]:
 
 
 def describe_difference(name: str, ours: Path, theirs: Path, found: dict[str, Any]) -> str:
-    """One line on a paired difference."""
+    """Return one line about a paired difference."""
     difference = _show_interval(found, sign="+")
     left_out = f", {found['left_out']} in one only" if found["left_out"] else ""
     return (
@@ -136,7 +145,7 @@ def describe_difference(name: str, ours: Path, theirs: Path, found: dict[str, An
 
 
 def markdown(rows: dict[str, Any]) -> str:
-    """The rows as a table for RESULTS.md."""
+    """Return the rows as a table for RESULTS.md."""
     lines = []
     for key, row in rows.items():
         wer, counts = row["WER"], row["WER"]["counts"]
@@ -154,7 +163,10 @@ def markdown(rows: dict[str, Any]) -> str:
 
 
 def _json(interval: Interval) -> dict[str, float | None]:
-    """JSON has no infinity, which is the rate of errors without reference words."""
+    """Return an interval for JSON, with None for infinity, which JSON lacks.
+
+    A rate is infinite if there are errors and no reference words.
+    """
     finite = [x if abs(x) != float("inf") else None for x in interval]
     return dict(zip(("rate", "low", "high"), finite, strict=True))
 

@@ -1,8 +1,8 @@
-"""Word and character errors of one utterance or many, from minimal alignments.
+"""Count word and character errors of utterances, from minimal alignments.
 
-Words are compared as they are: no case folding, no rewriting of numbers. For the character error
-rate the words are joined **without spaces**, so that it means the same in languages that write
-spaces and in those that do not; a misplaced word boundary counts in the word error rate alone.
+Words are compared unchanged: no case folding, no rewriting of numbers. For the character error
+rate, words are joined **without spaces**. So the rate has the same meaning for languages with and
+without spaces. A wrong word boundary counts only in the word error rate.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import kaldialign
 
-NOTHING = ""  # stands opposite an inserted or deleted word; no word is empty
+NOTHING = ""  # counterpart of an inserted or deleted word in an alignment; no word is empty
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """What was said and what was recognised, in words; either may be empty."""
+    """Hold the reference and the recognised words of an utterance. Both may be empty."""
 
     id: str
     ref: list[str]
@@ -24,7 +24,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Errors and the reference words (or characters) that they are counted over."""
+    """Hold the numbers of errors, and the number of reference words (or characters)."""
 
     insertions: int = 0
     deletions: int = 0
@@ -33,12 +33,12 @@ class ErrorCounts:
 
     @property
     def errors(self) -> int:
-        """All errors."""
+        """Return the number of all errors."""
         return self.insertions + self.deletions + self.substitutions
 
     @property
     def rate(self) -> float:
-        """Errors over reference words; without any of either 0, without words infinite."""
+        """Return errors over reference words. Without words: 0, or infinite if there are errors."""
         if self.words:
             return self.errors / self.words
         return float("inf") if self.errors else 0.0
@@ -52,7 +52,7 @@ class ErrorCounts:
         )
 
     def __str__(self) -> str:
-        """``4.56 [ 123 / 2698, 10 ins, 20 del, 93 sub ]``, as Kaldi prints it."""
+        """Return ``4.56 [ 123 / 2698, 10 ins, 20 del, 93 sub ]``, like Kaldi."""
         return (
             f"{100 * self.rate:.2f} [ {self.errors} / {self.words}, {self.insertions} ins, "
             f"{self.deletions} del, {self.substitutions} sub ]"
@@ -60,31 +60,31 @@ class ErrorCounts:
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs (reference word, recognised word), `NOTHING` where one has no counterpart.
+    """Return pairs (reference word, recognised word), with `NOTHING` for a missing counterpart.
 
-    Minimal in the number of errors, each of which costs the same.
+    The alignment has the least number of errors. All types of errors have the same cost.
     """
     return kaldialign.align(ref, hyp, NOTHING)
 
 
 def count_errors(ref: Sequence[str], hyp: Sequence[str]) -> ErrorCounts:
-    """The errors of the best alignment."""
+    """Return the errors of the best alignment."""
     found = kaldialign.edit_distance(ref, hyp)
     return ErrorCounts(found["ins"], found["del"], found["sub"], found["ref_len"])
 
 
 def characters(words: Iterable[str]) -> str:
-    """What the character error rate compares: the words without the spaces between them."""
+    """Return the text that the character error rate compares: the words without spaces."""
     return "".join(words)
 
 
 def word_errors(utterances: Iterable[Utterance]) -> list[ErrorCounts]:
-    """The word errors of each utterance."""
+    """Return the word errors of each utterance."""
     return [count_errors(utterance.ref, utterance.hyp) for utterance in utterances]
 
 
 def character_errors(utterances: Iterable[Utterance]) -> list[ErrorCounts]:
-    """The character errors of each utterance."""
+    """Return the character errors of each utterance."""
     return [
         count_errors(characters(utterance.ref), characters(utterance.hyp))
         for utterance in utterances
@@ -92,5 +92,5 @@ def character_errors(utterances: Iterable[Utterance]) -> list[ErrorCounts]:
 
 
 def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
-    """The sum over utterances."""
+    """Return the sum of the errors of all utterances."""
     return sum(counts, ErrorCounts())

@@ -1,1 +1,1 @@
-"""Transducer models: encoders, predictors, joiner and the pruned loss."""
+"""Define transducer models: encoders, predictors, joiner and the pruned loss."""

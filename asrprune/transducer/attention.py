@@ -1,14 +1,15 @@
-"""Attention that is written out, for networks that are exported."""
+"""Compute attention in explicit steps, for networks that are exported."""
 
 import torch
 from torch import Tensor
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Attend as `torch.nn.functional.scaled_dot_product_attention` does, in four steps.
+    """Attend as `torch.nn.functional.scaled_dot_product_attention` does, in four explicit steps.
 
-    What an exporter makes of that function looks for scores that are no numbers, and replaces them,
-    in each layer: for queries that see nothing. Here each query has to see something.
+    Exporters translate the torch function into a graph that searches each layer for NaN scores and
+    replaces them. Such scores come from queries that see no key. Here each query must see at least
+    one key.
 
     Args:
         q: queries (B, H, T, D).
@@ -24,5 +25,5 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 
 def score_bias(visible: Tensor) -> Tensor:
-    """Return what is added to scores: 0 where ``visible``, of any shape, is True, else -inf."""
+    """Return a bias for attention scores: 0 where ``visible`` (any shape) is True, else -inf."""
     return torch.zeros(visible.shape, device=visible.device).masked_fill(~visible, -torch.inf)

@@ -1,15 +1,18 @@
-"""Offline Conformer (Gulati et al. 2020) on torchaudio's layers, with their leaks mended.
+"""Encode whole utterances with a Conformer (Gulati et al. 2020) on torchaudio's layers.
 
-torchaudio's `ConformerLayer` gives the parameters and their names; the computation is written here
-because its own lets padding into the depthwise convolution and into the batch statistics, and
-knows no positions. Here padding is masked before that convolution, LayerNorm over channels takes
-the place of BatchNorm (sub-networks have no common statistics either), and queries and keys are
-rotated by their position (Su et al. 2021, RoFormer).
+torchaudio's `ConformerLayer` provides the parameters and their names. The computation is written
+here, because torchaudio's computation has two faults. Padding enters the depthwise convolution and
+the batch statistics, and there are no positions. Here:
 
-One departure from the paper: the norm that ends each layer is left out, and one ends the encoder.
-With a norm a layer, any constant that the layers add shrinks what the audio says, layer by layer;
-trained from scratch on an hour of speech such encoders ended up saying the same for every audio
-(outputs of two utterances differed by less than 0.008 of their size, in five runs of five).
+- Padding is masked before the depthwise convolution.
+- LayerNorm over channels replaces BatchNorm. Sub-networks have no common batch statistics either.
+- Queries and keys are rotated by their position (Su et al. 2021, RoFormer).
+
+There is one departure from the paper. The layers do not end in a norm; one norm ends the encoder.
+With a norm in each layer, any constant that the layers add shrinks the contribution of the audio,
+layer by layer. Trained from scratch on an hour of speech, encoders with these norms gave nearly the
+same output for every audio. The outputs of two utterances differed by less than 0.008 of their
+size, in five runs of five.
 """
 
 from collections.abc import Sequence
@@ -51,21 +54,24 @@ def conformer(
     subsampling_channels: Sequence[int] = (8, 32),
     head_dim: int | None = None,
 ) -> "Conformer":
-    """A Conformer encoder that sees the whole utterance; one output for four feature frames.
+    """Return a Conformer encoder that sees whole utterances: one output for four feature frames.
 
     Args:
-        num_features: mel bins.
+        num_features: number of mel bins.
         dim: width of the layers; without ``head_dim`` a multiple of ``2 * num_heads``.
-        ffn_dim: inner width of the feed-forward modules; or a list of widths, of the first and the
-            second module of each layer.
-        kernel_size: frames (of 40 ms) that the depthwise convolution sees, odd.
-        dropout: probability after each module and inside the feed-forward layers.
-        attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
-        subsampling_channels: channels of the two convolutions that subsample.
+        num_layers: number of layers.
+        num_heads: number of attention heads of each layer.
+        ffn_dim: inner width of the feed-forward modules; or a list with the widths of the first and
+            the second module of each layer.
+        kernel_size: encoder frames (40 ms) that the depthwise convolution sees, an odd number.
+        dropout: probability of dropout after each module and inside the feed-forward layers.
+        attention_dropout: probability of dropout on attention weights. Above 0, the fast attention
+            kernel of a CPU cannot be used in training.
+        subsampling_channels: channels of the two subsampling convolutions.
         head_dim: width of a head; None: ``dim / num_heads``.
 
     Raises:
-        UserError: sizes that do not fit each other.
+        UserError: the sizes do not fit each other.
     """
     widths = check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
     heads = num_heads, checked_heads(dim, num_heads, head_dim)
@@ -85,10 +91,10 @@ def check_sizes(
     kernel_size: int,
     subsampling_channels: Sequence[int],
 ) -> list[tuple[int, int]]:
-    """Check that the sizes of a Conformer fit each other.
+    """Check that the sizes of a Conformer fit each other. The arguments are those of `conformer`.
 
     Returns:
-        for each layer the inner widths of its two feed-forward modules.
+        For each layer, the inner widths of its two feed-forward modules.
 
     Raises:
         UserError: a size is below 1, the kernel size is even, there are not two widths for each
@@ -107,7 +113,7 @@ def check_sizes(
 
 
 def channels_of(num_layers: int) -> list[Channels]:
-    """The inner channels of the feed-forward modules of a Conformer's layers, in order."""
+    """Return the inner channels of the feed-forward modules of a Conformer's layers, in order."""
     return [
         feed_forward_channels(f"layers.{layer}.{part}", f"layers.{layer}.{part}.sequential")
         for layer in range(num_layers)
@@ -116,7 +122,7 @@ def channels_of(num_layers: int) -> list[Channels]:
 
 
 def heads_of(layers: nn.ModuleList) -> Heads:
-    """The heads of attention of a Conformer's layers."""
+    """Return the attention heads of a Conformer's layers."""
     paths = [f"layers.{place}.self_attn" for place in range(len(layers))]
     return Heads(
         {f"{path}.{name}": 3 for path in paths for name in ("in_proj_weight", "in_proj_bias")},
@@ -126,7 +132,7 @@ def heads_of(layers: nn.ModuleList) -> Heads:
 
 
 class Conformer(nn.Module):
-    """See `conformer`; an `asrprune.transducer.encoder.Encoder`."""
+    """Encode whole utterances, see `conformer`; an `asrprune.transducer.encoder.Encoder`."""
 
     streaming = False
 
@@ -139,30 +145,40 @@ class Conformer(nn.Module):
         self.subsampling = subsampling.factor
 
     def output_lengths(self, x_lens: Tensor) -> Tensor:
-        """``ceil(ceil(x_lens / 2) / 2)``: at least 1 for any utterance of at least one frame."""
+        """Return ``ceil(ceil(x_lens / 2) / 2)``: at least 1 for an utterance with any frame."""
         return self.embed.output_lengths(x_lens)
 
     def heads(self) -> Heads:
-        """The heads of attention."""
+        """Return the attention heads."""
         return heads_of(self.layers)
 
     def stack(self) -> Stack:
-        """The layers, of which some can be left out."""
+        """Return the stack of layers, which can be shortened."""
         return Stack("layers", "num_layers")
 
     def channels(self) -> list[Channels]:
-        """The inner channels of the feed-forward modules."""
+        """Return the inner channels of the feed-forward modules."""
         return channels_of(len(self.layers))
 
     def forward(
         self, x: Tensor, x_lens: Tensor, frame_transform: FrameTransform | None = None
     ) -> tuple[Tensor, Tensor]:
-        """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,)."""
+        """Encode a batch of utterances.
+
+        Args:
+            x: features (B, T, num_features).
+            x_lens: feature frames of each utterance (B,).
+            frame_transform: a function that is called after the subsampling, see `FrameTransform`.
+
+        Returns:
+            Outputs (B, ceil(T / 4), dim) and their lengths (B,). A ``frame_transform`` may leave
+            fewer frames.
+        """
         x, lengths = self.embed(x, x_lens)
         if frame_transform:
             x, lengths = frame_transform(x, lengths)
         padding = padding_mask(lengths, x.size(1))
-        # an utterance of no frames still needs one key, or its attention is 0 / 0
+        # an utterance without frames gets one key; otherwise its attention would be 0 / 0
         keys = (~padding_mask(lengths.clamp(min=1), x.size(1)))[:, None, None, :]
         padding = padding.unsqueeze(-1)
         rotation = rotary_table(torch.arange(x.size(1), device=x.device), self.layers[0].head_dim)
@@ -172,13 +188,13 @@ class Conformer(nn.Module):
 
 
 class Layer(ConformerLayer):
-    """torchaudio's layer with the same parameters, batch first, blind to padding."""
+    """Compute a Conformer layer on torchaudio's parameters, batch first, independent of padding."""
 
     def __init__(
         self,
         dim: int,
         ffn_dims: tuple[int, int],
-        heads: tuple[int, int],  # their number, and the width of each
+        heads: tuple[int, int],  # number of heads, width of a head
         kernel_size: int,
         dropout: float,
         attention_dropout: float,
@@ -203,10 +219,18 @@ class Layer(ConformerLayer):
     def forward(
         self, x: Tensor, padding: Tensor, keys: Tensor, rotation: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """``x`` (B, T, D) -> (B, T, D).
+        """Compute the layer.
 
-        ``padding`` (B, T, 1) is True past the end, ``keys`` (B, 1, 1, T) True where attention may
-        look, ``rotation`` as from `rotary_table`. Outputs past the end are finite and meaningless.
+        Outputs in the padding are finite and have no meaning.
+
+        Args:
+            x: (B, T, D).
+            padding: (B, T, 1) bool, True past the end of an utterance.
+            keys: (B, 1, 1, T) bool, True for frames that attention may see.
+            rotation: from `rotary_table`.
+
+        Returns:
+            (B, T, D).
         """
         x = x + 0.5 * self.ffn1(x)
         x = x + self.attend(*self.project(x, rotation), keys)
@@ -214,8 +238,8 @@ class Layer(ConformerLayer):
         return x + 0.5 * self.ffn2(x)
 
     def project(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of ``x`` (B, T, D), after the norm: (B, H, T, head_dim)."""
-        attention = self.self_attn  # nn.MultiheadAttention: its parameters, not its computation
+        """Return queries, keys and values (B, H, T, head_dim) of ``x`` (B, T, D) after the norm."""
+        attention = self.self_attn  # nn.MultiheadAttention: only its parameters are used
         x = self.self_attn_layer_norm(x)
         x = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 H head_dim)
         x = x.unflatten(-1, (3, -1, self.head_dim))  # (B, T, 3, H, head_dim)
@@ -223,7 +247,17 @@ class Layer(ConformerLayer):
         return q, k, x[:, :, 2].transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
-        """Queries (B, H, T, head_dim) over keys and values of any number -> (B, T, D)."""
+        """Attend with queries (B, H, T, head_dim) to any number S of keys and values.
+
+        Args:
+            q: queries (B, H, T, head_dim).
+            k: keys (B, H, S, head_dim).
+            v: values (B, H, S, head_dim).
+            visible: bool, broadcast to (B, H, T, S), True for keys that a query may see.
+
+        Returns:
+            (B, T, D).
+        """
         if torch.compiler.is_exporting():
             x = plain_attention(q, k, v, score_bias(visible))
         else:
@@ -240,7 +274,7 @@ class Layer(ConformerLayer):
 
 
 def narrow_attention(attention: nn.MultiheadAttention, width: int) -> None:
-    """Make queries, keys and values ``width`` wide: keep their first rows, and output columns."""
+    """Reduce the width of queries, keys and values to their first rows."""
     dim = attention.embed_dim
     weight, bias = attention.in_proj_weight.detach(), attention.in_proj_bias.detach()
     attention.in_proj_weight = nn.Parameter(weight.view(3, dim, dim)[:, :width].flatten(0, 1))

@@ -1,9 +1,9 @@
-"""The Conformer's convolution module (Gulati et al. 2020, section 2.2), in halves.
+"""Compute the convolution module of the Conformer (Gulati et al. 2020, section 2.2) in two halves.
 
-torchaudio's module gives the parameters and their names. The frames are computed in two halves,
-with the depthwise convolution between them, because that is where an encoder masks padding, or
-keeps the last frames of a stream. LayerNorm over channels takes the place of BatchNorm: padding
-does not reach it, and sub-networks have no common batch statistics either.
+torchaudio's module provides the parameters and their names. The depthwise convolution lies between
+the two halves. At this point an encoder masks the padding, or keeps the last frames of a stream.
+LayerNorm over channels replaces BatchNorm: padding does not affect it, and sub-networks have no
+common batch statistics either.
 """
 
 import torch
@@ -13,31 +13,34 @@ from torchaudio.models.conformer import ConformerLayer
 
 
 def convolution_module(dim: int, kernel_size: int, dropout: float) -> nn.Module:
-    """A new module with torchaudio's parameters, ``kernel_size`` odd."""
-    # the class itself is private to torchaudio; a layer of it is not
+    """Return a new module with torchaudio's parameters. ``kernel_size`` is odd."""
+    # torchaudio's class of this module is private, but the public ConformerLayer has a module
     return with_layer_norm(ConformerLayer(dim, 1, 1, kernel_size, dropout).conv_module)
 
 
 def with_layer_norm(module: nn.Module) -> nn.Module:
-    """torchaudio's module with LayerNorm over channels in place of its BatchNorm."""
+    """Replace the BatchNorm of a module by LayerNorm over channels, and return the module."""
     module.sequential[3] = nn.LayerNorm(module.sequential[2].in_channels)
     return module
 
 
 def expand(module: nn.Module, x: Tensor) -> Tensor:
-    """The first half: norm, pointwise convolution and gate; (B, T, D) -> (B, T, D)."""
+    """Compute the first half: norm, pointwise convolution and gate; (B, T, D) -> (B, T, D)."""
     pointwise = module.sequential[0]
     x = F.linear(module.layer_norm(x), pointwise.weight[:, :, 0], pointwise.bias)
     return F.glu(x, dim=-1)
 
 
 def convolve(module: nn.Module, x: Tensor, padding: int) -> Tensor:
-    """The depthwise convolution over the frames of ``x`` (B, T, D), ``padding`` zeros at each end.
+    """Compute the depthwise convolution over the frames of ``x`` (B, T, D).
 
-    As an image of height 1, (B, D, 1, T), the transposed tensor is in channels-last order already
-    and takes a kernel that needs no copies: six times as fast as the same ``conv1d`` on a CPU.
-    On a GPU that order means cuDNN, which builds a plan for every new shape, half a second for the
-    batches of a step; the plain order means a kernel that is ready for all.
+    ``padding`` zeros are added at each end. The frames are treated as an image of height 1,
+    (B, D, 1, T).
+
+    On a CPU, the transposed tensor is already in channels-last order. Its kernel needs no copies
+    and is six times as fast as the same ``conv1d``. On a GPU, channels-last order selects cuDNN,
+    which builds a plan for every new shape (half a second for the batches of a step). The
+    contiguous order selects a kernel that fits all shapes.
     """
     depthwise = module.sequential[2]
     image = x.transpose(1, 2).unsqueeze(2)
@@ -50,16 +53,21 @@ def convolve(module: nn.Module, x: Tensor, padding: int) -> Tensor:
 
 
 def project(module: nn.Module, x: Tensor) -> Tensor:
-    """The second half: norm, activation and pointwise convolution; (B, T, D) -> (B, T, D)."""
+    """Compute the second half: norm, activation, pointwise convolution; (B, T, D) -> (B, T, D)."""
     _, _, _, norm, activation, pointwise, dropout = module.sequential
     return dropout(F.linear(activation(norm(x)), pointwise.weight[:, :, 0], pointwise.bias))
 
 
 def continued(module: nn.Module, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-    """Add the causal convolution over ``x`` (B, T, D), which comes after ``history``.
+    """Add the causal convolution over ``x`` to ``x``. The frames of ``history`` precede ``x``.
 
-    ``history`` (B, kernel_size - 1, D) holds the last frames of the first half. Also returns it
-    with the T new frames behind it.
+    Args:
+        module: the convolution module.
+        x: (B, T, D).
+        history: (B, kernel_size - 1, D), the previous outputs of the first half (`expand`).
+
+    Returns:
+        The sum (B, T, D), and ``history`` followed by the T new outputs of the first half.
     """
     frames = torch.cat((history, expand(module, x)), dim=1)
     return x + project(module, convolve(module, frames, 0)), frames

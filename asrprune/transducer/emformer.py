@@ -1,16 +1,21 @@
-"""Streaming Emformer (Shi et al. 2021) on torchaudio's model, with its traps avoided.
+"""Encode streams with an Emformer (Shi et al. 2021) on torchaudio's model.
 
-torchaudio's `Emformer` gives the parameters, their names and their first values. Its two passes
-are not used: the whole-utterance one goes wrong without an error when T exceeds the longest length
-and disagrees with the chunk-by-chunk one in a partial last segment, and the chunk-by-chunk one
-reads a length back from the device, which no exporter can follow. Both are written here over one
-function of a layer, so that they agree.
+torchaudio's `Emformer` provides the parameters, their names and their initial values. Its two
+passes are not used, for three reasons:
 
-Two departures. As in `asrprune.transducer.conformer`, and for its reason, one norm ends the encoder
-in place of one a layer. And queries and keys are turned by their positions (`rotary`): published
-Emformers know none, which a small one pays for (on an hour of synthetic speech, loss after two
-epochs 1.16 a token with positions and a left context of 16 frames, 1.35 without and 8, 1.71 without
-and 30).
+- The pass over whole utterances gives wrong results without an error if T exceeds the longest
+  length.
+- The two passes disagree in a partial last segment.
+- The pass over chunks reads a length back from the device, which exporters cannot follow.
+
+Both passes are written here with the same layer computation, so that they agree.
+
+There are two departures from the paper. One norm ends the encoder instead of one norm in each
+layer; `asrprune.transducer.conformer` gives the reason. Queries and keys are rotated by their
+positions (`rotary`), and published Emformers have no positions. Small Emformers lose accuracy
+without positions. On an hour of synthetic speech, the loss after two epochs was 1.16 per token with
+positions and a left context of 16 frames. Without positions, the loss was 1.35 with a left context
+of 8 frames and 1.71 with 30.
 """
 
 from collections.abc import Sequence
@@ -63,26 +68,33 @@ def emformer(
     kernel_size: int = 0,
     head_dim: int | None = None,
 ) -> "Emformer":
-    """A streaming encoder; the defaults are torchaudio's published LibriSpeech transducer.
+    """Return a streaming Emformer encoder. The defaults are torchaudio's LibriSpeech transducer.
 
-    ``stacked_frames`` feature frames become one encoder frame of 40 ms. The lengths are in encoder
-    frames: a segment of 160 ms sees itself, 40 ms to its right and 1.2 s to its left, in each
-    layer. The latency of the model is a segment and its right context.
+    ``stacked_frames`` feature frames become one encoder frame of 40 ms. The other lengths are in
+    encoder frames. By default, in each layer, a segment of 160 ms sees itself, 40 ms to its right
+    and 1.2 s to its left. The latency of the model is a segment and its right context.
 
     Args:
-        num_features: mel bins.
+        num_features: number of mel bins.
         dim: width of the layers; without ``head_dim`` a multiple of ``2 * num_heads``.
-        ffn_dim: inner width of the feed-forward modules; or a list of widths, one for each layer.
-        dropout: probability after each module and inside the feed-forward layers.
-        attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
-        rotary: turn queries and keys by their positions; False, as published, knows none.
-        activation: of the feed-forward layers: relu, gelu or silu.
-        kernel_size: frames that a causal convolution in each layer sees, odd (as in icefall's
-            ConvEmformer); 0, as published, for layers without one.
+        num_layers: number of layers.
+        num_heads: number of attention heads of each layer.
+        ffn_dim: inner width of the feed-forward modules; or a list with the width of each layer.
+        segment_length: encoder frames of a segment.
+        right_context_length: encoder frames after a segment that attention sees.
+        left_context_length: encoder frames before a segment that attention sees.
+        stacked_frames: feature frames that are stacked to one encoder frame.
+        dropout: probability of dropout after each module and inside the feed-forward layers.
+        attention_dropout: probability of dropout on attention weights. Above 0, the fast attention
+            kernel of a CPU cannot be used in training.
+        activation: activation of the feed-forward layers: relu, gelu or silu.
+        rotary: rotate queries and keys by their positions. False: no positions, as published.
+        kernel_size: frames that a causal convolution in each layer sees, an odd number (as in
+            icefall's ConvEmformer). 0: no convolution, as published.
         head_dim: width of a head; None: ``dim / num_heads``.
 
     Raises:
-        UserError: sizes that do not fit each other, or an unknown activation.
+        UserError: the sizes do not fit each other, or the activation is unknown.
     """
     if min(dim, num_layers, num_heads, segment_length, stacked_frames) < 1:
         raise UserError("an Emformer's sizes, segment_length and stacked_frames: at least 1 each")
@@ -121,7 +133,7 @@ def emformer(
 
 
 class Emformer(nn.Module):
-    """See `emformer`; an `asrprune.transducer.encoder.StreamingEncoder`."""
+    """Encode streams, see `emformer`; an `asrprune.transducer.encoder.StreamingEncoder`."""
 
     streaming = True
 
@@ -137,14 +149,14 @@ class Emformer(nn.Module):
         kernel_size: int,
     ):
         super().__init__()
-        # no bias: frames of zeros past the end stay zeros
+        # no bias: zero frames past the end remain zero
         self.input_linear = nn.Linear(num_features * stacked_frames, dim, bias=False)
         self.emformer = model
         self.norm = nn.LayerNorm(dim)
         self.head_dim = head_dim
         self.attention_dropout = attention_dropout
         self.rotary = rotary
-        self.history = max(kernel_size - 1, 0)  # frames of the past that a convolution sees
+        self.history = max(kernel_size - 1, 0)  # past frames that a convolution sees
         self.output_dim = dim
         self.subsampling = stacked_frames
         self.segment = model.segment_length
@@ -154,16 +166,16 @@ class Emformer(nn.Module):
         self.lookahead_frames = self.right_context * stacked_frames
 
     def output_lengths(self, x_lens: Tensor) -> Tensor:
-        """``ceil(x_lens / stacked_frames)``: at least 1 for any utterance of at least one frame."""
+        """Return ``ceil(x_lens / stacked_frames)``: at least 1 for an utterance with any frame."""
         return (x_lens + self.subsampling - 1) // self.subsampling
 
     @property
     def attention_width(self) -> int:
-        """The width of all heads together, also while some are cut out."""
+        """Return the width of all heads together, without the heads that are cut out."""
         return self.emformer.emformer_layers[0].attention.out_proj.weight.shape[1]
 
     def heads(self) -> Heads:
-        """The heads of attention."""
+        """Return the attention heads."""
         count = len(self.emformer.emformer_layers)
         paths = [f"emformer.emformer_layers.{layer}.attention" for layer in range(count)]
         maps = {"emb_to_query": 1, "emb_to_key_value": 2}
@@ -179,11 +191,11 @@ class Emformer(nn.Module):
         )
 
     def stack(self) -> Stack:
-        """The layers, of which some can be left out."""
+        """Return the stack of layers, which can be shortened."""
         return Stack("emformer.emformer_layers", "num_layers")
 
     def channels(self) -> list[Channels]:
-        """The inner channels of the feed-forward modules."""
+        """Return the inner channels of the feed-forward modules."""
         return [
             feed_forward_channels(
                 f"layers.{layer}.pos_ff", f"emformer.emformer_layers.{layer}.pos_ff"
@@ -192,9 +204,16 @@ class Emformer(nn.Module):
         ]
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,).
+        """Encode whole utterances.
 
-        Equal to `forward_chunk` over an utterance that zeros follow.
+        The result equals `forward_chunk` over an utterance that zeros follow.
+
+        Args:
+            x: features (B, T, num_features).
+            x_lens: feature frames of each utterance (B,).
+
+        Returns:
+            Outputs (B, ceil(T / stacked_frames), dim) and their lengths (B,).
         """
         lengths = self.output_lengths(x_lens)
         num_outputs = -(-x.size(1) // self.subsampling)
@@ -202,7 +221,8 @@ class Emformer(nn.Module):
         size = num_segments * self.chunk_frames + self.lookahead_frames
         x = F.pad(zero_padding(x, x_lens), (0, 0, 0, size - x.size(1)))
         x = self._stack(x)  # (B, segments * segment + right context, D)
-        # each segment has its own copy of its right context, because the two see different frames
+        # Each segment has its own copy of the frames of its right context. A frame and its copy see
+        # different frames.
         starts = torch.arange(1, num_segments + 1, device=x.device) * self.segment
         copies = starts[:, None] + torch.arange(self.right_context, device=x.device)
         frames = torch.arange(num_segments * self.segment, device=x.device)
@@ -219,24 +239,31 @@ class Emformer(nn.Module):
         return zero_padding(x, lengths), lengths
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
-        """What is kept of the past before the first chunk."""
+        """Return the state before the first chunk."""
         history = self.left_context, self.history
         num_layers = len(self.emformer.emformer_layers)
         sizes = num_layers, *history, self.attention_width, self.output_dim
         return no_past(batch_size, *sizes, device, dtype)
 
     def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """``x`` (B, chunk_frames + lookahead_frames, num_features) -> (B, segment, dim), state.
+        """Encode one chunk.
 
-        The utterance's end is padded with zeros (`asrprune.transducer.encoder.windows` does it).
+        The end of the utterance is padded with zeros (`asrprune.transducer.encoder.windows` pads).
+
+        Args:
+            x: features (B, chunk_frames + lookahead_frames, num_features).
+            state: the state before the chunk.
+
+        Returns:
+            Outputs (B, segment, dim) and the state after the chunk.
         """
         return forward_chunk(self, x, state)
 
     def chunk(self, x: Tensor, past: Past, done: Tensor) -> tuple[Tensor, Past]:
-        """Compute a segment and its right context, see `ChunkEncoder`."""
+        """Encode a segment and its right context, see `ChunkEncoder`."""
         x = self._stack(x)
         rotation = None
-        if self.rotary:  # keys are kept turned by their own position
+        if self.rotary:  # the keys of the past are stored after rotation
             positions = done[:, None] + torch.arange(x.size(1), device=x.device)
             rotation = rotary_heads(positions, self.head_dim)
         bias = score_bias(visible_past(done, self.left_context, x.size(1)))
@@ -255,11 +282,11 @@ class Emformer(nn.Module):
         return self.norm(x[:, : self.segment]), Past(keys, values, history)
 
     def _stack(self, x: Tensor) -> Tensor:
-        """Frames (B, n * stacked_frames, num_features) -> (B, n, dim)."""
+        """Stack and project frames: (B, n * stacked_frames, num_features) -> (B, n, dim)."""
         return self.input_linear(x.unflatten(1, (-1, self.subsampling)).flatten(2))
 
     def _visible(self, num_segments: int, device: torch.device) -> Tensor:
-        """What each position may look at: (N, N) bool over [right context copies, frames]."""
+        """Return the mask of visible positions: (N, N) bool over [right context copies, frames]."""
         segments = torch.arange(num_segments, device=device)
         copies = segments.repeat_interleave(self.right_context)
         frames = torch.arange(num_segments * self.segment, device=device)
@@ -271,7 +298,7 @@ class Emformer(nn.Module):
     def _project(
         self, layer: nn.Module, x: Tensor, rotation: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (B, N, H head_dim); the first two turned by their positions."""
+        """Return queries, keys and values, (B, N, H head_dim). Queries and keys are rotated."""
         x = layer.layer_norm_input(x)
         k, v = layer.attention.emb_to_key_value(x).chunk(2, dim=-1)
         q = layer.attention.emb_to_query(x)
@@ -281,11 +308,11 @@ class Emformer(nn.Module):
         return q, k, v
 
     def _heads(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """Queries, keys and values of ``x`` (B, T, D), (B, 3 H, T, head_dim)."""
+        """Return queries, keys and values of ``x`` (B, T, D) as heads (B, 3 H, T, head_dim)."""
         x = layer.layer_norm_input(x)
         maps = layer.attention.emb_to_query, layer.attention.emb_to_key_value
         if torch.compiler.is_exporting():
-            # one product in place of two; the exporter joins the constants, once
+            # one product instead of two: the exporter concatenates the constants once
             weight = torch.cat([linear.weight for linear in maps])
             projected = F.linear(x, weight, torch.cat([linear.bias for linear in maps]))
         else:
@@ -295,7 +322,7 @@ class Emformer(nn.Module):
     def _attend(
         self, layer: nn.Module, x: Tensor, q: Tensor, k: Tensor, v: Tensor, visible: Tensor
     ) -> Tensor:
-        """Add attention of the queries of ``x`` (B, N, D) to keys (B, M, H head_dim)."""
+        """Add attention to ``x`` (B, N, D). Keys and values have (B, M, H head_dim)."""
         heads = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
         attended = F.scaled_dot_product_attention(
             *heads, attn_mask=visible, dropout_p=self.attention_dropout if self.training else 0.0
@@ -305,7 +332,7 @@ class Emformer(nn.Module):
     def _convolve(self, layer: nn.Module, x: Tensor, num_segments: int) -> Tensor:
         """Add the causal convolution over ``x``: copies of right contexts, then the segments.
 
-        A segment's right context sees that segment.
+        The right context of a segment sees the segment.
         """
         module, num_copies = layer.conv_module, num_segments * self.right_context
         expanded = convolution.expand(module, x)
@@ -313,7 +340,7 @@ class Emformer(nn.Module):
         convolved = convolution.convolve(module, frames, 0)
         if num_copies:
             copies = expanded[:, :num_copies].unflatten(1, (num_segments, self.right_context))
-            # each segment's last frames, (B, segments, kernel_size - 1, D), stand before its copies
+            # the last frames of each segment, (B, segments, kernel_size - 1, D), precede its copies
             ends = frames.unfold(1, self.history, self.segment)[:, 1:].transpose(2, 3)
             copies = torch.cat((ends, copies), dim=2).flatten(0, 1)
             copies = convolution.convolve(module, copies, 0).reshape(x.size(0), num_copies, -1)
@@ -322,7 +349,7 @@ class Emformer(nn.Module):
 
 
 def narrow_attention(attention: nn.Module, width: int) -> None:
-    """Make queries, keys and values ``width`` wide: keep their first rows, and output columns."""
+    """Reduce the width of queries, keys and values to their first rows."""
     for linear, times in ((attention.emb_to_query, 1), (attention.emb_to_key_value, 2)):
         for name, value in list(linear.named_parameters()):
             first = value.detach().unflatten(0, (times, -1))[:, :width].flatten(0, 1)

@@ -1,7 +1,7 @@
-"""What an encoder is, and the masking helpers that make an utterance independent of its batch.
+"""Define the interface of encoders, and the masks that make an utterance independent of its batch.
 
-An encoder is any ``nn.Module`` with the members of `Encoder`; nothing has to be inherited, so
-somebody else's encoder fits after adding three attributes.
+An encoder is any ``nn.Module`` with the members of `Encoder`. It need not inherit from a class of
+this package. So an encoder of another project fits after three attributes are added.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,84 +14,92 @@ from torch import Tensor, nn
 
 from asrprune.base.errors import UserError
 
-# (B, T', D), (B,) -> fewer frames, after the subsampling of a training batch
+# In training, after the subsampling: (B, T', D), lengths (B,) -> fewer frames, their lengths.
 FrameTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Channels between linear maps: without some of them a smaller dense network is left.
+    """Name the channels between two linear maps. A smaller dense network lacks some channels.
 
-    Channel ``j`` is row ``j`` of each parameter in ``rows``, and column ``j`` of each parameter in
-    ``columns``. A channel whose weights are all zero must contribute nothing: what lies between the
-    maps takes zero to zero, as ReLU, GELU, SiLU and tanh do. Names are those of the encoder's
-    ``named_parameters``.
+    Channel ``j`` is row ``j`` of each parameter in ``rows`` and column ``j`` of each parameter in
+    ``columns``. A channel whose weights are all zero must contribute nothing. So the function
+    between the maps must map zero to zero, like ReLU, GELU, SiLU and tanh. The names are those of
+    the encoder's ``named_parameters``.
     """
 
     name: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    option: str  # of the encoder's factory: a list of widths, one for each `Channels` in order
+    option: str  # option of the encoder's factory: a list of widths, one for each `Channels`
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Layers, one after another: without some of them a smaller network of the same kind is left.
+    """Name a stack of layers. A smaller network of the same type lacks some layers.
 
     A layer whose parameters are all zero must return its input.
     """
 
     name: str  # path of the `nn.ModuleList` in the encoder
-    option: str  # of the encoder's factory: the number of layers
+    option: str  # option of the encoder's factory: the number of layers
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Heads of attention: without head ``j`` of all layers a smaller network is left.
+    """Name the attention heads. A smaller network lacks head ``j`` of all layers.
 
-    All layers have the same number of heads, as the state of a stream has one width for all of
-    them. A head whose weights are all zero must contribute nothing.
+    All layers have the same number of heads, because the state of a stream has one width for all
+    layers. A head whose weights are all zero must contribute nothing.
     """
 
-    rows: dict[str, int]  # parameter -> how often its rows hold all heads: 3 for q, k and v
-    columns: tuple[str, ...]  # parameters whose columns hold all heads once
-    size: int  # rows, or columns, of a head
-    option: str = "num_heads"  # of the encoder's factory
-    size_option: str = "head_dim"  # of the encoder's factory
+    rows: dict[str, int]  # parameter -> how often its rows repeat all heads: 3 for q, k and v
+    columns: tuple[str, ...]  # parameters whose columns contain all heads once
+    size: int  # number of rows or columns of a head
+    option: str = "num_heads"  # option of the encoder's factory
+    size_option: str = "head_dim"  # option of the encoder's factory
 
 
 class Encoder(Protocol):
-    """Feature frames to encoder frames; B utterances, T feature frames, T' encoder frames.
+    """Map feature frames to encoder frames.
 
-    The law that every encoder keeps (evaluation mode, 1e-5): the valid outputs of an utterance are
-    the same alone, in any batch, and whatever stands in the padding, NaN included. T may exceed the
-    longest length.
+    B is the number of utterances, T of feature frames, T' of encoder frames. Every encoder keeps
+    one law (in evaluation mode, to 1e-5): the valid outputs of an utterance are the same alone and
+    in any batch, for any content of the padding, also NaN. T may exceed the longest length.
     """
 
     output_dim: int  # D
     subsampling: int  # feature frames per encoder frame
 
     def output_lengths(self, x_lens: Tensor) -> Tensor:
-        """The number of encoder frames of utterances of ``x_lens`` feature frames."""
+        """Return the number of encoder frames of utterances with ``x_lens`` feature frames."""
 
     def __call__(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """``x`` (B, T, num_features), ``x_lens`` (B,) int64 -> (B, T', D), (B,) int64.
+        """Encode a batch of utterances.
 
-        T' belongs to T, and so may exceed the longest output length; outputs past an utterance's
-        length are zero. An encoder may also take ``frame_transform``, a `FrameTransform` that it
-        calls after its subsampling; it is needed where data pruning drops encoder frames.
+        The size T' depends on T, so T' may exceed the longest output length. Outputs past the
+        length of an utterance are zero. An encoder may also take ``frame_transform``, a
+        `FrameTransform` that it calls after its subsampling. Data pruning needs this argument to
+        drop encoder frames.
+
+        Args:
+            x: features (B, T, num_features).
+            x_lens: feature frames of each utterance (B,) int64.
+
+        Returns:
+            Outputs (B, T', D) and their lengths (B,) int64.
         """
 
-    # An encoder also names what can be cut out of it: ``channels() -> list[Channels]``,
+    # An encoder also names the units that can be cut out: ``channels() -> list[Channels]``,
     # ``stack() -> Stack`` and ``heads() -> Heads``.
 
 
 class StreamingEncoder(Encoder, Protocol):
-    """An encoder that also takes an utterance chunk by chunk, with the outputs of the whole.
+    """Encode an utterance chunk by chunk, with the same outputs as for the whole utterance.
 
-    A call sees ``chunk_frames`` feature frames and ``lookahead_frames`` more; the next call starts
-    ``chunk_frames`` later. The utterance's end is padded with zeros until every frame has been in
-    the first ``chunk_frames`` of a call; outputs past ``output_lengths`` are dropped by the caller.
+    A call sees ``chunk_frames`` feature frames and ``lookahead_frames`` more. The next call starts
+    ``chunk_frames`` later. The end of the utterance is padded with zeros until every frame has been
+    among the first ``chunk_frames`` of a call. The caller drops outputs past ``output_lengths``.
     """
 
     streaming: bool  # True
@@ -99,18 +107,26 @@ class StreamingEncoder(Encoder, Protocol):
     lookahead_frames: int
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> Any:
-        """The state before the first chunk: a pytree of tensors, batch in dimension 0 of each."""
+        """Return the state before the first chunk: a pytree of tensors, batch in dimension 0."""
 
     def forward_chunk(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """``x`` (B, chunk_frames + lookahead_frames, num_features), state -> (B, T', D), state."""
+        """Encode one chunk.
+
+        Args:
+            x: features (B, chunk_frames + lookahead_frames, num_features).
+            state: the state before the chunk.
+
+        Returns:
+            Outputs (B, T', D) and the state after the chunk.
+        """
 
 
 def start_silent(*branch_ends: nn.Module) -> None:
-    """Zero the last linear maps of residual branches: a new layer then passes its input through.
+    """Set the last linear maps of residual branches to zero: a new layer then returns its input.
 
-    What the audio says reaches the joiner from the first step on, and a branch joins in as it
+    The audio then affects the joiner from the first step on, and a branch contributes when it
     becomes useful (Goyal et al. 2017, section 5.1, for the norms that end ResNet's branches). A
-    Conformer of five layers began to use the audio after 900 steps in place of 1,500, at 1.4 times
+    Conformer of five layers began to use the audio after 900 steps instead of 1,500, at 1.4 times
     the learning rate (an hour of synthetic speech).
     """
     for module in branch_ends:
@@ -119,13 +135,18 @@ def start_silent(*branch_ends: nn.Module) -> None:
 
 
 def feed_forward_channels(name: str, path: str) -> Channels:
-    """The inner channels of torchaudio's feed-forward module, a ``Sequential`` at ``path``."""
+    """Return the inner channels of torchaudio's feed-forward module, a ``Sequential``.
+
+    Args:
+        name: the name of the channels.
+        path: the path of the module in the encoder.
+    """
     rows = (f"{path}.1.weight", f"{path}.1.bias")
     return Channels(name, rows, (f"{path}.4.weight",), "ffn_dim")
 
 
 def set_width(feed_forward: nn.Sequential, width: int) -> None:
-    """Give torchaudio's feed-forward module another number of inner channels, with new weights."""
+    """Change the number of inner channels of torchaudio's feed-forward module, with new weights."""
     first, second = feed_forward[1], feed_forward[4]
     if first.out_features != width:
         feed_forward[1] = nn.Linear(first.in_features, width)
@@ -133,7 +154,7 @@ def set_width(feed_forward: nn.Sequential, width: int) -> None:
 
 
 def checked_heads(dim: int, num_heads: int, head_dim: int | None) -> int:
-    """Return the width of a head.
+    """Return the width of a head, after checking it.
 
     Args:
         dim: width of a layer.
@@ -141,7 +162,7 @@ def checked_heads(dim: int, num_heads: int, head_dim: int | None) -> int:
         head_dim: the width of a head; None: ``dim / num_heads``.
 
     Raises:
-        UserError: the heads are wider than the layer, or of an odd width.
+        UserError: the heads together are wider than the layer, or the width of a head is odd.
     """
     if head_dim is None:
         if dim % (2 * num_heads):
@@ -156,10 +177,15 @@ def checked_heads(dim: int, num_heads: int, head_dim: int | None) -> int:
 
 
 def widths_of(option: str, value: int | Sequence[int], count: int) -> list[int]:
-    """Return the width of each of ``count`` modules: one number for all, or a list of numbers.
+    """Return the width of each of ``count`` modules.
+
+    Args:
+        option: the name of the option, for messages.
+        value: one width for all modules, or a list with one width for each module.
+        count: the number of modules.
 
     Raises:
-        UserError: another number of widths, or a width below 1.
+        UserError: the list has another length, or a width is below 1.
     """
     widths = [value] * count if isinstance(value, int) else list(value)
     if len(widths) != count:
@@ -170,12 +196,12 @@ def widths_of(option: str, value: int | Sequence[int], count: int) -> list[int]:
 
 
 def padding_mask(lengths: Tensor, size: int) -> Tensor:
-    """(B,) lengths -> (B, size) bool, True past the end of each utterance."""
+    """Return the mask of the padding: (B,) lengths -> (B, size) bool, True past the end."""
     return torch.arange(size, device=lengths.device) >= lengths.unsqueeze(1)
 
 
 def zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
-    """``x`` (B, T, ...) with zeros past ``lengths`` (B,), whatever stood there before."""
+    """Return ``x`` (B, T, ...) with zeros past ``lengths`` (B,), whatever the padding contains."""
     mask = padding_mask(lengths, x.size(1))
     return x.masked_fill(mask.view(*mask.shape, *[1] * (x.dim() - 2)), 0.0)
 
@@ -183,11 +209,18 @@ def zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
 def windows(
     x: Tensor, x_lens: Tensor, chunk_frames: int, lookahead_frames: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The calls of a streaming encoder over whole utterances ``x`` (B, T, num_features).
+    """Yield the inputs of a streaming encoder for whole utterances, call by call.
 
-    Yields ``(window, lens)``: (B, chunk_frames + lookahead_frames, num_features) with zeros past
-    the end, and how many frames of it belong to each utterance (B,), 0 once it is over. As many as
-    T needs.
+    Args:
+        x: features (B, T, num_features).
+        x_lens: feature frames of each utterance (B,).
+        chunk_frames: feature frames of a chunk.
+        lookahead_frames: feature frames that a call sees after its chunk.
+
+    Yields:
+        ``(window, lens)``: (B, chunk_frames + lookahead_frames, num_features) with zeros past the
+        end, and the number of frames (B,) of the window that belong to each utterance, 0 after its
+        end. There are as many windows as T needs.
     """
     count = -(-x.size(1) // chunk_frames)
     size = chunk_frames + lookahead_frames

@@ -1,7 +1,7 @@
-"""The loss by k2's kernels, where k2 is installed: the same numbers as the torch backend, faster.
+"""Compute the loss with k2's kernels: the same values as the torch backend, but faster.
 
-Only k2's documented interface is used, and probed for: a k2 that does not import, or lacks a
-function or an argument, counts as absent. Nothing here imports k2 before it is asked for.
+Only k2's documented interface is used. A k2 that does not import, or that lacks a function or an
+argument, counts as missing. The module imports k2 only when a function needs it.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from torch import Tensor
 from asrprune.transducer.options import LossOptions
 from asrprune.transducer.prune_ranges import PruneRanges, range_widths
 
-# function -> arguments it is called with
+# function of k2 -> arguments that this module passes
 _NEEDED = {
     "rnnt_loss_smoothed": (
         *("lm", "am", "symbols", "termination_symbol", "lm_only_scale", "am_only_scale"),
@@ -31,14 +31,14 @@ _NEEDED = {
 
 @lru_cache(maxsize=1)
 def k2_available() -> tuple[bool, str]:
-    """Whether k2's loss can be used, and why (not)."""
+    """Return whether k2's loss can be used, and the reason."""
     try:
         k2 = importlib.import_module("k2")
     except ModuleNotFoundError as error:
         if error.name == "k2":
             return False, "k2 is not installed"
         return False, f"k2 does not import: {error}"
-    # a k2 built for another torch fails with whatever its extension raises
+    # a k2 built for another torch can raise any exception
     except Exception as error:
         return False, f"k2 does not import: {type(error).__name__}: {error}"
     version = getattr(k2, "__version__", "of unknown version")
@@ -53,11 +53,14 @@ def k2_available() -> tuple[bool, str]:
 
 
 def can_handle(t_lens: Tensor, y_lens: Tensor, options: LossOptions) -> bool:
-    """Whether k2 computes this batch as the torch backend does.
+    """Return whether k2 computes this batch as the torch backend does.
 
-    Not when all transcripts are empty or the batch has fewer frames than symbols (k2 asserts), when
-    an utterance has no alignment or needs a band wider than ``prune_range`` (k2 has one width for
-    the batch), nor when the unigram of ``am_scale`` would average over padding.
+    k2 cannot handle a batch in these cases:
+
+    - All transcripts are empty, or the batch has fewer frames than symbols (k2 asserts).
+    - An utterance has no alignment.
+    - An utterance needs a band wider than ``prune_range`` (k2 has one width for the batch).
+    - The unigram distribution of ``am_scale`` would include padding.
     """
     symbols, frames = int(y_lens.max()), int(t_lens.max())
     if symbols == 0 or frames < symbols or int(t_lens.min()) == 0:
@@ -72,7 +75,7 @@ def can_handle(t_lens: Tensor, y_lens: Tensor, options: LossOptions) -> bool:
 def simple_loss_and_ranges(
     am: Tensor, lm: Tensor, y: Tensor, t_lens: Tensor, y_lens: Tensor, options: LossOptions
 ) -> tuple[Tensor, PruneRanges]:
-    """Simple losses (B,) and prune ranges; arguments as of ``simple_loss.simple_loss``."""
+    """Return simple losses (B,) and prune ranges. Arguments as of ``simple_loss.simple_loss``."""
     simple, (px_grad, py_grad) = simple_loss_and_occupations(am, lm, y, t_lens, y_lens, options)
     width = int(range_widths(t_lens, y_lens, options.prune_range).max())
     positions = _k2().get_rnnt_prune_ranges(
@@ -81,17 +84,18 @@ def simple_loss_and_ranges(
         boundary=_boundary(t_lens, y_lens),
         s_range=width,
     )
-    widths = torch.full_like(y_lens, positions.shape[2])  # one for the whole batch
+    widths = torch.full_like(y_lens, positions.shape[2])  # one width for the whole batch
     return simple, PruneRanges(positions[:, :, 0].contiguous(), widths)
 
 
 def simple_loss_and_occupations(
     am: Tensor, lm: Tensor, y: Tensor, t_lens: Tensor, y_lens: Tensor, options: LossOptions
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Simple losses (B,) and k2's occupations.
+    """Return simple losses (B,) and k2's occupations. Arguments as of ``simple_loss.simple_loss``.
 
     Returns:
-        px has (B, S, T + 1), or (B, S, T) if modified, and py (B, S + 1, T).
+        The losses, and the occupations px and py. px is (B, S, T + 1), or (B, S, T) in the modified
+        topology. py is (B, S + 1, T).
     """
     return _k2().rnnt_loss_smoothed(
         lm=lm,
@@ -116,7 +120,7 @@ def pruned_loss(
     y_lens: Tensor,
     options: LossOptions,
 ) -> Tensor:
-    """Pruned losses (B,); arguments as of ``pruned_loss.pruned_loss``, all widths equal."""
+    """Return pruned losses (B,). Arguments as of ``pruned_loss.pruned_loss``, with equal widths."""
     return _k2().rnnt_loss_pruned(
         logits=logits.to(torch.promote_types(logits.dtype, torch.float32)),
         symbols=y,
@@ -134,6 +138,6 @@ def _k2() -> ModuleType:
 
 
 def _boundary(t_lens: Tensor, y_lens: Tensor) -> Tensor:
-    """(B, 4) int64 rows [0, 0, S_b, T_b]."""
+    """Return k2's boundaries (B, 4) int64 with rows [0, 0, S_b, T_b]."""
     zeros = torch.zeros_like(y_lens)
     return torch.stack([zeros, zeros, y_lens, t_lens], dim=1)

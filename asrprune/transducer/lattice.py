@@ -1,12 +1,13 @@
-"""The transducer lattice: log-probability of all alignments, and how much of it uses each arc.
+"""Compute the log-probability of all alignments in the transducer lattice, and arc occupations.
 
-A state ``(s, t)`` has emitted ``s`` symbols and left ``t`` frames behind. From it, ``px[b, s, t]``
-emits symbol ``s + 1`` and ``py[b, s, t]`` emits blank and moves to frame ``t + 1`` (Graves 2012).
-In the "modified" topology a symbol moves to the next frame too, so a frame emits at most one.
+In state ``(s, t)``, ``s`` symbols have been emitted and ``t`` frames are finished. The arc
+``px[b, s, t]`` emits symbol ``s + 1``. The arc ``py[b, s, t]`` emits blank and moves to frame
+``t + 1`` (Graves 2012). In the "modified" topology a symbol also moves to the next frame, so each
+frame emits at most one symbol.
 
-Every arc leads from one *step* to the next: steps are anti-diagonals ``s + t`` for "regular" and
-frames ``t`` for "modified". So one recursion over steps serves both topologies, on every device,
-with no running sums to lose precision. It runs in float64.
+Every arc leads from one *recursion step* to the next. Recursion steps are anti-diagonals ``s + t``
+in the "regular" topology and frames ``t`` in the "modified" topology. So one recursion serves both
+topologies on every device, and no running sums lose precision. The recursion uses float64.
 """
 
 from typing import NamedTuple
@@ -20,7 +21,7 @@ MINUS_INFINITY = float("-inf")
 
 
 class Occupations(NamedTuple):
-    """Posterior probabilities of the arcs: the gradients of the log-probability."""
+    """Hold the posterior probabilities of the arcs: the gradients of the log-probability."""
 
     px: Tensor  # (B, S, T), symbols
     py: Tensor  # (B, S + 1, T), blanks
@@ -29,35 +30,36 @@ class Occupations(NamedTuple):
 def lattice_loss(
     px: Tensor, py: Tensor, t_lens: Tensor, y_lens: Tensor, modified: bool = False
 ) -> tuple[Tensor, Occupations]:
-    """Minus the log-probability of all alignments of each utterance, with gradients.
+    """Return minus the log-probability of all alignments of each utterance, with gradients.
 
     Args:
         px: (B, S, T) log-probabilities of the next symbol; read only inside the lengths.
         py: (B, S + 1, T) log-probabilities of blank; read only inside the lengths.
         t_lens: (B,) frames of each utterance, at most T.
         y_lens: (B,) symbols of each utterance, at most S.
-        modified: a symbol also moves one frame on.
+        modified: whether a symbol also moves to the next frame.
 
     Returns:
-        losses (B,) in the type of ``px``, and the occupations (float64, constants). An utterance
-        without any alignment ("modified" with fewer frames than symbols, or no frame at all for
-        some symbols) has loss +inf, occupations 0 and gradient 0.
+        Losses (B,) in the type of ``px``, and the occupations (float64, constants). An utterance
+        without any alignment has loss +inf, occupations 0 and gradient 0. Such an utterance has
+        fewer frames than symbols ("modified"), or symbols and no frames.
     """
     loss, occupied_px, occupied_py = _LatticeLoss.apply(px, py, t_lens, y_lens, modified)
     return loss, Occupations(occupied_px, occupied_py)
 
 
 def delay_bonus(t_lens: Tensor, num_frames: int, delay_penalty: float) -> Tensor:
-    """(B, T) float64, added to px so that early is better: ``delay_penalty * ((T_b - 1) / 2 - t)``.
+    """Return the bonus for early symbols, (B, T) float64: ``delay_penalty * ((T_b - 1) / 2 - t)``.
 
-    Source: Kang et al. 2022, "Delay-penalized transducer" (arXiv 2211.00490), centred as in k2.
+    The bonus is added to px. Source: Kang et al. 2022, "Delay-penalized transducer"
+    (arXiv 2211.00490), centred as in k2.
     """
     frames = torch.arange(num_frames, device=t_lens.device, dtype=torch.float64)
     return delay_penalty * ((t_lens[:, None] - 1) / 2 - frames)
 
 
 class Solution(NamedTuple):
-    """What :func:`solve` finds."""
+    """Hold the results of :func:`solve`."""
 
     log_prob: Tensor  # (B,) float64
     occupations: Occupations | None
@@ -72,18 +74,29 @@ def solve(
     modified: bool,
     with_occupations: bool = True,
 ) -> Solution:
-    """Log-probabilities and occupations by forward and backward variables, without autograd."""
+    """Return log-probabilities and occupations from forward and backward variables.
+
+    Autograd does not record the computation.
+
+    Args:
+        px: see `lattice_loss`.
+        py: see `lattice_loss`.
+        t_lens: see `lattice_loss`.
+        y_lens: see `lattice_loss`.
+        modified: see `lattice_loss`.
+        with_occupations: whether to compute the occupations.
+    """
     num_utterances, num_positions, num_frames = py.shape
     x, y = _steps(px, py, t_lens, y_lens, modified)
     num_steps = y.shape[0]
-    # x is stored where its arc starts; the walk wants it where the arc ends
+    # `x` has the position where its arc starts; `_walk` needs the position where the arc ends
     x_in = x.roll(1, 2)
     start = torch.zeros_like(y_lens)
     if not with_occupations:
         alpha = _walk(x_in, y, start)
         return Solution(_at_the_end(alpha[-1], y_lens), None)
 
-    # Read from the end, the lattice is a lattice again: both variables walk as one batch.
+    # The reversed lattice is a lattice too. So forward and backward variables are one batch.
     both = _walk(
         torch.cat([x_in, x.flip(0, 2)], dim=1),
         torch.cat([y, y.flip(0, 2)], dim=1),
@@ -91,14 +104,14 @@ def solve(
     )
     alpha, beta = both[:, :num_utterances], both[:, num_utterances:].flip(0, 2)
     log_prob = _at_the_end(alpha[num_steps], y_lens)
-    # no alignment: every sum below is minus infinity, whatever is subtracted
+    # without an alignment, every sum below is minus infinity for any finite total
     total = log_prob.masked_fill(log_prob == MINUS_INFINITY, 0.0)[:, None]
     y.add_(alpha[:-1]).add_(beta[1:]).sub_(total).exp_()
     x = x[:, :, :-1].add_(alpha[:-1, :, :-1]).add_(beta[1:, :, 1:]).sub_(total).exp_()
     x, y = x.permute(1, 2, 0), y.permute(1, 2, 0)
     if not modified:
         x, y = _unskewed(x, num_frames), _unskewed(y, num_frames)
-    # arcs out of the lengths: only the resting loop at the end has mass there, and it is no arc
+    # Outside the lengths, only the loop in the final state has mass, and this loop is not an arc.
     inside = _frames_inside(t_lens, num_frames)[:, None]
     return Solution(log_prob, Occupations(x * inside, y * inside))
 
@@ -106,9 +119,10 @@ def solve(
 def _steps(
     px: Tensor, py: Tensor, t_lens: Tensor, y_lens: Tensor, modified: bool
 ) -> tuple[Tensor, Tensor]:
-    """Arcs by the step they leave: two (D, B, S + 1) float64, minus infinity where there is none.
+    """Return the arcs by the recursion step that they leave: two (D, B, S + 1) float64.
 
-    An utterance that has ended rests in its last state at no cost, so that all end at step D.
+    Missing arcs are minus infinity. An utterance that has ended remains in its final state at no
+    cost, so that all utterances end at step D.
     """
     num_positions, num_frames = py.shape[1:]
     positions = torch.arange(num_positions, device=py.device)
@@ -127,7 +141,7 @@ def _steps(
 
 
 def _walk(x_in: Tensor, y: Tensor, start: Tensor) -> Tensor:
-    """Log-probability of reaching each position: (D, N, S + 1) arcs -> (D + 1, N, S + 1).
+    """Return log-probabilities of reaching positions: (D, N, S + 1) arcs -> (D + 1, N, S + 1).
 
     ``p[d + 1, s] = logaddexp(p[d, s] + y[d, s], p[d, s - 1] + x_in[d, s])``.
     """
@@ -144,9 +158,10 @@ def _walk(x_in: Tensor, y: Tensor, start: Tensor) -> Tensor:
 
 
 def _skewed(grid: Tensor) -> Tensor:
-    """(B, S + 1, T) by frame -> (B, S + 1, S + T) by anti-diagonal, new places minus infinity.
+    """Arrange a grid by anti-diagonals: (B, S + 1, T) by frame -> (B, S + 1, S + T).
 
-    Rows of S + T + 1 read as rows of S + T: row s then starts s places later.
+    New elements are minus infinity. Rows of length S + T + 1 are read as rows of length S + T, so
+    that row s starts s elements later.
     """
     num_utterances, num_positions, num_frames = grid.shape
     width = num_positions - 1 + num_frames
@@ -155,19 +170,19 @@ def _skewed(grid: Tensor) -> Tensor:
 
 
 def _unskewed(grid: Tensor, num_frames: int) -> Tensor:
-    """Inverse of :func:`_skewed`, for any number of rows."""
+    """Invert :func:`_skewed`, for any number of rows."""
     num_utterances, num_positions, width = grid.shape
     flat = functional.pad(grid.flatten(1), (0, num_positions))
     return flat.reshape(num_utterances, num_positions, width + 1)[:, :, :num_frames]
 
 
 def _frames_inside(t_lens: Tensor, num_frames: int) -> Tensor:
-    """(B, T), true where the frame belongs to the utterance."""
+    """Return a mask (B, T) that is True for the frames of an utterance."""
     return torch.arange(num_frames, device=t_lens.device) < t_lens[:, None]
 
 
 def _at_the_end(p: Tensor, y_lens: Tensor) -> Tensor:
-    """(B, S + 1) -> (B,) at position S_b."""
+    """Return the values at position S_b: (B, S + 1) -> (B,)."""
     return p.gather(1, y_lens[:, None]).squeeze(1)
 
 

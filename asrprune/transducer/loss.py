@@ -1,4 +1,4 @@
-"""The pruned transducer loss as training calls it, over one of two backends: torch or k2.
+"""Compute the pruned transducer loss for training, with one of two backends: torch or k2.
 
 Source: Kuang et al. 2022, "Pruned RNN-T for fast, memory-efficient ASR training"
 (arXiv 2206.13236). The formulas are in ``simple_loss``, ``prune_ranges`` and ``pruned_loss``.
@@ -20,7 +20,7 @@ from asrprune.transducer.simple_loss import simple_loss
 
 
 class TransducerLoss(NamedTuple):
-    """Losses of each utterance, unscaled: float32, or float64 for float64 scores."""
+    """Hold the unscaled losses of each utterance: float32, or float64 for float64 scores."""
 
     simple: Tensor  # (B,)
     pruned: Tensor  # (B,)
@@ -38,28 +38,29 @@ def transducer_loss(
     options: LossOptions,
     on_logits: Callable[[Tensor], None] | None = None,
 ) -> TransducerLoss:
-    """Simple and pruned loss of each utterance.
+    """Return the simple and the pruned loss of each utterance.
 
-    The simple loss sends gradients to ``am`` and ``lm``, the pruned loss to ``a``, ``b`` and the
-    joiner. Padding frames and symbols change neither values nor gradients, whatever they hold, and
-    with ``am_scale = 0`` an utterance's losses do not depend on its batch. Empty transcripts are
-    legal. An utterance that has no alignment ("modified" with fewer frames than symbols) has loss
-    +inf and gradient 0: it is for the caller to drop it or to name it.
+    The simple loss sends gradients to ``am`` and ``lm``. The pruned loss sends gradients to ``a``,
+    ``b`` and the joiner. The content of padding frames and symbols affects neither values nor
+    gradients. With ``am_scale = 0``, the losses of an utterance do not depend on its batch. Empty
+    transcripts are allowed. An utterance without an alignment ("modified" with fewer frames than
+    symbols) has loss +inf and gradient 0. The caller must drop or report such an utterance.
 
     Args:
         am: (B, T, V) the encoder's scores for the simple loss; T may exceed the lengths.
-        lm: (B, S + 1, V) the predictor's.
-        a: (B, T, J) the encoder's output projected for the joiner.
-        b: (B, S + 1, J) the predictor's.
-        joiner: broadcasting (B, T, 1, J) and (B, T, R, J) to logits (B, T, R, V).
-        y: (B, S) int64 symbols in 1 .. V - 1; anything past the lengths.
+        lm: (B, S + 1, V) the predictor's scores for the simple loss.
+        a: (B, T, J) the encoder's output, projected for the joiner.
+        b: (B, S + 1, J) the predictor's output, projected for the joiner.
+        joiner: a function that broadcasts (B, T, 1, J) and (B, T, R, J) to logits (B, T, R, V).
+        y: (B, S) int64 symbols in 1 .. V - 1; any values past the lengths.
         t_lens: (B,) int64 frames of each utterance.
         y_lens: (B,) int64 symbols of each utterance.
-        on_logits: called with the joiner's logits (B, T, R, V) before the pruned loss, for who
-            wants to see their gradient.
+        options: the options of the loss.
+        on_logits: a function that receives the joiner's logits (B, T, R, V) before the pruned loss,
+            for example to observe their gradient.
 
     Raises:
-        UserError: an option has no meaning, or k2 is asked for and absent.
+        UserError: an option is out of its limits, or k2 is requested and not available.
     """
     check(options, "loss.")
     backend = resolve_backend(options.backend)
@@ -86,10 +87,10 @@ def transducer_loss(
 
 
 def resolve_backend(name: str) -> str:
-    """``"torch"`` or ``"k2"`` for ``"auto"``, ``"torch"`` or ``"k2"``.
+    """Return ``"torch"`` or ``"k2"`` for the option ``loss.backend``: auto, torch or k2.
 
     Raises:
-        UserError: k2 is asked for by name and cannot be used.
+        UserError: the option is k2, and k2 cannot be used.
     """
     if name == "torch":
         return "torch"
@@ -103,7 +104,10 @@ def resolve_backend(name: str) -> str:
 
 
 def _without_padding(x: Tensor, lens: Tensor, longest: int) -> Tensor:
-    """(B, N, ...) -> (B, longest, ...), 0 past the lengths, so that junk meets no arithmetic."""
+    """Cut ``x`` (B, N, ...) to (B, longest, ...), with 0 past the lengths.
+
+    Without this, NaN in the padding would spread.
+    """
     padding = torch.arange(longest, device=x.device) >= lens[:, None]
     return x[:, :longest].masked_fill(padding.view(*padding.shape, *[1] * (x.dim() - 2)), 0)
 

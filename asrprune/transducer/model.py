@@ -1,4 +1,4 @@
-"""The transducer: encoder, predictor, joiner, and the simple heads of the pruned loss."""
+"""Define the transducer: encoder, predictor, joiner, and the simple heads of the pruned loss."""
 
 import math
 from collections.abc import Callable
@@ -14,16 +14,21 @@ from asrprune.transducer.joiner import Joiner
 from asrprune.transducer.loss import TransducerLoss, transducer_loss
 from asrprune.transducer.options import LossOptions, ModelOptions
 
-SIMPLE_HEAD_SCALE = 0.25  # small at first: the simple loss starts from nearly equal scores
-BLANK_PRIOR = 0.85  # share of blanks among all steps at 25 frames and some 4 symbols a second
+SIMPLE_HEAD_SCALE = 0.25  # small initial weights: the simple loss starts from nearly equal scores
+BLANK_PRIOR = 0.85  # share of blanks among all emissions, at 25 frames and about 4 symbols a second
 
 
 def build_model(model: ModelOptions, loss: LossOptions, vocab_size: int) -> "Transducer":
-    """A transducer with fresh weights from the global generator.
+    """Return a transducer with new weights from torch's global generator.
+
+    Args:
+        model: the options of the model.
+        loss: the options of the loss.
+        vocab_size: number of symbols, including blank.
 
     Raises:
-        UserError: a factory that cannot be imported, an option it does not know or that has the
-            wrong type (see `asrprune.base.factory`), or a part that is no encoder.
+        UserError: a factory cannot be imported; an option is unknown or has the wrong type (see
+            `asrprune.base.factory`); or the result of a factory is not an encoder or predictor.
     """
     encoder = build("model.encoder", model.encoder, model.num_features, model.encoder_options)
     predictor = build("model.predictor", model.predictor, vocab_size, model.predictor_options)
@@ -40,10 +45,11 @@ def build_model(model: ModelOptions, loss: LossOptions, vocab_size: int) -> "Tra
 
 
 class Transducer(nn.Module):
-    """A transducer with the two linear heads from which the pruned loss finds its ranges.
+    """Compute a transducer, with the two linear heads of the simple loss.
 
-    The buffers ``feature_mean`` and ``feature_std`` (num_features,) normalise features inside the
-    model, so that every user of it, an exported one too, feeds plain log-mel energies.
+    The simple loss determines the prune ranges of the pruned loss. The buffers ``feature_mean`` and
+    ``feature_std`` (num_features,) normalise features inside the model. So every user of the model,
+    also of an exported model, feeds plain log-mel energies.
     """
 
     def __init__(
@@ -65,8 +71,9 @@ class Transducer(nn.Module):
             for head in (self.simple_am, self.simple_lm):
                 head.weight.mul_(SIMPLE_HEAD_SCALE)
                 head.bias.zero_()
-            # Blanks are most of what a lattice emits. Starting from their share, the first
-            # gradients tell of the audio; they would otherwise all pull the encoder the same way.
+            # Most emissions of a lattice are blanks. The biases start from the share of blanks, so
+            # that the first gradients depend on the audio. With zero biases, the first gradients
+            # would all move the encoder in the same direction.
             odds = BLANK_PRIOR / (1 - BLANK_PRIOR) * (vocab_size - 1)
             self.simple_lm.bias[0] = self.joiner.output.bias[0] = math.log(odds)
         self.loss_options = loss_options
@@ -75,15 +82,22 @@ class Transducer(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """The number of symbols, blank included."""
+        """Return the number of symbols, including blank."""
         return self.simple_am.weight.shape[0]  # a language's own weights may have fewer symbols
 
     def encode(
         self, x: Tensor, x_lens: Tensor, frame_transform: FrameTransform | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Features ``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, T', D), (B,) int64.
+        """Encode features.
 
-        ``frame_transform`` is called after the encoder's subsampling, by encoders that can.
+        Args:
+            x: features (B, T, num_features).
+            x_lens: feature frames of each utterance (B,).
+            frame_transform: a `FrameTransform` that the encoder calls after its subsampling; None:
+                no transform. Not every encoder supports a transform.
+
+        Returns:
+            Outputs (B, T', D) and their lengths (B,) int64.
         """
         more = {"frame_transform": frame_transform} if frame_transform else {}
         return self.encoder(zero_padding(self.normalise(x), x_lens), x_lens, **more)
@@ -91,15 +105,17 @@ class Transducer(nn.Module):
     def encode_chunk(
         self, x: Tensor, state: Any, x_lens: Tensor | None = None
     ) -> tuple[Tensor, Any]:
-        """One chunk of a streaming encoder; the state starts from ``encoder.initial_state``.
+        """Encode one chunk with a streaming encoder.
 
         Args:
-            x: (B, chunk_frames + lookahead_frames, num_features).
-            x_lens: (B,) the frames of this window that belong to the utterance, 0 once it is
-                over; the rest is zeroed after normalisation, as `encode` does. None: all of them.
+            x: features (B, chunk_frames + lookahead_frames, num_features).
+            state: the state before the chunk. The first state is ``encoder.initial_state``.
+            x_lens: (B,) the number of frames in ``x`` that belong to the utterance, 0 after its
+                end. All other frames are set to zero after normalisation, as in `encode`. None: all
+                frames.
 
         Returns:
-            (B, chunk_frames / subsampling, D) and the next state.
+            Outputs (B, chunk_frames / subsampling, D) and the next state.
         """
         x = self.normalise(x)
         if x_lens is not None:
@@ -116,14 +132,16 @@ class Transducer(nn.Module):
         on_logits: Callable[[Tensor], None] | None = None,
         on_encoded: Callable[[Tensor, Tensor], None] | None = None,
     ) -> TransducerLoss:
-        """The losses of each utterance, unscaled, (B,) float32 each.
+        """Return the unscaled losses of each utterance, (B,) float32 each.
 
         Args:
-            x: features (B, T, num_features); ``x_lens`` (B,) int64.
-            y: transcripts (B, S) int64, padded with 0; ``y_lens`` (B,) int64.
+            x: features (B, T, num_features).
+            x_lens: feature frames of each utterance (B,) int64.
+            y: transcripts (B, S) int64, padded with 0.
+            y_lens: symbols of each transcript (B,) int64.
             frame_transform: see `encode`.
             on_logits: see `asrprune.transducer.loss.transducer_loss`.
-            on_encoded: called with what `encode` returns.
+            on_encoded: a function that receives the results of `encode`.
         """
         h, h_lens = self.encode(x, x_lens, frame_transform)
         if on_encoded:
@@ -140,9 +158,16 @@ class Transducer(nn.Module):
         options: LossOptions,
         on_logits: Callable[[Tensor], None] | None = None,
     ) -> TransducerLoss:
-        """The losses of encoded utterances ``h`` (B, T, D) and predictor outputs (B, S + 1, P).
+        """Return the losses of encoded utterances.
 
-        The rest is as of `forward`.
+        Args:
+            h: encoder outputs (B, T, D).
+            h_lens: encoder frames of each utterance (B,).
+            g: predictor outputs (B, S + 1, P).
+            y: see `forward`.
+            y_lens: see `forward`.
+            options: the options of the loss.
+            on_logits: see `forward`.
         """
         return transducer_loss(
             self.simple_am(h),
@@ -158,5 +183,5 @@ class Transducer(nn.Module):
         )
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Features (..., num_features) of mean 0 and deviation 1 over the training data."""
+        """Return features (..., num_features) with mean 0 and deviation 1 over the training set."""
         return (x - self.feature_mean) / self.feature_std

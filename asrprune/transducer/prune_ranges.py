@@ -1,4 +1,4 @@
-"""Which symbol positions the pruned loss keeps at each frame: a band through the lattice.
+"""Choose the symbol positions that the pruned loss keeps at each frame: a band of the lattice.
 
 Source: Kuang et al. 2022 (arXiv 2206.13236), section 2.3, with the details of k2.
 """
@@ -13,13 +13,16 @@ from asrprune.transducer.lattice import MINUS_INFINITY, Occupations
 
 
 class PruneRanges(NamedTuple):
-    """At frame t, utterance b keeps positions ``starts[b, t] ... starts[b, t] + widths[b] - 1``."""
+    """Hold a band: at frame t, utterance b keeps ``widths[b]`` positions from ``starts[b, t]``."""
 
     starts: Tensor  # (B, T) int64
     widths: Tensor  # (B,) int64
 
     def positions(self) -> Tensor:
-        """(B, T, W) int64, W the greatest width: positions kept, and beyond a lesser width more."""
+        """Return the kept positions (B, T, W) int64, where W is the greatest width.
+
+        An utterance with a smaller width gets further positions after its band.
+        """
         offsets = torch.arange(int(self.widths.max()), device=self.starts.device)
         return self.starts[:, :, None] + offsets
 
@@ -27,17 +30,20 @@ class PruneRanges(NamedTuple):
 def prune_ranges(
     occupations: Occupations, t_lens: Tensor, y_lens: Tensor, prune_range: int, modified: bool
 ) -> PruneRanges:
-    """The bands that lose the least probability: non-decreasing, without gaps, from start to end.
+    """Return the bands that lose the least probability.
+
+    The starts of a band never decrease. A band has no gaps, and leads from the first position to
+    the last.
 
     Args:
-        occupations: of the simple loss, px (B, S, T) and py (B, S + 1, T).
+        occupations: occupations of the simple loss, px (B, S, T) and py (B, S + 1, T).
         t_lens: (B,) int64 frames.
         y_lens: (B,) int64 symbols.
         prune_range: positions to keep at each frame.
-        modified: the topology in which a frame emits at most one symbol.
+        modified: whether the topology allows at most one symbol a frame.
     """
     widths = range_widths(t_lens, y_lens, prune_range)
-    last_start = (y_lens + 1 - widths)[:, None]  # the band then ends with the transcript
+    last_start = (y_lens + 1 - widths)[:, None]  # a band that starts here ends with the transcript
     starts = start_scores(occupations, y_lens, widths).argmax(dim=1)
     frames = torch.arange(starts.shape[1], device=starts.device)
     starts = torch.where(frames < t_lens[:, None] - 1, starts, last_start)
@@ -46,9 +52,11 @@ def prune_ranges(
 
 
 def range_widths(t_lens: Tensor, y_lens: Tensor, prune_range: int) -> Tensor:
-    """(B,) positions kept per frame: ``prune_range``, less for short transcripts, more where the
-    band would not reach the end in time (``(R - 1) * T_b + 1 >= S_b + 1``). Each utterance has its
-    own, so that its loss does not depend on its batch.
+    """Return the number of positions kept at each frame, (B,).
+
+    The number is ``prune_range``. It is smaller for short transcripts. It is larger if the band
+    would not reach the end in time (``(R - 1) * T_b + 1 >= S_b + 1`` must hold). Each utterance has
+    its own width, so that its loss does not depend on its batch.
     """
     frames = t_lens.clamp(min=1)
     least = (y_lens + frames - 1) // frames + 1
@@ -56,10 +64,18 @@ def range_widths(t_lens: Tensor, y_lens: Tensor, prune_range: int) -> Tensor:
 
 
 def start_scores(occupations: Occupations, y_lens: Tensor, widths: Tensor) -> Tensor:
-    """(B, S + 1, T): what a band that starts at s holds, less what arrives from below it.
+    """Return the score of each start of a band: the probability in the band minus that entering it.
 
-    Blank occupations of s ... s + R - 1 minus the symbol occupation that enters s; minus infinity
-    where the band would pass the end of the transcript.
+    The score is the sum of the blank occupations of s ... s + R - 1, minus the symbol occupation
+    that enters s. The score is minus infinity if the band would pass the end of the transcript.
+
+    Args:
+        occupations: occupations of the simple loss, px (B, S, T) and py (B, S + 1, T).
+        y_lens: (B,) int64 symbols.
+        widths: (B,) int64 positions kept at each frame.
+
+    Returns:
+        Scores (B, S + 1, T).
     """
     px, py = occupations
     num_positions, width = py.shape[1], int(widths.max())
@@ -73,10 +89,10 @@ def start_scores(occupations: Occupations, y_lens: Tensor, widths: Tensor) -> Te
 
 
 def _without_gaps(starts: Tensor, growth: Tensor) -> Tensor:
-    """(B, T) starts made to begin at 0, never to fall, and to grow by ``growth`` (B, 1) at most.
+    """Adjust starts (B, T): begin at 0, never decrease, increase by at most ``growth`` (B, 1).
 
-    Bounded growth of s is monotony of ``growth * t - s``; both use a running minimum from the
-    right, which leaves the last value as it is.
+    The growth of s is bounded if ``growth * t - s`` never decreases. Both conditions use a running
+    minimum from the right, which keeps the last value.
     """
     ramp = growth * torch.arange(starts.shape[1], device=starts.device)
     slack = _running_minimum_from_right(ramp - _running_minimum_from_right(starts))

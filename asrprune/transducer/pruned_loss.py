@@ -1,8 +1,8 @@
-"""The pruned transducer loss: the real joiner on a band of the lattice, and the gradient by hand.
+"""Compute the pruned transducer loss: the joiner on a band of the lattice, with its own gradient.
 
-The logits (B, T, W, V) are the largest tensor of a training step. On a CPU nothing of their size is
-made beside them but their gradient: sums and exponentials go chunk by chunk. On a GPU, where many
-small kernels cost more than the memory, they go all at once, in float32.
+The logits (B, T, W, V) are the largest tensor of a training step. On a CPU, their gradient is the
+only other tensor of this size: sums and exponentials are computed chunk by chunk. On a GPU, many
+small kernels would cost more than the memory. So the whole tensor is computed at once, in float32.
 Source: Kuang et al. 2022 (arXiv 2206.13236), section 2.3.
 """
 
@@ -17,18 +17,19 @@ from asrprune.transducer.lattice import MINUS_INFINITY, delay_bonus, solve
 from asrprune.transducer.options import LossOptions
 from asrprune.transducer.prune_ranges import PruneRanges
 
-_CHUNK = 1 << 20  # logits looked at together, a few MB
+_CHUNK = 1 << 20  # logits in a chunk, a few MB
 
 
 def joined_band(
     a: Tensor, b: Tensor, joiner: Callable[[Tensor, Tensor], Tensor], ranges: PruneRanges
 ) -> Tensor:
-    """Logits (B, T, W, V) of the band.
+    """Return the logits (B, T, W, V) of the band.
 
     Args:
         a: (B, T, J) projected encoder output.
-        b: (B, S + 1, J) projected predictor's.
-        joiner: takes (B, T, 1, J) and (B, T, W, J), gives (B, T, W, V).
+        b: (B, S + 1, J) projected predictor output.
+        joiner: a function of (B, T, 1, J) and (B, T, W, J) that returns (B, T, W, V).
+        ranges: the band.
     """
     positions = ranges.positions().clamp(max=b.shape[1] - 1)
     return joiner(a[:, :, None], _TakeRows.apply(b, positions))
@@ -42,26 +43,28 @@ def pruned_loss(
     y_lens: Tensor,
     options: LossOptions,
 ) -> Tensor:
-    """Transducer loss over the band of ``ranges``.
+    """Return the transducer loss over the band of ``ranges``.
 
     Args:
         logits: (B, T, W, V) unnormalised, any floating type, for the positions of ``ranges``.
         y: (B, S) int64 symbols, 0 past the lengths.
+        ranges: the band.
         t_lens: (B,) int64 frames.
         y_lens: (B,) int64 symbols.
+        options: the options of the loss.
 
     Returns:
-        losses (B,), float32 (float64 for float64 logits), differentiable in ``logits``.
+        Losses (B,), float32 (float64 for float64 logits), differentiable in ``logits``.
     """
     return _PrunedLoss.apply(logits, y, ranges, t_lens, y_lens, options)
 
 
 class _TakeRows(torch.autograd.Function):
-    """``rows[b, t, w] = x[b, positions[b, t, w]]``.
+    """Compute ``rows[b, t, w] = x[b, positions[b, t, w]]``.
 
-    The gradient is a product with a one-hot matrix: in a fixed order on every device, added up in
-    float32 by the matrix unit under bf16, and without the (B, T, S + 1, J) tensor of an expanded
-    gather.
+    The gradient is a product with a one-hot matrix. This product has a fixed order of summation on
+    every device, and the matrix unit accumulates in float32 under bf16. The product needs no
+    (B, T, S + 1, J) tensor, unlike an expanded gather.
     """
 
     @staticmethod
@@ -125,7 +128,7 @@ class _PrunedLoss(torch.autograd.Function):
 
 
 def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the targets and of blank, (B, T, W) each, in float32 at least."""
+    """Return log-probabilities of the targets and of blank, (B, T, W) each, at least float32."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     px = torch.empty(targets.shape, dtype=dtype, device=logits.device)
     py = torch.empty_like(px)
@@ -138,7 +141,7 @@ def _log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def _logit_gradient(logits: Tensor, grad: Tensor, target: Tensor, px: Tensor, py: Tensor) -> None:
     """Write ``(px + py) * softmax - px * [v = target] - py * [v = blank]`` into ``grad`` (N, V)."""
-    # in place where grad has the precision, else by way of a chunk that has it
+    # in place if `grad` has the type of `px`, otherwise in a temporary chunk
     out = grad if grad.dtype == px.dtype else torch.empty_like(grad, dtype=px.dtype)
     torch.softmax(logits, 1, dtype=px.dtype, out=out)
     out.mul_(px + py).scatter_add_(1, target, -px)
@@ -148,27 +151,27 @@ def _logit_gradient(logits: Tensor, grad: Tensor, target: Tensor, px: Tensor, py
 
 
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views (n, last) of contiguous tensors (..., last), few rows at a time; on a GPU all."""
+    """Yield views (n, last) of contiguous tensors (..., last): few rows at a time, on a GPU all."""
     flat = [tensor.flatten(0, -2) for tensor in tensors]
     rows = len(flat[0]) if flat[0].is_cuda else max(1, _CHUNK // flat[0].shape[1])
     return zip(*(tensor.split(rows) for tensor in flat), strict=True)
 
 
 def _targets(y: Tensor, positions: Tensor) -> Tensor:
-    """(B, T, W): the symbol that position s emits, y[b, s]; blank (never used) past the last."""
+    """Return the symbol y[b, s] that position s emits, (B, T, W); 0 (never used) past the last."""
     num_frames, width = positions.shape[1:]
     padded = functional.pad(y, (0, width))  # positions may pass the end by W - 1
     return padded[:, None].expand(-1, num_frames, -1).gather(2, positions)
 
 
 def _to_grid(band: Tensor, positions: Tensor, num_positions: int) -> Tensor:
-    """(B, T, W) -> (B, S + 1, T), minus infinity outside the band."""
+    """Spread a band (B, T, W) over a grid (B, S + 1, T), minus infinity outside the band."""
     num_utterances, num_frames, width = band.shape
     grid = band.new_full((num_utterances, num_frames, num_positions + width), MINUS_INFINITY)
     return grid.scatter_(2, positions, band)[:, :, :num_positions].transpose(1, 2)
 
 
 def _to_band(grid: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, rows, T) -> (B, T, W), 0 past the last row."""
+    """Gather a grid (B, rows, T) into a band (B, T, W), 0 past the last row."""
     padded = functional.pad(grid.to(dtype).transpose(1, 2), (0, positions.shape[2] + 1))
     return padded.gather(2, positions)

@@ -1,7 +1,8 @@
-"""The simple transducer loss: a joiner that only adds, so no (B, T, S, V) tensor exists.
+"""Compute the simple transducer loss. Its joiner only adds, so no (B, T, S, V) tensor is needed.
 
-Its occupations tell the pruned loss where to look; its gradient teaches encoder and predictor to be
-worth looking at. Source: Kuang et al. 2022 (arXiv 2206.13236), sections 2.2 and 2.4.
+The occupations of the simple loss choose the band of the pruned loss. The gradient of the simple
+loss trains encoder and predictor so that these occupations become useful. Source: Kuang et al. 2022
+(arXiv 2206.13236), sections 2.2 and 2.4.
 """
 
 import torch
@@ -15,7 +16,7 @@ from asrprune.transducer.options import LossOptions
 def simple_loss(
     am: Tensor, lm: Tensor, y: Tensor, t_lens: Tensor, y_lens: Tensor, options: LossOptions
 ) -> tuple[Tensor, Occupations]:
-    """Smoothed simple loss of each utterance, and the occupations of its lattice.
+    """Return the smoothed simple loss of each utterance, and the occupations of its lattice.
 
     Args:
         am: (B, T, V) unnormalised scores of the encoder; blank is 0.
@@ -23,9 +24,10 @@ def simple_loss(
         y: (B, S) int64 symbols, 0 past the lengths.
         t_lens: (B,) int64 frames.
         y_lens: (B,) int64 symbols.
+        options: the options of the loss.
 
     Returns:
-        losses (B,), differentiable in ``am`` and ``lm``, and the occupations (constants).
+        Losses (B,), differentiable in ``am`` and ``lm``, and the occupations (constants).
     """
     px, py = simple_log_probs(am, lm, y, y_lens, options.lm_scale, options.am_scale)
     if options.delay_penalty:
@@ -37,14 +39,17 @@ def simple_loss(
 def simple_log_probs(
     am: Tensor, lm: Tensor, y: Tensor, y_lens: Tensor, lm_scale: float, am_scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Smoothed log-probabilities of symbols (B, S, T) and of blank (B, S + 1, T).
+    """Return smoothed log-probabilities of symbols (B, S, T) and of blank (B, S + 1, T).
 
-    ``(1 - lm_scale - am_scale) * joint + lm_scale * lm_only + am_scale * am_only``, where ``joint``
-    normalises the sum of both scores, ``lm_only`` the predictor's alone, and ``am_only`` the
-    encoder's on top of a unigram distribution: the average of softmax(lm) over all positions of the
-    batch, padding left out. With ``am_scale > 0`` that average couples the utterances of a batch.
+    The result is ``(1 - lm_scale - am_scale) * joint + lm_scale * lm_only + am_scale * am_only``:
+
+    - ``joint`` normalises the sum of both scores.
+    - ``lm_only`` normalises the predictor's scores.
+    - ``am_only`` normalises the encoder's scores plus a unigram distribution. This distribution is
+      the average of softmax(lm) over all positions of the batch without padding. So with ``am_scale
+      > 0``, the utterances of a batch depend on each other.
     """
-    # what an arc reads of each side: (B, S, T) or (B, S + 1, T) by broadcasting
+    # scores of the arcs from each network: (B, S, T) or (B, S + 1, T) by broadcasting
     num_frames = am.shape[1]
     wanted = functional.pad(y, (1, 0))[:, None].expand(-1, num_frames, -1)  # blank, then symbols
     am_blank, am_symbol = am.gather(2, wanted).transpose(1, 2).split([1, y.shape[1]], dim=1)
@@ -70,18 +75,18 @@ def simple_log_probs(
 
 
 def _exp(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Exponentials after subtracting each row's maximum, and the maxima (constants)."""
+    """Return exponentials after subtracting the maximum of each row, and the maxima (constants)."""
     highest = scores.detach().amax(dim=2, keepdim=True)
     return (scores - highest).exp(), highest
 
 
 def _log(x: Tensor) -> Tensor:
-    """Logarithm of a sum of products of exponentials, which may underflow to zero."""
+    """Return the logarithm of a sum of products of exponentials, which may underflow to zero."""
     return (x + torch.finfo(x.dtype).tiny).log()
 
 
 def _average(probabilities: Tensor, y_lens: Tensor) -> Tensor:
-    """(B, S + 1, V) -> (V,): mean over the valid positions 0 .. S_b of all utterances."""
+    """Return the mean over valid positions 0 .. S_b of all utterances: (B, S + 1, V) -> (V,)."""
     positions = torch.arange(probabilities.shape[1], device=y_lens.device)
     valid = (positions <= y_lens[:, None]).to(probabilities.dtype)
     return torch.einsum("bs,bsv->v", valid, probabilities) / valid.sum()

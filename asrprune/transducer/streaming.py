@@ -1,8 +1,9 @@
-"""What streaming encoders keep of the past, and how a chunk attends to it.
+"""Keep the past of streaming encoders, and attend from a chunk to the past.
 
-The encoders compute a chunk in `ChunkEncoder.chunk`, which takes the past of each layer by itself,
-with the heads apart. `forward_chunk` fits this to a state with the batch in front. An export fits
-it to the state of sherpa-onnx, without copies between the two.
+The encoders compute a chunk in `ChunkEncoder.chunk`. This method takes the past of each layer
+separately, with separate heads. `forward_chunk` adapts this method to a state with the batch in
+dimension 0. An export adapts the method to the state of sherpa-onnx, without copies between the
+two.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from torch import Tensor
 from asrprune.transducer.attention import plain_attention
 from asrprune.transducer.rotary import rotate_heads
 
-# keys and values (B, layers, left context, H head_dim), inputs of the convolutions
-# (B, layers, kernel_size - 1, D), and encoder frames done (B,) int64
+# keys and values (B, layers, left context, H head_dim), past inputs of the convolutions
+# (B, layers, kernel_size - 1, D), and number of encoder frames done (B,) int64
 State = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -30,9 +31,17 @@ def no_past(
     device: torch.device,
     dtype: torch.dtype,
 ) -> State:
-    """The state before the first chunk: zeros.
+    """Return the state before the first chunk: zeros.
 
-    ``history`` is that of the convolutions, ``width`` that of all heads, ``dim`` that of a layer.
+    Args:
+        batch_size: number of utterances.
+        num_layers: number of layers.
+        left_context: past frames that attention sees.
+        history: past frames that a convolution sees.
+        width: width of all heads together.
+        dim: width of a layer.
+        device: the device of the state.
+        dtype: the type of the state, except the number of frames.
     """
     keys, values, inputs = (
         torch.zeros(batch_size, num_layers, *size, device=device, dtype=dtype)
@@ -42,49 +51,58 @@ def no_past(
 
 
 def visible_past(done: Tensor, left_context: int, size: int) -> Tensor:
-    """What ``size`` frames of a chunk see, (B, 1, 1, left_context + size) bool.
+    """Return the frames that a chunk of ``size`` frames sees, (B, 1, 1, left_context + size) bool.
 
-    All of the chunk, and the kept places that the ``done`` (B,) frames before it have filled.
+    A chunk sees all its own frames, and the positions of the past that the previous ``done`` (B,)
+    frames have filled.
     """
     age = torch.arange(left_context, 0, -1, device=done.device)
     return F.pad(age <= done[:, None], (0, size), value=True)[:, None, None]
 
 
 class Past(NamedTuple):
-    """What each layer keeps: H heads of L frames, and the inputs of its convolution."""
+    """Hold the past of each layer: H heads of L frames, and the past inputs of its convolution."""
 
-    keys: Sequence[Tensor]  # of each layer (B, H, L, head_dim)
-    values: Sequence[Tensor]  # of each layer (B, H, L, head_dim)
-    history: Sequence[Tensor]  # of each layer (B, kernel_size - 1, D)
+    keys: Sequence[Tensor]  # for each layer (B, H, L, head_dim)
+    values: Sequence[Tensor]  # for each layer (B, H, L, head_dim)
+    history: Sequence[Tensor]  # for each layer (B, kernel_size - 1, D)
 
 
 class ChunkEncoder(Protocol):
-    """A streaming encoder whose layers attend to a past of the same size."""
+    """Encode streams with layers that attend to a past of the same size."""
 
     output_dim: int  # D
     head_dim: int
-    attention_width: int  # H head_dim, of the heads that are not cut out
+    attention_width: int  # H head_dim, without the heads that are cut out
     subsampling: int
     chunk_frames: int
     left_context: int  # L
     history: int  # kernel_size - 1; 0 without convolutions
 
     def chunk(self, x: Tensor, past: Past, done: Tensor) -> tuple[Tensor, Past]:
-        """Compute a chunk ``x`` after ``done`` (B,) encoder frames -> (B, T, D), past.
+        """Encode a chunk.
 
-        In the past that is returned, the frames of the chunk and its right context stand behind
-        those that were given. `newest` takes what the next chunk needs.
+        In the returned past, the frames of the chunk and of its right context follow the frames of
+        the given past. `newest` selects the frames for the next chunk.
+
+        Args:
+            x: features of the chunk and its look-ahead.
+            past: the past of each layer.
+            done: (B,) encoder frames before the chunk.
+
+        Returns:
+            Outputs (B, T, D) and the extended past.
         """
 
 
 def newest(encoder: ChunkEncoder, frames: Tensor, kept: int) -> Tensor:
-    """The ``kept`` frames before the end of the chunk, of ``frames`` (..., kept + chunk + n, D)."""
+    """Return the last ``kept`` frames up to the end of the chunk, of (..., kept + chunk + n, D)."""
     size = encoder.chunk_frames // encoder.subsampling
     return frames[..., size : size + kept, :]
 
 
 def forward_chunk(encoder: ChunkEncoder, x: Tensor, state: State) -> tuple[Tensor, State]:
-    """Compute a chunk, with the past in a state: see `asrprune.transducer.encoder`."""
+    """Encode a chunk with the past in a state, see `asrprune.transducer.encoder`."""
     keys, values, history, done = state
     heads = [
         part.unflatten(-1, (-1, encoder.head_dim)).transpose(2, 3).unbind(1)
@@ -111,18 +129,19 @@ def attend_to_past(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Attend to the past and to the chunk.
 
-    Queries and keys are turned together: a graph of few steps is what a short chunk needs most.
+    Queries and keys are rotated together. This makes the graph small, which matters most for the
+    speed of short chunks.
 
     Args:
         heads: queries, keys and values of the chunk (B, 3 H, T, head_dim).
-        keys: those of the past (B, H, L, head_dim), turned by their positions.
-        values: those of the past (B, H, L, head_dim).
-        bias: of `visible_past`, from `asrprune.transducer.attention.score_bias`.
+        keys: keys of the past (B, H, L, head_dim), rotated by their positions.
+        values: values of the past (B, H, L, head_dim).
+        bias: `score_bias` (`asrprune.transducer.attention`) of `visible_past`.
         rotation: from `asrprune.transducer.rotary.rotary_heads`; None: no positions.
 
     Returns:
-        What was attended to (B, T, H head_dim), and keys and values with those of the chunk at
-        their ends.
+        The result of attention (B, T, H head_dim), and the keys and values, each followed by those
+        of the chunk.
     """
     count = keys.size(1)
     turned, v = heads.split((2 * count, count), dim=1)

@@ -1,9 +1,9 @@
-"""Streaming Conformer: chunks that see themselves and some past, causal convolutions.
+"""Encode streams with a Conformer: chunks see themselves and a limited past.
 
-The layers are those of `asrprune.transducer.conformer`. A frame attends to its chunk and to the
-frames before it, as in chunk-wise Conformers elsewhere (Zhang et al. 2020, arXiv 2012.05481), and
-the depthwise convolution sees the past alone. Chunk by chunk, the encoder gives what it gives for
-the whole utterance.
+The layers are those of `asrprune.transducer.conformer`. A frame attends to its chunk and to frames
+before its chunk, as in other chunk-wise Conformers (Zhang et al. 2020, arXiv 2012.05481). The
+depthwise convolution is causal. The outputs chunk by chunk equal the outputs for the whole
+utterance.
 """
 
 from collections.abc import Sequence
@@ -44,26 +44,31 @@ def streaming_conformer(
     subsampling_channels: Sequence[int] = (8, 32),
     head_dim: int | None = None,
 ) -> "StreamingConformer":
-    """A Conformer encoder that hears an utterance chunk by chunk.
+    """Return a Conformer encoder that receives an utterance chunk by chunk.
 
-    Lengths are in encoder frames of 40 ms: a chunk of 320 ms sees itself and 2.6 s before it, in
-    each layer. The latency of the model is a chunk and 30 ms, which the subsampling looks ahead.
+    Lengths are in encoder frames of 40 ms. By default, in each layer, a chunk of 320 ms sees itself
+    and the 2.6 s before it. The latency of the model is a chunk plus 30 ms, the look-ahead of the
+    subsampling.
 
     Args:
-        num_features: mel bins.
+        num_features: number of mel bins.
         dim: width of the layers; without ``head_dim`` a multiple of ``2 * num_heads``.
-        ffn_dim: inner width of the feed-forward modules; or a list of widths, of the first and the
-            second module of each layer.
-        kernel_size: frames that the depthwise convolution sees, the last one its own, odd.
-        chunk_length: frames that see each other.
+        num_layers: number of layers.
+        num_heads: number of attention heads of each layer.
+        ffn_dim: inner width of the feed-forward modules; or a list with the widths of the first and
+            the second module of each layer.
+        kernel_size: frames that the depthwise convolution sees, up to the present frame, an odd
+            number.
+        chunk_length: frames of a chunk. All frames of a chunk see each other.
         left_context_length: frames before the chunk that attention sees.
-        dropout: probability after each module and inside the feed-forward layers.
-        attention_dropout: probability on attention weights; costs the fast kernel on a CPU.
-        subsampling_channels: channels of the two convolutions that subsample.
+        dropout: probability of dropout after each module and inside the feed-forward layers.
+        attention_dropout: probability of dropout on attention weights. Above 0, the fast attention
+            kernel of a CPU cannot be used in training.
+        subsampling_channels: channels of the two subsampling convolutions.
         head_dim: width of a head; None: ``dim / num_heads``.
 
     Raises:
-        UserError: sizes that do not fit each other.
+        UserError: the sizes do not fit each other.
     """
     widths = check_sizes(dim, num_layers, num_heads, ffn_dim, kernel_size, subsampling_channels)
     heads = num_heads, checked_heads(dim, num_heads, head_dim)
@@ -82,7 +87,10 @@ def streaming_conformer(
 
 
 class StreamingConformer(nn.Module):
-    """See `streaming_conformer`; an `asrprune.transducer.encoder.StreamingEncoder`."""
+    """Encode streams, see `streaming_conformer`.
+
+    Implements `asrprune.transducer.encoder.StreamingEncoder`.
+    """
 
     streaming = True
 
@@ -101,37 +109,44 @@ class StreamingConformer(nn.Module):
         self.output_dim = subsampling.out.out_features
         self.head_dim = layers[0].head_dim
         self.subsampling = subsampling.factor
-        self.history = history  # frames of the past that a convolution sees
+        self.history = history  # past frames that a convolution sees
         self.chunk_length = chunk_length
         self.left_context = left_context_length
         self.chunk_frames = chunk_length * subsampling.factor
         self.lookahead_frames = subsampling.lookahead
 
     def output_lengths(self, x_lens: Tensor) -> Tensor:
-        """``ceil(x_lens / 4)``: at least 1 for any utterance of at least one frame."""
+        """Return ``ceil(x_lens / 4)``: at least 1 for an utterance with any frame."""
         return (x_lens + self.subsampling - 1) // self.subsampling
 
     @property
     def attention_width(self) -> int:
-        """The width of all heads together, also while some are cut out."""
+        """Return the width of all heads together, without the heads that are cut out."""
         return self.layers[0].self_attn.out_proj.weight.shape[1]
 
     def heads(self) -> Heads:
-        """The heads of attention."""
+        """Return the attention heads."""
         return heads_of(self.layers)
 
     def stack(self) -> Stack:
-        """The layers, of which some can be left out."""
+        """Return the stack of layers, which can be shortened."""
         return Stack("layers", "num_layers")
 
     def channels(self) -> list[Channels]:
-        """The inner channels of the feed-forward modules."""
+        """Return the inner channels of the feed-forward modules."""
         return channels_of(len(self.layers))
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,).
+        """Encode whole utterances.
 
-        Equal to `forward_chunk` over an utterance that zeros follow.
+        The result equals `forward_chunk` over an utterance that zeros follow.
+
+        Args:
+            x: features (B, T, num_features).
+            x_lens: feature frames of each utterance (B,).
+
+        Returns:
+            Outputs (B, ceil(T / 4), dim) and their lengths (B,).
         """
         lengths = self.output_lengths(x_lens)
         num_outputs = -(-x.size(1) // self.subsampling)
@@ -139,7 +154,7 @@ class StreamingConformer(nn.Module):
         size = num_chunks * self.chunk_frames + self.lookahead_frames
         x = self.embed(F.pad(zero_padding(x, x_lens), (0, 0, 0, size - x.size(1))))
         frames = torch.arange(num_chunks * self.chunk_length, device=x.device)
-        chunk = frames[:, None] // self.chunk_length  # of the frame that looks
+        chunk = frames[:, None] // self.chunk_length  # the chunk of the frame that attends
         visible = frames >= chunk * self.chunk_length - self.left_context
         visible = visible & (frames < (chunk + 1) * self.chunk_length)
         rotation = rotary_table(frames, self.layers[0].head_dim)
@@ -148,20 +163,27 @@ class StreamingConformer(nn.Module):
         return zero_padding(self.norm(x[:, :num_outputs]), lengths), lengths
 
     def initial_state(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> State:
-        """What is kept of the past before the first chunk."""
+        """Return the state before the first chunk."""
         history = self.left_context, self.history
         sizes = len(self.layers), *history, self.attention_width, self.output_dim
         return no_past(batch_size, *sizes, device, dtype)
 
     def forward_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """``x`` (B, chunk_frames + lookahead_frames, num_features) -> (B, chunk, dim), state.
+        """Encode one chunk.
 
-        The utterance's end is padded with zeros (`asrprune.transducer.encoder.windows` does it).
+        The end of the utterance is padded with zeros (`asrprune.transducer.encoder.windows` pads).
+
+        Args:
+            x: features (B, chunk_frames + lookahead_frames, num_features).
+            state: the state before the chunk.
+
+        Returns:
+            Outputs (B, chunk, dim) and the state after the chunk.
         """
         return forward_chunk(self, x, state)
 
     def chunk(self, x: Tensor, past: Past, done: Tensor) -> tuple[Tensor, Past]:
-        """Compute a chunk, see `ChunkEncoder`."""
+        """Encode a chunk, see `ChunkEncoder`."""
         x = self.embed(x)
         positions = done[:, None] + torch.arange(self.chunk_length, device=x.device)
         rotation = rotary_heads(positions, self.layers[0].head_dim)
@@ -174,13 +196,18 @@ class StreamingConformer(nn.Module):
 
 
 class StreamingLayer(Layer):
-    """A Conformer layer with a causal convolution, over whole utterances or chunk by chunk."""
+    """Compute a Conformer layer with a causal convolution, for whole utterances or chunks."""
 
     def forward(self, x: Tensor, visible: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        """Compute whole utterances ``x`` (B, T, D) -> (B, T, D).
+        """Compute the layer for whole utterances.
 
-        ``visible`` is True where one of T frames looks at one of T, ``rotation`` as from
-        `rotary_table`.
+        Args:
+            x: (B, T, D).
+            visible: (T, T) bool, True where the frame of a row may see the frame of a column.
+            rotation: from `rotary_table`.
+
+        Returns:
+            (B, T, D).
         """
         x = x + 0.5 * self.ffn1(x)
         x = x + self.attend(*self.project(x, rotation), visible)
@@ -197,10 +224,19 @@ class StreamingLayer(Layer):
         bias: Tensor,
         rotation: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Compute a chunk ``x`` (B, T, D) after the past of this layer, see `Past`.
+        """Compute the layer for a chunk.
 
-        ``bias`` is from `score_bias`, ``rotation`` from `rotary_heads`. Returns the outputs
-        (B, T, D), and keys, values and the convolution's inputs with those of ``x`` at their ends.
+        Args:
+            x: the chunk (B, T, D).
+            keys: past keys of this layer, see `Past`.
+            values: past values of this layer, see `Past`.
+            history: past inputs of the convolution of this layer, see `Past`.
+            bias: from `score_bias`.
+            rotation: from `rotary_heads`.
+
+        Returns:
+            Outputs (B, T, D); and keys, values and inputs of the convolution, each followed by
+            those of ``x``.
         """
         x = x + 0.5 * self.ffn1(x)
         attention = self.self_attn

@@ -1,4 +1,4 @@
-"""Convolutional subsampling by 4, of whole utterances in any padding and of streams."""
+"""Subsample by 4 with convolutions: whole utterances with any padding, and streams."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from asrprune.transducer.encoder import padding_mask, zero_padding
 
 
 class ConvSubsampling(nn.Module):
-    """Two 3x3 convolutions of stride 2 over (time, mel), and a linear layer to ``dim``.
+    """Apply two 3x3 convolutions of stride 2 over (time, mel), and a linear layer to ``dim``.
 
-    Frames past the end are zeroed before each convolution, so that an utterance's last frame sees
-    the zeros that the convolution's own padding gives it when it stands alone. Any utterance of at
-    least one frame gives at least one output: ``ceil(ceil(T / 2) / 2)``.
+    Frames past the end are set to zero before each convolution. So the last frame of an utterance
+    sees zeros in any batch, like the convolution's own padding of a single utterance. An utterance
+    of at least one frame gives at least one output: ``ceil(ceil(T / 2) / 2)``.
 
-    Few channels are enough and keep this layer cheap: its cost grows with their product, and
-    64 channels each would cost a small model a third of its time on a CPU.
+    Few channels are enough and make this layer fast. Its cost grows with the product of the
+    channels. With 64 channels each, the layer would take a third of a small model's time on a CPU.
     """
 
     factor = 4
@@ -31,14 +31,22 @@ class ConvSubsampling(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def output_lengths(self, x_lens: Tensor) -> Tensor:
-        """Output frames of utterances of ``x_lens`` frames."""
+        """Return the number of output frames of utterances with ``x_lens`` frames."""
         return _half(_half(x_lens))
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """``x`` (B, T, num_features), ``x_lens`` (B,) -> (B, ceil(T / 4), dim), (B,)."""
+        """Subsample whole utterances.
+
+        Args:
+            x: features (B, T, num_features).
+            x_lens: feature frames of each utterance (B,).
+
+        Returns:
+            Outputs (B, ceil(T / 4), dim) and their lengths (B,).
+        """
         x = zero_padding(x, x_lens).unsqueeze(1)  # (B, 1, T, F)
         x = F.silu(self.conv1(x))  # (B, C1, T/2, F/2)
-        # masked in this layout: a transposed tensor would make the next convolution copy and crawl
+        # masked in this layout: a transposed tensor would make the next convolution copy
         x = x.masked_fill(padding_mask(_half(x_lens), x.size(2))[:, None, :, None], 0.0)
         x = F.silu(self.conv2(x))  # (B, C2, T/4, F/4)
         x = self.out(x.transpose(1, 2).flatten(2))
@@ -46,9 +54,9 @@ class ConvSubsampling(nn.Module):
 
 
 class StreamSubsampling(ConvSubsampling):
-    """The same over a piece of a stream: an output sees its 4 frames and the 3 that follow.
+    """Subsample a piece of a stream. An output sees its 4 frames and the 3 next frames.
 
-    No frame of an earlier piece is needed, and no place has zeros of the convolutions' own.
+    No frame of an earlier piece is needed. The convolutions add no padding along time.
     """
 
     lookahead = 3  # frames
@@ -58,7 +66,7 @@ class StreamSubsampling(ConvSubsampling):
         self.conv1.padding = self.conv2.padding = (0, 1)  # of (time, mel)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` (B, 4 n + 3, num_features) -> (B, n, dim)."""
+        """Subsample a piece: ``x`` (B, 4 n + 3, num_features) -> (B, n, dim)."""
         x = F.silu(self.conv1(x.unsqueeze(1)))
         x = F.silu(self.conv2(x))
         x = self.out(x.transpose(1, 2).flatten(2))
@@ -66,5 +74,5 @@ class StreamSubsampling(ConvSubsampling):
 
 
 def _half(length):
-    """Length after a convolution of kernel 3, stride 2, padding 1: half of it, rounded up."""
+    """Return the length after a convolution of kernel 3, stride 2, padding 1: half, rounded up."""
     return (length + 1) // 2
