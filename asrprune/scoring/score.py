@@ -54,8 +54,7 @@ def main(args: argparse.Namespace) -> None:
             row["against"] = {"file": str(other), **compare(utterances, read_recogs(other))}
             lines.append(describe_difference(name, path, other, row["against"]))
         rows[f"{name} {suffix}"] = row
-    table = args.exp_dir / f"results-{method}.json"
-    write_table(table, rows)
+    write_table(args.exp_dir / f"results-{method}.json", rows)
     for unit in ("CER", "WER"):
         for key, row in rows.items():
             counts = ErrorCounts(**row[unit]["counts"])
