@@ -28,7 +28,7 @@ from asrprune.rehearsal.units import (
 )
 from asrprune.rehearsal.voices import Speaker, speaker
 
-VERSION = 1  # of text and speech: raise it when equal options would give other files
+VERSION = 1  # version of text and speech; raise it when equal options would give other files
 SHAPE = Shape(median_wish=3.0, spread=0.5, longest=10.0)  # people read one or two sentences
 RATE = 32000  # Hz, as in recent releases of CommonVoice; recipes resample
 MEAN_SECONDS = 4.5  # measured mean duration of an utterance of this shape

@@ -31,7 +31,7 @@ class Phrasebook:
         return rng.choice(self.sentences).format_map(_Slots(self, rng))
 
     def number(self, rng: random.Random) -> str:
-        """Return a random number or random numbers as a sentence."""
+        """Return one or two random numbers as a sentence."""
         return rng.choice(self.numbers).format_map(_Slots(self, rng))
 
 

@@ -35,7 +35,7 @@ from asrprune.rehearsal.units import (
 )
 from asrprune.rehearsal.voices import english_speaker
 
-VERSION = 1  # of text and speech: raise it when equal options would give other files
+VERSION = 1  # version of text and speech; raise it when equal options would give other files
 SHAPE = Shape()
 DEFAULT_ACOUSTICS = Acoustics()
 MEAN_SECONDS = 6.5  # measured mean duration of an utterance of this shape

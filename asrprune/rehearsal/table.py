@@ -23,7 +23,7 @@ from asrprune.rehearsal.units import (
 )
 from asrprune.rehearsal.voices import english_speaker
 
-VERSION = 1  # of text and speech: raise it when equal options would give other files
+VERSION = 1  # version of text and speech; raise it when equal options would give other files
 SHAPE = Shape(median_wish=3.0, spread=0.5, longest=10.0)
 RATE = 8000  # Hz, as on the telephone; recipes resample
 MEAN_SECONDS = 4.2  # measured mean duration of an utterance of this shape

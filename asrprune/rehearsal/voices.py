@@ -61,8 +61,8 @@ def speaker(accents: Sequence[str], seed: int, group: str, index: int, *language
         seed: seed of the corpus.
         group: "train", "dev" or "test".
         index: index of the speaker in the group.
-        language: code of the language, so that languages have different speakers. None is given
-            for English corpora.
+        language: code of the language, so that languages have different speakers. Corpora of a
+            single language leave it out.
     """
     sex = "FM"[index % 2]
     variants = list(VARIANTS[group, sex])

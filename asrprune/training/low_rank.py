@@ -73,8 +73,8 @@ class LowRank(nn.Module):
 def add_low_rank(model: nn.Module, config: Config) -> None:
     """Add changes of rank ``training.lora_rank`` to a model, and freeze the matrices themselves.
 
-    The matrices are those of the encoder that ``weight_pruning.include`` and ``exclude`` name, but
-    for those that ``training.freeze`` names.
+    The matrices are the encoder's matrices that ``weight_pruning.include`` and ``exclude`` select,
+    without the matrices that ``training.freeze`` names.
 
     Raises:
         UserError: the training prunes weights, or starts from no model; the rank is not below the
