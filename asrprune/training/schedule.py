@@ -46,8 +46,8 @@ class Progress:
 
     A resumed training may have another number of epochs. Then progress goes on from its present
     value, and reaches 1 at the new end. So the schedule always reaches its end, and the rate never
-    jumps. A training that has finished its schedule is an exception: its progress starts again from
-    0 over all epochs, because its rate would stay at the final rate.
+    jumps. A training that has finished its schedule is an exception, because its rate would stay at
+    the final rate. Its progress becomes the trained share of the audio of all new planned epochs.
 
     The furthest progress never falls. Masks and the weights of the losses depend on the furthest
     progress. So a finished training that trains longer keeps its final sparsity, and does not warm
