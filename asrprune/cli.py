@@ -1,4 +1,4 @@
-"""``asrprune VERB``: a thin door to the rooms; the work is in each verb's module."""
+"""Run the command ``asrprune VERB``. Each verb's module does the work."""
 
 import importlib
 import logging
@@ -41,7 +41,11 @@ VERBS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb; returns the exit status."""
+    """Run a verb, and return the exit status.
+
+    Args:
+        argv: the words of the command after ``asrprune``; None: those of this process.
+    """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         return run_script("asrprune", _help)
@@ -61,10 +65,10 @@ def main(argv: list[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
-    # Before torch is imported: its idle threads otherwise spin, which on a machine with other work
-    # (the data loader's, for one) makes each small operation ten times slower.
+    # This must be set before torch is imported. Otherwise torch's idle threads spin. On a machine
+    # with other work, such as the data loader's, each small operation then takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # a cut longer than data.max_duration makes a batch of its own; lhotse warns of each
+    # A cut longer than data.max_duration gets its own batch. lhotse warns of each such batch.
     warnings.filterwarnings("ignore", "The first cut drawn in batch collection violates")
     warnings.filterwarnings("ignore", "We have exceeded the max_duration constraint")
     return run_script(f"asrprune {verb}", lambda: _run(verb, rest))
@@ -81,7 +85,7 @@ def _help() -> None:
 
 
 def _run(verb: str, words: list[str]) -> int | None:
-    """Read the options of a verb and do its work."""
+    """Read the options of a verb, run the verb, and return its exit status; None: 0."""
     module = importlib.import_module(VERBS[verb][0])
     parser = Parser(prog=f"asrprune {verb}", description=module.__doc__)
     module.add_arguments(parser)

@@ -1,7 +1,7 @@
-"""Configuration: typed dataclasses filled from YAML and ``key=value`` words.
+"""Read the configuration: typed dataclasses, filled from YAML and overrides ``key=value``.
 
-The dataclasses live in the rooms that they configure; this module gathers, fills and checks them.
-An unknown key is an error that names the nearest one.
+Each package defines its own options. This module gathers, fills and checks them. An unknown key is
+an error that names the nearest known key.
 """
 
 import dataclasses
@@ -26,21 +26,21 @@ from asrprune.training.options import TrainingOptions
 from asrprune.transducer.options import LossOptions, ModelOptions
 from asrprune.weight_pruning.options import OWN_METHODS, WeightPruningOptions
 
-# a factory or policy, and the options that are its own
+# option that names a factory or a policy -> the option that holds its own options
 OPTIONS_OF = {
     "model.encoder": "model.encoder_options",
     "model.predictor": "model.predictor_options",
     "data_pruning.policy": "data_pruning.policy_options",
 }
 
-# values such as 2:4, which YAML 1.1 reads as numbers to the base of 60
+# values such as 2:4, which YAML 1.1 reads as base-60 numbers
 _PAIR_LINE = re.compile(r"^(\s*[\w.]+:\s+)(\d+:\d+)(\s*(?:#.*)?)$", re.MULTILINE)
 _PAIR_WORD = re.compile(r"^([\w.]+=)(\d+:\d+)$")
 
 
 @dataclasses.dataclass
 class Config:
-    """Everything that a training depends on, besides the data."""
+    """Hold all options of a training."""
 
     seed: int = option(42, minimum=0)
     data: DataOptions = option(factory=DataOptions)
@@ -53,16 +53,23 @@ class Config:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply ``key=value`` words, such as ``training.epochs=3``.
+    """Read a YAML file and apply overrides ``key=value``, such as ``training.epochs=3``.
 
-    A word that names another ``model.encoder`` than the file drops the file's
-    ``model.encoder_options``, which were the other one's: those given by words apply, and defaults
-    else. So it is with ``model.predictor``, ``data_pruning.policy`` and ``weight_pruning.method``.
-    ``data_pruning`` may be the name of a preset, in the file or as a word, and other words then
-    change it.
+    The file's ``model.encoder_options`` belong to the file's encoder. If an override names another
+    ``model.encoder``, these options are dropped. The encoder then has the options of the overrides,
+    and defaults for the rest. The same holds for ``model.predictor``, ``data_pruning.policy`` and
+    ``weight_pruning.method``.
+
+    ``data_pruning`` may be the name of a preset, in the file or as an override. Other overrides
+    then change the options of the preset.
+
+    Args:
+        path: the file.
+        overrides: the overrides.
 
     Raises:
-        UserError: missing file, no YAML, unknown key, value of a wrong type or out of range.
+        UserError: the file is missing or no YAML, a key is unknown, or a value has a wrong type or
+            is out of range.
     """
     content = read_yaml(path, "config")
     config = deepcopy(_defaults())
@@ -72,19 +79,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def read_yaml(path: str | Path, what: str) -> DictConfig:
-    """The key: value pairs of a YAML file; ``what`` it is, for messages.
+    """Return the key: value pairs of a YAML file.
+
+    Args:
+        path: the file.
+        what: the type of the file, for messages, such as ``config``.
 
     Raises:
-        UserError: missing file, no YAML, no pairs.
+        UserError: the file is missing, no YAML, or holds no key: value pairs.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{what} {path} does not exist")
     try:
         content = OmegaConf.load(StringIO(_PAIR_LINE.sub(r'\1"\2"\3', "".join(text_lines(path)))))
-    except UserError:  # of another encoding
+    except UserError:  # the file has another encoding
         raise
-    except Exception as error:  # the YAML library's errors have no common base that it exports
+    except Exception as error:  # the YAML library exports no common base class of its errors
         raise UserError(f"{what} {path} is not valid YAML: {error}") from error
     if not OmegaConf.is_dict(content):
         raise UserError(f"{what} {path} holds no key: value pairs")
@@ -92,21 +103,29 @@ def read_yaml(path: str | Path, what: str) -> DictConfig:
 
 
 def override(config: Config, words: Sequence[str]) -> Config:
-    """A config after ``key=value`` words, as `load_config` applies them to a file.
+    """Return a config with overrides ``key=value``, which apply as in `load_config`.
+
+    Args:
+        config: the config, which stays as it is.
+        words: the overrides.
 
     Raises:
-        UserError: as of `load_config`.
+        UserError: a key is unknown, or a value has a wrong type or is out of range.
     """
     return _finished(_apply(OmegaConf.structured(config), words))
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
-    """The inverse of ``dataclasses.asdict``, checked like a file."""
+    """Return the config of which ``dataclasses.asdict`` gives these values.
+
+    Raises:
+        UserError: a key is unknown, or a value has a wrong type or is out of range.
+    """
     return _finished(_fill(deepcopy(_defaults()), OmegaConf.create(values), "saved config"))
 
 
 def save_config(config: Config, path: Path) -> str:
-    """The YAML text of a config, also written to ``path``."""
+    """Write a config to a YAML file, and return the text of the file."""
     from asrprune.base.files import write_text
 
     text = OmegaConf.to_yaml(OmegaConf.structured(config))
@@ -115,7 +134,10 @@ def save_config(config: Config, path: Path) -> str:
 
 
 def changes(old: Config, new: Config) -> Iterator[tuple[str, Any, Any, str]]:
-    """Yield ``(key, old value, new value, kind of change)`` of every option that differs."""
+    """Yield key, old value, new value and type of change of every option that differs.
+
+    The types of change are in `asrprune.base.options`.
+    """
     for (key, before, field), (_, after, _) in zip(flatten(old), flatten(new), strict=True):
         if before != after:
             yield key, before, after, field.metadata.get("change", IDENTITY)
@@ -127,7 +149,7 @@ def _defaults() -> Any:
 
 
 def _apply(config: Any, words: Sequence[str]) -> Any:
-    """Fill a structured config from ``key=value`` words."""
+    """Return a structured config with overrides ``key=value``."""
     parsed = [_parse(word) for word in words]
     for values in parsed:
         _take_preset(config, values)
@@ -140,12 +162,18 @@ def _apply(config: Any, words: Sequence[str]) -> Any:
             config.weight_pruning[before] = getattr(WeightPruningOptions(), before)
     for values in parsed:
         _check_kinds(Config(), OmegaConf.to_container(values), "command line")
-    # one by one they would be copied with the whole config, each time
+    # merged first, because each single merge would copy the whole config
     return _fill(config, OmegaConf.merge({}, *parsed), "command line")
 
 
 def _is_changed(config: Any, key: str, parsed: Sequence[Any]) -> bool:
-    """Whether words give ``section.name`` another value than it has."""
+    """Return whether overrides change the value of an option.
+
+    Args:
+        config: the config before the overrides.
+        key: the option, as ``section.name``.
+        parsed: the parsed overrides.
+    """
     section, name = key.split(".")
     given = [OmegaConf.to_container(values).get(section) for values in parsed]
     named = [part[name] for part in given if isinstance(part, dict) and name in part]
@@ -153,7 +181,10 @@ def _is_changed(config: Any, key: str, parsed: Sequence[Any]) -> bool:
 
 
 def _take_preset(config: Any, values: Any) -> None:
-    """Put the preset that ``data_pruning`` names in ``values``, if it does, into the config."""
+    """Apply a preset to a config if ``data_pruning`` in the values names one.
+
+    The name is removed from the values.
+    """
     if isinstance(values.get("data_pruning"), str):
         options = OmegaConf.structured(DataPruningOptions)
         config.data_pruning = OmegaConf.merge(options, preset(values.data_pruning))
@@ -165,16 +196,16 @@ def _parse(word: str) -> Any:
         raise UserError(f"{word!r} is not of the form key=value, such as training.epochs=3")
     try:
         return OmegaConf.from_dotlist([_PAIR_WORD.sub(r'\1"\2"', word)])
-    except UserError:  # of another encoding
+    except UserError:  # passed on as it is
         raise
-    except Exception as error:  # the YAML library's, as in `load_config`
+    except Exception as error:  # see `read_yaml`
         raise UserError(f"the value in {word!r} is not valid YAML") from error
 
 
 def _fill(config: Any, values: Any, source: str) -> Any:
     _check_kinds(Config(), OmegaConf.to_container(values), source)
     try:
-        return OmegaConf.unsafe_merge(config, values)  # both are of this call
+        return OmegaConf.unsafe_merge(config, values)  # safe: only this call uses the two objects
     except ConfigKeyError as error:
         key = error.full_key or str(error.key)
         parent, _, name = key.rpartition(".")
@@ -186,7 +217,19 @@ def _fill(config: Any, values: Any, source: str) -> Any:
 
 
 def _check_kinds(known: Any, given: Any, source: str, key: str = "") -> None:
-    """Refuse a value where there is a section, and the like, of which OmegaConf names no key."""
+    """Check that values have the types that options need: section, list, mapping or single value.
+
+    OmegaConf checks this too, but its errors do not name the key.
+
+    Args:
+        known: the default value of the option; a dataclass: a section of options.
+        given: the given value.
+        source: the source of the value, for messages.
+        key: the option; empty: the whole config.
+
+    Raises:
+        UserError: a value has another type than its option.
+    """
     if dataclasses.is_dataclass(known):
         options = {field.name: getattr(known, field.name) for field in dataclasses.fields(known)}
         if not isinstance(given, dict):
@@ -195,7 +238,7 @@ def _check_kinds(known: Any, given: Any, source: str, key: str = "") -> None:
         for name in filter(options.__contains__, given):
             _check_kinds(options[name], given[name], source, f"{key}.{name}" if key else name)
     elif isinstance(given, str) and "${" in given:
-        return  # stands for a value of any kind
+        return  # an interpolation stands for a value of any type
     elif isinstance(known, list) and not isinstance(given, list):
         raise UserError(f"{source}: {key} is a list, such as {key}=[a,b]")
     elif isinstance(known, dict) and not isinstance(given, dict):

@@ -1,4 +1,4 @@
-"""Print versions, devices and the loss backend, and what to do about what is missing."""
+"""Print versions, devices and the loss backend, and advice on missing parts."""
 
 import argparse
 import importlib
@@ -6,17 +6,17 @@ import sys
 
 from asrprune.base.environment import git_state, machine, usable_cores, versions
 
-# modules of extras -> who needs them
+# module of an optional extra -> the features that need the module
 OPTIONAL = dict.fromkeys(("espeakng_loader", "num2words"), "rehearsals")
 OPTIONAL |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript", "sherpa_onnx"), "exports")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No options."""
+    """Add no options: ``asrprune doctor`` has none."""
 
 
 def main(_: argparse.Namespace) -> int:
-    """Print the report; the exit status is 1 when training would not work."""
+    """Print the report, and return the exit status: 1 if training would not work, else 0."""
     found, advice = versions(), []
     lines = [f"{name:<14} {version}" for name, version in found.items()]
     lines += [f"{name:<14} {text}" for name, text in machine().items()]

@@ -1,1 +1,1 @@
-"""Benchmarks: what this machine makes of each part."""
+"""Measure the speed and the memory of each part on this machine."""

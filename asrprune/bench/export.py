@@ -1,21 +1,22 @@
-"""Compares exported networks in sherpa-onnx with our own decoder: size, error rate and speed.
+"""Compare exported networks in sherpa-onnx with our own decoder: size, error rate and speed.
 
-Each utterance of --test-set is recognised alone, by greedy search, on one thread. Networks for
-streaming receive the utterance in pieces of 40 ms, as if it was being spoken, and then a tail of
+Each utterance of --test-set is recognised alone, by greedy search, on one thread. Streaming
+networks receive the utterance in pieces of 40 ms, as if it was being spoken, and then a tail of
 silence. Our own decoder receives the same silence. The column "as ours" is the share of utterances
 with exactly the text of our own decoder. A symbol's delay is the time from the start of its encoder
 frame until the symbol can be read. The delay consists of the rest of the chunk, the frames that the
-chunk looks ahead, and the time to compute. It does not contain how late after the sound the model
-decides to emit the symbol.
+chunk looks ahead, and the time to compute. The delay does not contain the time from the sound to
+the encoder frame at which the model emits the symbol.
 
-The networks in sherpa-onnx take turns, utterance by utterance, float32 and int8. When the machine
-becomes slower for a while, all of them become slower. Our own decoder is measured before them. The
-real-time factor is in seconds of the clock. Milliseconds are CPU time of this process. For
-streaming networks, they are the time of one chunk (encoder, joiner and search). For other networks,
-they are the time of one second of speech (features too). They are medians over all chunks, or over
-all utterances. "of whole: bytes" and "of whole: time" divide bytes and milliseconds by those of the
-network "whole" of the same type. "int8 (2 in float32)" means: two matrices stay in float32, because
-int8 hurts them. The texts are written beside the networks, as ``recogs-SET-NETWORK-RUNS.txt``.
+The networks in sherpa-onnx take turns, utterance by utterance, in float32 and int8. So a slow phase
+of the machine slows all networks alike. Our own decoder is measured before the networks. The
+real-time factor is computed from wall-clock time. Milliseconds are CPU time of this process. For
+streaming networks, milliseconds are the time of one chunk (encoder, joiner and search). For other
+networks, milliseconds are the time of one second of speech (features too). Milliseconds are medians
+over all chunks, or over all utterances. "of whole: bytes" and "of whole: time" divide bytes and
+milliseconds by those of the network "whole" of the same type. "int8 (2 in float32)" means that two
+matrices stay in float32, because int8 adds too many errors. The texts are written beside the
+networks, as ``recogs-SET-NETWORK-RUNS.txt``.
 """
 
 import argparse
@@ -90,7 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a table, and write the table and its numbers beside the networks."""
+    """Print a table, and write the table and its numbers beside the networks.
+
+    Raises:
+        UserError: the model is not the exported model; a network is unknown; or files are missing.
+    """
     torch.set_num_threads(1)
     about = read_summary(args.onnx_dir)
     tokenizer = load_tokenizer(args.lang_dir)
@@ -138,7 +143,7 @@ def measure(
             network, its row of our decoder and the column "as ours" stay empty.
 
     Returns:
-        the rows, and the references and texts of each row.
+        The rows, and the references and texts of each row.
     """
     recognisers = load_in_turn(networks, folder)
     utterances = (audio_of(cut) for cut in tqdm(cuts, "sherpa-onnx, in turn", disable=None))
@@ -256,6 +261,6 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _runs(row: dict[str, Any]) -> str:
-    """Return what a row runs, and how many matrices of an int8 network stay in float32."""
+    """Return a row's type, and how many matrices of an int8 network stay in float32."""
     count = row.get("in_float32")
     return f"{row['runs']} ({count} in float32)" if count else row["runs"]

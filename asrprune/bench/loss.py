@@ -1,9 +1,10 @@
-"""Time and memory of the pruned loss against torchaudio's full one, joiner included on both sides.
+"""Compare time and memory of the pruned loss with torchaudio's full loss, both with the joiner.
 
-Each measurement has a process of its own. Time is the best of the repeats, forward and backward.
-Memory is the peak that one forward and backward adds: VmHWM of /proc/self/status, set back to the
-resident size just before (Linux; elsewhere no memory is reported). Inputs and parameters exist
-before; gradients are part of what is added.
+Each measurement runs in its own process. Time is the lowest time of a forward and backward pass
+among the repeats. Memory is the peak that one forward and backward pass adds. The peak is VmHWM of
+/proc/self/status, which is reset to the resident size just before the pass. This works on Linux
+only. On other systems, no memory is reported. The added memory contains the gradients, but not the
+inputs and the parameters.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from asrprune.transducer.options import BACKENDS, LossOptions
 
 
 class Size(NamedTuple):
-    """Utterances, frames, symbols, vocabulary."""
+    """Hold the numbers of utterances (B), frames (T), symbols (S) and vocabulary entries (V)."""
 
     B: int
     T: int
@@ -38,13 +39,14 @@ class Size(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """Of one forward and backward."""
+    """Hold the time and the memory of one forward and backward pass."""
 
     seconds: float
-    megabytes: float | None  # peak memory added, MiB
+    megabytes: float | None  # added peak memory in MiB; None if it cannot be measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``asrprune bench loss`` to a parser."""
     parser.add_argument(
         "--sizes",
         nargs="+",
@@ -62,10 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    """Print a table of all sizes and both losses."""
     options = LossOptions(backend=resolve_backend(args.backend), prune_range=args.prune_range)
     losses = {"torchaudio": None, options.backend: options}
-    # for the processes below: threads that spin at barriers measure the scheduler, where the
-    # machine has other work (30 times slower was seen); sleeping ones cost little where it has none
+    # The processes below inherit this setting: waiting threads sleep. On a machine with other work,
+    # spinning threads would measure the scheduler (a run was 30 times slower). On an idle machine,
+    # sleeping threads cost little.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     rows = []
     with tqdm(total=len(args.sizes) * len(losses), unit="run") as progress:
@@ -86,9 +90,17 @@ def main(args: argparse.Namespace) -> None:
 def measure(
     size: Size, options: LossOptions | None, joiner_dim: int, threads: int, repeats: int
 ) -> Measurement:
-    """One side: the pruned loss with ``options``, or torchaudio's full loss for ``None``."""
+    """Measure one of the losses.
+
+    Args:
+        size: the size of the batch.
+        options: the options of the pruned loss; None: measure torchaudio's full loss.
+        joiner_dim: dimension of the joiner.
+        threads: number of CPU threads.
+        repeats: number of timed passes.
+    """
     torch.set_num_threads(threads)
-    # libraries load code and start threads on their first call: that is not the loss's memory
+    # libraries load code and start threads on their first call, which is not memory of the loss
     _prepare(Size(2, 8, 3, size.V), options, joiner_dim)()
     step = _prepare(size, options, joiner_dim)
     resident = _reset_peak()
@@ -99,7 +111,7 @@ def measure(
 
 
 def _prepare(size: Size, options: LossOptions | None, joiner_dim: int) -> Callable[[], None]:
-    """Make inputs and parameters; the function returned runs forward and backward over them."""
+    """Make inputs and parameters, and return a function that runs a forward and backward pass."""
     generator = torch.Generator().manual_seed(0)
 
     def scores(*shape: int) -> Tensor:
@@ -114,7 +126,7 @@ def _prepare(size: Size, options: LossOptions | None, joiner_dim: int) -> Callab
         return output(torch.tanh(a + b))
 
     if options is None:
-        # imported only where it is used: a torchaudio that does not match torch fails to load
+        # imported only here, because a torchaudio that does not match torch fails to load
         from torchaudio.functional import rnnt_loss
 
         def step() -> None:
@@ -144,7 +156,10 @@ def _timed(step: Callable[[], None]) -> float:
 
 
 def _reset_peak() -> float | None:
-    """Set the peak of the resident size back to the present one (MiB), or None if not on Linux."""
+    """Reset the peak of the resident size to the present size, and return it in MiB.
+
+    The result is None if the system is not Linux.
+    """
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -153,7 +168,10 @@ def _reset_peak() -> float | None:
 
 
 def _peak() -> float:
-    """Peak of the resident size in MiB. (ru_maxrss would also count what the parent had.)"""
+    """Return the peak of the resident size in MiB.
+
+    ``ru_maxrss`` is not used, because it also counts the parent's memory.
+    """
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
 

@@ -1,8 +1,8 @@
-"""Measures what masks of a large model cost: ranking, switching, storing, gated optimiser steps.
+"""Measure the cost of masks of a large model: ranking, switching, storing, gated optimiser steps.
 
-The model is an Emformer as large as published models, with the layers, the optimiser and the
-sub-networks that a training has. Each time is the median of some rounds. Measurements that are
-compared take turns.
+The model is an Emformer as large as published models. It has the layers, the optimiser and the
+sub-networks of a training. Each time is the median of some rounds. Measurements that are compared
+take turns.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from asrprune.weight_pruning.masks.prunable import find_layers
 from asrprune.weight_pruning.options import SupernetOptions, WeightPruningOptions
 from asrprune.weight_pruning.supernet import Sparsities, sub_networks
 
-# This benchmark needs a model. The package weight_pruning knows no model, so it is not there.
+# This benchmark needs a model. The package weight_pruning knows no models, so it is not there.
 RANKING, SWITCH = 1000.0, 40.0  # targets in ms, for the default size on two cores
 SPARSEST = 0.9  # the highest sparsity of the drawn sub-networks
 
@@ -121,7 +121,7 @@ def _optimizer(bank: MaskBank, model: nn.Module, args: argparse.Namespace) -> li
     for name, (warm_up, choose) in ways.items():
         steps = warm_up + args.rounds
         gates = [bank.blocks(choose(number)) for number in range(steps)]
-        for number in range(warm_up):  # allocates state; the ages of the blocks begin to differ
+        for number in range(warm_up):  # state is allocated, and the ages of blocks begin to differ
             gated.step(gates[number])
         plain, own = _milliseconds(
             args.rounds,
@@ -146,7 +146,7 @@ def _milliseconds(rounds: int, *ways: Callable[[int], object]) -> list[float]:
 
     Args:
         rounds: number of rounds.
-        ways: functions of the round's number.
+        ways: the functions; each gets the number of the round.
     """
     times: list[list[float]] = [[] for _ in ways]
     for number in range(rounds):

@@ -1,11 +1,12 @@
-"""Measures what switching between pathways costs when a decoder hears several languages in turn.
+"""Measure the cost of switching between pathways when a decoder decodes several languages in turn.
 
-An Emformer transducer as large as published models has a mask for each language. It decodes the
-same generated batches by greedy search in two orders: languages in turn (a b c d a b c d), and one
-language after the other (aaaa bbbb). The two orders take turns in one process. A ratio is the
-median of the ratios of the rounds. The hypotheses must be equal to those of each pathway alone.
-Utterances are decoded whole. Decoding chunk by chunk would take longer, and the switches would take
-the same time. On a busy machine, the ratio of CPU time is more exact. The target is for this ratio.
+An Emformer transducer as large as published models has a mask for each language. The transducer
+decodes the same generated batches by greedy search in two orders: languages in turn (a b c d a b c
+d), and one language after the other (aaaa bbbb). The two orders take turns in one process. A ratio
+is the median of the ratios of the rounds. The hypotheses must be equal to those of each pathway
+alone. Utterances are decoded whole. Decoding chunk by chunk would take longer, but the switches
+would take the same time. On a busy machine, the ratio of CPU time is more exact than the ratio of
+wall-clock time. The target is for the ratio of CPU time.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from asrprune.weight_pruning.options import WeightPruningOptions
 MOST_COST = 1.05  # target: highest ratio of the time in turn to the time by language
 VOCABULARY = 500
 FRAMES_PER_SECOND = 100
-# with these, a model of random weights emits about as many symbols a second as speech has
+# with these values, a model of random weights emits about as many symbols per second as speech has
 NOISE, SHARPNESS = 0.05, 3.0
 
 Turn = tuple[str, int]  # a language, and the number of the batch to decode
@@ -51,7 +52,7 @@ Turn = tuple[str, int]  # a language, and the number of the batch to decode
 
 @dataclass
 class Order:
-    """An order of turns, and the time of each of its rounds."""
+    """Hold an order of turns, and the time of each of its rounds."""
 
     turns: list[Turn]
     seconds: list[float] = field(default_factory=list)
@@ -186,7 +187,7 @@ def _orders(
     numbers = range(args.batches)
     in_turns = Order([(name, number) for number in numbers for name in pathways.names])
     sorted_ = Order([(name, number) for name in pathways.names for number in numbers])
-    # decoded with newly masked weights for each language; this also warms up
+    # each language's weights are masked anew for these hypotheses; this pass is also the warm-up
     expected = dict(_decoded(model, pathways.bank.apply, sorted_.turns, batches))
     for number in tqdm(range(args.rounds), "rounds", unit="round", disable=None, leave=False):
         for order in (in_turns, sorted_) if number % 2 else (sorted_, in_turns):

@@ -1,6 +1,7 @@
 """Measure the cost of data pruning on a simulated corpus.
 
-What is measured: plans, lengths after time dropping, checkpoints, and the speed of the sampler.
+The benchmark measures plans, lengths after time dropping, checkpoints, and the speed of the
+sampler.
 """
 
 import argparse
@@ -79,7 +80,13 @@ def main(args: argparse.Namespace) -> None:
 
 
 def time_plans(count: int, keep: float, policies: Iterable[str]) -> None:
-    """Print, for each policy, the seconds of a plan and the peak memory in bytes per cut."""
+    """Print the seconds of a plan and its peak memory in bytes per cut, for each policy.
+
+    Args:
+        count: number of cuts.
+        keep: keep ratio.
+        policies: the policies to plan with.
+    """
     rng = np.random.default_rng(0)
     tracemalloc.start()
     index = CutIndex(
@@ -103,12 +110,12 @@ def time_plans(count: int, keep: float, policies: Iterable[str]) -> None:
         tracemalloc.reset_peak()
         plan()
         peak = tracemalloc.get_traced_memory()[1] / count
-        tracemalloc.stop()  # tracing would slow down what is timed
+        tracemalloc.stop()  # tracing would slow down the timed plan
         started = time.perf_counter()
         plan()
         seconds = time.perf_counter() - started
         tracemalloc.start()
-        # arrays from before the stop are not traced any more, so allocate them again
+        # tracing forgets arrays from before the stop, so allocate them again
         index, scores, history = _again(index, scores, history)
         sys.stdout.write(
             f"plan of {count:.0e} cuts, {policy}: {seconds:.2f} s, peak {peak:.0f} bytes a cut\n"
@@ -159,14 +166,18 @@ def time_lengths(count: int, rounds: int) -> None:
 def time_states(count: int, keep: float) -> None:
     """Print the bytes and seconds of a sampler's checkpoint in the middle of a pruned cycle.
 
-    The first checkpoint is of one rank, the second of eight ranks. The second holds the sum of the
-    ranks' scores, and the trend of each rank. Here all eight trends are copies of one. The time to
-    exchange values between ranks is not measured.
+    The first checkpoint is of one rank, the second of eight ranks. The second checkpoint holds the
+    sum of the ranks' scores, and the trend of each rank. In this benchmark, all eight trends are
+    copies of one trend. The time to exchange values between ranks is not measured.
+
+    Args:
+        count: number of utterances.
+        keep: keep ratio.
     """
     rng = np.random.default_rng(0)
     index = CutIndex(rng.integers(0, 2**63, count, dtype=np.uint64), rng.gamma(4.0, 3.0, count))
     nothing = CutSet(LazyShuffler([]))  # lazy, so that the sampler needs no cuts
-    options = DataPruningOptions("infobatch", keep=keep)  # it has weights to save
+    options = DataPruningOptions("infobatch", keep=keep)  # the policy has weights to save
     sampler = PruningSampler(nothing, index, options, epochs=10, max_duration=MAX_DURATION)
     sampler.scores.add(np.arange(count), rng.lognormal(0.0, 0.7, count))
     sampler.set_epoch(1)
@@ -204,7 +215,13 @@ def _fastest(work: Callable[[], Any], rounds: int) -> float:
 
 
 def time_samplers(count: int, keep: float, rounds: int) -> None:
-    """Print the speed of `PruningSampler`, relative to a stock sampler over only the kept cuts."""
+    """Print the speed of `PruningSampler`, relative to a stock sampler over the kept cuts.
+
+    Args:
+        count: number of cuts.
+        keep: keep ratio.
+        rounds: number of rounds; the fastest counts.
+    """
     with tempfile.TemporaryDirectory() as folder:
         full, kept = Path(folder) / "all.jsonl.gz", Path(folder) / "kept.jsonl.gz"
         cuts = CutSet.from_cuts(tqdm(_cuts(count), total=count, desc="cuts", disable=None))
@@ -238,10 +255,10 @@ def time_samplers(count: int, keep: float, rounds: int) -> None:
             samplers = {"stock": stock(load(kept)), "pruning": pruning(load(full))}
             times: dict[str, list[float]] = {"stock": [], "pruning": []}
             gc.collect()
-            gc.disable()  # as timeit does: a collection would fall into the time of either sampler
+            gc.disable()  # as in timeit; a collection would add to the time of one sampler
             for _ in range(rounds):
                 for which, sampler in samplers.items():
-                    started = time.process_time()  # other processes do not count
+                    started = time.process_time()  # without the time of other processes
                     drawn = sum(len(batch) for batch in sampler)
                     times[which].append(time.process_time() - started)
                     if drawn != np.count_nonzero(chosen):

@@ -1,9 +1,10 @@
-"""What the training of a recipe costs on this device: its steps as measured, the rest computed.
+"""Measure the training steps of a recipe on this device, and compute the cost of its training.
 
-Each configuration takes steps on batches of noise as long as its own, in its own precision. What
-the whole training takes is computed from these, and marked so: for the hours of speech (--hours,
-three times as many with --speed-perturb) and its epochs, on one device; several share the hours,
-and lose some to each other. Pruned data counts as its options plan it, and so does dropped time.
+Each configuration takes steps on batches of noise, with its own batch sizes and its own precision.
+The cost of the whole training is computed from these steps. Computed values are marked
+"computed". They are for the hours of speech (--hours, three times as many with --speed-perturb) and
+for the epochs of the configuration, on one device. Several devices share the hours, with some loss
+of speed. Data pruning and time dropping count as the options plan them.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from asrprune.training.trainer import Trainer
 from asrprune.transducer.k2_backend import k2_available
 from asrprune.transducer.model import build_model
 
-FEATURE_BYTES = 34e6  # an hour of stored features, as of LibriSpeech's rehearsal (lilcom)
+FEATURE_BYTES = 34e6  # bytes of an hour of stored features (lilcom), of LibriSpeech's rehearsal
 COLUMNS = (
     "configuration", "parameters", "step", "loss (torch)", "loss (k2)", "speed", "memory", "busy",
     "dropping time", "hours of speech", "device hours", "features", "checkpoints",
@@ -47,7 +48,7 @@ COLUMNS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune bench recipe``."""
+    """Add the options of ``asrprune bench recipe``."""
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="YAML files")
     parser.add_argument("--hours", type=float, default=960.0, help="speech to train on")
     parser.add_argument(
@@ -59,20 +60,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What was measured of a configuration; seconds are medians."""
+    """Hold the measurements of a configuration. Seconds are medians."""
 
     parameters: int
-    step: float
-    losses: dict[str, float]  # by backend: forward and backward
-    speed: float  # seconds of speech in one
-    memory: int | None  # peak, bytes; None on a CPU
-    busy: float | None  # share of the time that the device computed; None on a CPU
-    dropping: float | None  # step with time dropping / step; None where the options drop none
-    checkpoint: int  # bytes
+    step: float  # seconds of a step
+    losses: dict[str, float]  # backend -> seconds of a forward and backward pass of the loss
+    speed: float  # seconds of speech that are trained in a second
+    memory: int | None  # peak memory in bytes; None on a CPU
+    busy: float | None  # share of the time in which the GPU computes; None on a CPU
+    dropping: float | None  # time of a step with time dropping / without; None: no time is dropped
+    checkpoint: int  # bytes of a checkpoint
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a table."""
+    """Print a table of the configurations.
+
+    Raises:
+        UserError: an option is out of range, or a configuration has a teacher.
+    """
     if args.steps < 1 or args.hours <= 0:
         raise UserError("--steps: at least 1; --hours: above 0")
     words = [str(word) for word in args.config if "=" in str(word)] + args.overrides
@@ -90,7 +95,13 @@ def main(args: argparse.Namespace) -> None:
 
 
 def measure(config: Config, ranks: Ranks, steps: int) -> Cost:
-    """Steps of a training on noise, and its loss alone."""
+    """Measure the steps of a training on noise, and the loss alone.
+
+    Args:
+        config: the configuration. Its ``training.grad_accumulation`` is set to 1.
+        ranks: the device.
+        steps: number of measured steps, after two steps of warm-up.
+    """
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     config.training.grad_accumulation = 1
@@ -123,7 +134,7 @@ def measure(config: Config, ranks: Ranks, steps: int) -> Cost:
 
 
 def _steps(trainer: Trainer, batches: list[Batch]) -> list[float]:
-    """Seconds of each step, but of the first two, which allocate."""
+    """Return the seconds of each step, without the first two steps, which allocate memory."""
     meter, times = Meter(trainer.ranks), []
     for batch in tqdm(batches, "steps", disable=None):
         times.append(_seconds(trainer, lambda one=batch: trainer.step([one], meter, False)))
@@ -144,14 +155,18 @@ def _wait(trainer: Trainer) -> None:
 
 
 def _losses(trainer: Trainer, batches: list[Batch]) -> dict[str, float]:
-    """The loss alone, forward and backward to what it is given, by each backend that is here."""
+    """Return the median seconds of the loss alone for each available backend.
+
+    A pass is a forward pass of the loss, and a backward pass to the outputs of encoder and
+    predictor.
+    """
     times: dict[str, list[float]] = {"torch": []}
     if k2_available()[0]:
         times["k2"] = []
     for batch in batches:
         for backend, seconds in times.items():
             work = _loss(trainer, batch, backend)
-            work()  # the first of a shape
+            work()  # the first pass of a shape is not timed
             seconds.append(_seconds(trainer, work))
     return {backend: statistics.median(seconds) for backend, seconds in times.items()}
 
@@ -179,7 +194,10 @@ def _loss(trainer: Trainer, batch: Batch, backend: str) -> Callable[[], None]:
 
 
 def _dropped(config: Config, encoder: torch.nn.Module, batches: list[Batch]) -> list[Batch]:
-    """The batches with less in them: of noise, samples that are dropped are frames that are."""
+    """Return the batches after time dropping.
+
+    Batches of noise have no audio, so frames are dropped at every level of time dropping.
+    """
     options = dataclasses.replace(config.data_pruning.time, level="frames")
     dropping = TimeDropping(options, config.seed, encoder.subsampling, encoder.output_lengths)
     dropping.active = True
@@ -195,13 +213,13 @@ def _dropped(config: Config, encoder: torch.nn.Module, batches: list[Batch]) -> 
 
 @contextmanager
 def _busy(ranks: Ranks) -> Iterator[list[float]]:
-    """Fills in shares of the time that the GPU computed, as nvidia-smi tells them."""
+    """Yield a list. At the end of ``with``, nvidia-smi's shares of busy GPU time fill the list."""
     shares: list[float] = []
     if ranks.device.type != "cuda" or not shutil.which("nvidia-smi"):
         yield shares
         return
     query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    # by its own name: numbers are others where CUDA_VISIBLE_DEVICES is set
+    # by UUID, because CUDA_VISIBLE_DEVICES changes the numbers of GPUs
     name = torch.cuda.get_device_properties(ranks.device).uuid
     place = [f"--id=GPU-{name}", "--loop-ms=200"]
     with subprocess.Popen([*query, *place], stdout=subprocess.PIPE, text=True) as process:
@@ -214,7 +232,7 @@ def _busy(ranks: Ranks) -> Iterator[list[float]]:
 
 
 def _stored(state: Any) -> int:
-    """Bytes of all tensors of a checkpoint."""
+    """Return the bytes of all tensors of a checkpoint."""
     if isinstance(state, Tensor):
         return state.numel() * state.element_size()
     if isinstance(state, dict):
@@ -223,14 +241,14 @@ def _stored(state: Any) -> int:
 
 
 def trained_share(config: Config, dropping: float | None = None) -> tuple[float, float]:
-    """Return the share of all epochs' audio that is trained on, and of their time.
+    """Return the share of all epochs' audio that is trained on, and the share of their time.
 
     Args:
         config: the configuration.
-        dropping: time of a step that drops time, over that of one that does not; None: 1.
+        dropping: time of a step with time dropping / time of a step without; None: 1.
 
     Returns:
-        The share of the audio, before time is dropped, and the share of the time.
+        The share of the audio before time dropping, and the share of the time.
     """
     shares = kept_shares(config.data_pruning, config.training.epochs)
     factor = 1.0 if dropping is None else dropping

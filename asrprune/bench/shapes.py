@@ -1,15 +1,15 @@
-"""Measures size and speed of a configuration's model at several widths, exported to sherpa-onnx.
+"""Measure size and speed of a configuration's model at several widths, exported to sherpa-onnx.
 
 The weights are random and the audio is noise, so neither a training nor a corpus is needed. The
 same share of inner channels is cut from each feed-forward module, as `asrprune extract` cuts them.
-Each width is exported in float32 and int8. All of them receive the same noise on one thread, in
+Each width is exported in float32 and int8. All networks receive the same noise on one thread, in
 turn. Streaming encoders receive the noise in pieces of 40 ms.
 
-Milliseconds are medians of this process's CPU time. For streaming encoders they are the time of one
-chunk (encoder, joiner and search), for others the time of one second of audio (features too).
-Random weights would emit symbols at random. So the joiner's bias makes every frame a blank, as in
-silence: the joiner computes once a frame, and the predictor once an utterance. In speech the
-predictor computes once for each symbol, too.
+Milliseconds are medians of this process's CPU time. For streaming encoders, they are the time of
+one chunk (encoder, joiner and search). For other encoders, they are the time of one second of audio
+(features too). Random weights would emit symbols at random. So the joiner's bias makes every frame
+a blank, as in silence: the joiner computes once per frame, and the predictor once per utterance. In
+speech, the predictor also computes once for each symbol.
 
 "channels" are the channels that each module keeps: rounded to weight_pruning.multiple, or all
 channels. Sizes are bytes of the three files that a runtime loads. "parameters" are those of the
@@ -65,7 +65,7 @@ COLUMNS = (
 MULTIPLE = "weight_pruning.multiple"
 LOUDNESS = 0.1  # standard deviation of the noise; samples are in [-1, 1]
 WIDEST = "1"  # the name of width 1
-NEVER = 100.0  # is added to the score of blank, so that no other symbol is emitted
+NEVER = 100.0  # added to the score of blank, so that no other symbol is emitted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +154,17 @@ def parse_widths(words: Sequence[str]) -> list[float]:
 def write_widths(
     config: Config, widths: Sequence[float], vocab_size: int, folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """Export a model of random weights in several widths. Return what is known of each width.
+    """Export a model of random weights in several widths.
+
+    Args:
+        config: the configuration of the model.
+        widths: the shares of the channels that are kept.
+        vocab_size: number of symbols.
+        folder: the folder for the networks.
+
+    Returns:
+        Name of a width -> the entry of ``export.json``, with ``channels`` (the fewest and the most
+        of a module) and ``parameters``.
 
     Raises:
         UserError: the model cannot be exported; it names no channels; or a width keeps no channel.
@@ -183,7 +193,7 @@ def random_source(config: Config, vocab_size: int) -> Source:
     seed_global_generators(config.seed)
     model = build_model(config.model, config.loss, vocab_size).eval()
     for parameter in model.parameters():
-        # Some branches begin with zeros. Nothing would go through them to the checked outputs.
+        # Some branches begin with zeros. They would have no effect on the checked outputs.
         if parameter.ndim > 1 and not parameter.any():
             nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
     with torch.no_grad():

@@ -1,11 +1,11 @@
-"""Measures the time that weight pruning adds to a training step, for gradual and supernet training.
+"""Measure the time that weight pruning adds to a training step, for gradual and supernet training.
 
 Dense, gradual and supernet training start from the same model and train on the same batches, which
-are held in memory. These ways of training take turns of some steps. So if other work slows the
-machine, it slows all of them. On a busy machine, ratios of CPU time are more exact than ratios of
-time. The number of steps in a round is a multiple of the steps between two rankings of the blocks.
-So the time of a step contains its true share of the rankings. Without --manifest-dir, the batches
-hold noise.
+are held in memory. These ways of training take turns of some steps. So a slow phase of the machine
+slows all of them alike. On a busy machine, ratios of CPU time are more exact than ratios of
+wall-clock time. The number of steps in a round is a multiple of the steps between two rankings of
+the blocks. So the time of a step contains its true share of the rankings. Without --manifest-dir,
+the batches hold noise.
 """
 
 import argparse
@@ -51,7 +51,7 @@ WAYS = {
 
 @dataclass
 class Way:
-    """A way of training, and the time of each of its rounds."""
+    """Hold a way of training, and the time of each of its rounds."""
 
     trainer: Trainer
     meter: Meter
@@ -90,7 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a line for each way of training: its speed, and its time compared with dense steps."""
+    """Print a line for each way of training: its speed, and its time compared with dense steps.
+
+    Raises:
+        UserError: an option is out of range, or the configuration has a teacher.
+    """
     config = load_config(args.config, args.overrides)
     refuse_teacher(config)
     steps, progress = _checked(args, config)
@@ -151,6 +155,13 @@ def _measure(
 
     The first round is not counted. In this round, optimisers allocate their state, and the ages of
     the blocks begin to differ.
+
+    Args:
+        ways: the ways of training.
+        batches: the batches, which are repeated.
+        steps: number of steps in a round.
+        rounds: number of rounds, without the first one.
+        progress: the progress at the start of each round.
     """
     accumulate = ways[0].trainer.options.grad_accumulation
     with tqdm(total=(rounds + 1) * steps * len(ways), unit="step", disable=None) as bar:

@@ -1,4 +1,4 @@
-"""The cost of the trainer: its speed against a bare loop over the same model and batches."""
+"""Measure the speed of the trainer against a bare loop over the same model and batches."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ from asrprune.training.trainer import Batch, Position, Trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune bench train``."""
+    """Add the options of ``asrprune bench train``."""
     parser.add_argument("--config", type=Path, required=True, help="a YAML file")
     parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
     parser.add_argument("--lang-dir", type=Path, required=True, help="the tokenizer (stage 4)")
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Time both loops in turn and print their speeds and the ratio of the medians."""
+    """Time both loops in turn, and print their speeds and the ratio of the median times."""
     config = load_config(args.config, args.overrides)
     config.training.grad_accumulation = 1
     if config.training.threads:
@@ -44,13 +44,13 @@ def main(args: argparse.Namespace) -> None:
         metrics = Metrics(Path(folder), 0)
         trainer.data.sampler.set_epoch(1)
         steps = sum(1 for _ in islice(trainer.data.sampler, args.steps))  # at most an epoch
-        # made once, as the trainer's is: its state is allocated in the round that warms up
+        # made once, like the trainer's optimiser, so that the warm-up round allocates its state
         bare_loop = partial(_bare_loop, make_optimizer(trainer.model, config))
         times: dict[str, list[float]] = {"bare": [], "trainer": []}
         for round_number in range(args.rounds + 1):
             bare = _timed(trainer, bare_loop, steps, metrics)
             own = _timed(trainer, _trainer_loop, steps, metrics)
-            if round_number:  # the first one warms up
+            if round_number:  # the first round is the warm-up
                 times["bare"].append(bare)
                 times["trainer"].append(own)
         metrics.close()
@@ -78,7 +78,7 @@ def _bare_loop(
     steps: int,
     _: Metrics,
 ) -> None:
-    """What anybody would write: forward in the same precision, backward, clip, step."""
+    """Run a simple training loop: forward in the trainer's precision, backward, clip, step."""
     model, config = trainer.model, trainer.config
     simple_weight, pruned_weight = loss_weights(0.0, config.loss)
     for _, batch in zip(range(steps), batches, strict=False):
@@ -91,6 +91,6 @@ def _bare_loop(
 
 
 def _trainer_loop(trainer: Trainer, batches: Iterator[Batch], steps: int, metrics: Metrics) -> None:
-    """The trainer's own, with its guards, progress bar, metrics and checkpoints."""
+    """Run the trainer's loop with its guards, progress bar, metrics and checkpoints."""
     with Interrupt() as interrupt:
         trainer.train_on(islice(batches, steps), interrupt, metrics)

@@ -1,11 +1,11 @@
-"""Measure what this machine makes of the loss, masks, pathways, data pruning and training."""
+"""Measure time, memory and size of losses, masks, pruning, exports and training on this machine."""
 
 import argparse
 import importlib
 
 from asrprune.base.arguments import add_verbs
 
-# what -> (module, one line of help); a module is imported only when it is asked for
+# benchmark -> (module, one line of help); a module is imported only when its benchmark runs
 _BENCHMARKS = {
     "export": ("asrprune.bench.export", "exported networks in sherpa-onnx"),
     "loss": ("asrprune.bench.loss", "pruned loss against torchaudio's full one"),

@@ -1,18 +1,18 @@
-"""Measures how large a sub-network is, and reads sizes: bytes, multiply-adds, or milliseconds.
+"""Measure the cost of a sub-network, and read costs: bytes, multiply-adds, or milliseconds.
 
-Bytes are the size of the int8 files that a runtime loads. All models but those of blocks have
-budgets in bytes: where blocks are pruned, the files of all sub-networks have the dense size. A
-budget of blocks that is given as a sparsity stands for a number of weights that are kept or never
-pruned.
+Bytes are the size of the int8 files that a runtime loads. If units are pruned, a budget can be in
+bytes. If blocks are pruned, it cannot: the files of all sub-networks then have the dense size. With
+blocks, a budget that is given as a sparsity stands for a number of weights: the weights that are
+kept or never pruned.
 
 Multiply-adds are those of the encoder's weights for each second of speech
-(`asrprune.weight_pruning.search.multiply_adds`): a streaming recogniser computes them all the time.
-Dropped weights cost no multiply-adds. The multiply-adds of joiner and predictor depend on what is
-said and on the search, so they are not counted. Attention's products of activations are not counted
-either.
+(`asrprune.weight_pruning.search.multiply_adds`). A streaming recogniser computes them all the time.
+Dropped weights cost no multiply-adds. The multiply-adds of joiner and predictor are not counted,
+because they depend on the spoken words and on the search. Attention's products of activations are
+not counted either.
 
-Milliseconds are those of the int8 encoder on this machine (`asrprune.export.milliseconds`): for a
-chunk, or for a second of speech if the encoder takes whole utterances.
+Milliseconds are those of the int8 encoder on this machine (`asrprune.export.milliseconds`). They
+are for a chunk, or for a second of speech if the encoder takes whole utterances.
 """
 
 import argparse
@@ -53,7 +53,7 @@ _FRAMES_A_SECOND = 100
 
 @dataclass(frozen=True)
 class Amount:
-    """An amount of cost: bytes, multiply-adds for a second, milliseconds, or weights."""
+    """Hold an amount of cost: bytes, multiply-adds for a second, milliseconds, or weights."""
 
     value: float
     unit: str  # bytes, multiply_adds, milliseconds or parameters
@@ -89,7 +89,7 @@ def parse_amount(text: str) -> Amount:
 
 
 class Measure:
-    """Measures the cost of a model's sub-networks in one unit."""
+    """Measure the cost of a model's sub-networks in one unit."""
 
     def __init__(self, model: Transducer, bank: MaskBank, unit: str, times: Times | None = None):
         """Prepare to measure the sub-networks of a model.

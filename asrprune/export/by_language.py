@@ -1,4 +1,4 @@
-"""Exported networks of several languages, one of which is chosen by the audio of an utterance."""
+"""Recognise speech with exported networks of several languages. The audio chooses the network."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from asrprune.export.sherpa import RATE, Recogniser, padded, read_summary
 
 
 class RecogniserByLanguage:
-    """The networks of the pathways of a model in sherpa-onnx, with a classifier of languages.
+    """Hold the networks of a model's pathways in sherpa-onnx, and a classifier of languages.
 
     A network is loaded when its language is first chosen.
     """
@@ -32,7 +32,7 @@ class RecogniserByLanguage:
         Args:
             folder: a folder that ``asrprune export`` wrote, with a network for each language.
             classifier: the file of ``asrprune learn-languages``.
-            seconds: seconds of an utterance that the classifier hears.
+            seconds: number of first seconds of an utterance that the classifier takes.
             int8: whether to take the int8 files.
             threads: number of CPU threads of a network.
 
@@ -60,7 +60,7 @@ class RecogniserByLanguage:
 
         Args:
             samples: samples (n,) float32 in [-1, 1].
-            rate: the sampling rate.
+            rate: the sampling rate in Hz.
         """
         first = padded(samples[: round(self._seconds * rate)], rate, 0.0)
         if rate != RATE:
@@ -74,7 +74,7 @@ class RecogniserByLanguage:
         """Return the network of a language.
 
         Raises:
-            UserError: its files are missing (`Recogniser`).
+            UserError: files of the network are missing (`Recogniser`).
         """
         if language not in self._loaded:
             self._loaded[language] = Recogniser(self._folder / language, *self._more)

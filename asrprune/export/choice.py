@@ -1,4 +1,4 @@
-"""Chooses a sub-network of a model: by its sparsity, its size, or its language."""
+"""Choose a sub-network of a model: by its sparsity, its size, or its language."""
 
 import argparse
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wanted:
-    """A sub-network that a user asks for: by a sparsity, by a budget, or by a language."""
+    """Name a sub-network that a user asks for: by a sparsity, by a budget, or by a language."""
 
     asked: str  # the option or the word of the user, for messages
     sparsity: float | None = None
@@ -48,9 +48,9 @@ def wanted_of(word: str) -> Wanted:
 def choose(source: Source, wanted: Wanted, search: Path | None = None) -> Choice:
     """Return the sub-network of a model that the user asks for.
 
-    With a budget, this is the lowest sparsity, the same in all layers, within the budget. With
-    ``search``, this is the best sub-network of the search within the budget. A sparsity then stands
-    for the size of the uniform sub-network of this sparsity.
+    With a budget, the result is the lowest uniform sparsity within the budget. With ``search``, the
+    result is the best sub-network of the search within the budget. With ``search``, a sparsity
+    stands for the size of the uniform sub-network of this sparsity.
 
     Args:
         source: the model.
@@ -126,15 +126,23 @@ def searched(path: Path, budget: Amount, source: Source, again: str) -> dict[str
 
 
 def _of_sparsity(path: Path, source: Source, sparsity: str) -> dict[str, float] | None:
-    """Return what a search chose for a sparsity that was one of its budgets; None: it was not.
+    """Return the sub-network that a search chose for a budget that was this sparsity.
 
-    The search may have measured in milliseconds, where sizes of other units order networks
-    otherwise.
+    The search may have measured in milliseconds. Then a look-up by bytes or weights could return
+    another sub-network, because these units may order sub-networks differently.
+
+    Args:
+        path: a ``pareto.json``.
+        source: the model.
+        sparsity: the sparsity as text.
+
+    Returns:
+        The sparsities of the sub-network; None if the sparsity was no budget of the search.
     """
     content = read_json(path)
     budgets = content.get("budgets") if isinstance(content, dict) else None
     if not isinstance(budgets, list) or content.get("model_digest") != source.digest:
-        return None  # the caller says what is wrong
+        return None  # `searched` raises the error
     named = {one.get("budget"): one for one in budgets if isinstance(one, dict)}
     best = named.get(sparsity, {}).get("best")
     return best["sparsities"] if best else None

@@ -1,4 +1,4 @@
-"""Holds speech of development sets in memory, to decode it many times with exported networks."""
+"""Hold speech of development sets in memory, to decode it many times with exported networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ FRAMES_A_SECOND = 100
 
 @dataclass(frozen=True)
 class DevSpeech:
-    """Utterances, each with the silence that follows it in a stream."""
+    """Hold utterances, each with the silence that follows it in a stream."""
 
     sets: list[str]  # names of the development sets
     features: list[np.ndarray]  # features (frames, 80) of each utterance
@@ -55,7 +55,7 @@ class DevSpeech:
 
 @dataclass(frozen=True)
 class DevSets:
-    """Development sets on which int8 is compared with float32."""
+    """Hold the development sets on which int8 is compared with float32."""
 
     names: list[str]
     cuts: CutSet

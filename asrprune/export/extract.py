@@ -1,18 +1,18 @@
 """Extract a sub-network from a model: write a model file that decodes by itself.
 
-With weight_pruning.unit=channel, layer or head the file holds a really smaller network. Its
-configuration names its sizes, and it trains and exports like any other model. With blocks the
-file holds the kept weights alone, and the network has zeros in place of the others.
+With weight_pruning.unit=channel, layer or head, the file holds a smaller network. Its configuration
+names its sizes. The network trains and exports like any other model. With blocks, the file holds
+the kept weights only, and the network has zeros in place of the other weights.
 
 The masks are the masks of the training. A model that was trained without masks gets masks by its
 weights (one-shot pruning). The overrides ``key=value`` may change its options weight_pruning.*.
 
-With --sparsity, this share of the pruned weights is left out of each layer. With --budget, the
-sub-network of the lowest sparsity within the budget is taken, the same sparsity in all layers. With
---language, the pathway of this language is taken. With --pathways, the pathways of several
-languages go into one file, which holds once what they share. With --search, the best sub-network of
-the search within the budget is taken. A sparsity then stands for the size of the uniform
-sub-network of this sparsity. A JSON file beside the model says what was taken, and how large it is.
+--sparsity leaves this share of the pruned weights out of each layer. --budget takes the lowest
+uniform sparsity within the budget. --language takes the pathway of this language. --pathways writes
+the pathways of several languages to one file, which stores shared weights once. --search takes the
+best sub-network of the search within the budget. With --search, a sparsity stands for the size of
+the uniform sub-network of this sparsity. A JSON file beside the model names the sub-network and its
+size.
 """
 
 import argparse

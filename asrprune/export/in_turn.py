@@ -1,8 +1,8 @@
-"""Runs exported networks in turn in sherpa-onnx, and computes their cost for the benchmarks.
+"""Run exported networks in turn in sherpa-onnx, and compute their cost for the benchmarks.
 
-A machine computes faster at one time than at another. So all networks recognise an utterance before
-the next utterance comes: slow times then slow all networks alike. Times are CPU seconds of this
-process. They do not contain the time that other processes take.
+The speed of a machine changes over time. So all networks recognise an utterance before the next
+utterance comes. A slow phase of the machine then slows all networks alike. Times are CPU seconds of
+this process. They do not contain the time that other processes take.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ def hear_in_turn(
     """Return what each network recognises in each utterance (n,), in the order of the utterances.
 
     All networks recognise an utterance before the next utterance comes. Networks for streaming
-    receive it in pieces.
+    receive the utterance in pieces.
     """
     found: dict[Runs, list[Recognised]] = {runs: [] for runs in recognisers}
     for samples in utterances:

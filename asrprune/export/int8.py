@@ -1,17 +1,18 @@
-"""Keeps the word error rate of float32 in int8: a few matrices stay in float32.
+"""Keep the word error rate of float32 in int8: a few matrices stay in float32.
 
 Each network is decoded in float32 and in int8, on the same utterances. Int8 may add a share of the
 errors that float32 makes. Few utterances cannot show a small loss: int8 also corrects words, and
-other utterances would give another difference. So int8 may add more errors by the square root of
-the number of utterances in which the two differ: so much is chance, if int8 does as often better as
-worse by one word. In any case int8 may add one error. With a share of 0, it may add none.
+other utterances would give another difference. So int8 may add further errors: the square root of
+the number of utterances in which the two differ. This is the standard deviation of the difference
+if int8 is better by one word as often as it is worse by one word. In any case int8 may add one
+error. With a share of 0, it may add none.
 
-If int8 adds more errors, each matrix is made int8 alone. The sensitivity of a matrix is how far
-this moves the log-probabilities of the symbols. A word error rate cannot rank matrices: a single
-matrix changes few words. Then the most sensitive matrices stay in float32. The search tries 1, 2,
-4, ... of them until int8 keeps its errors, and finds the fewest by bisection. So one matrix fewer
-was tried, and adds too many errors. A matrix that stays in float32 is multiplied by activations in
-float32.
+If int8 adds more errors, the matrices are ranked by their sensitivity. For this, each matrix alone
+is made int8. Its sensitivity is how far the log-probabilities of the symbols then move. A word
+error rate cannot rank matrices, because a single matrix changes few words. The most sensitive
+matrices then stay in float32. The search tries 1, 2, 4, ... matrices until int8 adds few enough
+errors, and finds the lowest number by bisection. One matrix fewer was tried, and adds too many
+errors. A matrix that stays in float32 is multiplied by activations in float32.
 """
 
 import logging
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Int8Check:
-    """What int8 costs on development sets, and which matrices stay in float32 for this reason."""
+    """Record the errors of int8 on development sets, and the matrices that stay in float32."""
 
     dev_sets: list[str]
     utterances: int
@@ -47,8 +48,8 @@ class Int8Check:
     max_loss: float  # share of float32's errors that int8 may add
     errors_float32: int
     errors_all_int8: int  # with every matrix in int8
-    chance: float  # how far these two may differ by chance
-    errors_int8: int  # with the matrices in int8 that are written in int8
+    chance: float  # how far errors_float32 and errors_all_int8 may differ by chance
+    errors_int8: int  # with the int8 matrices that are written
     matrices: int  # number of matrices that int8 could hold
     float32: list[str]  # the matrices that stay in float32, the most sensitive first
     sensitivities: dict[str, float]  # nats a frame, highest first; empty if int8 loses nothing
@@ -83,7 +84,12 @@ class Int8Check:
 
 
 def allowed_errors(errors: int, max_loss: float) -> int:
-    """Return how many errors int8 may make if float32 makes ``errors``, without any chance."""
+    """Return the number of errors that int8 may make, without the allowance for chance.
+
+    Args:
+        errors: number of errors of float32.
+        max_loss: share of float32's errors that int8 may add.
+    """
     more = math.floor(errors * max_loss + 1e-9)  # 0.07 * 100 is a little less than 7
     return errors + max(more, 1 if max_loss else 0)
 
@@ -91,9 +97,9 @@ def allowed_errors(errors: int, max_loss: float) -> int:
 def by_chance(float32: np.ndarray, int8: np.ndarray) -> float:
     """Return how far two sums of errors may differ by chance.
 
-    This is the standard deviation of the difference if each utterance that differs does so by one
-    error, in either direction alike. An utterance that int8 ruins counts for one, too. So a loss in
-    few utterances is no chance.
+    The result is a standard deviation of the difference. It assumes that utterances differ by one
+    error, and that both directions are equally probable. An utterance in which int8 adds many
+    errors counts as one, too. So a large loss in few utterances does not count as chance.
 
     Args:
         float32: errors of each utterance (utterances,).
@@ -103,7 +109,7 @@ def by_chance(float32: np.ndarray, int8: np.ndarray) -> float:
 
 
 def keeps_errors(float32: np.ndarray, int8: np.ndarray, max_loss: float) -> bool:
-    """Return whether int8 adds no more errors than it may, as far as the utterances can show.
+    """Return whether int8 adds few enough errors, with an allowance for chance.
 
     Args:
         float32: errors of each utterance (utterances,).
@@ -118,11 +124,12 @@ def fewest(keeps: Callable[[int], bool], most: int) -> int:
     """Return the lowest number of first items of a ranking that is enough.
 
     Args:
-        keeps: whether so many items are enough.
-        most: so many items are enough, which is not tried. 0 items are known not to be enough.
+        keeps: returns whether so many items are enough.
+        most: a number of items that is enough. It is not tried.
 
     Returns:
         A number that is enough, while one less is not. Both were tried, except for 0 and ``most``.
+        The function assumes that 0 items are not enough.
     """
     low, high = 0, 1
     while high < most and not keeps(high):
@@ -138,7 +145,7 @@ def fewest(keeps: Callable[[int], bool], most: int) -> int:
 
 
 class Int8Search:
-    """Makes the parts of one network, with any of its matrices in int8, and decodes with them."""
+    """Make the parts of one network with any of its matrices in int8, and decode with them."""
 
     def __init__(
         self, parts: Mapping[str, Part], protos: Mapping[str, "onnx.ModelProto"], speech: DevSpeech
@@ -167,7 +174,12 @@ class Int8Search:
         return found
 
     def errors(self, graphs: Mapping[str, "onnx.ModelProto"], what: str) -> np.ndarray:
-        """Return the word errors of each utterance when these graphs replace float32 graphs."""
+        """Return the word errors of each utterance when these graphs replace float32 graphs.
+
+        Args:
+            graphs: the graphs by the part's name.
+            what: the network's name on the progress bar.
+        """
         return self._speech.errors(self._decoder(graphs), what)
 
     def sensitivities(self) -> dict[Matrix, float]:

@@ -1,4 +1,4 @@
-"""Makes the int8 encoder of a model as an ONNX graph in memory, and cuts smaller graphs from it.
+"""Make the int8 encoder of a model as an ONNX graph in memory, and cut smaller graphs from it.
 
 An export of a large encoder takes minutes, and cutting its graph takes less than a second. A cut
 graph has the shapes of the exported smaller network, so it has the same size and the same speed.
@@ -37,7 +37,7 @@ _KNOWN: "WeakKeyDictionary[Transducer, Int8Encoder]" = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Int8Encoder:
-    """The dense int8 graph, and the positions of each group's channels in the graph."""
+    """Hold the dense int8 graph, and the positions of each group's channels in the graph."""
 
     graph: "onnx.ModelProto"
     places: dict[str, list[tuple[str, int]]]  # group -> names of initialisers, and the axis
@@ -46,7 +46,7 @@ class Int8Encoder:
     streaming: bool
 
     def without(self, units: Mapping[str, Tensor]) -> "onnx.ModelProto":
-        """Return the graph with the kept channels alone.
+        """Return the graph with the kept channels only.
 
         Args:
             units: the kept units (units,) bool of each group.
@@ -73,7 +73,9 @@ class Int8Encoder:
 
 
 def int8_encoder(model: Transducer, bank: MaskBank) -> Int8Encoder:
-    """Export the dense encoder of a model with channels in memory, in int8, once for a model.
+    """Export the dense encoder of a model with channels in memory, in int8.
+
+    The result is kept, so a model is exported once.
 
     Raises:
         UserError: the model cannot be exported.
@@ -142,7 +144,7 @@ def example(part: Part) -> dict[str, np.ndarray]:
     inputs = {}
     for name, value in part.inputs.items():
         axis = part.batch_axes[name]
-        value = value.narrow(axis, value.shape[axis] - 1, 1)  # the last one is within the stream
+        value = value.narrow(axis, value.shape[axis] - 1, 1)  # the last stream is under way
         if name in part.time_axes:
             shape = list(value.shape)
             shape[part.time_axes[name]] = SECOND
@@ -188,6 +190,6 @@ def _places(layer: Layer, name: str, turned: bool) -> list[tuple[str, int]]:
         return [(name, 0)]
     if not turned:  # the quantiser changes only products with the matrix on the right
         return [(name, 0 if has_rows(layer) else 1)]
-    if has_rows(layer):  # a channel is an output, with a scale of its own
+    if has_rows(layer):  # a channel is an output, and has its own scale
         return [(f"{name}{suffix}", 0 if suffix != _QUANTISED[0] else 1) for suffix in _QUANTISED]
     return [(f"{name}{_QUANTISED[0]}", 0)]

@@ -4,7 +4,8 @@ A streaming network prints text while the speaker is speaking. Without files, th
 the microphone until Ctrl-C.
 
 With --language-classifier (the file of asrprune learn-languages), --network is the folder that has
-a network for each language. The first seconds of each file decide which network recognises it.
+a network for each language. The first seconds of each file decide which network recognises the
+file.
 """
 
 import argparse
@@ -54,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print ``name<TAB>text`` for each file, or the text from the microphone."""
+    """Print ``name<TAB>text`` for each file, or the text from the microphone.
+
+    Raises:
+        UserError: options do not go together; or a network, a file or the microphone cannot be
+            used.
+    """
     live = sys.stdout.isatty()
     if args.language_classifier:
         if not args.files:
@@ -105,7 +111,7 @@ def _show(name: str, texts: Iterator[str], live: bool) -> None:
     """Print a text; on a terminal, print each change of it."""
     text = ""
     for text in texts:
-        if live:  # print the end of the text over the line that was there before
+        if live:  # overwrite the former line with the end of the text
             room = shutil.get_terminal_size().columns - 1
             sys.stdout.write(f"\r\x1b[K{f'{name}{text}'[-room:]}")
             sys.stdout.flush()
@@ -136,7 +142,7 @@ def _microphone() -> Iterator[np.ndarray]:
         )
     except sounddevice.PortAudioError as error:
         raise UserError(f"no microphone can be opened: {error}. Or name files") from error
-    ended = threading.Event()  # after Ctrl-C, all speech until then is still recognised
+    ended = threading.Event()  # set by Ctrl-C; speech before Ctrl-C is still recognised
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     sys.stderr.write("listening; Ctrl-C ends\n")
     with microphone:

@@ -1,14 +1,14 @@
-"""Prune a model once: write masks over its weights, with which a training of pathways can begin.
+"""Prune a model once: write masks over its weights. A training of pathways can begin with them.
 
 The output is a model file with all weights of the model, and masks. Name this file with
 weight_pruning.pathways.masks in the training. A model without masks gets a mask of its largest
 weights (one-shot magnitude pruning). The overrides ``key=value`` may change its options
-weight_pruning.*. A model with masks has one mask, or a mask for each language. Then each mask keeps
-the best of the weights that it kept before.
+weight_pruning.*. If the model has a mask, or a mask for each language, each mask keeps the best of
+the weights that it kept before.
 
-So iterative magnitude pruning is a training and this command in turn. With the pruned masks and the
-weights of an earlier model (training.init_from), it is the iterative pruning of lottery tickets
-(Frankle and Carbin 2019, arXiv 1803.03635).
+For iterative magnitude pruning, alternate a training and this command. For the iterative pruning of
+lottery tickets (Frankle and Carbin 2019, arXiv 1803.03635), each training uses the new masks and
+the weights of an earlier model (training.init_from).
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
             narrow(bank, name, args.sparsity)
     elif before:
         bank.refresh(among=before)
-    if not source.trained:  # from here on, its configuration is that of a pruned model
+    if not source.trained:  # the new file needs the configuration of a pruned model
         words = ["weight_pruning.method=gradual", f"weight_pruning.schedule.final={args.sparsity}"]
         config = override(config, words)
     output = args.output or args.model.with_name(f"pruned-{args.sparsity:.3f}.pt")

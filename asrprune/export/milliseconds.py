@@ -1,10 +1,10 @@
-"""Measures how long the int8 encoder takes on this machine for each width: onnxruntime, one thread.
+"""Measure the time of the int8 encoder on this machine for each width: onnxruntime, one thread.
 
 A streaming encoder is timed on one chunk, and an encoder of whole utterances on one second of
 speech. The encoder is timed as a whole: dense, and at some uniform sparsities. The saved time at a
 sparsity is divided among the groups in proportion to their multiply-adds. This is exact if all
-modules have one shape. Between the measured sizes the savings are interpolated. The savings of
-groups add up.
+modules have the same shape. Between the measured sizes the savings are interpolated. The savings of
+groups are added.
 """
 
 import logging
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 MEASURED = 4  # number of sparsities that are timed, beside the dense network
 _WARM_UP, _FEWEST, _MOST = 3, 40, 400  # runs of a graph: before timing, at least, at most
-_SECONDS = 20.0  # for all graphs that are timed together, but each has the fewest runs
+_SECONDS = 20.0  # limit for all graphs together, once each graph has had the fewest runs
 
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds of the int8 encoder at uniform sparsities, as they were measured once."""
+    """Hold the measured milliseconds of the int8 encoder at uniform sparsities."""
 
     sparsities: list[float]  # ascending; the first is 0
     milliseconds: list[float]
@@ -53,10 +53,10 @@ class Times:
 
 
 class Estimate:
-    """Estimates the milliseconds of all sub-networks from the times of a few uniform ones."""
+    """Estimate the milliseconds of all sub-networks from the times of a few uniform ones."""
 
     def __init__(self, times: Times, bank: MaskBank, work: Mapping[str, float]):
-        """Divide what the encoder saves among the groups.
+        """Divide the time that the encoder saves among the groups.
 
         Args:
             times: the measured times.
@@ -112,6 +112,11 @@ def require_cuts(bank: MaskBank, unit: str = "milliseconds") -> None:
 def measure_times(model: Transducer, bank: MaskBank, sparsest: float) -> Times:
     """Time the int8 encoder of a model at uniform sparsities from 0 to ``sparsest``.
 
+    Args:
+        model: the dense network.
+        bank: the masks of the model.
+        sparsest: the highest sparsity of a layer.
+
     Raises:
         UserError: weights are pruned in blocks; a package is missing; the model cannot be exported.
     """
@@ -137,7 +142,7 @@ def known_times(
     """Read the times of a model from a file; if there is no such file, measure and write them.
 
     Args:
-        path: the file. A search that goes on, and searches of other budgets, share it.
+        path: the file. Resumed searches and searches of other budgets share this file.
         model: the dense network.
         bank: the masks of the model.
         sparsest: the highest sparsity of a layer.

@@ -1,4 +1,4 @@
-"""Makes a model of a sub-network: with masked weights, or with its units really cut out."""
+"""Make a model of a sub-network: with masked weights, or with its dropped units cut out."""
 
 import copy
 import dataclasses
@@ -19,8 +19,8 @@ from asrprune.weight_pruning.options import WeightPruningOptions
 def network(source: Source, choice: Choice | None) -> Iterator[Transducer]:
     """Yield the model of a sub-network in evaluation mode.
 
-    If units can be cut out, this is a smaller model of its own. With blocks, this is the model of
-    the source, whose weights are masked while the context is open.
+    If units can be cut out, the result is a new, smaller model. With blocks, the result is the
+    model of the source, whose weights are masked while the context is open.
 
     Args:
         source: the model.
@@ -52,7 +52,7 @@ def smaller(source: Source, choice: Choice) -> tuple[Transducer, Config]:
     config = copy.deepcopy(source.config)
     sizes = sizes_of(source.model, groups, units)
     config.model.encoder_options = {**config.model.encoder_options, **sizes}
-    # the options that say what can be pruned stay, so this model can be cut in the same way again
+    # the options of what can be pruned stay, so this model can be pruned in the same way again
     options, usual = config.weight_pruning, WeightPruningOptions()
     if options.unit == LAYER:  # layers have new numbers
         options = dataclasses.replace(options, **layer_patterns(source.model, groups, units))

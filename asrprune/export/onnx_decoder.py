@@ -1,4 +1,4 @@
-"""Decodes features by greedy search with exported networks in onnxruntime, as sherpa-onnx does.
+"""Decode features by greedy search with exported networks in onnxruntime, as sherpa-onnx does.
 
 Each call decodes one utterance, because int8 computes its range from all activations of a call. In
 a stream, only whole chunks are decoded. Silence after the speech completes the last chunk.
@@ -22,7 +22,7 @@ NONE = -1  # stands for the symbols before the first one
 
 @dataclass(frozen=True)
 class Decoded:
-    """The result of a search in one utterance."""
+    """Hold the result of a search in one utterance."""
 
     tokens: list[int]
     contexts: np.ndarray  # (frames, joiner_dim): the predictor's output at each encoder frame
@@ -39,7 +39,7 @@ def open_session(proto: "onnx.ModelProto") -> "onnxruntime.InferenceSession":
 
 
 class OnnxDecoder:
-    """An encoder, a predictor (in ONNX files: decoder) and a joiner in onnxruntime."""
+    """Run an encoder, a predictor (in ONNX files: decoder) and a joiner in onnxruntime."""
 
     def __init__(
         self,

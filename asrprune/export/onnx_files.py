@@ -1,6 +1,6 @@
 """Export networks as ONNX files, float32 and int8, which sherpa-onnx runs.
 
-Each network gets a folder of its own in --out-dir: encoder.onnx, decoder.onnx (the predictor),
+Each network gets its own folder in --out-dir, with encoder.onnx, decoder.onnx (the predictor),
 joiner.onnx, encoder.int8.onnx, joiner.int8.onnx and tokens.txt. --networks names the networks:
 "whole", a sparsity such as 0.7, a size such as 5MB, or a language of a model with pathways.
 sherpa-onnx computes the features itself (80 mel bins of 16 kHz audio in [-1, 1]). The encoder
@@ -94,7 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write the files of each network, and at the end ``export.json``, which describes them."""
+    """Write the files of each network, and then ``export.json``, which describes the networks.
+
+    Raises:
+        UserError: options do not go together; or a network cannot be exported or is too large.
+    """
     check_packages()
     _check_dev_options(args)
     given = [*(args.networks or []), *(args.dev_sets or [])]
@@ -145,6 +149,11 @@ def main(args: argparse.Namespace) -> None:
 def network_choice(source: Source, name: str, search: Path | None = None) -> Choice | None:
     """Return the sub-network that a word of ``--networks`` names; None for the whole model.
 
+    Args:
+        source: the model.
+        name: the word.
+        search: a ``pareto.json`` (stage 7) for sizes and sparsities, or None.
+
     Raises:
         UserError: the model has no such sub-network.
     """
@@ -185,7 +194,7 @@ def _check_dev_options(args: argparse.Namespace) -> None:
 def _check_size(
     name: str, source: Source, choice: Choice | None, about: Mapping[str, Any], folder: Path
 ) -> None:
-    """Check the written bytes, or measure the time, and say if masks make no file smaller.
+    """Check the written bytes or measure the time. With blocks, log that no file is smaller.
 
     Raises:
         UserError: the int8 files are larger than the size that the network is named after.
@@ -236,7 +245,7 @@ def _export(
     int8: bool,
     dev: DevSets | None,
 ) -> dict[str, Any]:
-    """Write one network. Return what ``export.json`` says of it."""
+    """Write one network. Return its entry of ``export.json``."""
     for path in folder.glob("*.onnx"):  # files of an earlier export
         path.unlink()
     if choice is None and source.single:
@@ -248,7 +257,7 @@ def _export(
         about, checked = write_network(model, folder, int8, str(source.path), dev, language)
     if int8:
         log.info("%s: %s", folder, checked or _unchecked(dev, language))
-    # a language with own weights may know fewer symbols, the first ones
+    # a language with own weights may have fewer symbols: the first of the tokenizer's symbols
     lines = (lang_dir / "tokens.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     write_text(folder / "tokens.txt", "".join(lines[: source.model.vocab_size]))
     sparsity = 0.0 if choice is None else 1 - source.bank.density(choice)
@@ -274,11 +283,11 @@ def write_network(
         language: the language of the network; None: all languages of the sets.
 
     Returns:
-        What ``export.json`` says of the network: ``streaming``, ``tail``, ``files`` and ``int8``;
-        and the comparison of int8 with float32, None without a comparison.
+        The network's entry of ``export.json``, with ``streaming``, ``tail``, ``files`` and
+        ``int8``; and the comparison of int8 with float32, None without a comparison.
 
     Raises:
-        UserError: the model cannot be exported, or a file computes something else.
+        UserError: the model cannot be exported, or a graph's outputs differ from the model's.
     """
     files: dict[str, Any] = {}
     parts, protos, checked = cut(model), {}, None
@@ -302,7 +311,7 @@ def write_network(
 
 
 def _unchecked(dev: DevSets | None, language: str | None) -> str:
-    """Say why int8 was not compared with float32."""
+    """Return a message that says why int8 was not compared with float32."""
     if dev is None:
         return (
             "int8 was not compared with float32. Name development sets with --manifest-dir and "

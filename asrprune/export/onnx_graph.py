@@ -1,4 +1,4 @@
-"""Makes ONNX graphs of the parts of a network in memory, in float32 and int8, and checks them."""
+"""Make ONNX graphs of the parts of a network in memory, in float32 and int8, and check them."""
 
 import logging
 import warnings
@@ -17,7 +17,7 @@ from asrprune.export.onnx_parts import Part
 if TYPE_CHECKING:
     import onnx
 
-TOLERANCE = 1e-3  # of the largest output, between torch and the exported network
+TOLERANCE = 1e-3  # difference from torch's outputs, as a share of the largest output
 QUANTISED = ("encoder", "joiner")  # the predictor is a table and a small convolution
 PRODUCTS = ("MatMul", "Gemm")
 MOST = 2**31  # weights with more elements are not folded into constants
@@ -66,7 +66,7 @@ def to_onnx(part: Part) -> "onnx.ModelProto":
 
 
 def _described(proto: "onnx.ModelProto", metadata: Mapping[str, Any]) -> "onnx.ModelProto":
-    """Set the metadata of a graph, and remove what the exporter says of our source code."""
+    """Set the metadata of a graph, and remove the exporter's notes on our source code."""
     del proto.metadata_props[:]
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.functions):
         del part.metadata_props[:]
@@ -110,16 +110,17 @@ def quantised(
 
     Each column of a matrix has its own scale, which takes almost no room. On a streaming Emformer
     of 1.4 M parameters, 99.2 % of the texts stayed the same. With one scale for each matrix, 97.5 %
-    stayed the same (with weights of eight bits).
+    of the texts stayed the same (with weights of eight bits).
 
-    A weight uses seven of its eight bits. x86 processors without VNNI add two products in 16 bits
-    and cut off what is too large. With eight bits this took a WER of 11 % to 79 %.
+    A weight uses seven of its eight bits. x86 processors without VNNI add two products in 16 bits,
+    and sums that are too large saturate. With eight bits, saturation raised a WER from 11 % to
+    79 %.
 
     Args:
         proto: the network in float32.
         metadata: metadata to write into the network.
-        floats: names of constants that stay in float32. What they are multiplied by stays in
-            float32, too.
+        floats: names of constants that stay in float32. The activations that are multiplied by
+            these constants stay in float32, too.
     """
     import tempfile
 
@@ -144,9 +145,14 @@ def quantised(
 
 
 def check(part: Part, proto: "onnx.ModelProto", what: str) -> None:
-    """Compare a part with its graph on random inputs, with sizes that the exporter has not seen.
+    """Compare a part with its graph on random inputs of other sizes than in the export.
 
     Both batch size and length differ from those of the export.
+
+    Args:
+        part: the part.
+        proto: the graph of the part.
+        what: the part's name, for the message.
 
     Raises:
         UserError: the outputs differ.
@@ -172,7 +178,7 @@ def check(part: Part, proto: "onnx.ModelProto", what: str) -> None:
 def _random(part: Part, batch: int, seed: int) -> dict[str, Tensor]:
     """Return random inputs of a part.
 
-    ``x_lens`` are within ``x``. Other whole numbers are of the kind that the example has.
+    ``x_lens`` are at most the length of ``x``. Other whole numbers are like those of the example.
     """
     generator = torch.Generator().manual_seed(seed)
     frames, inputs = 201 + 97 * batch, {}

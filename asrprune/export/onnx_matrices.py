@@ -1,4 +1,4 @@
-"""Finds the matrices of exported networks that int8 changes, and names them by their parameters."""
+"""Find the matrices of exported networks that int8 changes, and name them by their parameters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A constant matrix that activations are multiplied by."""
+    """Name a constant matrix that activations are multiplied by."""
 
     part: str  # encoder or joiner
-    constant: str  # its name in the graph
+    constant: str  # name of the matrix in the graph
     name: str  # name of the parameter, with its rows; the constant's name if none is found
 
 
@@ -60,7 +60,7 @@ def _named(part: Part, proto: "onnx.ModelProto") -> Iterator[tuple[str, str]]:
 def _rows(name: str, parameter: np.ndarray, value: np.ndarray) -> Iterator[str]:
     """Yield the names of a parameter's rows that equal a matrix.
 
-    All rows have the name of the parameter. Some rows are named ``name[start:end]``.
+    If all rows are equal, the name is that of the parameter. Otherwise it is ``name[start:end]``.
     """
     if parameter.shape[1] != value.shape[1] or len(parameter) < len(value):
         return
@@ -71,9 +71,10 @@ def _rows(name: str, parameter: np.ndarray, value: np.ndarray) -> Iterator[str]:
 
 
 def _joined(parameters: Mapping[str, np.ndarray], value: np.ndarray) -> str | None:
-    """Name the whole parameters whose rows stand one after the other in a matrix; None: others.
+    """Return the joined names of the parameters whose rows follow one another in a matrix.
 
-    Queries, keys and values of an exported layer are one product.
+    The exporter joins the queries, keys and values of a layer to one matrix. The result is None if
+    the rows of the matrix are not those of whole parameters.
     """
     names: list[str] = []
     start = 0

@@ -1,13 +1,15 @@
-"""Cuts a transducer into the three networks that sherpa-onnx runs, with the numbers that it reads.
+"""Cut a transducer into the three networks that sherpa-onnx runs, with the metadata that it reads.
 
 The networks follow the interface of sherpa-onnx for offline models. Streaming networks follow the
-interface for models of type ``conformer``. The projections to the joiner's dimension belong to
-encoder and predictor (there called decoder). The normalisation of features belongs to the encoder.
+interface for models of type ``conformer``. The projections to the joiner's dimension belong to the
+encoder and to the predictor (in sherpa-onnx: decoder). The normalisation of features belongs to the
+encoder.
+
 The state of a stream is two tensors with the streams on axis 2. The first tensor holds the keys and
-values of each layer's left context. The second tensor holds the frames that each layer's
-convolution has seen. sherpa-onnx gives both tensors the width of the layers. If all heads together
-are narrower, the first tensor has fewer rows. Its numbers fill the rows one after the other, and
-the last row may have some numbers that nothing uses.
+values of each layer's left context. The second tensor holds the last input frames of each layer's
+convolution. sherpa-onnx gives both tensors the width of the layers. If all heads together are
+narrower, the first tensor has fewer rows. Its numbers fill the rows one after the other. The last
+row may have some unused numbers.
 """
 
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from asrprune.transducer.streaming import Past, newest
 
 @dataclass(frozen=True)
 class Part:
-    """A network with an example of its inputs."""
+    """Hold a network with an example of its inputs."""
 
     module: nn.Module
     inputs: dict[str, Tensor]
@@ -35,7 +37,7 @@ class Part:
 
 
 class OfflineEncoder(nn.Module):
-    """Encodes whole utterances: ``x`` (N, T, 80), ``x_lens`` (N,) -> (N, T', joiner_dim), (N,)."""
+    """Encode whole utterances: ``x`` (N, T, 80), ``x_lens`` (N,) -> (N, T', joiner_dim), (N,)."""
 
     def __init__(self, model: Transducer):
         super().__init__()
@@ -48,16 +50,16 @@ class OfflineEncoder(nn.Module):
 
 
 class StreamingEncoder(nn.Module):
-    """Encodes a chunk and the frames that it looks ahead to: ``x`` (N, T, 80).
+    """Encode a chunk and the frames that it looks ahead to: ``x`` (N, T, 80).
 
     ``processed_frames`` (N,) frames of each stream came before the chunk. The states are ``past``
     (layers, rows, N, D) and ``history`` (layers, kernel_size - 1, N, D). There are 2 * left context
     rows, or fewer for narrow heads. Without convolutions, ``history`` is one row that does not
     change.
 
-    A runtime only carries the states from chunk to chunk. So ``past`` has the order that attention
-    takes: for a stream and a layer, keys and values x heads x left context x head_dim. For one
-    stream, nothing has to be transposed.
+    A runtime only carries the states from chunk to chunk. So ``past`` has the order in which
+    attention reads it: for a stream and a layer, (keys and values, heads, left context, head_dim).
+    For one stream, nothing has to be transposed.
     """
 
     def __init__(self, model: Transducer):
@@ -92,7 +94,7 @@ class StreamingEncoder(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Predicts from the last symbols ``y`` (N, context_size), -1 for none -> (N, joiner_dim)."""
+    """Predict from the last symbols ``y`` (N, context_size), -1 for none -> (N, joiner_dim)."""
 
     def __init__(self, model: Transducer):
         super().__init__()
@@ -104,7 +106,7 @@ class Predictor(nn.Module):
 
 
 class Joiner(nn.Module):
-    """Joins encoder frames and predictor outputs: (N, joiner_dim) each -> (N, vocab_size)."""
+    """Join encoder frames and predictor outputs: (N, joiner_dim) each -> (N, vocab_size)."""
 
     def __init__(self, model: Transducer):
         super().__init__()
@@ -215,7 +217,7 @@ def _streaming(model: Transducer) -> Part:
 
 
 def _past_of(encoder: nn.Module) -> tuple[int, int, int]:
-    """Return how many rows a layer's past has, how many numbers of them are used, and the heads."""
+    """Return a layer's rows in ``past``, how many numbers of the rows are used, and its heads."""
     used = 2 * encoder.left_context * encoder.attention_width
     heads = encoder.attention_width // encoder.head_dim
     return -(-used // encoder.output_dim), used, heads

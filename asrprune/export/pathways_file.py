@@ -1,8 +1,8 @@
 """Write the pathways of several languages as one model file.
 
-The file holds the weights that any of the languages keeps, once, and a bit for each unit and
-language. ``decode``, ``export`` and ``extract`` read the file. A training can begin with it, but
-weights that none of the languages keeps are lost.
+The file stores each weight that any of the languages keeps once. It stores a bit for each language
+and each block or unit. ``decode``, ``export`` and ``extract`` read the file. A training can begin
+with the file, but weights that none of the languages keeps are lost.
 """
 
 import dataclasses
@@ -62,7 +62,14 @@ def _cut(
     union: Mapping[str, Tensor],
     own: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return the content of a file whose matrices hold the units of the union alone."""
+    """Return the content of a file whose matrices hold only the units of the union.
+
+    Args:
+        source: a model with pathways, of units that can be cut out.
+        languages: the languages.
+        union: the units (units,) bool of each group that any of the languages keeps.
+        own: the own weights of each language that has some.
+    """
     model, config = smaller(source, union)
     options = source.config.weight_pruning
     config.weight_pruning = dataclasses.replace(

@@ -1,12 +1,12 @@
-"""Computes the runnable size of sub-networks: bytes of the int8 files that a runtime loads.
+"""Compute the runnable size of sub-networks: bytes of the int8 files that a runtime loads.
 
-The sub-networks have fewer units than the dense network. The dense network is exported once. How
-many bytes a channel takes follows from the format of the files. A weight of a quantised matrix
-takes a byte. Each output of a quantised matrix has a scale and a zero point. Biases stay in
-float32. A layer takes more, for its operations: the network with a single layer is exported too,
-and the rest of the difference is divided among the layers. A network with fewer heads may have
-other operations, so one such network is exported too. An export checks the bytes of the files that
-it has written.
+The sub-networks have fewer units than the dense network. The dense network is exported once. The
+bytes of a channel follow from the format of the files. A weight of a quantised matrix takes a byte.
+Each output of a quantised matrix has a scale and a zero point. Biases stay in float32.
+
+The operations of a layer also take bytes. So the network with a single layer is exported too, and
+the rest of the difference is divided among the layers. A network with fewer heads may have other
+operations, so one such network is exported too. An export checks the bytes of its written files.
 """
 
 import copy
@@ -26,8 +26,8 @@ from asrprune.weight_pruning.masks.groups import HEAD, LAYER, Group
 from asrprune.weight_pruning.masks.prunable import OTHER, VECTOR
 
 FLOAT32, SCALE, ZERO_POINT, INT8 = 4, 4, 1, 1  # bytes of a number of each type
-# Bytes by which layers of one shape differ: the names of their operations have more or fewer
-# digits. A size that is computed shall not be below the size that is written.
+# Bytes by which layers of the same shape differ, because the names of their operations have more or
+# fewer digits. The computed size must not be below the written size.
 _SPREAD = 16
 
 
@@ -36,7 +36,7 @@ _KNOWN: "WeakKeyDictionary[Transducer, Runnable]" = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Runnable:
-    """Bytes of encoder.int8.onnx, decoder.onnx and joiner.int8.onnx together."""
+    """Hold the bytes of encoder.int8.onnx, decoder.onnx and joiner.int8.onnx together."""
 
     dense: int
     units: dict[str, Tensor]  # name of a group -> bytes of each unit, (units,) int64
@@ -81,7 +81,7 @@ def runnable(model: Transducer, bank: MaskBank) -> Runnable:
             _heads_to_measure(model, bank) if bank.unit == HEAD else 1
         )
         rest = encoder - int8_network(model, bank, {name: few})[0].ByteSize()
-        rest -= int(weights[~few].sum())  # what operations take, and not weights
+        rest -= int(weights[~few].sum())  # bytes of operations, without the weights
         if bank.unit == LAYER:
             weights += rest // (len(weights) - 1) - _SPREAD
         else:
@@ -91,10 +91,11 @@ def runnable(model: Transducer, bank: MaskBank) -> Runnable:
 
 
 def _heads_to_measure(model: Transducer, bank: MaskBank) -> int:
-    """Return the largest number of heads whose past does not fill its rows; else all but one.
+    """Return the number of heads of the network to export for a comparison with the dense network.
 
-    Such a network has more operations than the dense network, see `onnx_parts`. A network of one
-    head has fewer.
+    This is the largest number of heads whose past does not fill its rows. If there is no such
+    number, it is all heads but one. A network whose past does not fill its rows has more operations
+    than the dense network, see `onnx_parts`. A network of one head has fewer operations.
     """
     encoder, most = model.encoder, len(bank.blocks(0.0)["encoder.heads"]) - 1
     if not getattr(encoder, "streaming", False):
@@ -113,7 +114,7 @@ def _weights(group: Group) -> Tensor:
             size = FLOAT32 * rows * columns
         else:
             size = INT8 * rows * columns
-            if columns == layer.columns:  # the block has outputs, with a scale each
+            if columns == layer.columns:  # each row of the block is an output with its own scale
                 size += rows * (SCALE + ZERO_POINT)
         layer.add_to(total, torch.full((layer.blocks,), size))
     return total

@@ -1,7 +1,8 @@
-"""Recognises speech with exported networks in sherpa-onnx, as they are deployed.
+"""Recognise speech with exported networks in sherpa-onnx, as they are deployed.
 
-In a stream, a tail of silence follows each utterance. Without it, sherpa-onnx would not decode the
-end of the utterance: it takes whole chunks only. sherpa-onnx emits at most one symbol a frame.
+In a stream, a tail of silence follows each utterance. Without the silence, sherpa-onnx would not
+decode the end of the utterance, because it decodes whole chunks only. sherpa-onnx emits at most one
+symbol per encoder frame.
 """
 
 import time
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 RATE = 16000  # sampling rate that networks are trained on; sherpa-onnx converts other rates
 LEAST = 0.1  # shortest audio in seconds, because sherpa-onnx cannot take empty audio
-PIECE = 0.04  # seconds of audio that come in at once
+PIECE = 0.04  # seconds of audio that a stream receives at once
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """The text of an utterance, and the time that it took."""
+    """Hold the text of an utterance, and the time of its recognition."""
 
     text: str
     seconds: float  # time of computing
@@ -36,7 +37,7 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Heard(Recognised):
-    """The text of an utterance that came in pieces, with the times of its symbols."""
+    """Hold the text of an utterance that came in pieces, with the times of its symbols."""
 
     # seconds from the start of the utterance until the first symbol could be read
     first: float | None = None
@@ -46,7 +47,7 @@ class Heard(Recognised):
 
 
 class Recogniser:
-    """The networks of one folder, float32 or int8, in sherpa-onnx."""
+    """Run the networks of one folder, float32 or int8, in sherpa-onnx."""
 
     def __init__(self, folder: str | Path, int8: bool = False, threads: int = 1):
         """Load one exported network into sherpa-onnx.
@@ -102,8 +103,8 @@ class Recogniser:
     def listen(self, samples: np.ndarray, rate: int = RATE) -> Heard:
         """Recognise an utterance that comes in pieces, as if it was being spoken.
 
-        This does not wait in real time: the clock follows the audio, plus the time of computing.
-        Networks for whole utterances cannot do this.
+        The method does not wait in real time: its clock is the time of the audio, plus the time of
+        computing. Only streaming networks can do this.
 
         Args:
             samples: samples (n,) in [-1, 1].
@@ -135,13 +136,13 @@ class Recogniser:
         )
 
     def live(self, pieces: Iterable[np.ndarray], rate: int) -> Iterator[str]:
-        """Yield the text so far each time that it changes. The last text is complete.
+        """Yield the recognised text each time that it changes. The last text is complete.
 
         Networks for whole utterances wait for the last piece.
 
         Args:
             pieces: pieces (n,) of audio as they come in.
-            rate: the sampling rate.
+            rate: the sampling rate in Hz.
         """
         stream, said = self._recogniser.create_stream(), None
         if not self.streaming:
@@ -165,7 +166,16 @@ class Recogniser:
 
 
 def padded(samples: np.ndarray, rate: int, tail: float) -> np.ndarray:
-    """Return samples (n,) float32 with so many seconds of silence after them; never empty."""
+    """Return samples with a tail of silence. The result is never shorter than `LEAST` seconds.
+
+    Args:
+        samples: samples (n,).
+        rate: the sampling rate in Hz.
+        tail: seconds of silence.
+
+    Returns:
+        (n',) float32.
+    """
     silence = max(round(tail * rate), round(LEAST * rate) - len(samples))
     return np.concatenate((samples, np.zeros(max(0, silence)))).astype(np.float32)
 
@@ -190,7 +200,7 @@ def import_sherpa() -> "sherpa_onnx":
 
 
 def network_of(folder: Path) -> Mapping[str, Any]:
-    """Return what ``export.json`` says of the network of a folder.
+    """Return the entry of ``export.json`` for the network of a folder.
 
     Raises:
         UserError: the folder holds no exported network.
@@ -205,7 +215,7 @@ def network_of(folder: Path) -> Mapping[str, Any]:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return what ``asrprune export`` says of the networks in a folder.
+    """Return the content of ``export.json``, which describes the networks in a folder.
 
     Raises:
         UserError: the folder holds no exported networks.

@@ -1,4 +1,4 @@
-"""Opens a model file with its masks, to take sub-networks out of it."""
+"""Open a model file with its masks, to take sub-networks out of it."""
 
 import hashlib
 import json
@@ -22,19 +22,19 @@ from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.masks.bank import MaskBank
 from asrprune.weight_pruning.options import Block
 
-SPARSEST = 0.996  # for models that were trained without masks: the last level that keeps a unit
+SPARSEST = 0.996  # the last level that keeps a unit, for models that were trained without masks
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model to take sub-networks out of."""
+    """Hold a model to take sub-networks out of."""
 
     path: Path
     model: Transducer
     config: Config
-    content: dict[str, Any]  # the content of its file
+    content: dict[str, Any]  # the content of the model file
     bank: MaskBank
-    trained: bool  # whether its masks are the masks of its training
+    trained: bool  # whether the masks are the masks of the model's training
 
     @property
     def sparsest(self) -> float:
@@ -45,7 +45,7 @@ class Source:
 
     @property
     def single(self) -> bool:
-        """Return whether the model was pruned gradually, and so has no other sparsities."""
+        """Return whether the model was pruned gradually, and so has a single sparsity."""
         return self.trained and self.config.weight_pruning.method == "gradual"
 
     @property
@@ -72,7 +72,7 @@ class Source:
         return code.hexdigest()
 
     def of(self, language: str) -> "Source":
-        """Return the source as a language sees it: with its own weights and tokenizer, if any.
+        """Return the source with the own weights and the tokenizer of a language, if it has any.
 
         See `asrprune.training.own_weights`.
         """

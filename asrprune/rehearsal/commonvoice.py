@@ -1,4 +1,7 @@
-"""The rehearsal of a corpus of many languages: each in a folder of its own, of unequal sizes."""
+"""Write a rehearsal corpus of several languages in CommonVoice's layout.
+
+Each language has its own folder. The languages have unequal sizes.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +28,10 @@ from asrprune.rehearsal.units import (
 )
 from asrprune.rehearsal.voices import Speaker, speaker
 
-VERSION = 1  # of what is said and how: raise it when equal options would give other files
-SHAPE = Shape(median_wish=3.0, spread=0.5, longest=10.0)  # people read one sentence or two
-RATE = 32000  # Hz, as in the releases of today; recipes resample
-MEAN_SECONDS = 4.5  # of an utterance of this shape, as measured; turns hours into batches
+VERSION = 1  # version of text and speech; raise it when equal options would give other files
+SHAPE = Shape(median_wish=3.0, spread=0.5, longest=10.0)  # people read one or two sentences
+RATE = 32000  # Hz, as in recent releases of CommonVoice; recipes resample
+MEAN_SECONDS = 4.5  # measured mean duration of an utterance of this shape
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +48,27 @@ def rehearse_commonvoice(
     snr_db: SnrRange | None = None,
     languages: Sequence[str] = tuple(LANGUAGES),
 ) -> None:
-    """``out_dir/cv-corpus-0.0-rehearsal/<language>`` with the splits train, dev and test.
+    """Write the splits train, dev and test of some languages, or finish writing them.
 
-    A language has the same clips whatever other languages there are, and a larger corpus of the
-    same seed holds the smaller one's.
+    Each language has the folder ``out_dir/cv-corpus-0.0-rehearsal/<language>``. The clips of a
+    language do not depend on the other languages. A larger corpus contains all clips of a smaller
+    corpus of the same seed.
 
     Args:
-        train_hours: of a language of size 1; the others have less by their size.
-        test_hours: of each language; so are ``dev_hours``.
+        out_dir: the folder of the corpus.
+        train_hours: hours of training speech of a language of size 1. The other languages have
+            this number times their size.
+        seed: seed of texts, voices and rooms.
+        jobs: number of processes.
+        test_hours: hours of test speech of each language; None: by ``train_hours``.
+        dev_hours: hours of development speech of each language; None: by ``train_hours``.
+        text: type of the sentences, a key of `Language.texts`.
+        snr_db: lowest and highest signal-to-noise ratio in dB; None: the default range.
+        languages: codes of the languages.
 
     Raises:
-        UserError: there is no such language, another rehearsal corpus is there, no espeak-ng, disk
-            full.
+        UserError: a language or its text is unknown, the folder holds another rehearsal corpus,
+            espeak-ng or num2words is missing, or the disk is full.
     """
     for language in languages:
         if language not in LANGUAGES:
@@ -67,7 +79,7 @@ def rehearse_commonvoice(
         if text not in LANGUAGES[language].texts:
             raise UserError(f"--text {text}: there is no such text in the language {language}")
     acoustics = acoustics_of(snr_db)
-    find_library()  # say what is missing before anything is written
+    find_library()  # report missing packages before anything is written
     spell(0)
     spec = specification(VERSION, train_hours, seed, test_hours, dev_hours, text, snr_db)
     hours = (train_hours, *evaluation_hours(train_hours, dev_hours, test_hours))
@@ -86,15 +98,15 @@ def write_language(
     jobs: int,
     work: Callable[[Sequence[Batch], Callable[[int], None]], None],
 ) -> None:
-    """Write, or finish, the clips and the tables of one language.
+    """Write the clips and the tables of one language, or finish writing them.
 
     Args:
-        folder: of the language.
-        language: its code.
-        hours: of each split, for a language of size 1.
-        seed: of texts, voices and rooms.
-        jobs: processes.
-        work: writes batches, and reports how many clips it has written.
+        folder: folder of the language.
+        language: code of the language.
+        hours: hours of each split. The training hours are those of a language of size 1.
+        seed: seed of texts, voices and rooms.
+        jobs: number of processes.
+        work: writes batches, and reports the number of clips after each batch.
     """
     hours = {**hours, "train": hours["train"] * LANGUAGES[language].size}
     plan = [
@@ -113,12 +125,12 @@ def write_language(
 
 
 def num_batches(hours: float) -> int:
-    """Batches that hold about this many hours, at least one."""
+    """Return the number of batches for about this many hours, at least 1."""
     return max(1, round(hours * 3600 / (MEAN_SECONDS * CLIPS_PER_BATCH)))
 
 
 def speaker_of(language: str, seed: int, batch: Batch) -> Speaker:
-    """Who speaks a batch: speakers of different languages are different ones."""
+    """Return the speaker of a batch. Two languages never share a speaker."""
     accents = LANGUAGES[language].accents
     return speaker(accents, seed, batch.split, batch.speaker_index, language)
 
@@ -132,7 +144,17 @@ def speak_batches(
     batches: Sequence[Batch],
     progress: Callable[[int], None],
 ) -> None:
-    """Write batches one after another; the work of one process."""
+    """Write batches one after another. This is the work of one process.
+
+    Args:
+        folder: folder of the language.
+        language: code of the language.
+        seed: seed of texts, voices and rooms.
+        text: type of the sentences, a key of `Language.texts`.
+        acoustics: conditions of the recordings.
+        batches: the batches to write.
+        progress: called with the number of new clips after each batch.
+    """
     with Espeak() as espeak:
         for batch in batches:
             clips = speak_batch(espeak, language, seed, batch, text, acoustics)
@@ -143,7 +165,10 @@ def speak_batches(
 def speak_batch(
     espeak: Espeak, language: str, seed: int, batch: Batch, text: str, acoustics: Acoustics
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (sentence, int16 samples), each a function of (seed, language, speaker, number)."""
+    """Yield the sentence and the int16 samples of each clip of a batch.
+
+    Each clip is a pure function of seed, language, speaker and number.
+    """
     voice = speaker_of(language, seed, batch).voice
     sentence = LANGUAGES[language].texts[text]
     write = typographic if batch.speaker_index % 2 else typewritten
@@ -153,11 +178,14 @@ def speak_batch(
 
 
 def typewritten(sentence: str) -> str:
-    """A sentence as it is printed: it begins with a capital."""
+    """Return a sentence with a capital first letter."""
     start = next(k for k, character in enumerate(sentence) if character.isalpha())
     return sentence[:start] + sentence[start].upper() + sentence[start + 1 :]
 
 
 def typographic(sentence: str) -> str:
-    """The same with the apostrophes of books, which real tables mix with those of keyboards."""
+    """Return a sentence with a capital first letter and typographic apostrophes.
+
+    The tables of real corpora mix typographic and typewriter apostrophes.
+    """
     return typewritten(sentence).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")

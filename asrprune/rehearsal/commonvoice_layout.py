@@ -1,8 +1,9 @@
-"""CommonVoice's directory layout: which clips a rehearsal corpus has of a language, and its tables.
+"""Write clips and tables in CommonVoice's directory layout.
 
-``<release>/<language>/clips/common_voice_<language>_<number>.mp3`` beside ``train.tsv``,
-``dev.tsv``, ``test.tsv``, ``validated.tsv`` and ``clip_durations.tsv``, with the columns of the
-releases since 2024. A hidden folder remembers which clips are written, and their sentences.
+The clips are ``<release>/<language>/clips/common_voice_<language>_<number>.mp3``. The tables are
+``train.tsv``, ``dev.tsv``, ``test.tsv``, ``validated.tsv`` and ``clip_durations.tsv``. They have
+the columns of the releases since 2024. A hidden folder records the written clips and their
+sentences.
 """
 
 import hashlib
@@ -26,50 +27,50 @@ COLUMNS = (
     *("age", "gender", "accents", "variant", "locale", "segment"),
 )
 GENDERS = {"F": "female_feminine", "M": "male_masculine"}
-BATCHES = ".batches"  # hidden: a table of each batch that is whole
+BATCHES = ".batches"  # hidden folder with a table of each complete batch
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some clips of one speaker, which are written together."""
+    """Name some clips of one speaker that are written together."""
 
     split: str  # "train", "dev" or "test"
-    speaker_index: int  # within the split
-    number: int  # of the speaker's batches, from 0
+    speaker_index: int  # index of the speaker in the split
+    number: int  # index of the batch among the speaker's batches
 
     @property
     def speaker_id(self) -> int:
-        """Unique within the language."""
+        """Return the speaker's number, unique in the language."""
         return FIRST_SPEAKER[self.split] + self.speaker_index
 
     @property
     def clips(self) -> range:
-        """Numbers of the clips among the speaker's."""
+        """Return the numbers of the batch's clips among the speaker's clips."""
         start = self.number * CLIPS_PER_BATCH
         return range(start, start + CLIPS_PER_BATCH)
 
     def names(self, language: str) -> list[str]:
-        """The files of its clips."""
+        """Return the file names of the batch's clips."""
         numbers = [self.speaker_id * 10000 + clip for clip in self.clips]
         return [f"common_voice_{language}_{number}.mp3" for number in numbers]
 
     @property
     def table(self) -> Path:
-        """What remembers the sentences, relative to the language's folder."""
+        """Return the path of the batch's hidden table, relative to the language's folder."""
         return Path(BATCHES, f"{self.split}-{self.speaker_id}-{self.number}.tsv")
 
 
 def batches(split: str, count: int) -> list[Batch]:
-    """The first ``count`` batches of a split; more batches never change the earlier ones.
+    """Return the first ``count`` batches of a split. More batches never change the earlier ones.
 
-    Speakers come one after another, so a small corpus has as many voices as batches.
+    Each batch has the next speaker, so a small corpus has as many voices as batches.
     """
     speakers = NUM_SPEAKERS[split]
     return [Batch(split, k % speakers, k // speakers) for k in range(count)]
 
 
 def is_written(folder: Path, language: str, batch: Batch) -> bool:
-    """A batch's table comes after its clips."""
+    """Return whether a batch is complete: its clips and its hidden table, written last, exist."""
     names = batch.names(language)
     return (folder / batch.table).exists() and all((folder / "clips" / n).exists() for n in names)
 
@@ -81,17 +82,21 @@ def write_batch(
     clips: Iterable[tuple[str, np.ndarray]],
     rate: int,
 ) -> None:
-    """Write the clips of a batch, each of which appears when it is whole, and then its table.
+    """Write the clips of a batch, and then its hidden table. A file appears only when complete.
 
     Args:
-        clips: (sentence, int16 samples).
+        folder: folder of the language.
+        language: code of the language.
+        batch: the batch.
+        clips: (sentence, int16 samples) of each clip.
+        rate: sampling rate of the samples in Hz.
 
     Raises:
         UserError: the disk is full.
     """
     rows = []
     for name, (sentence, samples) in zip(batch.names(language), clips, strict=True):
-        encoded = io.BytesIO()  # in memory, because libsndfile hides why it cannot write
+        encoded = io.BytesIO()  # libsndfile hides the system's error when it writes a file itself
         soundfile.write(encoded, samples, rate, format="MP3")
         with atomic_path(folder / "clips" / name) as temporary:
             temporary.write_bytes(encoded.getvalue())
@@ -100,21 +105,24 @@ def write_batch(
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the tables, which come last, are there."""
+    """Return whether the tables exist. They are written last."""
     return (folder / "validated.tsv").exists()
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the half-written files of a run that was killed."""
+    """Remove the incomplete files of a run that was killed."""
     for path in (*folder.glob("clips/.tmp-*"), *folder.glob(f"{BATCHES}/.tmp-*")):
         path.unlink(missing_ok=True)
 
 
 def write_tables(folder: Path, language: str, plan: list[Batch], sexes: dict[Batch, str]) -> None:
-    """``clip_durations.tsv``, the splits' tables, then ``validated.tsv``, the last file of all.
+    """Write ``clip_durations.tsv``, the table of each split, and ``validated.tsv`` as last file.
 
     Args:
-        sexes: "F" or "M".
+        folder: folder of the language.
+        language: code of the language.
+        plan: all batches of the language, with their hidden tables written.
+        sexes: the sex of each batch's speaker, "F" or "M".
     """
     durations = ["clip\tduration[ms]\n"]
     rows: dict[str, list[str]] = {split: [] for split in SPLITS}

@@ -1,7 +1,7 @@
-"""Synthetic speech from espeak-ng, in a process of its own; equal requests give equal samples.
+"""Synthesise speech with espeak-ng in a separate process. Equal requests give equal samples.
 
-The library (GPLv3, the optional extra ``rehearsal``) is loaded by
-:mod:`asrprune.rehearsal.espeak_worker` only, never by the process that imports this module.
+Only :mod:`asrprune.rehearsal.espeak_worker` loads the library (GPLv3, the optional extra
+``rehearsal``). The process that imports this module never loads it.
 """
 
 import json
@@ -19,17 +19,17 @@ from asrprune.base.errors import UserError
 
 @dataclass(frozen=True)
 class Voice:
-    """An espeak-ng voice and its settings."""
+    """Name an espeak-ng voice and its settings."""
 
     name: str  # language, or language+variant, such as "en-us+f2"
-    rate: int = 175  # words a minute, 80 to 450
+    rate: int = 175  # words per minute, 80 to 450
     pitch: int = 50  # 0 to 99
     pitch_range: int = 50  # 0 (monotone) to 99
-    volume: int = 45  # 100 is espeak-ng's default, at which some variants clip
+    volume: int = 45  # some variants clip at espeak-ng's default of 100
 
 
 class Espeak:
-    """A running synthesiser; a context manager that ends its process."""
+    """Run a synthesiser process. As a context manager, end the process on exit."""
 
     def __init__(self):
         """Start the process that loads espeak-ng.
@@ -39,7 +39,7 @@ class Espeak:
         """
         library, data = find_library()
         worker = Path(__file__).with_name("espeak_worker.py")
-        # -I: the environment and the working folder must not change what the worker imports
+        # -I: the environment and the working folder do not change what the worker imports
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(worker), library, data],
             stdin=subprocess.PIPE,
@@ -48,16 +48,20 @@ class Espeak:
         self.sampling_rate = int(self._reply())
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
-        """Samples of one text.
+        """Return the samples of one text.
+
+        Args:
+            text: the text.
+            voice: the voice and its settings.
 
         Returns:
             (num_samples,) int16 at :attr:`sampling_rate`.
 
         Raises:
-            UserError: no such voice, or espeak-ng failed.
+            UserError: the voice does not exist, or espeak-ng failed.
         """
         request = json.dumps({"text": text, **asdict(voice)})
-        with suppress(BrokenPipeError):  # it has ended: reading the reply says so
+        with suppress(BrokenPipeError):  # the worker has ended: `_reply` raises the error
             self._process.stdin.write(request.encode() + b"\n")
             self._process.stdin.flush()
         return np.frombuffer(self._reply(), dtype="<i2")
@@ -90,10 +94,10 @@ class Espeak:
 
 
 def find_library() -> tuple[str, str]:
-    """Paths of libespeak-ng and of its data.
+    """Return the paths of libespeak-ng and of its data.
 
     Raises:
-        UserError: the extra is not installed.
+        UserError: the extra ``rehearsal`` is not installed.
     """
     try:
         import espeakng_loader

@@ -1,13 +1,13 @@
-"""A process that turns lines of JSON into speech: espeak-ng behind a pipe, the same bytes always.
+"""Serve requests for speech over a pipe. Equal requests give equal bytes.
 
-Run by `asrprune.rehearsal.espeak` as ``python espeak_worker.py LIBRARY DATA``; it imports nothing
-but the standard library. espeak-ng seeds its noise from the clock and carries state from call to
-call, so each request is served by a forked child that has said nothing before and whose noise is
-seeded with a constant. Forking is safe here because this process has no threads.
+`asrprune.rehearsal.espeak` runs this file as ``python espeak_worker.py LIBRARY DATA``. The file
+imports only the standard library. espeak-ng seeds its noise from the clock and keeps state between
+calls. So a new forked child serves each request, with a constant seed for the noise. Forking is
+safe because this process has no threads.
 
-Request: one line of JSON with ``text, name, rate, pitch, pitch_range, volume``. Reply: a signed
-64-bit length, then that many bytes of 16-bit samples; a negative length announces an error message.
-The first reply, unasked, is the sampling rate in ASCII.
+A request is one line of JSON with ``text, name, rate, pitch, pitch_range, volume``. A reply is a
+signed 64-bit length, followed by so many bytes of 16-bit samples. A negative length announces an
+error message. The worker sends a first reply before any request: the sampling rate in ASCII.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ import sys
 from contextlib import suppress
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback before espeak_Synth returns
-_DO_NOT_EXIT = 0x8000  # report a bad data path, do not end the process
+_DO_NOT_EXIT = 0x8000  # return an error for a bad data path, and do not end the process
 _UTF8 = 1
 _CHARACTER = 1  # espeak_POSITION_TYPE, unused with position 0
 _PARAMETERS = {"rate": 1, "volume": 2, "pitch": 3, "pitch_range": 4}  # espeak_PARAMETER
@@ -28,7 +28,7 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 
 class Espeak:
-    """The few functions of libespeak-ng that are needed."""
+    """Wrap the few functions of libespeak-ng that the worker needs."""
 
     def __init__(self, library: str, data: str):
         self._lib = lib = ctypes.CDLL(library)
@@ -50,7 +50,7 @@ class Espeak:
         if self.sampling_rate <= 0:
             raise RuntimeError(f"espeak-ng cannot read its data in {data}")
         self._samples: list[bytes] = []
-        self._callback = _CALLBACK(self._keep)  # referenced here, or it would be collected
+        self._callback = _CALLBACK(self._keep)  # this reference prevents garbage collection
         lib.espeak_SetSynthCallback(self._callback)
 
     def _keep(self, samples, count: int, _events) -> int:
@@ -59,7 +59,7 @@ class Espeak:
         return 0
 
     def speak(self, request: dict) -> bytes:
-        """16-bit samples of one request, in a process that has spoken nothing before."""
+        """Return the 16-bit samples of one request. Call once in a process."""
         self._lib.espeak_ng_SetRandSeed(1)
         if self._lib.espeak_SetVoiceByName(request["name"].encode()) != 0:
             raise ValueError(f"no voice {request['name']!r}")
@@ -93,7 +93,7 @@ def _serve(espeak: Espeak, request: dict) -> None:
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
-    if status != 0:  # it died while synthesising, before it wrote anything
+    if status != 0:  # the child died during synthesis, before it wrote anything
         message = f"espeak-ng ended with status {status}".encode()
         _write(message, -len(message))
 
@@ -104,7 +104,7 @@ def main() -> None:
     espeak = Espeak(library, data)
     rate = str(espeak.sampling_rate).encode()
     _write(rate, len(rate))
-    with suppress(BrokenPipeError):  # nobody listens any more
+    with suppress(BrokenPipeError):  # the reader has ended
         for line in sys.stdin.buffer:
             _serve(espeak, json.loads(line))
 

@@ -1,4 +1,4 @@
-"""French for rehearsal corpora: words and carrier sentences, as people write them."""
+"""Define the French words and carrier sentences of rehearsal corpora, in their usual spelling."""
 
 WORDS = {
     "name": "Anna Pierre Marie David Laure Simon Hélène Robert Alice Martin Julie Daniel Emma "

@@ -1,4 +1,4 @@
-"""Italian for rehearsal corpora: words and carrier sentences, as people write them."""
+"""Define the Italian words and carrier sentences of rehearsal corpora, in their usual spelling."""
 
 WORDS = {
     "name": "Anna Pietro Maria Davide Laura Simone Elena Roberto Alice Martino Giulia Daniele Emma "
@@ -56,5 +56,5 @@ SENTENCES = (
     "{weekday} {day} {month}.",
 )
 
-# Numbers from a hundred on are one long word each; those below make a list that can be learnt.
+# A number of 100 or more is one long word. The numbers below 100 are few enough to be learnt.
 NUMBERS = ("{digits}.", "{digits}, {digits}.", "{small}.", "{small}, {small}.", "{decimal}.")

@@ -1,7 +1,8 @@
-"""LibriSpeech's directory layout: which chapters a rehearsal corpus has, and its two tables.
+"""Write chapters and tables in LibriSpeech's directory layout.
 
-``<split>/<speaker>/<chapter>/<speaker>-<chapter>-<NNNN>.flac`` beside
-``<speaker>-<chapter>.trans.txt``; ``SPEAKERS.TXT`` and ``CHAPTERS.TXT`` above the splits.
+Audio is in ``<split>/<speaker>/<chapter>/<speaker>-<chapter>-<NNNN>.flac``. Transcripts are in
+``<speaker>-<chapter>.trans.txt`` in the same folder. The tables ``SPEAKERS.TXT`` and
+``CHAPTERS.TXT`` are in the folder of the splits.
 """
 
 import io
@@ -22,37 +23,37 @@ from asrprune.base.files import explain_failed_write, flush_to_disk, write_text
 UTTERANCES_PER_CHAPTER = 8
 NUM_SPEAKERS = {"train": 251, "dev": 40, "test": 40}  # as in the real corpus
 FIRST_SPEAKER = {"train": 1001, "dev": 5001, "test": 7001}
-MAX_SPEAKERS = {"train": 4000, "dev": 2000, "test": 3000}  # no two with one identifier
+MAX_SPEAKERS = {"train": 4000, "dev": 2000, "test": 3000}  # so that identifiers are unique
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """Some utterances of one speaker, the unit that is written as a whole."""
+    """Name some utterances of one speaker that are written together."""
 
-    split: str  # "train-clean-100"
+    split: str  # such as "train-clean-100"
     group: str  # "train", "dev" or "test"
-    speaker_index: int  # within the group
-    number: int  # of the speaker's chapters, from 0
+    speaker_index: int  # index of the speaker in the group
+    number: int  # index of the chapter among the speaker's chapters
     size: int = UTTERANCES_PER_CHAPTER  # number of utterances
 
     @property
     def speaker_id(self) -> int:
-        """Unique in the corpus."""
+        """Return the speaker's number, unique in the corpus."""
         return FIRST_SPEAKER[self.group] + self.speaker_index
 
     @property
     def id(self) -> int:
-        """Unique in the corpus."""
+        """Return the chapter's number, unique in the corpus."""
         return self.speaker_id * 10000 + self.number
 
     @property
     def folder(self) -> Path:
-        """Relative to the corpus."""
+        """Return the path of the chapter, relative to the corpus."""
         return Path(self.split, str(self.speaker_id), str(self.id))
 
     @property
     def utterances(self) -> range:
-        """Numbers of the utterances among the speaker's."""
+        """Return the numbers of the chapter's utterances among the speaker's utterances."""
         return range(self.number * self.size, (self.number + 1) * self.size)
 
 
@@ -61,17 +62,17 @@ def chapters(
 ) -> list[Chapter]:
     """Return the first chapters of a split. More chapters never change the earlier ones.
 
-    Speakers come one after another, so a small corpus has as many voices as chapters.
+    Each chapter has the next speaker, so a small corpus has as many voices as chapters.
 
     Args:
         split: the name of the split.
-        group: "train", "dev" or "test": the group of the speakers.
+        group: the group of the speakers, "train", "dev" or "test".
         count: number of chapters.
         utterances_per_speaker: each speaker has one chapter of so many utterances. None: as many
             speakers as the real corpus has, with chapters of `UTTERANCES_PER_CHAPTER` each.
 
     Raises:
-        UserError: the identifiers do not suffice for so many speakers.
+        UserError: there are not enough identifiers for so many speakers.
     """
     if utterances_per_speaker is not None:
         if count > (maximum := MAX_SPEAKERS[group]):
@@ -85,17 +86,20 @@ def chapters(
 
 
 def is_written(corpus: Path, chapter: Chapter) -> bool:
-    """A chapter's folder is there only when it is whole."""
+    """Return whether a chapter is complete. Its folder exists only then."""
     return (corpus / chapter.folder).is_dir()
 
 
 def write_chapter(
     corpus: Path, chapter: Chapter, utterances: Iterable[tuple[str, np.ndarray]], rate: int
 ) -> None:
-    """Write a chapter beside its place and rename it.
+    """Write a chapter to a temporary folder, and rename the folder when it is complete.
 
     Args:
-        utterances: (transcript, int16 samples).
+        corpus: folder of the corpus.
+        chapter: the chapter.
+        utterances: (transcript, int16 samples) of each utterance.
+        rate: sampling rate of the samples in Hz.
 
     Raises:
         UserError: the disk is full.
@@ -108,7 +112,7 @@ def write_chapter(
     try:
         lines = []
         for number, (text, samples) in enumerate(utterances):
-            # encoded in memory, because libsndfile hides why it cannot write
+            # Encode in memory: libsndfile hides the system's error when it writes a file itself.
             encoded = io.BytesIO()
             soundfile.write(encoded, samples, rate, format="FLAC", subtype="PCM_16")
             _write(temporary, folder, f"{name}-{number:04d}.flac", encoded.getvalue())
@@ -117,7 +121,7 @@ def write_chapter(
         try:
             os.rename(temporary, folder)
         except OSError:
-            if not folder.is_dir():  # else a run that was just killed got there first: same bytes
+            if not folder.is_dir():  # an existing folder has the same bytes, from a killed run
                 raise
         flush_to_disk(folder.parent)
     finally:
@@ -131,20 +135,22 @@ def _write(temporary: Path, folder: Path, name: str, content: bytes) -> None:
 
 
 def is_finished(corpus: Path) -> bool:
-    """Whether the tables, which come last, are there."""
+    """Return whether the tables exist. They are written last."""
     return (corpus / "SPEAKERS.TXT").exists()
 
 
 def remove_leftovers(corpus: Path) -> None:
-    """Remove the half-written chapters of a run that was killed."""
+    """Remove the incomplete chapters of a run that was killed."""
     for folder in corpus.glob("*/*/.tmp-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_tables(corpus: Path, written: list[Chapter], sexes: dict[int, str]) -> None:
-    """``CHAPTERS.TXT``, then ``SPEAKERS.TXT``: the last file of a corpus that is whole.
+    """Write ``CHAPTERS.TXT``, and then ``SPEAKERS.TXT`` as the last file of the corpus.
 
     Args:
+        corpus: folder of the corpus.
+        written: all chapters of the corpus.
         sexes: speaker id -> "F" or "M".
     """
     minutes = {

@@ -1,7 +1,7 @@
-"""What is said in rehearsal corpora of several languages: phrasebooks, and how much of each.
+"""Define the languages of rehearsal corpora: their sentences, accents and sizes.
 
-A phrasebook holds the words and the carrier sentences of a language; which numbers go into them is
-the same in all. English has a module of its own, :mod:`asrprune.rehearsal.text`, whose
+A phrasebook holds the words and the carrier sentences of a language. All phrasebooks draw the same
+numbers. English has its own module, :mod:`asrprune.rehearsal.text`, because existing English
 corpora must not change.
 """
 
@@ -16,33 +16,36 @@ from asrprune.rehearsal.voices import ENGLISH_ACCENTS
 
 @dataclass(frozen=True)
 class Phrasebook:
-    """Sentences of a language with slots in braces: for its words, by kind, and for numbers."""
+    """Hold the words of a language, and sentences with slots in braces for words and numbers."""
 
-    language: str  # as num2words names it
-    words: dict[str, list[str]]
+    language: str  # code of the language in num2words
+    words: dict[str, list[str]]  # slot -> words
     sentences: tuple[str, ...]
-    numbers: tuple[str, ...]  # sentences of nothing but numbers: few words, each of them often
+    numbers: tuple[str, ...]  # sentences of numbers only: few words, and each word is frequent
 
     def sentence(self, rng: random.Random) -> str:
-        """A sentence in its usual spelling but for the first letter, every number spelt out."""
+        """Return a random sentence with numbers as words, in its usual spelling.
+
+        The first letter is lower-case.
+        """
         return rng.choice(self.sentences).format_map(_Slots(self, rng))
 
     def number(self, rng: random.Random) -> str:
-        """A number as a sentence."""
+        """Return one or two random numbers as a sentence."""
         return rng.choice(self.numbers).format_map(_Slots(self, rng))
 
 
 @dataclass(frozen=True)
 class Language:
-    """How a language is spoken in rehearsals."""
+    """Define the texts, the voices and the size of a language in rehearsals."""
 
-    texts: dict[str, Callable[[random.Random], str]]  # kind, as in TEXTS -> sentences
-    accents: tuple[str, ...]  # voices of espeak-ng that differ in more than how they read digits
-    size: float  # hours of training speech where the largest language has one
+    texts: dict[str, Callable[[random.Random], str]]  # type, as in TEXTS -> draws a sentence
+    accents: tuple[str, ...]  # espeak-ng voices that differ in more than how they read digits
+    size: float  # hours of training speech per hour of the largest language
 
 
 class _Slots:
-    """What a sentence asks for; every mention is a new draw."""
+    """Fill the slots of a sentence. Each slot is a new random draw."""
 
     def __init__(self, book: Phrasebook, rng: random.Random):
         self._book, self._rng = book, rng
@@ -56,7 +59,7 @@ class _Slots:
         return spell(number, self._book.language, to=to)
 
 
-Numbers = list[tuple[int | float, str]]  # each with its kind, as num2words names it
+Numbers = list[tuple[int | float, str]]  # (number, type in num2words, such as "ordinal")
 
 
 def _cardinal(low: int, high: int) -> Callable[[random.Random], Numbers]:
@@ -91,7 +94,7 @@ def _language(code: str, module, accents: tuple[str, ...], size: float) -> Langu
     return Language({"sentences": book.sentence, "numbers": book.number}, accents, size)
 
 
-# Of unequal size, as the languages of real corpora are; the last is the small one.
+# The sizes are unequal, as in real corpora. The last language is the smallest.
 LANGUAGES = {
     "en": Language(TEXTS, ENGLISH_ACCENTS, 1.0),
     "fr": _language("fr", french, ("fr",), 0.7),

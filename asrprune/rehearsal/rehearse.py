@@ -1,9 +1,8 @@
-"""Rehearsal corpora: synthetic speech in a real corpus's layout, to try a recipe from end to end.
+"""Write rehearsal corpora: synthetic speech in a real corpus's layout, for a trial of a recipe.
 
-``asrprune rehearse`` can be killed and started again without loss: whole chapters are kept. Equal
-options give equal files, whatever the number of jobs. A new layout is a function in ``LAYOUTS``
-and a module that knows its folders; text, voices, speech, acoustics and the order of writing are
-shared.
+``asrprune rehearse`` can be killed and started again: it keeps complete chapters. Equal options
+give equal files for any number of jobs. To add a layout, add a function to ``LAYOUTS`` and a module
+for its folders. All layouts share text, voices, speech, acoustics and the order of writing.
 """
 
 import argparse
@@ -36,16 +35,16 @@ from asrprune.rehearsal.units import (
 )
 from asrprune.rehearsal.voices import english_speaker
 
-VERSION = 1  # of what is said and how: raise it when equal options would give other files
+VERSION = 1  # version of text and speech; raise it when equal options would give other files
 SHAPE = Shape()
 DEFAULT_ACOUSTICS = Acoustics()
-MEAN_SECONDS = 6.5  # of an utterance of this shape, as measured; turns hours into chapters
+MEAN_SECONDS = 6.5  # measured mean duration of an utterance of this shape
 
 log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune rehearse``."""
+    """Add the options of ``asrprune rehearse``."""
     parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True, help="whose layout")
     parser.add_argument("--out-dir", type=Path, required=True, help="where the corpus goes")
     parser.add_argument(
@@ -95,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write, or finish, a rehearsal corpus."""
+    """Write a rehearsal corpus, or finish writing it."""
     check_hours(train=args.train_hours, dev=args.dev_hours, test=args.test_hours)
     if args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
@@ -134,16 +133,28 @@ def rehearse_librispeech(
     snr_db: SnrRange | None = None,
     utterances_per_speaker: int | None = None,
 ) -> None:
-    """``out_dir/LibriSpeech`` with train-clean-100, dev-clean and test-clean.
+    """Write train-clean-100, dev-clean and test-clean to ``out_dir/LibriSpeech``, or finish them.
 
-    A larger corpus of the same seed holds the smaller one's utterances.
+    A larger corpus contains all utterances of a smaller corpus of the same seed.
+
+    Args:
+        out_dir: the folder above the corpus.
+        train_hours: hours of training speech.
+        seed: seed of texts, voices and rooms.
+        jobs: number of processes.
+        test_hours: hours of test speech; None: by ``train_hours``.
+        dev_hours: hours of development speech; None: by ``train_hours``.
+        text: type of the sentences, a key of `TEXTS`.
+        snr_db: lowest and highest signal-to-noise ratio in dB; None: the default range.
+        utterances_per_speaker: number of utterances of each speaker. None: as many speakers as the
+            real corpus has.
 
     Raises:
-        UserError: an impossible number of utterances per speaker, another rehearsal corpus is
-            there, no espeak-ng, disk full.
+        UserError: the number of utterances per speaker is impossible, the folder holds another
+            rehearsal corpus, espeak-ng or num2words is missing, or the disk is full.
     """
     acoustics = acoustics_of(snr_db)
-    find_library()  # say what is missing before anything is written
+    find_library()  # report missing packages before anything is written
     spell(0)
     corpus = out_dir / "LibriSpeech"
     spec = specification(VERSION, train_hours, seed, test_hours, dev_hours, text, snr_db)
@@ -187,7 +198,7 @@ MULTILINGUAL = ("commonvoice",)
 
 
 def num_chapters(hours: float, size: int = UTTERANCES_PER_CHAPTER) -> int:
-    """Return the number of chapters of ``size`` utterances in about so many hours, at least 1."""
+    """Return the number of chapters of ``size`` utterances for about so many hours, at least 1."""
     return max(1, round(hours * 3600 / (MEAN_SECONDS * size)))
 
 
@@ -199,7 +210,16 @@ def speak_chapters(
     chapters: Sequence[Chapter],
     progress: Callable[[int], None],
 ) -> None:
-    """Write chapters one after another; the work of one process."""
+    """Write chapters one after another. This is the work of one process.
+
+    Args:
+        corpus: folder of the corpus.
+        seed: seed of texts, voices and rooms.
+        text: type of the sentences, a key of `TEXTS`.
+        acoustics: conditions of the recordings.
+        chapters: the chapters to write.
+        progress: called with the number of new utterances after each chapter.
+    """
     with Espeak() as espeak:
         for chapter in chapters:
             librispeech.write_chapter(
@@ -218,7 +238,10 @@ def speak_chapter(
     text: str = "sentences",
     acoustics: Acoustics = DEFAULT_ACOUSTICS,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (transcript, int16 samples), each a function of (seed, split, speaker, number)."""
+    """Yield the transcript and the int16 samples of each utterance of a chapter.
+
+    Each utterance is a pure function of seed, split, speaker and number.
+    """
     voice = english_speaker(seed, chapter.group, chapter.speaker_index).voice
     for number in chapter.utterances:
         key = (seed, chapter.split, chapter.speaker_id, number)

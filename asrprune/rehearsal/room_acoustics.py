@@ -1,4 +1,4 @@
-"""What a room and a microphone do to clean speech: reverberation, noise, level, sampling rate."""
+"""Simulate a room and a microphone: reverberation, noise, level and sampling rate."""
 
 from dataclasses import dataclass
 from math import gcd
@@ -8,14 +8,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Acoustics:
-    """Ranges that each utterance draws from, uniformly: how hard a rehearsal corpus is."""
+    """Set the ranges of the recording conditions. Each utterance draws uniformly from them."""
 
     snr_db: tuple[float, float] = (15.0, 35.0)
     noise_slopes: tuple[float, ...] = (0.0, 1.0, 2.0)  # power ~ 1/f^slope: white, pink, brown
-    reverberant_share: float = 0.3  # of the utterances
+    reverberant_share: float = 0.3  # share of utterances with reverberation
     t60: tuple[float, float] = (0.1, 0.35)  # seconds in which reverberation falls by 60 dB
     direct_to_reverberant_db: tuple[float, float] = (3.0, 12.0)
-    level_db: tuple[float, float] = (-32.0, -18.0)  # of the speech, under full scale
+    level_db: tuple[float, float] = (-32.0, -18.0)  # RMS of the speech relative to full scale
 
 
 def record(
@@ -25,14 +25,17 @@ def record(
     acoustics: Acoustics,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Clean speech as a microphone in some room gets it.
+    """Return clean speech as a microphone in a random room records it.
 
     Args:
         clean: (num_samples,) int16 or float at ``from_rate``.
+        from_rate: sampling rate of ``clean`` in Hz.
+        to_rate: sampling rate of the result in Hz.
+        acoustics: ranges of the conditions.
         rng: draws the conditions and the noise.
 
     Returns:
-        int16 at ``to_rate``, as long as the input to within a sample.
+        (num_samples',) int16 at ``to_rate``. The duration is that of ``clean`` to within a sample.
     """
     from scipy.signal import resample_poly  # slow to import
 
@@ -56,17 +59,23 @@ def record(
 
 
 def rms(samples: np.ndarray) -> float:
-    """Root mean square, never zero."""
+    """Return the root mean square of samples. It is never zero."""
     return float(np.sqrt(np.mean(np.square(samples)) + 1e-20))
 
 
 def coloured_noise(
     length: int, sampling_rate: int, slope: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """(length,) Gaussian noise of unit RMS whose power falls as 1/f^slope above 60 Hz.
+    """Return Gaussian noise (length,) of unit RMS whose power falls as 1/f^slope above 60 Hz.
 
-    Below 60 Hz it is flat and at 0 Hz nothing: else most of its power would be rumble that no
-    speech feature sees, and the signal-to-noise ratio would mean little.
+    The power is constant below 60 Hz and zero at 0 Hz. Otherwise most of the power would be at
+    frequencies below those of speech features, and the signal-to-noise ratio would mean little.
+
+    Args:
+        length: number of samples.
+        sampling_rate: sampling rate in Hz.
+        slope: exponent of the fall; 0: white, 1: pink, 2: brown.
+        rng: draws the noise.
     """
     frequency = np.fft.rfftfreq(length, 1 / sampling_rate)
     gain = np.maximum(frequency, 60.0) ** (-slope / 2)
@@ -85,10 +94,14 @@ def reverberate(
     """Convolve with a direct path and an exponentially decaying tail of Gaussian noise.
 
     Args:
+        speech: (num_samples,) samples.
+        sampling_rate: sampling rate of ``speech`` in Hz.
         t60: seconds until the tail has fallen by 60 dB.
+        direct_to_reverberant_db: ratio of the direct power to the power of the tail, in dB.
+        rng: draws the tail.
 
     Returns:
-        The reverberant samples, as many as ``speech`` has. The tail after them is cut off.
+        (num_samples,) reverberant samples. The tail after the last sample is cut off.
     """
     time = np.arange(1, int(t60 * sampling_rate)) / sampling_rate
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / t60)

@@ -1,4 +1,4 @@
-"""One utterance of a rehearsal corpus: sentences joined by pauses, spoken in a room."""
+"""Synthesise one utterance of a rehearsal corpus: sentences with pauses, recorded in a room."""
 
 import random
 from collections.abc import Callable
@@ -16,14 +16,17 @@ SAMPLING_RATE = 16000
 
 @dataclass(frozen=True)
 class Shape:
-    """How long utterances are, in seconds. Sentences are added until the wish is reached."""
+    """Set the durations of utterances, in seconds.
 
-    median_wish: float = 3.6  # wishes are log-normal
-    spread: float = 0.75
-    longest: float = 15.0
-    shortest: float = 1.0
+    Each utterance draws a wished duration. Sentences are added until the utterance has reached it.
+    """
+
+    median_wish: float = 3.6  # median of the wished durations, which are log-normal
+    spread: float = 0.75  # standard deviation of the logarithm of the wished durations
+    longest: float = 15.0  # limit of an utterance
+    shortest: float = 1.0  # limit of a wished duration
     pause: tuple[float, float] = (0.05, 0.4)  # between sentences
-    margin: tuple[float, float] = (0.1, 0.35)  # before the first and after the last
+    margin: tuple[float, float] = (0.1, 0.35)  # before the first and after the last sentence
 
 
 def utterance(
@@ -36,13 +39,20 @@ def utterance(
     write: Callable[[str], str] = transcript,
     rate: int = SAMPLING_RATE,
 ) -> tuple[str, np.ndarray]:
-    """Text and samples as a pure function of the other arguments.
+    """Return the transcript and the samples of one utterance, a pure function of the arguments.
 
     Args:
-        write: a sentence as the corpus writes it.
+        espeak: the synthesiser.
+        voice: the voice.
+        sentence: draws a sentence.
+        shape: durations of utterances.
+        acoustics: ranges of the recording conditions.
+        key: seed and name of the utterance, the seed of all draws.
+        write: returns a sentence as the corpus writes it.
+        rate: sampling rate of the result in Hz.
 
     Returns:
-        the transcript, and (num_samples,) int16 at ``rate``.
+        The transcript, and (num_samples,) int16 at ``rate``.
     """
     rng = keyed_random(*key, "speech")
     sentences, clean = _join(espeak, voice, sentence, shape, rng)
@@ -58,7 +68,10 @@ def _join(
     shape: Shape,
     rng: random.Random,
 ) -> tuple[list[str], np.ndarray]:
-    """Sentences until the wished length, never past the longest."""
+    """Return sentences up to a random wished duration, and their samples with pauses.
+
+    The samples are int16 at the synthesiser's rate. They never exceed the longest duration.
+    """
 
     def silence(bounds: tuple[float, float]) -> np.ndarray:
         return np.zeros(round(rng.uniform(*bounds) * espeak.sampling_rate), dtype=np.int16)
@@ -76,7 +89,7 @@ def _join(
         if length + len(pause) + len(speech) > shape.longest * espeak.sampling_rate:
             if said:
                 break
-            continue  # one sentence that is too long by itself: another
+            continue  # the first sentence is too long: draw another one
         pieces += [pause, speech]
         said.append(text)
         length += len(pause) + len(speech)

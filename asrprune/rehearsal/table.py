@@ -1,4 +1,4 @@
-"""The rehearsal of a corpus that has no layout of its own: tables of paths and texts, wav files."""
+"""Write a rehearsal corpus that consists of wav files and tables of paths and texts."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +23,10 @@ from asrprune.rehearsal.units import (
 )
 from asrprune.rehearsal.voices import english_speaker
 
-VERSION = 1  # of what is said and how: raise it when equal options would give other files
+VERSION = 1  # version of text and speech; raise it when equal options would give other files
 SHAPE = Shape(median_wish=3.0, spread=0.5, longest=10.0)
 RATE = 8000  # Hz, as on the telephone; recipes resample
-MEAN_SECONDS = 4.2  # of an utterance of this shape, as measured; turns hours into batches
+MEAN_SECONDS = 4.2  # measured mean duration of an utterance of this shape
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +42,26 @@ def rehearse_table(
     text: str = "sentences",
     snr_db: SnrRange | None = None,
 ) -> None:
-    """``out_dir`` with ``train.tsv``, ``dev.tsv``, ``test.tsv`` and the audio that they name.
+    """Write ``train.tsv``, ``dev.tsv``, ``test.tsv`` and their audio, or finish writing them.
 
-    A larger corpus of the same seed holds the smaller one's utterances.
+    A larger corpus contains all utterances of a smaller corpus of the same seed.
+
+    Args:
+        out_dir: the folder of the corpus.
+        train_hours: hours of training speech.
+        seed: seed of texts, voices and rooms.
+        jobs: number of processes.
+        test_hours: hours of test speech; None: by ``train_hours``.
+        dev_hours: hours of development speech; None: by ``train_hours``.
+        text: type of the sentences, a key of `TEXTS`.
+        snr_db: lowest and highest signal-to-noise ratio in dB; None: the default range.
 
     Raises:
-        UserError: another corpus is there, no espeak-ng, disk full.
+        UserError: the folder holds another corpus, espeak-ng or num2words is missing, or the disk
+            is full.
     """
     acoustics = acoustics_of(snr_db)
-    find_library()  # say what is missing before anything is written
+    find_library()  # report missing packages before anything is written
     spell(0)
     claim_folder(
         out_dir, specification(VERSION, train_hours, seed, test_hours, dev_hours, text, snr_db)
@@ -75,7 +86,7 @@ def rehearse_table(
 
 
 def num_batches(hours: float) -> int:
-    """Batches that hold about this many hours, at least one."""
+    """Return the number of batches for about this many hours, at least 1."""
     return max(1, round(hours * 3600 / (MEAN_SECONDS * UTTERANCES_PER_BATCH)))
 
 
@@ -87,7 +98,16 @@ def speak_batches(
     batches: Sequence[Batch],
     progress: Callable[[int], None],
 ) -> None:
-    """Write batches one after another; the work of one process."""
+    """Write batches one after another. This is the work of one process.
+
+    Args:
+        corpus: folder of the corpus.
+        seed: seed of texts, voices and rooms.
+        text: type of the sentences, a key of `TEXTS`.
+        acoustics: conditions of the recordings.
+        batches: the batches to write.
+        progress: called with the number of new utterances after each batch.
+    """
     with Espeak() as espeak:
         for batch in batches:
             spoken = speak_batch(espeak, seed, batch, text, acoustics)
@@ -98,7 +118,10 @@ def speak_batches(
 def speak_batch(
     espeak: Espeak, seed: int, batch: Batch, text: str, acoustics: Acoustics
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (text, int16 samples), each a function of (seed, split, speaker, number)."""
+    """Yield the text and the int16 samples of each utterance of a batch.
+
+    Each utterance is a pure function of seed, split, speaker and number.
+    """
     voice = english_speaker(seed, batch.split, batch.speaker_index).voice
     for number in batch.utterances:
         key = (seed, "table", batch.speaker, number)

@@ -1,8 +1,8 @@
-"""The layout of a corpus that is nothing but tables and wav files: what a rehearsal has of it.
+"""Write wav files and tables of a corpus that has no other files.
 
-``train.tsv``, ``dev.tsv`` and ``test.tsv`` with the columns id, path, text and speaker, beside
-``audio/<split>/<speaker>/<speaker>-<NNNN>.wav``. A hidden folder remembers which files are written,
-and what is said in them.
+The tables ``train.tsv``, ``dev.tsv`` and ``test.tsv`` have the columns id, path, text and speaker.
+The audio is in ``audio/<split>/<speaker>/<speaker>-<NNNN>.wav``. A hidden folder records the
+written files and their texts.
 """
 
 import io
@@ -19,54 +19,54 @@ SPLITS = ("train", "dev", "test")
 UTTERANCES_PER_BATCH = 8
 NUM_SPEAKERS = {"train": 240, "dev": 40, "test": 40}
 COLUMNS = ("id", "path", "text", "speaker")
-BATCHES = ".batches"  # hidden: the rows of each batch that is whole
+BATCHES = ".batches"  # hidden folder with the rows of each complete batch
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some utterances of one speaker, which are written together."""
+    """Name some utterances of one speaker that are written together."""
 
     split: str  # "train", "dev" or "test"
-    speaker_index: int  # within the split
-    number: int  # of the speaker's batches, from 0
+    speaker_index: int  # index of the speaker in the split
+    number: int  # index of the batch among the speaker's batches
 
     @property
     def speaker(self) -> str:
-        """Unique in the corpus."""
+        """Return the speaker's name, unique in the corpus."""
         return f"{self.split}{self.speaker_index:03d}"
 
     @property
     def utterances(self) -> range:
-        """Numbers of the utterances among the speaker's."""
+        """Return the numbers of the batch's utterances among the speaker's utterances."""
         start = self.number * UTTERANCES_PER_BATCH
         return range(start, start + UTTERANCES_PER_BATCH)
 
     @property
     def ids(self) -> list[str]:
-        """Unique in the corpus."""
+        """Return the ids of the batch's utterances, unique in the corpus."""
         return [f"{self.speaker}-{number:04d}" for number in self.utterances]
 
     def audio(self, ident: str) -> Path:
-        """The file of an utterance, relative to the corpus."""
+        """Return the path of an utterance's audio, relative to the corpus."""
         return Path("audio", self.split, self.speaker, f"{ident}.wav")
 
     @property
     def rows(self) -> Path:
-        """What remembers the rows of the table, relative to the corpus."""
+        """Return the path of the hidden file with the batch's rows, relative to the corpus."""
         return Path(BATCHES, f"{self.speaker}-{self.number}.tsv")
 
 
 def batches(split: str, count: int) -> list[Batch]:
-    """The first ``count`` batches of a split; more batches never change the earlier ones.
+    """Return the first ``count`` batches of a split. More batches never change the earlier ones.
 
-    Speakers come one after another, so a small corpus has as many voices as batches.
+    Each batch has the next speaker, so a small corpus has as many voices as batches.
     """
     speakers = NUM_SPEAKERS[split]
     return [Batch(split, k % speakers, k // speakers) for k in range(count)]
 
 
 def is_written(corpus: Path, batch: Batch) -> bool:
-    """A batch's rows come after its audio."""
+    """Return whether a batch is complete: its audio and its rows, written last, exist."""
     files = (corpus / batch.audio(ident) for ident in batch.ids)
     return (corpus / batch.rows).exists() and all(path.exists() for path in files)
 
@@ -74,17 +74,20 @@ def is_written(corpus: Path, batch: Batch) -> bool:
 def write_batch(
     corpus: Path, batch: Batch, utterances: Iterable[tuple[str, np.ndarray]], rate: int
 ) -> None:
-    """Write the audio of a batch, each file of which appears when it is whole, and then its rows.
+    """Write the audio of a batch, and then its rows. A file appears only when complete.
 
     Args:
-        utterances: (text, int16 samples).
+        corpus: folder of the corpus.
+        batch: the batch.
+        utterances: (text, int16 samples) of each utterance.
+        rate: sampling rate of the samples in Hz.
 
     Raises:
         UserError: the disk is full.
     """
     rows = []
     for ident, (text, samples) in zip(batch.ids, utterances, strict=True):
-        encoded = io.BytesIO()  # in memory, because libsndfile hides why it cannot write
+        encoded = io.BytesIO()  # libsndfile hides the system's error when it writes a file itself
         soundfile.write(encoded, samples, rate, format="WAV", subtype="PCM_16")
         with atomic_path(corpus / batch.audio(ident)) as temporary:
             temporary.write_bytes(encoded.getvalue())
@@ -93,18 +96,18 @@ def write_batch(
 
 
 def is_finished(corpus: Path) -> bool:
-    """Whether the tables, which come last, are there."""
+    """Return whether the tables exist. They are written last."""
     return (corpus / f"{SPLITS[-1]}.tsv").exists()
 
 
 def remove_leftovers(corpus: Path) -> None:
-    """Remove the half-written files of a run that was killed."""
+    """Remove the incomplete files of a run that was killed."""
     for path in (*corpus.glob("audio/*/*/.tmp-*"), *corpus.glob(f"{BATCHES}/.tmp-*")):
         path.unlink(missing_ok=True)
 
 
 def write_tables(corpus: Path, plan: Iterable[Batch]) -> None:
-    """The table of each split; that of the test set is the last file of a corpus that is whole."""
+    """Write the table of each split. The table of the test set is the last file of the corpus."""
     rows: dict[str, list[str]] = {split: ["\t".join(COLUMNS) + "\n"] for split in SPLITS}
     for batch in plan:
         rows[batch.split].append((corpus / batch.rows).read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Sentences for rehearsal corpora: numbers of every kind in short carrier sentences.
+"""Draw English sentences for rehearsal corpora: numbers in short carrier sentences.
 
-The words come from a closed list, most of them from the few dozen that spell numbers, so a small
-model can learn them from an hour of speech; what is said in a sentence cannot be guessed. Each
-language is one function from a generator to a sentence.
+The words come from a closed list. Most of them are the few dozen words of numbers. So a small model
+can learn the words from an hour of speech, but it cannot guess the content of a sentence. Each type
+of text is a function from a random generator to a sentence.
 """
 
 import random
@@ -29,7 +29,7 @@ WORDS = {
     }.items()
 }
 
-# Punctuation guides the synthesiser's pauses and is dropped from the transcript.
+# Punctuation sets the synthesiser's pauses. The transcript does not contain it.
 TEMPLATES = (
     "call me at {phone}.",
     "please call {name} at {phone}.",
@@ -80,18 +80,18 @@ TEMPLATES = (
     "{thousands}.",
 )
 
-# Some forty words, each of them many times in an hour: what is left to learn is how they sound.
+# About forty words, each of them frequent in an hour of speech. Only their sounds must be learnt.
 NUMBERS = ("{digits}.", "{phone}.", "{number}.", "{thousands}.", "{decimal}.", "{year}.")
 DIGITS = ("{digits}.", "{phone}.")  # eleven words
 
 
 def english_sentence(rng: random.Random) -> str:
-    """A lower-case English sentence with light punctuation, every number spelt out."""
+    """Return a random lower-case English sentence with light punctuation and numbers as words."""
     return rng.choice(TEMPLATES).format_map(_Slots(rng))
 
 
 def english_number(rng: random.Random) -> str:
-    """A number as an English sentence."""
+    """Return a random number as an English sentence."""
     return rng.choice(NUMBERS).format_map(_Slots(rng))
 
 
@@ -108,15 +108,20 @@ TEXTS: dict[str, Callable[[random.Random], str]] = {
 
 
 def transcript(sentence: str) -> str:
-    """The words of a sentence as LibriSpeech writes them: capitals, apostrophes, single spaces."""
+    """Return a sentence as LibriSpeech writes it: capitals, apostrophes and single spaces."""
     return " ".join(re.sub(r"[^a-z']+", " ", sentence).split()).upper()
 
 
 def spell(number: int | float, language: str = "en", **kind: str) -> str:
-    """A number in words; ``to="ordinal"`` and the like as num2words takes them.
+    """Return a number in words.
+
+    Args:
+        number: the number.
+        language: code of the language in num2words.
+        kind: further arguments of num2words, such as ``to="ordinal"``.
 
     Raises:
-        UserError: the package is not installed.
+        UserError: num2words is not installed.
     """
     try:
         from num2words import num2words
@@ -190,7 +195,7 @@ _NUMBERS: dict[str, Callable[[random.Random], str]] = {
 
 
 class _Slots:
-    """What a template asks for; every mention is a new draw."""
+    """Fill the slots of a template. Each slot is a new random draw."""
 
     def __init__(self, rng: random.Random):
         self._rng = rng

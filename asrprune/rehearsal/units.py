@@ -1,4 +1,7 @@
-"""How a rehearsal corpus is written: units in parallel, those that are there kept, tables last."""
+"""Write the units of a rehearsal corpus in parallel, and check its options and its folder.
+
+A unit is a chapter or a batch of one speaker. Existing units are kept.
+"""
 
 import logging
 import math
@@ -11,17 +14,17 @@ from asrprune.base.files import read_json, write_json
 from asrprune.data.parallel import progress_bar, run_parts
 from asrprune.rehearsal.room_acoustics import Acoustics
 
-PART_UNITS = 4  # of one synthesiser process: it takes some time to start
-DEV_HOURS, TEST_HOURS = 0.1, 0.3  # for an hour of training speech and more; less for less
+PART_UNITS = 4  # units of one synthesiser process, which takes some time to start
+DEV_HOURS, TEST_HOURS = 0.1, 0.3  # for an hour of training speech or more; in proportion for less
 
-SnrRange = tuple[float, float]  # of signal to noise, in decibels, from the lowest to the highest
+SnrRange = tuple[float, float]  # lowest and highest signal-to-noise ratio, in dB
 Unit = TypeVar("Unit")
 
 log = logging.getLogger(__name__)
 
 
 def check_hours(**hours: float | None) -> None:
-    """Check the sizes that ``asrprune rehearse`` was given.
+    """Check the hours in the options of ``asrprune rehearse``.
 
     Args:
         hours: option name (``train``, ``dev``, ``test``) -> hours; None: the option was not given.
@@ -37,7 +40,13 @@ def check_hours(**hours: float | None) -> None:
 def evaluation_hours(
     train_hours: float, dev_hours: float | None, test_hours: float | None
 ) -> tuple[float, float]:
-    """Hours of the development and the test set, where they are not given."""
+    """Return the hours of the development set and of the test set.
+
+    Args:
+        train_hours: hours of training speech.
+        dev_hours: hours of the development set; None: by ``train_hours``.
+        test_hours: hours of the test set; None: by ``train_hours``.
+    """
     scale = min(train_hours, 1.0)
     dev_hours = DEV_HOURS * scale if dev_hours is None else dev_hours
     return dev_hours, TEST_HOURS * scale if test_hours is None else test_hours
@@ -52,7 +61,7 @@ def specification(
     text: str,
     snr_db: SnrRange | None,
 ) -> dict[str, Any]:
-    """What a folder holds, as :func:`claim_folder` remembers it; defaults are not named."""
+    """Return the description of a corpus for :func:`claim_folder`, without default values."""
     spec: dict[str, Any] = {"train_hours": train_hours, "seed": seed}
     spec["version"] = version
     if test_hours is not None:
@@ -69,8 +78,11 @@ def specification(
 def acoustics_of(snr_db: SnrRange | None) -> Acoustics:
     """Return the conditions of recording with this range of signal-to-noise ratios.
 
+    Args:
+        snr_db: lowest and highest ratio in dB; None: the default range.
+
     Raises:
-        UserError: it is no range.
+        UserError: the first number is above the second, or a number is not finite.
     """
     if snr_db is None:
         return Acoustics()
@@ -81,10 +93,14 @@ def acoustics_of(snr_db: SnrRange | None) -> Acoustics:
 
 
 def claim_folder(corpus: Path, spec: dict[str, Any]) -> None:
-    """Remember what a folder is to hold, so that two corpora never mix.
+    """Write the description of a corpus into its folder, so that two corpora never mix.
+
+    Args:
+        corpus: folder of the corpus.
+        spec: the description, see :func:`specification`.
 
     Raises:
-        UserError: it holds something else.
+        UserError: the folder holds another corpus or other files.
     """
     path = corpus / ".rehearsal.json"
     if path.exists():
@@ -113,15 +129,18 @@ def write_missing(
     jobs: int,
     name: str,
 ) -> None:
-    """Write the units of the plan that are missing.
+    """Write the missing units of a plan in parallel.
 
     Args:
-        work: writes some units; picklable.
-        utterances: of one unit.
-        name: of the units.
+        work: writes some units, and reports the number of utterances; must be picklable.
+        plan: all units.
+        missing: the units to write.
+        utterances: number of utterances of a unit.
+        jobs: number of processes.
+        name: name of the units in log messages, in the plural.
 
     Raises:
-        UserError: disk full, or a process died.
+        UserError: the disk is full, or a process died.
     """
     if 0 < len(missing) < len(plan):
         log.info("%d of %d %s are there already", len(plan) - len(missing), len(plan), name)

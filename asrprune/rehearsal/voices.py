@@ -1,8 +1,9 @@
-"""Voices for rehearsal corpora: accent x variant x speed x pitch, train and test never meeting.
+"""Draw voices for rehearsal corpora: accent, variant, speed and pitch.
 
-A variant of espeak-ng is a vocal tract and a voice quality. The lists are espeak-ng's own less the
-whispering, robotic and barely intelligible ones; near copies (``klatt2`` and ``klatt3``) stay
-in one split, so a test voice was not heard in training under another name.
+Training and test sets never share a variant. A variant of espeak-ng is a vocal tract and a voice
+quality. The lists are espeak-ng's variants without the whispering, robotic and barely intelligible
+ones. Near copies (``klatt2`` and ``klatt3``) stay in one split. So no test voice is in the training
+set under another name.
 """
 
 from collections.abc import Sequence
@@ -31,30 +32,38 @@ VARIANTS = {
         ("test", "M"): "m3 m7 Alex Denis michel robert travis miguel",
     }.items()
 }
-RATE = (135, 195)  # words a minute
+RATE = (135, 195)  # words per minute
 PITCH = (30, 70)
 PITCH_RANGE = (30, 75)
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """Who speaks: the voice, and what a corpus says about its speakers."""
+    """Hold the voice and the sex of a speaker."""
 
     voice: Voice
     sex: str  # "F" or "M"
 
 
 def english_speaker(seed: int, group: str, index: int) -> Speaker:
-    """Speaker ``index`` of a group ("train", "dev" or "test"): women and men alternate.
-
-    A pure function of its arguments. Every variant of the group is used before one comes again,
-    then with another accent, speed and pitch.
-    """
+    """Return an English speaker, see `speaker`."""
     return speaker(ENGLISH_ACCENTS, seed, group, index)
 
 
 def speaker(accents: Sequence[str], seed: int, group: str, index: int, *language: str) -> Speaker:
-    """The same with the accents of a language, whose name makes other speakers of the seed."""
+    """Return a speaker, a pure function of the arguments.
+
+    Women and men alternate. All variants of the group are used before a variant is used again. The
+    later use has another accent, speed and pitch.
+
+    Args:
+        accents: espeak-ng voices of the language.
+        seed: seed of the corpus.
+        group: "train", "dev" or "test".
+        index: index of the speaker in the group.
+        language: code of the language, so that languages have different speakers. Corpora of a
+            single language leave it out.
+    """
     sex = "FM"[index % 2]
     variants = list(VARIANTS[group, sex])
     turn, place = divmod(index // 2, len(variants))

@@ -1,1 +1,1 @@
-"""The training loop: trainer, checkpoints, averaging, distributed ranks."""
+"""Train models: trainer, checkpoints, averaging and distributed ranks."""

@@ -1,8 +1,8 @@
 """Average models over training: a running mean in float64, and the mean of checkpoints on disk.
 
-The running mean covers every ``average_period``-th step since the start and is saved with each
-checkpoint; the mean over the epochs from A to B follows from those of the two checkpoints, so that
-``--epoch 30 --avg 9`` averages hundreds of models for the price of two files.
+The running mean covers every ``average_period``-th step since the start. Each checkpoint contains
+the running mean. The mean over the epochs from A to B follows from the running means of two
+checkpoints. So ``--epoch 30 --avg 9`` averages hundreds of models and reads two files.
 """
 
 import argparse
@@ -25,7 +25,7 @@ State = dict[str, torch.Tensor]
 
 
 class RunningAverage:
-    """The float64 mean of the parameters over all updates so far."""
+    """Keep the float64 mean of the parameters over all updates so far."""
 
     def __init__(self, model: torch.nn.Module):
         self.mean: State = {
@@ -36,18 +36,22 @@ class RunningAverage:
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module) -> None:
-        """Take in the present parameters."""
+        """Add the present parameters of the model to the mean."""
         self.count += 1
         means = [self.mean[name] for name, _ in model.named_parameters()]
         now = [value.double() for value in model.parameters()]
         torch._foreach_lerp_(means, now, 1 / self.count)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: float64 stays float64."""
+        """Return the mean and the number of updates, for a checkpoint. The mean stays float64."""
         return {"mean": self.mean, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`, strict."""
+        """Restore the result of :meth:`state_dict`.
+
+        Raises:
+            UserError: the parameters have other names.
+        """
         if state["mean"].keys() != self.mean.keys():
             raise UserError("the averaged model of the checkpoint has other parameters")
         for name, value in state["mean"].items():
@@ -56,9 +60,13 @@ class RunningAverage:
 
 
 def mean_between(before: dict[str, Any] | None, after: dict[str, Any]) -> State:
-    """The mean over the updates after ``before`` (None: the start) up to ``after``, in float64.
+    """Return the float64 mean over the updates between two states of a running average.
 
-    With m a running mean over n updates, that is (m_a n_a - m_b n_b) / (n_a - n_b).
+    For the running means m over n updates, the result is (m_a n_a - m_b n_b) / (n_a - n_b).
+
+    Args:
+        before: the earlier state; None: the start of the training.
+        after: the later state.
     """
     if before is None:
         return after["mean"]
@@ -70,14 +78,14 @@ def mean_between(before: dict[str, Any] | None, after: dict[str, Any]) -> State:
 
 
 def mean_of(models: list[State]) -> State:
-    """The plain mean of some models, in float64."""
+    """Return the mean of some models in float64."""
     return {
         name: torch.stack([model[name].double() for model in models]).mean(0) for name in models[0]
     }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune average``."""
+    """Add the options of ``asrprune average``."""
     parser.add_argument("--exp-dir", type=Path, required=True, help="where the epochs are")
     parser.add_argument("--epoch", type=int, default=0, help="the last one; 0: the newest")
     parser.add_argument("--avg", type=int, default=1, help="how many epochs to average")
@@ -91,7 +99,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Average and write one self-contained model file, and a JSON that names its inputs."""
+    """Average, and write a self-contained model file and a JSON file that names the inputs.
+
+    Raises:
+        UserError: ``--avg`` is out of range, an epoch's file is missing or damaged, or the epochs
+            have no update of the running mean.
+    """
     last = args.epoch or _newest_epoch(args.exp_dir)
     if not 1 <= args.avg <= last:
         raise UserError(f"--avg {args.avg}: with --epoch {last} it must be between 1 and {last}")
@@ -116,7 +129,7 @@ def main(args: argparse.Namespace) -> None:
     model = merged_state(model)
     output = args.output or args.exp_dir / "averaged.pt"
     about = description(after)
-    if after.get("masking"):  # the weights are all there: who loads the model puts masks on
+    if after.get("masking"):  # the file has all weights; the reader of the file applies masks
         masks = after["masking"]
         about["masks"] = {key: masks[key] for key in ("sparsity", "bank", "own") if key in masks}
     save_checkpoint({"model": model, **about}, output)

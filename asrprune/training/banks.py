@@ -1,4 +1,4 @@
-"""Makes the mask bank of a model from the options of weight pruning."""
+"""Make the mask bank of a model from the options of weight pruning."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

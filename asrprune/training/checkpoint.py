@@ -1,8 +1,9 @@
-"""Checkpoints: everything with state in one file, written whole or not at all.
+"""Write and read checkpoints: the whole state of a training in one file, written atomically.
 
-``checkpoint-N.pt`` is written every so many steps (the last few are kept), ``epoch-N.pt`` at the
-end of each epoch (all are kept, for averaging). Both hold the same things. A training resumes from
-the furthest; a damaged one is passed over for the one before.
+A training writes ``checkpoint-N.pt`` every so many steps, and keeps the last few of these files. It
+writes ``epoch-N.pt`` at the end of each epoch, and keeps all of these files for averaging. Both
+files have the same content. A training resumes from the furthest checkpoint. If this checkpoint is
+damaged, the training resumes from the checkpoint before.
 """
 
 import logging
@@ -27,8 +28,12 @@ FORMAT = 1
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically.
 
+    Args:
+        state: the content.
+        path: the file.
+
     Raises:
-        UserError: the disk is full; the file is then absent, older checkpoints are untouched.
+        UserError: the disk is full. No file is written, and older checkpoints stay as they are.
     """
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         stream = _Stream(file)
@@ -41,7 +46,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
 
 
 class _Stream:
-    """Remembers the system's error (disk full), which ``torch.save`` covers with its own."""
+    """Remember the system's error (disk full), which ``torch.save`` replaces by its own error."""
 
     def __init__(self, file: BinaryIO):
         self.file = file
@@ -59,7 +64,7 @@ class _Stream:
 
 
 def also_as(path: Path, other: Path) -> None:
-    """Give a checkpoint a second name: a hard link where the file system has them, else a copy."""
+    """Give a checkpoint a second name: a hard link, or a copy if the file system has no links."""
     with atomic_path(other) as temporary:
         try:
             os.link(path, temporary)
@@ -77,7 +82,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} does not exist")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways, none of them documented
+    except Exception as error:  # torch does not document the exceptions of damaged files
         raise UserError(
             f"checkpoint {path} is damaged ({_first_sentence(error)}); delete it to go on from the "
             "one before"
@@ -93,10 +98,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The furthest readable checkpoint of a folder, or None when there is none at all.
+    """Return the furthest readable checkpoint of a folder and its content.
+
+    Returns:
+        The path and the content; None if the folder has no checkpoints.
 
     Raises:
-        UserError: there are checkpoints, and none can be read.
+        UserError: there are checkpoints, but none can be read.
     """
     paths = list(checkpoints(folder))
     for path in paths:
@@ -115,24 +123,24 @@ def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:
-    """All checkpoints of a folder, the furthest first.
+    """Yield all checkpoints of a folder, the furthest first.
 
-    The end of an epoch is saved under both names, so ``checkpoint-N.pt`` files by step come first,
-    and ``epoch-N.pt`` files stand behind them as older ones.
+    The end of an epoch is saved under both names. So the ``checkpoint-N.pt`` files come first, from
+    the last step back. The ``epoch-N.pt`` files follow, since they are not newer.
     """
     for kind in ("checkpoint", "epoch"):
         yield from reversed(numbered(folder, kind))
 
 
 def numbered(folder: Path, kind: str) -> list[Path]:
-    """The ``<kind>-N.pt`` files of a folder in order of N."""
+    """Return the ``<kind>-N.pt`` files of a folder, ordered by N."""
     found = folder.glob(f"{kind}-*.pt")
     found = (path for path in found if re.fullmatch(rf"{kind}-\d+\.pt", path.name))
     return sorted(found, key=number_of)
 
 
 def number_of(path: Path) -> int:
-    """N of ``<kind>-N.pt``."""
+    """Return the number N of a file ``<kind>-N.pt``."""
     return int(path.stem.rpartition("-")[2])
 
 
@@ -143,7 +151,7 @@ def remove_old_checkpoints(folder: Path, keep: int) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a file to ``<name>.old``: it is kept, and nothing goes on from it or reads it."""
+    """Rename a file to ``<name>.old``. The file is kept, but no command reads it."""
     path.replace(path.with_name(f"{path.name}.old"))
 
 

@@ -1,4 +1,4 @@
-"""Distillation: a network learns from the scores of a teacher too.
+"""Compute the loss of distillation: a network also learns from the scores of a teacher.
 
 The teacher may be a trained model (`asrprune.training.teacher`). Or, in place, the widest network
 of a step teaches the other networks of this step (Yu and Huang 2019, arXiv 1903.05134; for
@@ -32,7 +32,7 @@ def divergence(
         teacher: outputs (B, T, D') of the teacher.
         lengths: number of frames (B,) of each utterance.
         head: a layer with D inputs and a score for each symbol.
-        teacher_head: the same for the teacher, with D' inputs. None: ``head``.
+        teacher_head: a layer with D' inputs and a score for each symbol. None: ``head``.
     """
     size = min(h.size(1), teacher.size(1))  # frames after the longest utterance may differ
     h, teacher = h[:, :size], teacher[:, :size]

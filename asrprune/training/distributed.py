@@ -1,9 +1,9 @@
-"""The ranks of a training: who am I, and sums over all of us. One process needs no setup.
+"""Start the ranks of a training, and compute sums over the ranks. One process needs no setup.
 
-Gradients are reduced here, as one flat tensor after the backward pass, and not by
-``DistributedDataParallel``: the layout of the reduction is then fixed (DDP rebuilds its buckets
-after the first step, which changes the bits with three ranks or more), a parameter without a
-gradient on some rank is no special case, and accumulated micro-batches need no ``no_sync``.
+Gradients are reduced here, as one flat tensor after the backward pass. ``DistributedDataParallel``
+(DDP) is not used, for three reasons. The layout of the reduction stays fixed: DDP rebuilds its
+buckets after the first step, which changes the bits with three ranks or more. A parameter without a
+gradient on some rank is no special case. Accumulated micro-batches need no ``no_sync``.
 """
 
 import os
@@ -21,35 +21,38 @@ from asrprune.base.devices import device_of_rank
 
 @dataclass
 class Ranks:
-    """This process among those that train together."""
+    """Hold the rank of this process, and communicate with the other ranks of the training."""
 
     rank: int
-    world: int
+    world: int  # number of ranks
     device: torch.device
     store: dist.Store | None = None
     """Where the ranks of a group meet; one rank alone has none."""
 
     @property
     def first(self) -> bool:
-        """Whether this rank writes files and logs."""
+        """Return whether this is the first rank, which writes files and logs."""
         return self.rank == 0
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum of a tensor over all ranks, in place."""
+        """Sum a tensor over all ranks in place, and return it. Collective."""
         if self.world > 1:
             with explain_lost_rank():
                 dist.all_reduce(values)
         return values
 
     def total(self, *numbers: float) -> list[float]:
-        """Each number summed over all ranks (in float64)."""
+        """Return the sum of each number over all ranks, in float64. Collective."""
         if self.world == 1:
             return list(numbers)
-        # NCCL has no CPU tensors; float64 sums of counts are exact in any order
+        # NCCL needs tensors on the GPU. In float64, sums of counts are exact in any order.
         return self.sum(torch.tensor(numbers, dtype=torch.float64, device=self.device)).tolist()
 
     def reduce_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Sum the gradients over all ranks; a missing gradient counts as zero, on one rank too."""
+        """Sum the gradients over all ranks in place. Collective.
+
+        A missing gradient is set to zero, also if there is a single rank.
+        """
         parameters = list(parameters)
         for parameter in parameters:
             if parameter.grad is None:
@@ -64,7 +67,10 @@ class Ranks:
             start = end
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all ranks in their order; they are pickled, so small. Collective."""
+        """Return the values of all ranks, ordered by rank. Collective.
+
+        Values are pickled, so they should be small.
+        """
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -73,26 +79,27 @@ class Ranks:
         return values
 
     def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Give every rank the first one's values, in place."""
+        """Copy the tensors of the first rank to all ranks, in place. Collective."""
         if self.world > 1:
             with explain_lost_rank():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
+        """Wait for all ranks. Collective."""
         if self.world > 1:
             with explain_lost_rank():
                 dist.barrier()
 
     def leave(self, together: bool = True) -> None:
-        """Leave the group, if there is one.
+        """Leave the group of ranks, if there is one.
 
         Args:
-            together: all ranks come here. They then wait for each other, in the store: a collective
-                may still run on one rank when it is over on another, and fails if that one closes
-                its connections. Alone, a rank leaves NCCL's group by its end: that one's way out
-                may wait for the others, while they wait for this rank.
+            together: whether all ranks call this method. If so, the ranks wait for each other in
+                the store. A collective that is over on one rank may still run on another rank, and
+                would fail if the first of them closed its connections. If not, a rank does not
+                destroy NCCL's group: this call could wait for the other ranks while they wait for
+                this rank. The group then ends with the process.
         """
         if not dist.is_initialized():
             return
@@ -101,7 +108,7 @@ class Ranks:
             if together and self.store:
                 with explain_lost_rank():
                     self._meet("leaving", self.world)
-                    # the first one may hold the store, and so goes last
+                    # the first rank may hold the store, so it leaves last
                     self._meet("gone", self.world - 1, comes=not self.first, waits=self.first)
                 free = True
         finally:
@@ -116,10 +123,16 @@ class Ranks:
 
 
 def start_ranks(device: str = "auto", init_method: str = "env://") -> Ranks:
-    """Join the ranks that ``torchrun`` started (its RANK, LOCAL_RANK and WORLD_SIZE), or be alone.
+    """Join the ranks that ``torchrun`` started. Without ``torchrun``, return a single rank.
+
+    The environment variables RANK, LOCAL_RANK and WORLD_SIZE are set by ``torchrun``.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        init_method: URL by which the ranks meet, see `torch.distributed.rendezvous`.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: the device is ``cuda``, and there is no GPU.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     place = device_of_rank(device, int(os.environ.get("LOCAL_RANK", 0)))

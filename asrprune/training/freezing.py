@@ -1,7 +1,8 @@
-"""Freeze parameters: what ``training.freeze`` names keeps its bits.
+"""Freeze the parameters that ``training.freeze`` names: they keep their exact values.
 
-A frozen parameter has no gradient, and so takes no step: no update, no decay, no moments. It is
-masked and averaged as any other; its average over steps is exactly itself.
+A frozen parameter has no gradient. So the optimiser does not update or decay it, and keeps no
+moments of it. A frozen parameter is masked and averaged like other parameters. Its average over
+steps is exactly its value.
 """
 
 from collections.abc import Sequence
@@ -12,19 +13,20 @@ from torch import nn
 from asrprune.base.errors import UserError, nearest
 
 KEY = "training.freeze"
-_HEADS = ("simple_am.", "simple_lm.")  # of the loss alone: no search uses them
+_HEADS = ("simple_am.", "simple_lm.")  # heads of the simple loss, which no search uses
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> int:
-    """Turn off the gradients of what the patterns name; returns how many weights these are.
+    """Turn off the gradients of the named parameters, and return the number of frozen weights.
 
     Args:
-        patterns: each a module, such as ``encoder.layers.0``, or a parameter; with ``*`` for any
-            letters, as in ``encoder.layers.*.norm``.
+        model: the model.
+        patterns: names of modules, such as ``encoder.layers.0``, or of parameters. ``*`` stands for
+            any letters, as in ``encoder.layers.*.norm``.
 
     Raises:
-        UserError: a pattern matches nothing; nothing that a search uses is left to train; a norm
-            would go on changing, by the statistics that it keeps.
+        UserError: a pattern matches nothing; nothing that a search uses is left to train; or a
+            frozen norm keeps running statistics, which would go on changing.
     """
     names: dict[str, nn.Parameter] = dict(model.named_parameters(remove_duplicate=False))
     for pattern in patterns:
@@ -48,7 +50,7 @@ def _check_something_trains(model: nn.Module) -> None:
     """Check that frozen parameters leave something to train.
 
     Args:
-        model: with its frozen parameters.
+        model: the model with its frozen parameters.
 
     Raises:
         UserError: all parameters are frozen, or all but the heads of the simple loss.

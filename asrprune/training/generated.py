@@ -1,4 +1,4 @@
-"""Batches of noise for measurements of speed, where there is no corpus."""
+"""Make batches of noise for measurements of speed without a corpus."""
 
 import dataclasses
 
@@ -21,11 +21,16 @@ _FRAMES_PER_SECOND = 100
 
 
 def generated_batches(config: Config, ranks: Ranks, count: int) -> tuple[TrainingData, list[Batch]]:
-    """What a trainer asks of its data, and batches as `SpeechDataset` makes them.
+    """Return data for a trainer, and batches of noise as `SpeechDataset` makes them.
 
-    The cuts of a batch are of one length, which is drawn for each batch, and fill
-    ``data.max_duration``. Their features (B, T, F) are of mean 0 and deviation 1. There is nothing
-    in them to be chosen by, so data pruning is left out.
+    All cuts of a batch have the same duration, which is drawn for each batch. They fill
+    ``data.max_duration``. The features (B, T, F) have mean 0 and standard deviation 1. Data pruning
+    is turned off, because noise has no useful scores.
+
+    Args:
+        config: the configuration of the training.
+        ranks: the processes that train together.
+        count: number of batches.
     """
     config = dataclasses.replace(config, data_pruning=DataPruningOptions())
     random = keyed_generator("generated batches", config.seed)
@@ -61,7 +66,7 @@ def generated_batches(config: Config, ranks: Ranks, count: int) -> tuple[Trainin
 
 
 def refuse_teacher(config: Config) -> None:
-    """Refuse a configuration whose steps take the passes of a teacher, which are not measured.
+    """Check that a configuration has no teacher, whose passes are not measured.
 
     Raises:
         UserError: ``training.teacher`` is set.

@@ -1,4 +1,4 @@
-"""What stops a training with a message: losses that are no numbers, no memory, Ctrl-C."""
+"""Stop a training with a clear message: losses that are not finite, no memory, or Ctrl-C."""
 
 import math
 import signal
@@ -18,7 +18,7 @@ def check_losses(losses: torch.Tensor, batch: Batch) -> None:
     """Check that the losses of a batch are finite.
 
     Args:
-        losses: (B,), one loss for each cut.
+        losses: (B,) loss of each cut.
         batch: the batch, whose cut ids the message names.
 
     Raises:
@@ -40,8 +40,8 @@ def check_gradient(norm: float, batches: list[Batch]) -> None:
     """Check that the norm of a step's gradient is finite.
 
     Args:
-        norm: of the gradient.
-        batches: of the step, whose cut ids the message names.
+        norm: norm of the gradient.
+        batches: the batches of the step, whose cut ids the message names.
 
     Raises:
         UserError: the norm is NaN or infinite; the message names the cuts of the step.
@@ -57,7 +57,11 @@ def check_gradient(norm: float, batches: list[Batch]) -> None:
 
 @contextmanager
 def explain_no_memory(batch: Batch) -> Iterator[None]:
-    """Turn an out-of-memory error into one that names the cuts and the option to lower."""
+    """Turn an out-of-memory error inside of ``with`` into a message.
+
+    Raises:
+        UserError: memory ran out; the message names the cuts and the option to lower.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -75,7 +79,13 @@ def explain_no_memory(batch: Batch) -> Iterator[None]:
 
 @contextmanager
 def explain_dead_worker() -> Iterator[None]:
-    """Turn the death of a data loader's worker, which torch may raise anywhere, into a message."""
+    """Turn the death of a data loader's worker inside of ``with`` into a message.
+
+    torch may raise the worker's death at any point of the code.
+
+    Raises:
+        UserError: a worker died.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -96,8 +106,9 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def largest_batches(batches: Iterable[Any]) -> list[Any]:
-    """Of an epoch's batches of cuts, those most likely to fail: most padded audio, most cuts,
-    longest cut (each batch once).
+    """Return the batches of an epoch that need the most memory, each batch once.
+
+    These are the batches with the most padded audio, with the most cuts, and with the longest cut.
     """
     measures: tuple[Callable[[Any], float], ...] = (
         lambda cuts: len(cuts) * max(cut.duration for cut in cuts),
@@ -113,10 +124,10 @@ def largest_batches(batches: Iterable[Any]) -> list[Any]:
 
 
 class Interrupt:
-    """Ctrl-C or SIGTERM asks the trainer to stop after the step; a second Ctrl-C stops it at once.
+    """Catch Ctrl-C and SIGTERM, so that the trainer stops after its step.
 
-    A second SIGTERM does not: under a batch system a rank gets one from there and one more from
-    torchrun, which passes on its own.
+    A second Ctrl-C stops the trainer at once. A second SIGTERM does not: a batch system sends a
+    SIGTERM to each rank, and torchrun passes on a second one.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
-"""Start a training from a trained model, of the same tokenizer or of another one.
+"""Start a training from a trained model with the same tokenizer or with another tokenizer.
 
-With the same one, the model must be of the same shape, and all of it is taken. With another one the
-encoder is; of what comes after it, each parameter of the same shape; and of those that have a row
-for each symbol, the rows of the symbols that both tokenizers have, by the symbol's text.
+With the same tokenizer, the model must have the same shapes, and all parameters are copied. With
+another tokenizer, the encoder must have the same shapes and is copied. Other parameters are copied
+if their shapes are equal. A parameter may have a row for each symbol. Then the rows of the symbols
+that both tokenizers have are copied. Symbols are compared by their text.
 """
 
 import dataclasses
@@ -25,25 +26,26 @@ from asrprune.transducer.model import build_model
 log = logging.getLogger(__name__)
 
 _KEY = "training.init_from"
-_ALWAYS = ("encoder.", "feature_")  # what must be of the same shape with any tokenizer
+_ALWAYS = ("encoder.", "feature_")  # parameters that need equal shapes with any tokenizer
 
 State = Mapping[str, Tensor]
 
 
 def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) -> None:
-    """Give a model the weights of ``training.init_from``, and its feature statistics.
+    """Load the weights and the feature statistics of ``training.init_from`` into a model.
 
-    What a training has pruned gradually starts as it decodes, with masked weights at zero; but
-    where pathways begin with masks that are named, all weights are what they are masks over.
+    A model that was pruned gradually starts with zeros for its masked weights, as it decodes. A
+    training of pathways with masks from a file is an exception: it starts with all weights.
 
     Args:
-        config: of the new training.
-        identity: its ``tokenizer_digest`` and ``symbols``.
+        model: the model of the new training.
+        config: the configuration of the new training.
+        identity: the ``tokenizer_digest`` and the ``symbols`` of the new training.
 
     Raises:
-        UserError: the file is missing, damaged or no model; of another shape; of pathways, which
-            are several networks; its languages have own weights, which this training would not
-            use; or weights that it does not give would be frozen.
+        UserError: the file is missing, damaged or no model; its model has other shapes; it has
+            pathways, which are several networks; its languages have own weights, which this
+            training would not use; or parameters that the file does not give are frozen.
     """
     path = Path(config.training.init_from)
     content = read_model_file(path, _KEY)
@@ -81,23 +83,36 @@ def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) 
 
 
 def check_initial(model: nn.Module, path: Path) -> None:
-    """See, before there is a tokenizer, whether a training could start from a file.
+    """Check that a training can start from a file. No tokenizer is needed.
 
     Args:
-        model: with any number of symbols.
+        model: the model of the new training, with any number of symbols.
+        path: the file.
 
     Raises:
-        UserError: the file is no model, or its encoder is another one.
+        UserError: the file is no model, or its encoder has other shapes.
     """
     theirs = merged_state(read_model_file(path, _KEY)["model"])
     _check_shapes(model.state_dict(), theirs, path, _ALWAYS)
 
 
 def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[State, float]:
-    """The weights to start from, and how sparse they are by a mask that was put on."""
+    """Return the weights to start from, and the sparsity of the mask that was applied to them.
+
+    The sparsity is 0 if no mask was applied.
+
+    Args:
+        content: the content of the file.
+        path: the file, for messages.
+        config: the configuration of the new training.
+
+    Raises:
+        UserError: the weights do not fit the file's configuration; or the file has pathways or own
+            weights that the training would not use.
+    """
     masks, pruning = masks_of(content), config.weight_pruning
     method = content["config"].get("weight_pruning", {}).get("method", "none")
-    if not masks or method == "supernet":  # whose dense network is one of its own
+    if not masks or method == "supernet":  # the dense network belongs to a supernet's sub-networks
         return merged_state(content["model"]), 0.0
     if method == "pathways" and pruning.method != "pathways":
         raise UserError(
@@ -109,7 +124,7 @@ def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[St
     if pruning.method == "pathways" and (method == "pathways" or pruning.pathways.masks):
         return content["model"], 0.0
     try:
-        with torch.random.fork_rng(devices=[]):  # the weights that it is made with are not used
+        with torch.random.fork_rng(devices=[]):  # the initial random weights are not used
             source, _ = model_of(content, path)
     except UserError as error:
         raise UserError(f"{_KEY}={path}: {error}") from error
@@ -119,7 +134,13 @@ def _weights(content: Mapping[str, Any], path: Path, config: Config) -> tuple[St
 def _other_options(
     theirs: Mapping[str, Any], own: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    """The options of two models that differ, as ``name there -> here``, but for dropout."""
+    """Return the options in which two models differ, without dropout, as ``name there -> here``.
+
+    Args:
+        theirs: the model options of the file.
+        own: the model options of the new training.
+        prefix: the text before the names of these options.
+    """
     found = []
     for key in dict.fromkeys([*theirs, *own]):
         there, here = theirs.get(key, "default"), own.get(key, "default")
@@ -136,7 +157,7 @@ def _check_shapes(own: State, theirs: State, path: Path, parts: tuple[str, ...])
     Args:
         own: the state of the new model.
         theirs: the state in the file.
-        path: of the file, for the message.
+        path: the file, for the message.
         parts: beginnings of the names to compare; empty: all names.
 
     Raises:
@@ -158,12 +179,12 @@ def _check_shapes(own: State, theirs: State, path: Path, parts: tuple[str, ...])
 
 @dataclass
 class _Taken:
-    """What a model with other symbols got of a file: names of parameters, and weights."""
+    """Record which parameters of a model with other symbols were copied from a file."""
 
-    kept: list[str] = field(default_factory=list)
-    partly: list[str] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
-    copied: int = 0  # weights of those partly kept
+    kept: list[str] = field(default_factory=list)  # names of parameters that were copied whole
+    partly: list[str] = field(default_factory=list)  # names of parameters that were copied in part
+    fresh: list[str] = field(default_factory=list)  # names of parameters that were not copied
+    copied: int = 0  # number of copied weights of the parameters in `partly`
 
 
 def _start_with_other_symbols(
@@ -181,9 +202,9 @@ def _start_with_other_symbols(
     Args:
         model: the new model.
         theirs: the state in the file.
-        symbols: of the file; None: the file does not name them.
-        config: of the new training.
-        own_symbols: of the new model.
+        symbols: the symbols of the file; None: the file does not name them.
+        config: the configuration of the new training.
+        own_symbols: the symbols of the new model.
 
     Raises:
         UserError: the new training protects pathways, and the tokenizer does not begin with the
@@ -238,11 +259,16 @@ def _copy(
     axes: Mapping[str, int | None],
     rows: tuple[Tensor, Tensor],
 ) -> _Taken:
-    """Take over what fits of other weights.
+    """Copy the weights of a file that fit into a model.
 
     Args:
-        axes: of parameters that depend on the symbols, see `_symbol_axes`.
-        rows: places of the common symbols here and there, (n,) int64 each.
+        model: the new model.
+        theirs: the state in the file.
+        axes: the axis of symbols of each parameter that depends on the symbols, see `_symbol_axes`.
+        rows: ids of the common symbols in the new model and in the file, (n,) int64 each.
+
+    Returns:
+        The names of the parameters that were copied.
     """
     taken, (here, there) = _Taken(), rows
     parameters = dict(model.named_parameters())
@@ -271,11 +297,11 @@ def _copy(
 
 
 def _symbol_axes(config: Config, vocab_size: int) -> dict[str, int | None]:
-    """The parameters that grow with the number of symbols, and their axis of symbols.
+    """Return the axis of symbols of each parameter that grows with the number of symbols.
 
-    None where a parameter does not have one entry for each symbol along one axis.
+    The axis is None if the parameter does not have one entry for each symbol along a single axis.
     """
-    with torch.device("meta"):  # without weights
+    with torch.device("meta"):  # no memory is allocated for the weights
         one, more = (
             build_model(config.model, config.loss, size).state_dict()
             for size in (vocab_size, vocab_size + 1)
@@ -298,7 +324,15 @@ def _size(parameters: Iterable[Tensor]) -> int:
 
 
 def _listed(names: list[str], *others: list[str]) -> str:
-    """The modules of some parameters, the encoder as one; of those that others share, the names."""
+    """Return the names of the modules of some parameters as text.
+
+    The encoder counts as one module. If a parameter of ``others`` is in the same module, the name
+    of the parameter is given in place of the module.
+
+    Args:
+        names: names of the parameters.
+        others: other lists of names.
+    """
     shared = {_module(name) for other in others for name in other}
     found = [name if _module(name) in shared else _module(name) for name in names]
     return ", ".join(dict.fromkeys(found)) or "none"

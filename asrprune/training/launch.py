@@ -1,7 +1,7 @@
-"""Start the ranks of a training: on this machine, or on several of them.
+"""Start the ranks of a training on this machine, or on several machines, with torchrun.
 
-torchrun does it: it watches the ranks, and ends all of them when one has died. Told to end, ranks
-have longer here to save than it gives them.
+torchrun watches the ranks, and ends all of them when one of them has died. Here, ranks that are
+told to end have more time to save than torchrun gives them by default.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 from asrprune.base.errors import UserError
 
-GRACE = 240  # seconds for a step and a checkpoint; tools/slurm.sh has five minutes before the end
-PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
+GRACE = 240  # seconds for a step and a checkpoint; tools/slurm.sh warns 5 minutes before the end
+PORTS = range(20_000, 32_000)  # below the ports that systems use for outgoing connections
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say where ranks run."""
+    """Add the options that say where ranks run."""
     parser.add_argument("--world-size", type=int, default=1, help="ranks on each machine")
     parser.add_argument("--nodes", type=int, default=1, help="machines")
     parser.add_argument(
@@ -33,7 +33,7 @@ def check(args: argparse.Namespace) -> None:
     """Check the options that say where ranks run.
 
     Args:
-        args: with the options of `add_arguments`.
+        args: the options of `add_arguments`.
 
     Raises:
         UserError: ``--world-size`` or ``--nodes`` is below 1, or ``--rendezvous`` is given for one
@@ -50,12 +50,18 @@ def check(args: argparse.Namespace) -> None:
 
 
 def launch(args: argparse.Namespace, words: Sequence[str]) -> int | None:
-    """Start the command ``asrprune WORDS`` once a rank, as torchrun does.
+    """Start the command ``asrprune WORDS`` once for each rank.
 
-    Returns the exit status; None if this process is a rank already, or the only one there is to be.
+    Args:
+        args: the options of `add_arguments`.
+        words: the words of the command after ``asrprune``.
+
+    Returns:
+        The exit status; None if this process is a rank itself, or is to be the only rank.
 
     Raises:
-        UserError: several machines, and neither a place to meet nor a Slurm job of so many.
+        UserError: see `check`; or there are several machines, and neither ``--rendezvous`` nor a
+            Slurm job of so many machines.
     """
     check(args)
     if "RANK" in os.environ or args.world_size == args.nodes == 1:
@@ -77,9 +83,9 @@ def _start_ranks(launcher: list[str], world_size: int, words: Sequence[str]) -> 
     _give_ranks_time()
     try:
         torchrun([*launcher, "-m", "asrprune.cli", *words])
-    except SignalException as error:  # passed on to the ranks, which have saved and ended
+    except SignalException as error:  # torchrun passed it on, and the ranks have saved and ended
         return 128 + error.sigval
-    except ChildFailedError as error:  # the rank has said why
+    except ChildFailedError as error:  # the failed rank has printed the reason
         _, failure = error.get_first_failure()
         if failure.exitcode > 0:
             return failure.exitcode
@@ -94,9 +100,10 @@ def _start_ranks(launcher: list[str], world_size: int, words: Sequence[str]) -> 
 
 
 def _give_ranks_time() -> None:
-    """Let torchrun kill ranks that it has told to end after GRACE seconds, not after its 30.
+    """Make torchrun wait GRACE seconds, not 30, before it kills ranks that were told to end.
 
-    It has no option for that. Where a rank has failed, the others save nothing and have its 30.
+    torchrun has no option for this time. If a rank has failed, the other ranks save nothing, and
+    torchrun waits 30 seconds.
     """
     from torch.distributed.launcher import api
 
@@ -110,7 +117,14 @@ def _give_ranks_time() -> None:
 
 
 def _start_on_nodes(nodes: int, words: Sequence[str]) -> int:
-    """The same command on all machines of a Slurm job, which meet on its first one."""
+    """Start the command on all machines of a Slurm job. The ranks meet on the first machine.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: this process is in no Slurm job, or the job has another number of machines.
+    """
     job, count = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_NNODES")
     if not job.isdigit() or not shutil.which("srun"):
         raise UserError(
@@ -128,7 +142,7 @@ def _start_on_nodes(nodes: int, words: Sequence[str]) -> int:
     place = f"{names[0]}:{PORTS[int(job) % len(PORTS)]}"
     tasks = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
     tasks.append("--kill-on-bad-exit=1")
-    if cores := os.environ.get("SLURM_CPUS_PER_TASK"):  # which srun does not take from the job
+    if cores := os.environ.get("SLURM_CPUS_PER_TASK"):  # srun does not take this from the job
         tasks.append(f"--cpus-per-task={cores}")
     command = [sys.executable, "-m", "asrprune.cli", *words, "--rendezvous", place]
     process = subprocess.Popen([*tasks, *command])
@@ -136,7 +150,7 @@ def _start_on_nodes(nodes: int, words: Sequence[str]) -> int:
 
     def pass_on(number: int, _: object) -> None:
         received.append(number)
-        process.terminate()  # srun takes a first interrupt for a question
+        process.terminate()  # on a first SIGINT, srun would only print the state of its tasks
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)

@@ -5,8 +5,8 @@ the model computes with ``W + B A`` (Hu et al. 2021, arXiv 2106.09685, with a sc
 begins as zeros, so a training begins with the model's own outputs. Other weights are trained as
 usual: norms, biases, the predictor and the joiner.
 
-`merged_state` adds the changes to the matrices. A model file of stage 6 holds the sums: means of
-``A`` and of ``B`` over steps, multiplied.
+`merged_state` adds the changes to the matrices. A model file of stage 6 holds the sums. The changes
+in these sums are products of the means of ``A`` and ``B`` over steps.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _PREFIX = f"{NAME}."
 
 
 class LowRank(nn.Module):
-    """The changes of some matrices of a model, and the hooks that apply them."""
+    """Hold the changes of some matrices of a model, and apply them by hooks."""
 
     def __init__(self, names: list[str], rank: int, model: nn.Module, seed: int):
         """Make changes that are zero.
@@ -39,7 +39,7 @@ class LowRank(nn.Module):
         """
         super().__init__()
         self.names = names
-        # names of parameters must not have dots
+        # names of parameters must not contain dots
         self.a, self.b = nn.ParameterDict(), nn.ParameterDict()
         generator = torch.Generator().manual_seed(seed)
         for name in names:
@@ -73,8 +73,8 @@ class LowRank(nn.Module):
 def add_low_rank(model: nn.Module, config: Config) -> None:
     """Add changes of rank ``training.lora_rank`` to a model, and freeze the matrices themselves.
 
-    The matrices are those of the encoder that ``weight_pruning.include`` and ``exclude`` name, but
-    for those that ``training.freeze`` names.
+    The matrices are the encoder's matrices that ``weight_pruning.include`` and ``exclude`` select,
+    without the matrices that ``training.freeze`` names.
 
     Raises:
         UserError: the training prunes weights, or starts from no model; the rank is not below the

@@ -1,4 +1,4 @@
-"""What the benchmarks of masks share: their options, sizes on disk, and lines with targets."""
+"""Share options, sizes on disk and printed lines between the benchmarks of masks."""
 
 import argparse
 import sys
@@ -11,11 +11,16 @@ import torch
 from asrprune.base.errors import UserError
 from asrprune.weight_pruning.options import Block, parse_block
 
-NAMES, NAMED = 20, 25.0  # so many named masks of the default size take so many MB at most
+NAMES, NAMED = 20, 25.0  # target: this number of named masks takes at most this many MB
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, sparsity: str) -> None:
-    """Options of the Emformer and of how it is measured; ``sparsity`` says of what that one is."""
+    """Add the options of the Emformer and of its measurement.
+
+    Args:
+        parser: the parser.
+        sparsity: the help text of ``--sparsity``.
+    """
     parser.add_argument("--layers", type=int, default=20, help="of the Emformer")
     parser.add_argument("--dim", type=int, default=512, help="its width, a multiple of 16")
     parser.add_argument("--ffn-dim", type=int, default=2048, help="of its feed-forward layers")
@@ -26,7 +31,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, sparsity: str) -> None
 
 
 def megabytes(content: Any) -> float:
-    """What tensors take on disk, in MB (of 1e6 bytes)."""
+    """Return the size of tensors on disk, in MB (1e6 bytes)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "content.pt"
         torch.save(content, path)
@@ -41,18 +46,28 @@ def _block(text: str) -> Block:
 
 
 def count(text: str) -> int:
-    """The type of an option that is at least 1."""
+    """Read a whole number that is at least 1; the type of an option.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not such a number.
+    """
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
 
 
 def target(value: float, limit: float, unit: str) -> str:
-    """What follows a number that was promised to be no larger than ``limit``."""
+    """Return the text after a measured value: its target, and whether the value misses it.
+
+    Args:
+        value: the measured value.
+        limit: the target, the largest value that is wanted.
+        unit: the unit of both.
+    """
     return f" (wanted: at most {limit:g} {unit}{'' if value <= limit else '; MISSED'})"
 
 
 def say(line: str) -> None:
-    """Print a line at once: the next one may take long."""
+    """Print a line and flush it, because the next line may take long."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What a training writes down: a log file, a JSONL of numbers, TensorBoard, a progress bar."""
+"""Write a training's log file, JSONL file of numbers, TensorBoard files and progress bars."""
 
 import json
 import logging
@@ -14,32 +14,33 @@ from asrprune.base.files import explain_failed_write, write_text
 from asrprune.data.batches import Batch
 from asrprune.training.distributed import Ranks
 
-EPOCH_START = "pruning"  # the kind of lines that an epoch's start writes, before its first step
+EPOCH_START = "pruning"  # type of the lines that an epoch writes before its first step
 
 
 def _wait_for_a_later_name(folder: Path) -> None:
-    """Return when a new event file's name sorts behind those of ``folder``.
+    """Wait until the name of a new event file sorts after the names in ``folder``.
 
-    TensorBoard reads files in the order of their names, which begin with the second of their
-    start and end in a counter without leading zeros: of two files of one second it may take the
-    older one for the newer.
+    TensorBoard reads event files in the order of their names. A name begins with the second of the
+    start, and ends in a counter without leading zeros. So of two files of the same second,
+    TensorBoard may read the newer file first.
     """
     while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
         time.sleep(0.05)
 
 
 class Metrics:
-    """Numbers over steps. On a resume, what was written after the checkpoint is taken back.
+    """Write numbers of steps to a JSONL file and to TensorBoard.
 
-    So is what the start of an epoch wrote at the checkpoint's step: it is written again.
+    On a resume, lines that were written after the checkpoint are removed. Lines that the start of
+    an epoch wrote at the checkpoint's step are removed too, because they are written again.
     """
 
     def __init__(self, folder: Path, step: int):
-        """Open the files of the metrics, and take back what follows the checkpoint.
+        """Open the files of the metrics, and remove the lines after the checkpoint.
 
         Args:
-            folder: of the training.
-            step: the step from which the training goes on.
+            folder: folder of the training.
+            step: step of the checkpoint.
         """
         (folder / "log").mkdir(parents=True, exist_ok=True)
         self.path = folder / "log" / "metrics.jsonl"
@@ -50,7 +51,12 @@ class Metrics:
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, kind: str, step: int, **numbers: float) -> None:
-        """One line of numbers, such as ``write("train", 100, loss=2.3)``.
+        """Write a line of numbers, such as ``write("train", 100, loss=2.3)``.
+
+        Args:
+            kind: type of the line.
+            step: step of the training.
+            numbers: the numbers by name.
 
         Raises:
             UserError: the disk is full.
@@ -63,13 +69,13 @@ class Metrics:
                 self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        """Flush and close both, whatever happens.
+        """Flush and close the JSONL file and TensorBoard. Both are closed even if one fails.
 
         Raises:
             UserError: the disk is full.
         """
         try:
-            with explain_failed_write(self.path):  # what a failed write left is tried again here
+            with explain_failed_write(self.path):  # closing repeats a write that failed before
                 self.file.close()
         finally:
             with explain_failed_write(self.board.log_dir):
@@ -84,13 +90,13 @@ class Metrics:
                 entry = json.loads(line)
                 if entry["step"] < step or (entry["step"] == step and entry["kind"] != EPOCH_START):
                     kept.append(line + "\n")
-            except ValueError:  # the last line of a killed process
+            except ValueError:  # an incomplete last line, from a killed process
                 break
         write_text(self.path, "".join(kept))
 
 
 def log_to_file(path: Path) -> logging.Handler:
-    """Copy the log into a file; returns the handler, to be removed at the end."""
+    """Copy the log into a file. Return the handler, which the caller removes at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -99,7 +105,15 @@ def log_to_file(path: Path) -> logging.Handler:
 
 
 def epoch_bar(epoch: int, epochs: int, total: float, done: float, shown: bool) -> tqdm:
-    """A progress bar over the seconds of audio of an epoch; silent where there is no terminal."""
+    """Return a progress bar over the seconds of audio of an epoch. Without a terminal it is silent.
+
+    Args:
+        epoch: number of the epoch.
+        epochs: number of epochs.
+        total: seconds of the epoch.
+        done: seconds that were done before.
+        shown: False: show no bar.
+    """
     return tqdm(
         desc=f"epoch {epoch}/{epochs}",
         total=round(total),
@@ -112,31 +126,31 @@ def epoch_bar(epoch: int, epochs: int, total: float, done: float, shown: bool) -
 
 
 def dev_bar(name: str, cuts: int, shown: bool) -> tqdm:
-    """A progress bar over the cuts of a dev set; silent where there is no terminal."""
+    """Return a progress bar over the cuts of a dev set. Without a terminal it is silent."""
     return tqdm(desc=name, total=cuts, unit="cut", disable=None if shown else True, leave=False)
 
 
 class EpochClock:
-    """Wall-clock seconds of an epoch: in all, and those that steps waited for their batches."""
+    """Measure the wall-clock seconds of an epoch, and the seconds of waiting for batches."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
         self._loading = 0.0
 
     def load(self, batches: Iterable[Batch]) -> list[Batch]:
-        """Return the batches, and count the time until they were there."""
+        """Return the batches as a list, and add the time until all are loaded."""
         since = time.monotonic()
         found = list(batches)
         self._loading += time.monotonic() - since
         return found
 
     def read(self) -> dict[str, float]:
-        """Return ``seconds`` since the clock was made, and ``loading`` seconds of them."""
+        """Return the ``seconds`` since the clock was made, and the ``loading`` part of them."""
         return {"seconds": time.monotonic() - self._since, "loading": self._loading}
 
 
 class Meter:
-    """Sums between two log lines, kept on the device until they are read."""
+    """Sum up values between two log lines. The sums stay on the device until they are read."""
 
     def __init__(self, ranks: Ranks):
         self.ranks = ranks
@@ -148,12 +162,16 @@ class Meter:
         self.since = time.monotonic()
 
     def add(self, **values: Any) -> None:
-        """Add to the sums."""
+        """Add values to the sums of these names."""
         for name, value in values.items():
             self.sums[name] = self.sums[name] + value
 
     def read(self, **more: float) -> dict[str, float]:
-        """Means since the last reading, over all ranks; all ranks must call this."""
+        """Return the means over all ranks since the last reading, and start anew. Collective.
+
+        Args:
+            more: further numbers of the result.
+        """
         spent = time.monotonic() - self.since
         names = ("loss", "simple", "tokens", "seconds", "divergence", "taught")
         loss, simple, tokens, seconds, divergence, taught = self.ranks.total(
@@ -164,12 +182,12 @@ class Meter:
             "simple_loss": simple / tokens,
             "gradient_norm": self.sums["norm"] / max(self.sums["steps"], 1),
             "audio_per_second": seconds / spent,
-            "pruning_share": self.sums["pruning"] / spent,  # of the time: feeding scores back
+            "pruning_share": self.sums["pruning"] / spent,  # share of the time to feed back scores
             **more,
         }
-        if taught:  # from the dense network or the teacher, a token
+        if taught:  # divergence per token from the dense network or from the teacher
             result["divergence"] = divergence / taught
-        if self.sums["skipped"]:  # steps that float16 could not hold
+        if self.sums["skipped"]:  # steps whose gradients overflowed in float16
             result["skipped_steps"] = self.sums["skipped"]
         self._clear()
         return result

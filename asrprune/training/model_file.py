@@ -1,4 +1,4 @@
-"""Reads what the file of a trained model holds: an average, a checkpoint or a sub-network."""
+"""Read the file of a trained model: an average, a checkpoint or a sub-network."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from asrprune.transducer.model import Transducer, build_model
 
 
 def description(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what stays with the weights from file to file: their configuration and tokenizer.
+    """Return the entries that every file of these weights has: configuration and tokenizer.
 
     ``symbols`` is None for files that were written before files held the symbols.
     """

@@ -1,7 +1,7 @@
-"""Numbers that modules keep as plain attributes, outside of their state dict.
+"""Save and restore numbers that modules keep as plain attributes, outside of their state dict.
 
-Zipformer's ``Whiten`` has such a number: how often it acts, which its backward pass changes. A
-training that goes on without it would draw otherwise.
+Zipformer's ``Whiten`` keeps such a number: the probability that it acts. Its backward pass changes
+this probability. A resumed training without this number would draw other random decisions.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ _TYPES = (bool, int, float, str)
 
 
 class ModuleValues:
-    """Remembers the attributes of a model's modules that have changed since its making."""
+    """Find the attributes of a model's modules that have changed since the model was made."""
 
     def __init__(self, model: nn.Module):
         self._model = model
         self._start = _values_of(model)
 
     def state_dict(self) -> Values:
-        """Return the numbers, words and booleans that are not what they were at first."""
+        """Return the numbers, strings and booleans that differ from their first values."""
         changed: Values = {}
         for name, now in _values_of(self._model).items():
             before = self._start.get(name, {})
@@ -30,7 +30,7 @@ class ModuleValues:
         return changed
 
     def load_state_dict(self, state: Values) -> None:
-        """Set what `state_dict` returned, on modules that are as they were made."""
+        """Restore the result of `state_dict`. The modules must have their first values."""
         modules = dict(self._model.named_modules())
         for name, values in state.items():
             for key, value in values.items():

@@ -1,4 +1,4 @@
-"""The optimiser of a training."""
+"""Make the optimiser of a training."""
 
 import torch
 
@@ -7,10 +7,10 @@ from asrprune.config import Config
 
 
 def make_optimizer(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:
-    """AdamW; vectors (biases, norms) are not decayed.
+    """Return AdamW for all parameters. Vectors (biases and norms) have no weight decay.
 
     Raises:
-        UserError: options that AdamW refuses.
+        UserError: AdamW refuses the options.
     """
     options = config.training.optimizer
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -23,5 +23,5 @@ def make_optimizer(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:
         return torch.optim.AdamW(
             groups, lr=options.lr, betas=tuple(options.betas), eps=options.eps, fused=True
         )
-    except (ValueError, IndexError) as error:  # betas out of range, or only one of them
+    except (ValueError, IndexError) as error:  # betas are out of range, or there is a single one
         raise UserError(f"training.optimizer: {error}") from error

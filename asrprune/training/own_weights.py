@@ -1,10 +1,10 @@
 """Hold each language's own values of the parameters that no mask covers.
 
-Masks cover some matrices of a model. All languages use the same norms, biases, predictor and
-joiner. A language that is added to trained pathways needs other values of these: output rows of
-symbols that are new, for example. So the added language trains them, and each language that was
-there before keeps the former values as its *own weights*. The own weights also name the tokenizer
-of the language, since they may have fewer symbols.
+Masks cover some matrices of a model. All languages share the norms, the biases, the predictor and
+the joiner. A language that is added to trained pathways needs other values of these parameters: for
+example, output rows of new symbols. So the added language trains these parameters, and each former
+language keeps their former values as its *own weights*. The own weights also name the tokenizer of
+the language, since they may have fewer symbols.
 
 A model file holds own weights beside its masks: for each language that has some, the description
 that `asrprune.training.model_file.description` returns, and the ``values`` by parameter.
@@ -82,7 +82,7 @@ def keep_own_weights(
     Args:
         content: the content of the model file.
         model: the model of the new training.
-        covered: the parameters that masks cover, by name. Languages share these.
+        covered: the parameters that masks cover, by name. Languages share these parameters.
     """
     shared = {id(parameter) for parameter in covered.values()}
     values = {
@@ -95,7 +95,7 @@ def keep_own_weights(
     kept = {}
     for language in masks_of(content)["bank"]["named"]:
         one = own.get(language, common)
-        # what an earlier training froze, and this training moves
+        # the first values are of parameters that an earlier training froze and this one trains
         kept[language] = {**one, "values": {**values, **one["values"]}}
     return kept
 
@@ -105,7 +105,7 @@ def on_device(own: Mapping[str, Any], model: nn.Module) -> OwnWeights:
     devices = {
         name: parameter.device for name, parameter in model.named_parameters(remove_duplicate=False)
     }
-    moved: dict[int, Tensor] = {}  # values that languages share stay shared
+    moved: dict[int, Tensor] = {}  # so that shared values stay shared
 
     def move(name: str, value: Tensor) -> Tensor:
         return moved.setdefault(id(value), value.to(devices[name]))
@@ -133,7 +133,7 @@ def own_applied(model: nn.Module, own: Mapping[str, Any], language: Any) -> Iter
         return
     values = own[language]["values"]
     parameters = {name: model.get_parameter(name) for name in values}
-    unique = {id(parameter): name for name, parameter in parameters.items()}  # of tied ones, one
+    unique = {id(parameter): name for name, parameter in parameters.items()}  # one name if tied
     names = unique.values()
     with swapped({n: parameters[n] for n in names}, {n: values[n] for n in names}):
         yield

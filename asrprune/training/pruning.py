@@ -1,4 +1,4 @@
-"""Joins data pruning to a training: the sampler, time dropping, and the feedback of scores."""
+"""Connect data pruning to a training: the sampler, time dropping, and the feedback of scores."""
 
 import dataclasses
 import inspect
@@ -30,7 +30,7 @@ SIZES = 12  # number of classes of sub-networks (`Masking.loss_class`) in each l
 
 @dataclasses.dataclass
 class TrainingData:
-    """The data of a training."""
+    """Hold the data of a training."""
 
     sampler: PruningSampler  # without pruning, it keeps all cuts and still collects scores
     dataset: SpeechDataset
@@ -44,7 +44,7 @@ class TrainingData:
 
     @property
     def languages(self) -> list[str]:
-        """Return the languages that have batches of their own; none, if batches are mixed."""
+        """Return the languages that have their own batches; none if batches are mixed."""
         return self.sampler.turns.names if self.sampler.turns else []
 
     def language(self, epoch: int, batches: int) -> str | None:
@@ -73,7 +73,7 @@ class TrainingData:
 
 @dataclasses.dataclass
 class TrainingStats:
-    """Totals of a training since its start, over all ranks, without steps that were taken back."""
+    """Count totals over all ranks since the start of a training, without steps that were undone."""
 
     cuts: int = 0  # visits of cuts
     seconds: float = 0.0  # audio before time dropping
@@ -81,12 +81,12 @@ class TrainingStats:
     frames: int = 0  # feature frames in batches
     padded_frames: int = 0  # feature frames in batches, with padding
     clamped: int = 0  # visits of cuts that are too short for their share of time dropping
-    passes: int = 0  # forward and backward passes: a micro-batch has one for each sub-network
-    teacher_passes: int = 0  # forward passes alone, whose outputs a sub-network learns from
+    passes: int = 0  # forward and backward passes; a micro-batch has one for each sub-network
+    teacher_passes: int = 0  # forward passes only, whose outputs a sub-network learns from
 
 
 class ScoreFeedback:
-    """Tells the sampler the scores of a batch's cuts, after the backward pass."""
+    """Give the sampler the scores of a batch's cuts, after the backward pass."""
 
     def __init__(self, sampler: PruningSampler, dropping: TimeDropping | None, encoder: nn.Module):
         """Prepare the feedback of scores.
@@ -123,7 +123,7 @@ class ScoreFeedback:
     def __call__(
         self, batch: dict[str, Any], losses: torch.Tensor, scale: float, loss_class: int = 0
     ) -> None:
-        """Tell the sampler the losses of a batch.
+        """Give the sampler the losses of a batch.
 
         Args:
             batch: a batch of the training set.
@@ -148,7 +148,7 @@ class ScoreFeedback:
 def make_pruning_sampler(
     cuts: CutSet, duration_bins: list[float], config: Config, ranks: Ranks, dataset: SpeechDataset
 ) -> PruningSampler:
-    """Return the sampler of a training, which draws batches from what the policy keeps.
+    """Return the sampler of a training, which draws batches from the cuts that the policy keeps.
 
     Epochs are counted from 1.
 
@@ -157,7 +157,7 @@ def make_pruning_sampler(
         duration_bins: durations that separate the buckets.
         config: the configuration of the training.
         ranks: the processes that train together.
-        dataset: makes batches from cuts.
+        dataset: the dataset, which makes batches from cuts.
 
     Raises:
         UserError: options do not fit each other, or do not fit the cuts.
@@ -269,6 +269,10 @@ def check_has_audio(cuts: CutSet, options: TimeDroppingOptions) -> None:
     """Check that raw audio can be dropped, if the options ask for this.
 
     Only the first cut is checked.
+
+    Args:
+        cuts: the training cuts.
+        options: the options of time dropping.
 
     Raises:
         UserError: the level is ``samples``, and the cut has no recording.

@@ -1,4 +1,4 @@
-"""Go on where a training stopped: find its checkpoint, refuse another training's, note changes."""
+"""Resume a training: find its checkpoint, refuse checkpoints of other trainings, log changes."""
 
 import logging
 import math
@@ -28,14 +28,19 @@ Found = tuple[Path, dict[str, Any]]
 
 
 def resume(trainer: Trainer, start_epoch: int = 0) -> None:
-    """Go on from the last checkpoint of the trainer's folder, if there is one.
+    """Resume from the last checkpoint of the trainer's folder; without a checkpoint, begin.
 
-    With ``start_epoch`` N from the end of epoch N - 1 instead; the epochs from N on, if there are
-    any, are set aside with the records of their pruning. A training that has been started so once,
-    and is started so again, goes on.
+    With a start epoch N, the training resumes from the end of epoch N - 1. Epochs from N on, and
+    the records of their pruning, are set aside. If the last checkpoint is of a training that was
+    started with the same start epoch, this training goes on.
+
+    Args:
+        trainer: the trainer.
+        start_epoch: the epoch to start from; 0: resume from the last checkpoint.
 
     Raises:
-        UserError: that checkpoint is of another model, data or set of options.
+        UserError: the checkpoint is of another model, data or set of options; or ``epoch-<N-1>.pt``
+            does not exist.
     """
     found = _go_back(trainer, start_epoch) if start_epoch else latest_checkpoint(trainer.folder)
     if found is None:
@@ -47,9 +52,9 @@ def resume(trainer: Trainer, start_epoch: int = 0) -> None:
     trainer.load_state_dict(state)
     trainer.start_epoch = start_epoch or trainer.start_epoch
     at = trainer.position
-    if trainer.ranks.first and not at.batches:  # saved where an epoch ended
+    if trainer.ranks.first and not at.batches:  # the checkpoint is of the end of an epoch
         epoch_file = trainer.folder / f"epoch-{at.epoch - 1}.pt"
-        if not epoch_file.exists():  # removed by hand
+        if not epoch_file.exists():  # somebody has removed it
             also_as(path, epoch_file)
     within = at.batches > 0
     if rebatched:
@@ -73,7 +78,17 @@ def resume(trainer: Trainer, start_epoch: int = 0) -> None:
 
 
 def _go_back(trainer: Trainer, start_epoch: int) -> Found | None:
-    """The checkpoint to start an epoch from; None to start from nothing."""
+    """Return the checkpoint to start an epoch from; None to begin without a checkpoint.
+
+    Files of this epoch and of later epochs are set aside, as `resume` describes. Collective.
+
+    Args:
+        trainer: the trainer.
+        start_epoch: the epoch to start from, at least 1.
+
+    Raises:
+        UserError: there is no checkpoint of the end of the epoch before.
+    """
     folder, ranks = trainer.folder, trainer.ranks
     found = latest_checkpoint(folder)
     if found is None and start_epoch > 1:
@@ -88,11 +103,11 @@ def _go_back(trainer: Trainer, start_epoch: int) -> Found | None:
             f"{', '.join(newest) or 'none'}"
         )
     state = load_checkpoint(path) if start_epoch > 1 else None
-    ranks.barrier()  # all have read before the first one renames
+    ranks.barrier()  # all ranks have read the files before the first rank renames them
     if ranks.first:
         later = numbered(folder, "checkpoint")
         later += [epoch for epoch in numbered(folder, "epoch") if number_of(epoch) >= start_epoch]
-        # a cycle that has begun before goes on; its plan was made then
+        # a cycle that began before this epoch goes on with its plan
         first_cycle = math.ceil((start_epoch - 1) / trainer.config.data_pruning.cycle)
         records = cycle_files(folder / "pruning")
         later += [path for cycle, path in records.items() if cycle >= first_cycle]
@@ -113,7 +128,16 @@ def _note_other_versions(before: dict[str, str], now: dict[str, str]) -> None:
 
 
 def _refuse_another_training(trainer: Trainer, path: Path, state: dict[str, Any]) -> list[str]:
-    """Check that a checkpoint is of this training; returns the changes that make other batches."""
+    """Check that a checkpoint is of this training, and return the changes that change batches.
+
+    Args:
+        trainer: the trainer.
+        path: the checkpoint, for the message.
+        state: the content of the checkpoint.
+
+    Raises:
+        UserError: options, data, tokenizer or source files are those of another training.
+    """
     rebatched = []
     if state["world_size"] != trainer.ranks.world:
         rebatched.append(f"the number of ranks ({state['world_size']} -> {trainer.ranks.world})")

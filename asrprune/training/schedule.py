@@ -1,4 +1,7 @@
-"""Learning rate and loss weights as pure functions of progress, which survives a resume."""
+"""Compute the learning rate and the loss weights as pure functions of progress.
+
+Progress is saved in checkpoints, so a resumed training goes on with the same values.
+"""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,10 +12,10 @@ from asrprune.transducer.options import LossOptions
 
 
 def rate_factor(progress: float, options: OptimizerOptions) -> float:
-    """The share of the peak learning rate at ``progress`` (0 to 1).
+    """Return the learning rate at ``progress`` (0 to 1) as a share of the peak rate.
 
-    A linear rise over the first ``warmup`` of the training, then cosine, linear or no decay to
-    ``final_lr`` at the end.
+    The rate rises linearly over the share ``warmup`` of the training. Then it falls to ``final_lr``
+    by a cosine or linearly, or stays constant.
     """
     if progress < options.warmup:
         return progress / options.warmup
@@ -24,11 +27,11 @@ def rate_factor(progress: float, options: OptimizerOptions) -> float:
 
 
 def loss_weights(progress: float, options: LossOptions) -> tuple[float, float]:
-    """Weights of the simple and of the pruned loss at ``progress`` (0 to 1).
+    """Return the weights of the simple and of the pruned loss at ``progress`` (0 to 1).
 
-    Over the first ``warmup`` of the training the simple one falls from 1 to ``simple_scale`` and
-    the pruned one rises from 0.1 to 1: the simple loss's alignments choose what the pruned loss
-    sees, and they must be trained before it can be trusted.
+    Over the share ``warmup`` of the training, the weight of the simple loss falls from 1 to
+    ``simple_scale``. The weight of the pruned loss rises from 0.1 to 1. The alignments of the
+    simple loss choose the prune range of the pruned loss, so they must be trained first.
     """
     done = 1.0 if progress >= options.warmup else progress / options.warmup
     return 1.0 - done * (1.0 - options.simple_scale), 0.1 + 0.9 * done
@@ -36,27 +39,31 @@ def loss_weights(progress: float, options: LossOptions) -> tuple[float, float]:
 
 @dataclass
 class Progress:
-    """Maps elapsed epochs (a fraction counts) to progress in 0..1: the share of the planned audio.
+    """Map elapsed epochs to progress from 0 to 1, the trained share of the planned audio.
 
-    Epochs that train on less audio move the progress less. The learning rate thus falls as fast as
-    in a training on all data that sees as much audio.
+    Elapsed epochs may be a fraction. Epochs that train on less audio move the progress less. So the
+    learning rate falls as fast as in a training on all data that sees the same amount of audio.
 
-    When a run is given another number of epochs, progress goes on from where it stood over the new
-    remainder, so that the schedule always reaches its end and the rate never jumps. A run that had
-    finished its schedule is the exception: its rate would stay at the final one, so its progress is
-    counted anew over all epochs.
+    A resumed training may have another number of epochs. Then progress goes on from its present
+    value, and reaches 1 at the new end. So the schedule always reaches its end, and the rate never
+    jumps. A training that has finished its schedule is an exception, because its rate would stay at
+    the final rate. Its progress becomes the trained share of the audio of all new planned epochs.
 
-    ``furthest`` never goes back. Masks and the weights of the losses follow it: a finished run that
-    trains longer keeps its final sparsity, and its losses are not warmed up again.
+    The furthest progress never falls. Masks and the weights of the losses depend on the furthest
+    progress. So a finished training that trains longer keeps its final sparsity, and does not warm
+    up its losses again.
     """
 
-    shares: list[float]  # of the audio that each epoch trains on, as planned
+    shares: list[float]  # planned share of the audio that each epoch trains on
     since: float = 0.0  # elapsed epochs when `shares` was last changed
-    base: float = 0.0  # progress at that time
-    furthest: float = 0.0  # the highest progress that the training has come to
+    base: float = 0.0  # progress when `shares` was last changed
+    furthest: float = 0.0  # the highest progress so far
 
     def at(self, elapsed: float) -> float:
-        """Progress after ``elapsed`` epochs; it waits at ``base`` when an epoch starts again."""
+        """Return the progress after ``elapsed`` epochs.
+
+        When an epoch starts again, progress stays at ``base`` until ``since`` epochs have elapsed.
+        """
         elapsed = max(elapsed, self.since)
         if elapsed >= len(self.shares):
             return 1.0
@@ -64,12 +71,17 @@ class Progress:
         return self.base + (1 - self.base) * (self._audio(elapsed) - begin) / (end - begin)
 
     def reach(self, elapsed: float) -> float:
-        """Note that the training comes to ``elapsed`` epochs; returns the furthest progress."""
+        """Record that ``elapsed`` epochs have elapsed, and return the furthest progress."""
         self.furthest = max(self.furthest, self.at(elapsed))
         return self.furthest
 
     def with_shares(self, shares: list[float], elapsed: float) -> "Progress":
-        """The progress of the same training, to be continued with other epochs than planned."""
+        """Return the progress of the same training with other planned epochs.
+
+        Args:
+            shares: the new planned share of each epoch.
+            elapsed: the elapsed epochs.
+        """
         if shares == self.shares:
             return self
         furthest = self.reach(elapsed)
@@ -78,9 +90,9 @@ class Progress:
         return Progress(shares, elapsed, self.at(elapsed), furthest)
 
     def restarted(self, elapsed: float) -> "Progress":
-        """The progress of the same training when its present epoch is about to start again.
+        """Return the progress of the same training when its present epoch starts again.
 
-        It waits until the training has come to ``elapsed`` epochs again.
+        The progress does not change until ``elapsed`` epochs have elapsed again.
         """
         return Progress(self.shares, elapsed, self.at(elapsed), self.reach(elapsed))
 
@@ -91,5 +103,5 @@ class Progress:
         return sum(self.shares[:whole]) + part
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Return the fields as plain values, for a checkpoint."""
         return asdict(self)

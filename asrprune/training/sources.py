@@ -1,7 +1,7 @@
-"""What a training began with: digests of the models and of the masks that it took from files.
+"""Compute digests of the models and masks that a training reads from files at its start.
 
-A path says nothing of what the file held: a start model that was trained on since, or averaged
-otherwise, has the same name. So a training keeps these digests, and is refused where they differ.
+The content behind a path may change: a start model may have been trained further, or averaged
+differently. So a training keeps these digests. A resume is refused if they differ.
 """
 
 import hashlib
@@ -20,9 +20,10 @@ from asrprune.weight_pruning.options import LANGUAGE
 
 log = logging.getLogger(__name__)
 
-TEACHER = "training.teacher"  # needed in all steps, and wherever it lies
+TEACHER = "training.teacher"  # all steps need the teacher; its path may change
 
-# option -> what a training takes of its file; of what was pruned gradually, weights with a mask on
+# Option -> what a training takes of the option's file. The masks count because the start model of a
+# gradual pruning has its mask applied.
 _TAKEN: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "training.init_from": lambda content: [content.get("model"), masks_of(content)],
     TEACHER: lambda content: [content.get("model"), masks_of(content), _model_options(content)],
@@ -31,12 +32,15 @@ _TAKEN: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 
 
 def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
-    """Of each file that a training begins with: ``option=path`` -> a digest of what it takes.
-
-    Files that do not exist are left out. The teacher has no path: it may lie elsewhere on resume.
+    """Return a digest of what a training takes of each file.
 
     Args:
-        languages: that are trained; each may have a file of masks.
+        config: the configuration of the training.
+        languages: the languages of the training. Each may have its own file of masks.
+
+    Returns:
+        ``option=path`` -> digest. The key of the teacher has no path, which may change on a resume.
+        Files that do not exist are left out.
 
     Raises:
         UserError: a file is damaged.
@@ -49,10 +53,14 @@ def digests_of(config: Config, languages: Sequence[str]) -> dict[str, str]:
 
 
 def changed_sources(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The files, as ``option=path``, that hold something else than when the training began.
+    """Return the files that have changed since the start of the training, as ``option=path``.
 
-    One that is gone cannot have changed: it is noted, no more. But a training has its teacher from
-    its start to its end.
+    A missing file is only logged. The teacher is an exception: it counts as changed if a training
+    loses or gains a teacher.
+
+    Args:
+        before: the digests at the start of the training.
+        now: the present digests.
     """
     for name in before:
         if name not in now and name != TEACHER:
@@ -62,7 +70,7 @@ def changed_sources(before: Mapping[str, str], now: Mapping[str, str]) -> list[s
 
 
 def digest(value: Any) -> str:
-    """32 hexadecimal digits for tensors in any nesting of dicts and lists."""
+    """Return a digest of 32 hexadecimal digits for tensors in nested dicts and lists."""
     code = hashlib.blake2b(digest_size=16)
     _feed(code, value)
     return code.hexdigest()

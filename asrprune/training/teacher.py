@@ -1,4 +1,4 @@
-"""A trained model that teaches another one: knowledge distillation from a fixed teacher.
+"""Load a trained model as a fixed teacher for knowledge distillation.
 
 The teacher's targets are its encoder's scores of symbols at each frame, as in
 `asrprune.training.distillation`. The teacher may have another encoder than the model that learns.
@@ -16,7 +16,7 @@ from asrprune.training.pruning import check_can_drop
 from asrprune.transducer.model import Transducer
 
 _KEY = "training.teacher"
-_LONGEST = 4000  # feature frames of the utterances that are compared, 40 s
+_LONGEST = 4000  # output lengths are compared for utterances below this many feature frames (40 s)
 
 
 def load_teacher(
@@ -27,7 +27,7 @@ def load_teacher(
     Args:
         config: the configuration of the training.
         model: the model that learns.
-        tokenizer_digest: the digest of its tokenizer.
+        tokenizer_digest: the digest of the tokenizer of the model that learns.
         ranks: the processes that train together.
 
     Raises:
@@ -67,7 +67,7 @@ def check_teacher(config: Config, model: Transducer) -> Transducer:
             "--language), and name its file"
         )
     try:
-        with torch.random.fork_rng(devices=[]):  # the weights that it is made with are not used
+        with torch.random.fork_rng(devices=[]):  # the initial random weights are not used
             teacher, _ = model_of(content, path)
     except UserError as error:
         raise UserError(f"{_KEY}={path}: {error}") from error

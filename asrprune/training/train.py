@@ -1,6 +1,6 @@
-"""Train a transducer; the same command goes on from the last checkpoint if there is one.
+"""Train a transducer. The same command resumes from the last checkpoint, if there is one.
 
-Further words of the form ``key=value`` change the config, such as ``training.optimizer.lr=2e-3``.
+Overrides ``key=value`` change the config, such as ``training.optimizer.lr=2e-3``.
 """
 
 import argparse
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``asrprune train``."""
+    """Add the options of ``asrprune train``."""
     parser.add_argument("--config", type=Path, required=True, help="a YAML file")
     parser.add_argument("--exp-dir", type=Path, required=True, help="where checkpoints go")
     parser.add_argument("--manifest-dir", type=Path, required=True, help="validated cuts (stage 3)")
@@ -54,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Train, or resume."""
+    """Train or resume, and return the exit status.
+
+    Raises:
+        UserError: options are invalid or say the same twice; or see `build_trainer`, `resume` and
+            `Trainer.run`.
+    """
     overrides = []
     for key in ("data.max_duration", "training.epochs", "training.init_from"):
         name = key.partition(".")[2]
@@ -78,10 +83,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _lay_out(config: Config) -> tuple[int, str]:
-    """Make the model without its weights: what would stop it later stops it now.
+    """Make the model without weights, to find errors before the training.
 
-    Returns the number of its parameters, for 500 symbols (there is no tokenizer yet), and a table
-    of what is pruned of them, if anything.
+    Returns:
+        The number of parameters for 500 symbols, since there is no tokenizer yet; and a table of
+        the pruned layers, empty if nothing is pruned.
 
     Raises:
         UserError: see `asrprune.transducer.model.build_model`, `freeze`, `check_initial`,
@@ -103,7 +109,7 @@ def _lay_out(config: Config) -> tuple[int, str]:
     freeze(model, config.training.freeze)
     add_low_rank(model, config)
     start = Path(config.training.init_from)
-    if start.is_file():  # it may be still to come, or no longer be needed
+    if start.is_file():  # the file may not exist yet, or may no longer be needed
         check_initial(model, start)
     if Path(config.training.teacher).is_file():
         from asrprune.training.teacher import check_teacher  # this module imports lhotse
@@ -144,7 +150,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
             handler = log_to_file(args.exp_dir / "log" / "train.log")
             log.info("versions: %s; git: %s; machine: %s", versions(), git_state(), machine())
         else:
-            logging.getLogger().setLevel(logging.ERROR)  # the first one warns for all
+            logging.getLogger().setLevel(logging.ERROR)  # only the first rank prints warnings
         trainer = build_trainer(config, ranks, args.exp_dir, args.manifest_dir, args.lang_dir)
         resume(trainer, args.start_epoch)
         if ranks.first:
@@ -167,7 +173,7 @@ def _train(config: Config, args: argparse.Namespace) -> int:
         log.info("trained %d epochs, %d steps", config.training.epochs, trainer.position.step)
         return 0
     except UserError as error:
-        if handler:  # the verb's caller prints it; the log file holds it as well
+        if handler:  # the caller prints the error; here it goes into the log file
             handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, str(error), (), None))
         raise
     finally:
@@ -182,7 +188,18 @@ def _train(config: Config, args: argparse.Namespace) -> int:
 def build_trainer(
     config: Config, ranks: "Ranks", folder: Path, manifest_dir: Path, lang_dir: Path
 ) -> "Trainer":
-    """Model, data and trainer, at the start of a training."""
+    """Return the trainer at the start of a training, with its model and its data.
+
+    Args:
+        config: the configuration of the training.
+        ranks: the processes that train together.
+        folder: the folder for checkpoints.
+        manifest_dir: the folder of the validated cuts (stage 3).
+        lang_dir: the folder of the tokenizer (stage 4).
+
+    Raises:
+        UserError: cuts, statistics or tokenizer are missing; or they do not fit the options.
+    """
     import torch
 
     from asrprune.base.environment import versions
@@ -240,7 +257,7 @@ def build_trainer(
     training_data = TrainingData(
         sampler,
         dataset,
-        # a plain float: what it goes into (rates, sparsities) is written to checkpoints
+        # a plain float, because checkpoints contain values computed from it (rates, sparsities)
         about["train"]["seconds"]
         if len(sampler.index) == about["train"]["cuts"] and not data.languages
         else float(sampler.index.duration.sum(dtype=float)),
@@ -249,7 +266,7 @@ def build_trainer(
     teacher = load_teacher(config, model, tokenizer.digest, ranks)
     trainer = Trainer(config, model, training_data, ranks, folder, teacher)
     trainer.identity = {
-        # the bins decide the batches as much as the cuts do
+        # the batches depend on the cuts and on the bins
         "data_digest": f"{about['train']['digest']} {about['train']['duration_bins']}",
         "tokenizer_digest": tokenizer.digest,
         "vocab_size": tokenizer.vocab_size,
@@ -270,7 +287,11 @@ def build_trainer(
 
 
 def read_statistics(manifest_dir: Path, corpus: str) -> dict[str, Any]:
-    """What the validate stage measured of the training set."""
+    """Return the statistics of the training set from the validate stage.
+
+    Raises:
+        UserError: the file does not exist.
+    """
     from asrprune.base.files import read_json
 
     path = manifest_dir / f"{corpus}_statistics.json"
@@ -280,7 +301,11 @@ def read_statistics(manifest_dir: Path, corpus: str) -> dict[str, Any]:
 
 
 def scan_memory(trainer: "Trainer") -> None:
-    """Try the largest batches of the present epoch, found with a copy of the sampler."""
+    """Try the largest batches of the present epoch. A copy of the sampler finds them.
+
+    Raises:
+        UserError: a batch does not fit into memory.
+    """
     from asrprune.training.guards import largest_batches
 
     trainer.data.start_epoch(trainer.position.epoch)
@@ -291,17 +316,18 @@ def scan_memory(trainer: "Trainer") -> None:
 
 
 def _write_command(folder: Path) -> None:
-    """Write ``run.sh``, which repeats this training in the folder where it lies.
+    """Write ``run.sh``, which repeats this training in the folder of ``run.sh``.
 
-    It runs from any working directory, and with no environment activated; words that it is given
-    come last, and so win. Of a copy of the folder it goes on in the copy.
+    The script runs from any working directory, and needs no activated environment. Its own options
+    come last, so they override the options of this training. In a copy of the folder, the script
+    resumes the training in the copy.
     """
     from asrprune.base.files import write_text
 
     programs = shlex.quote(str(Path(sys.executable).parent))
     modules = shlex.quote(os.environ.get("PYTHONPATH", ""))
     words = sys.argv[1:]
-    own = "--exp[-_]dir|--rendezvous"  # of the copy, of the Slurm job
+    own = "--exp[-_]dir|--rendezvous"  # not repeated: they belong to this folder and this Slurm job
     for at in reversed([at for at, word in enumerate(words) if re.match(own, word)]):
         del words[at : at + 1 + ("=" not in words[at])]
     command = shlex.join(["asrprune", *words])

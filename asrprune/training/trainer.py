@@ -1,8 +1,8 @@
-"""The training loop, and nothing else: batches in, weights and checkpoints out.
+"""Run the training loop: take batches, update weights, and write checkpoints.
 
-Exact resume rests on three things. Every random draw, from the generators of torch, numpy and
-Python alike, is a pure function of (seed, step, rank) or (seed, epoch, cut). The position in the
-data is (epoch, batches consumed). And all state is in one dict, :meth:`Trainer.state_dict`.
+An exact resume needs three things. Every random draw of torch, numpy and Python is a pure function
+of (seed, step, rank) or of (seed, epoch, cut). The position in the data is (epoch, consumed
+batches). All state is in one dict, :meth:`Trainer.state_dict`.
 """
 
 import dataclasses
@@ -49,16 +49,16 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class Position:
-    """Where a training stands. ``seconds``: audio consumed in this epoch, over all ranks."""
+    """Hold the position of a training: its epoch, its step, and what the epoch has consumed."""
 
     epoch: int = 1
-    batches: int = 0
-    seconds: float = 0.0
+    batches: int = 0  # batches of a rank that this epoch has consumed
+    seconds: float = 0.0  # seconds of audio that this epoch has consumed, over all ranks
     step: int = 0
 
 
 class Trainer:
-    """Trains a model; everything it knows between two steps is in its :meth:`state_dict`."""
+    """Train a model. The whole state between two steps is in :meth:`state_dict`."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Trainer:
         self.data = data
         self.ranks = ranks
         self.folder = folder
-        self.frozen = freeze(model, self.options.freeze)  # how many weights
+        self.frozen = freeze(model, self.options.freeze)  # number of frozen weights
         self.optimizer = make_optimizer(model, config)
         self.masking = make_masking(model, self.optimizer, config, ranks, data.languages)
         if self.masking:
@@ -90,15 +90,15 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=half)
         self.feedback = ScoreFeedback(data.sampler, data.dataset.dropping, model.encoder)
         self.teacher = teacher
-        self.start_epoch = 0  # where a training was told to go back to; 0: it was not
+        self.start_epoch = 0  # the value of --start-epoch; 0: the option was not given
         self.identity: dict[str, Any] = {}  # saved with the state; see asrprune.training.train
-        self.sources: dict[str, str] = {}  # what the files that it began with held, as digests
+        self.sources: dict[str, str] = {}  # digests of the files at the start, see `digests_of`
 
     def begin(self) -> None:
-        """Take over what a new training starts from, where it is not from nothing.
+        """Load the model and the masks that a new training starts from, if any are named.
 
         Raises:
-            UserError: the model or the masks that were named are missing, or do not fit.
+            UserError: the named model or masks are missing, or do not fit.
         """
         if self.options.init_from:
             load_initial(self.model, self.config, self.identity)
@@ -107,7 +107,7 @@ class Trainer:
         self.sources = digests_of(self.config, self.data.languages)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed training needs, besides the data itself."""
+        """Return the whole state that a resumed training needs, without the data. Collective."""
         return {
             **self.identity,
             "config": dataclasses.asdict(self.config),
@@ -128,10 +128,11 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`, strict; another number of epochs is allowed."""
+        """Restore the result of :meth:`state_dict`. The number of epochs may be another one."""
         same_ranks = state["world_size"] == self.ranks.world
         self.model.load_state_dict(state["model"])
-        values = state["module_values"]  # of each rank; of another number of ranks, the first one's
+        # if the number of ranks has changed, all ranks take the values of the first rank
+        values = state["module_values"]
         self.module_values.load_state_dict(values[self.ranks.rank if same_ranks else 0])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.masking:
@@ -148,9 +149,9 @@ class Trainer:
         self.progress = progress.with_shares(self._planned_shares(), self.elapsed())
 
     def restart_epoch(self) -> None:
-        """Forget the position inside the epoch: the batches are about to be others.
+        """Go back to the start of the present epoch, because its batches will be others.
 
-        The schedule does not go back: it waits until the training has come as far again.
+        Progress does not go back: it stays as it is until the training has come as far again.
         """
         self.progress = self.progress.restarted(self.elapsed())
         self.position.batches, self.position.seconds = 0, 0.0
@@ -160,12 +161,23 @@ class Trainer:
         return planned_shares(self.config.data_pruning, self.options.epochs)
 
     def elapsed(self, seconds: float = 0.0) -> float:
-        """Epochs behind us, the present one's share of audio and ``seconds`` more included."""
+        """Return the elapsed epochs, with the consumed share of the present epoch's audio.
+
+        Args:
+            seconds: further seconds of audio to count as consumed.
+        """
         share = min(1.0, (self.position.seconds + seconds) / self.data.epoch_seconds)
         return self.position.epoch - 1 + share
 
     def run(self) -> int:
-        """Train to the last epoch. Returns 0, or the signal that stopped it (state is saved)."""
+        """Train to the last epoch.
+
+        Returns:
+            0; or the signal that stopped the training, whose state is then saved.
+
+        Raises:
+            UserError: a loss or a gradient is not finite, memory or disk is full, or a worker died.
+        """
         if self.masking:
             self.masking.check_tested(self.data.dev_languages)
         metrics = Metrics(self.folder, self.position.step) if self.ranks.first else None
@@ -186,7 +198,7 @@ class Trainer:
         finally:
             if metrics:
                 metrics.close()
-        # a rank that was not signalled itself stops because another one was
+        # a rank that received no signal stops because another rank received one
         return (interrupt.signal or signal.SIGTERM) if stopped else 0
 
     def _start_epoch(self, metrics: Metrics | None) -> None:
@@ -204,7 +216,7 @@ class Trainer:
             write_cycle(self.folder / "pruning", sampler.plan, sampler.scores, sampler.history)
 
     def batches(self) -> Iterator[Batch]:
-        """What is left of the present epoch."""
+        """Return an iterator over the rest of the present epoch's batches."""
         return epoch_loader(
             self.data.sampler,
             self.data.dataset,
@@ -217,7 +229,16 @@ class Trainer:
     def train_on(
         self, batches: Iterator[Batch], interrupt: Interrupt, metrics: Metrics | None
     ) -> bool:
-        """Train on batches of the present epoch; True when it was interrupted, after saving."""
+        """Train on batches of the present epoch.
+
+        Args:
+            batches: the batches.
+            interrupt: tells whether a signal has come.
+            metrics: writes the metrics; None: they are not written.
+
+        Returns:
+            Whether the training was interrupted. Its state is then saved.
+        """
         at, options = self.position, self.options
         meter = Meter(self.ranks)
         with epoch_bar(
@@ -240,7 +261,7 @@ class Trainer:
         return False
 
     def _log_mask_events(self, metrics: Metrics | None) -> None:
-        """Write down what has become of the masks."""
+        """Write the mask events of the step to the metrics."""
         if metrics and self.masking:
             for kind, numbers in self.masking.mask_events.items():
                 metrics.write(kind, self.position.step, **numbers)
@@ -250,22 +271,29 @@ class Trainer:
         return one_step.training_step(self, batches, meter, stop)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Simple and pruned loss of each utterance, (B,) each, in the training's precision."""
+        """Return the simple and the pruned loss of each utterance, (B,) each.
+
+        The model computes in the precision of the training.
+        """
         outputs = one_step.forward(self, batch)
         return outputs.simple, outputs.pruned
 
     def scan_memory(self, cut_sets: Iterable[CutSet]) -> None:
-        """Forward and backward on some batches, without an update.
+        """Run forward and backward passes on some batches without an update.
 
-        What the optimiser will hold from its first step on is held meanwhile.
+        Memory for the moments of the optimiser is allocated during the passes.
+
+        Args:
+            cut_sets: the cuts of each batch.
 
         Raises:
-            UserError: one does not fit; names its cuts and the option to lower.
+            UserError: a batch does not fit into memory; the message names its cuts and the option
+                to lower.
         """
         meter = Meter(self.ranks)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         moments = [torch.zeros_like(p) for p in trained for _ in range(2)]
-        if self.optimizer.state:  # a resumed training has its own
+        if self.optimizer.state:  # the optimiser of a resumed training has its moments already
             moments.clear()
         for cuts in cut_sets:
             batch = self.data.dataset[cuts]
@@ -275,10 +303,17 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, stop: Callable[[], bool] = bool) -> dict[str, float] | None:
-        """The pruned loss per token of each dev set, over the utterances that have one.
+        """Return the pruned loss per token of each dev set. Collective.
 
-        Of a supernet, that of its sparsest sub-network too. The ranks share the batches among them.
-        None if ``stop`` said so meanwhile on one of them.
+        Utterances whose loss is not finite are left out. A dev set may have several losses: a
+        supernet also has the loss of its sparsest sub-network. The ranks share the batches.
+
+        Args:
+            stop: asked before each batch; True: give up.
+
+        Returns:
+            Name of a dev set, with a suffix for a sub-network -> loss; None if ``stop`` returned
+            True on a rank.
         """
         result: dict[str, float] = {}
         loss: float | None = 0.0
@@ -301,14 +336,17 @@ class Trainer:
         return None if loss is None else result
 
     def _tests(self) -> Iterator[tuple[str, str, Network | None]]:
-        """The dev sets and the sub-networks for each, with what is added to its name."""
+        """Yield each dev set's name, a suffix for its name, and the sub-network to test.
+
+        The sub-network is None if the model has no masks.
+        """
         for name, language in self.data.dev_languages.items():
             tested = self.masking.tested(language) if self.masking else {"": None}
             for suffix, network in tested.items():
                 yield name, suffix, network
 
     def save_checkpoint(self) -> Path:
-        """Write ``checkpoint-<step>.pt`` and drop the oldest; all ranks must call this."""
+        """Write ``checkpoint-<step>.pt``, and delete the oldest checkpoints. Collective."""
         path = self.folder / f"checkpoint-{self.position.step}.pt"
         state = self.state_dict()
         if self.ranks.first:
@@ -318,7 +356,11 @@ class Trainer:
         return path
 
     def _end_epoch(self, interrupt: Interrupt, metrics: Metrics | None) -> bool:
-        """Validate and save an epoch; True when it was interrupted, after saving what it has."""
+        """Validate and save an epoch. Collective.
+
+        Returns:
+            Whether the validation was interrupted. The state at the end of the steps is then saved.
+        """
         at = self.position
         done = at.epoch
         if self.masking and done == self.options.epochs:

@@ -1,4 +1,4 @@
-"""The loss on a development set, whose batches the ranks share among them."""
+"""Measure the loss on a development set. The ranks share the batches of the set."""
 
 from collections.abc import Callable
 
@@ -23,19 +23,21 @@ def loss_per_token(
     ranks: Ranks,
     stop: Callable[[], bool],
 ) -> float | None:
-    """Measure the loss per token of a set, over the utterances that have one. Collective.
+    """Measure the loss per token of a set. Collective.
+
+    Utterances whose loss is not finite are left out.
 
     Args:
-        name: Of the set, for the progress bar.
-        cuts: The set.
-        forward: Gives the loss of each utterance of a batch, (B,).
-        tokenizer: Makes the batches' tokens.
-        options: Of the batches.
-        ranks: Those that share the batches.
-        stop: Whether to give up, asked before each batch.
+        name: name of the set, for the progress bar.
+        cuts: the set.
+        forward: returns the loss of each utterance of a batch, (B,).
+        tokenizer: the tokenizer for the tokens of the batches.
+        options: options of the batches.
+        ranks: the processes that share the batches.
+        stop: asked before each batch; True: give up.
 
     Returns:
-        The loss, or None if ``stop`` said so on one of the ranks.
+        The loss; None if ``stop`` returned True on a rank.
     """
     loss, tokens = 0.0, 0.0
     batches = dev_loader(cuts, tokenizer, options, ranks.rank, ranks.world)
@@ -43,11 +45,11 @@ def loss_per_token(
         for batch in batches:
             if stop():
                 break
-            # the same draws after any step, for an encoder that draws in evaluation mode too
+            # the same random draws after any step, for encoders that draw in evaluation mode
             draws = keyed_global_generators("validation", batch["cut_ids"][0])
             with explain_no_memory(batch), draws:
                 losses = forward(batch).double()
-            # one with more symbols than frames has no path in the modified topology
+            # an utterance with more symbols than frames has no path in the modified topology
             finite = losses.isfinite()
             loss += losses[finite].sum().item()
             tokens += int((batch["token_lens"] + 1)[finite.cpu()].sum())
