@@ -196,8 +196,6 @@ def _parse(word: str) -> Any:
         raise UserError(f"{word!r} is not of the form key=value, such as training.epochs=3")
     try:
         return OmegaConf.from_dotlist([_PAIR_WORD.sub(r'\1"\2"', word)])
-    except UserError:  # passed on as it is
-        raise
     except Exception as error:  # see `read_yaml`
         raise UserError(f"the value in {word!r} is not valid YAML") from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from asrprune.config import load_config
-from asrprune.training.distributed import Ranks
+from asrprune.training.distributed import start_ranks
 from asrprune.training.guards import Interrupt
 from asrprune.training.metrics import Metrics
 from asrprune.training.optimizer import make_optimizer
@@ -37,8 +37,7 @@ def main(args: argparse.Namespace) -> None:
     config.training.grad_accumulation = 1
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    ranks = Ranks(0, 1, place)
+    ranks = start_ranks(config.training.device)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(config, ranks, Path(folder), args.manifest_dir, args.lang_dir)
         metrics = Metrics(Path(folder), 0)

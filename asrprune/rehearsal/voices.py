@@ -2,7 +2,7 @@
 
 Training and test sets never share a variant. A variant of espeak-ng is a vocal tract and a voice
 quality. The lists are espeak-ng's variants without the whispering, robotic and barely intelligible
-ones. Near copies (``klatt2`` and ``klatt3``) stay in one split. So no test voice is in the training
+ones. Near copies (``klatt3`` and ``klatt4``) stay in one split. So no test voice is in the training
 set under another name.
 """
 

@@ -26,8 +26,7 @@ class Ranks:
     rank: int
     world: int  # number of ranks
     device: torch.device
-    store: dist.Store | None = None
-    """Where the ranks of a group meet; one rank alone has none."""
+    store: dist.Store | None = None  # where the ranks of a group meet; one rank alone has none
 
     @property
     def first(self) -> bool:

@@ -62,9 +62,7 @@ def load_initial(model: nn.Module, config: Config, identity: Mapping[str, Any]) 
             f"{_size(model.parameters()):,}",
         )
     else:
-        _start_with_other_symbols(
-            model, theirs, content.get("symbols"), config, identity["symbols"]
-        )
+        _start_with_other_symbols(model, theirs, content["symbols"], config, identity["symbols"])
     if others := _other_options(content["config"]["model"], dataclasses.asdict(config.model)):
         log.warning(
             "the model of %s had other options, and equal shapes do not mean that it computes the "
@@ -190,7 +188,7 @@ class _Taken:
 def _start_with_other_symbols(
     model: nn.Module,
     theirs: State,
-    symbols: list[str] | None,
+    symbols: list[str],
     config: Config,
     own_symbols: list[str],
 ) -> None:
@@ -202,7 +200,7 @@ def _start_with_other_symbols(
     Args:
         model: the new model.
         theirs: the state in the file.
-        symbols: the symbols of the file; None: the file does not name them.
+        symbols: the symbols of the file.
         config: the configuration of the new training.
         own_symbols: the symbols of the new model.
 
@@ -212,14 +210,14 @@ def _start_with_other_symbols(
     """
     path, protects = config.training.init_from, config.weight_pruning.pathways.protect
     protects = config.weight_pruning.method == "pathways" and protects
-    if protects and (not symbols or own_symbols[: len(symbols)] != symbols):
+    if protects and own_symbols[: len(symbols)] != symbols:
         raise UserError(
             f"weight_pruning.pathways.protect=true: the tokenizer in --lang-dir does not begin "
             f"with the symbols of {_KEY}={path}, so ids of its languages would mean other "
             "symbols. Give the tokenizer of that training (run.sh: --bpe-model), or extend it "
             "(asrprune tokenizer --extend)"
         )
-    places = {symbol: place for place, symbol in enumerate(symbols or [])}
+    places = {symbol: place for place, symbol in enumerate(symbols)}
     here = [place for place, symbol in enumerate(own_symbols) if symbol in places]
     rows = torch.tensor(here), torch.tensor([places[own_symbols[place]] for place in here])
     taken = _copy(model, theirs, _symbol_axes(config, len(own_symbols)), rows)
@@ -237,7 +235,6 @@ def _start_with_other_symbols(
         for names in (taken.kept, taken.partly, taken.fresh)
     )
     common = f"{len(here)} of the {len(own_symbols)} symbols here are among its {len(places)}"
-    unknown = "it does not say which (a file of an older version)"
     log.warning(
         "starting from %s, whose tokenizer is another one: %s\n"
         "  kept:        %s parameters: %s\n"
@@ -245,7 +242,7 @@ def _start_with_other_symbols(
         "  fresh:       %s: %s\n"
         "  features are normalised by its mean and standard deviation",
         path,
-        unknown if symbols is None else common,
+        common,
         *(f"{whole:,}", _listed(taken.kept, taken.partly, taken.fresh)),
         *(f"{taken.copied:,}", f"{part:,}", _listed(taken.partly, taken.fresh, taken.kept)),
         *(f"{fresh:,}", _listed(taken.fresh, taken.kept, taken.partly)),

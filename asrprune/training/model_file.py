@@ -13,12 +13,8 @@ from asrprune.transducer.model import Transducer, build_model
 
 
 def description(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that every file of these weights has: configuration and tokenizer.
-
-    ``symbols`` is None for files that were written before files held the symbols.
-    """
-    about = {key: content[key] for key in ("config", "vocab_size", "tokenizer_digest")}
-    return {**about, "symbols": content.get("symbols")}
+    """Return the entries that every file of these weights has: configuration and tokenizer."""
+    return {key: content[key] for key in ("config", "vocab_size", "tokenizer_digest", "symbols")}
 
 
 def read_model_file(path: Path, option: str) -> dict[str, Any]:
@@ -40,7 +36,7 @@ def read_model_file(path: Path, option: str) -> dict[str, Any]:
             f"{option}={path} is damaged, or no model of this version of asrprune; take an "
             "averaged.pt, epoch-N.pt or checkpoint-N.pt"
         ) from error
-    for key in ("model", "config", "vocab_size", "tokenizer_digest"):
+    for key in ("model", "config", "vocab_size", "tokenizer_digest", "symbols"):
         if key not in content:
             raise UserError(f"{option}={path} is no model: no {key!r} in it. Name a model")
     return content

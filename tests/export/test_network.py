@@ -167,7 +167,12 @@ def test_what_is_left_can_be_opened_and_cut_again(unit, exclude, tmp_path):
     )
     model, config = smaller(source, 0.9)
     path = tmp_path / "small.pt"
-    about = {"config": dataclasses.asdict(config), "vocab_size": 11, "tokenizer_digest": ""}
+    about = {
+        "config": dataclasses.asdict(config),
+        "vocab_size": 11,
+        "tokenizer_digest": "",
+        "symbols": [],
+    }
     save_checkpoint({"model": model.state_dict(), **about}, path)
     again = open_source(path, [])
     [group] = again.bank.groups

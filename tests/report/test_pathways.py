@@ -49,7 +49,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
         bank.refresh()
         bank.name(language, sparsity)
     path = tmp_path_factory.mktemp("trained") / "averaged.pt"
-    about = {"config": asdict(config), "vocab_size": 9, "tokenizer_digest": "0"}
+    about = {"config": asdict(config), "vocab_size": 9, "tokenizer_digest": "0", "symbols": []}
     masks = {"sparsity": 0.6, "bank": bank.state_dict(), "steps": dict.fromkeys(SPARSITIES, 9)}
     save_checkpoint({"model": model.state_dict(), **about, "masks": masks}, path)
     return SimpleNamespace(path=path, model=model, bank=bank)

@@ -44,7 +44,7 @@ def test_mean_between_two_averages_is_the_mean_of_the_models_between():
 
 def write_epochs(folder, states, averages):
     for epoch, (state, average) in enumerate(zip(states, averages, strict=True), start=1):
-        about = {"config": {}, "vocab_size": 2, "tokenizer_digest": "x"}
+        about = {"config": {}, "vocab_size": 2, "tokenizer_digest": "x", "symbols": []}
         save_checkpoint({"model": state, "average": average, **about}, folder / f"epoch-{epoch}.pt")
 
 

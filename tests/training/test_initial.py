@@ -106,26 +106,6 @@ def test_the_same_symbols_in_another_tokenizer(make, models, tiny_corpus, tmp_pa
     assert told(caplog)["partly kept"] == told(caplog)["fresh"] == (0, "none")
 
 
-def test_an_old_file_does_not_name_its_symbols(make, models, tmp_path, caplog):
-    content = load_checkpoint(models["none"])
-    del content["symbols"]
-    torch.save(content, tmp_path / "old.pt")
-    trainer = make("same", tmp_path / "old.pt")  # which needs none
-    assert_same(dict(trainer.model.state_dict()), content["model"])
-    torch.save({**content, "tokenizer_digest": "other"}, tmp_path / "old.pt")
-    fresh = make("fresh").model.state_dict()
-    mine = make("exp", tmp_path / "old.pt").model.state_dict()
-    assert "it does not say which (a file of an older version)" in caplog.text
-    names = "predictor.embedding, joiner.output, simple_am, simple_lm"
-    count, listed = told(caplog)["fresh"]
-    assert listed == names and told(caplog)["partly kept"] == (0, "none")
-    modules = tuple(names.split(", "))
-    for name, value in mine.items():
-        source = fresh if name.startswith(modules) else content["model"]
-        assert torch.equal(value, source[name]), name
-    assert count == sum(value.numel() for name, value in mine.items() if name.startswith(modules))
-
-
 def test_what_is_of_another_shape_is_fresh(make, models, other_corpus, caplog):
     options = {"corpus": other_corpus, "model__joiner_dim": 24}
     fresh = make("fresh", **options).model.state_dict()
