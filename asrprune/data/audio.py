@@ -284,7 +284,8 @@ def _explain(recording: Recording, error: Exception) -> BadAudio:
 def _reason(error: Exception) -> str:
     """Return the informative line of an error.
 
-    lhotse lists an error for each decoder. The first error is that of the main decoder.
+    lhotse lists an error for each decoder. The first error is used, because lhotse tries the
+    preferred decoder first.
     """
     if found := re.search(r"diff=(-?\d+), audio\.shape=\(\d+, (\d+)\)", str(error)):
         difference, there = map(int, found.groups())

@@ -40,7 +40,7 @@ class KeyedSpecAugment:
         )
 
     def __call__(self, features: torch.Tensor, epoch: int, cut_id: str) -> torch.Tensor:
-        """Return the features (T, F) of one cut after SpecAugment, also (T, F)."""
+        """Apply SpecAugment to the features (T, F) of one cut. The shape stays the same."""
         short = len(features) < self.shortest
         transform = self.without_frame_masks if short else self.transform
         with keyed_global_generators("spec-augment", self.seed, epoch, cut_id):

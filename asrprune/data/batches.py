@@ -134,8 +134,8 @@ class SpeechDataset(Dataset):
     - ``features`` (B, T, F) float32, padded with 0, and ``feature_lens`` (B,)
     - ``tokens`` (B, S), padded with 0, and ``token_lens`` (B,)
     - ``cut_ids``: B ids
-    - ``seconds``: total of the batch before time dropping
-    - ``seconds_left``: total of the batch after time dropping
+    - ``seconds``: seconds of all cuts before time dropping
+    - ``seconds_left``: seconds of all cuts after time dropping
     - ``clamped``: number of cuts whose time dropping was limited, because tokens need frames
     """
 

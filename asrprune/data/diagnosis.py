@@ -163,7 +163,7 @@ def _codec_of_wav(start: bytes) -> str:
     if at < 0 or len(start) < at + 10:
         return ""
     (number,) = struct.unpack_from("<H", start, at + 8)
-    if number in (1, 3, 6, 7, 0xFFFE):  # PCM, float, A-law, mu-law, extensible: known codecs
+    if number in (1, 3, 6, 7, 0xFFFE):  # PCM, float, A-law, mu-law, extensible: another cause
         return ""
     return CODECS.get(number, f"0x{number:04x}")
 

@@ -49,7 +49,7 @@ def least_tokens(text: str) -> int:
     """Return the minimum number of tokens of a text, as long as there is no tokenizer.
 
     A word has at least one token. In scripts without spaces between words, each character counts as
-    a word.
+    one token.
     """
     if text.isascii():
         return len(text.split())

@@ -16,7 +16,7 @@ class SpecAugmentOptions:
     feature_mask_size: int = option(27, minimum=1)  # maximum, mel bins
     frame_masks: int = option(10, minimum=0)
     frame_mask_size: int = option(100, minimum=1)  # maximum, frames
-    frame_mask_share: float = option(0.15, minimum=0, maximum=1)  # maximum, of an utterance
+    frame_mask_share: float = option(0.15, minimum=0, maximum=1)  # maximum share of an utterance
 
 
 @dataclass
@@ -49,11 +49,11 @@ class DataOptions:
     """Options of the training data: the cuts, their batches and their augmentation."""
 
     corpus: str = ""  # prefix of the manifests, as in <corpus>_cuts_train.jsonl.gz
-    dev: list[str] = option(factory=list, change=RESUMABLE)  # sets whose loss is watched
+    dev: list[str] = option(factory=list, change=RESUMABLE)  # sets whose loss is computed
     max_duration: float = option(200.0, change=REBATCH, minimum=0.1)  # seconds per batch and rank
     max_cuts: int = option(0, change=REBATCH, minimum=0)  # cuts per batch; 0: no limit
     lazy: bool = option(False, change=REBATCH)  # read the manifest as a stream (large corpora)
-    buffer_size: int = option(20000, change=REBATCH, minimum=1)  # cuts the sampler shuffles among
+    buffer_size: int = option(20000, change=REBATCH, minimum=1)  # cuts in the shuffle buffer
     languages: list[str] = option(factory=list)  # languages to train on; none given: all
     # monolingual: all batches of a step, on all ranks, have the same language
     batches: str = option("mixed", choices=("mixed", "monolingual"))

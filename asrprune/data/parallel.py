@@ -87,7 +87,7 @@ def progress_bar(total: int | None, what: str, unit: str = "cut") -> tqdm:
 def one_torch_thread() -> Iterator[None]:
     """Compute on one torch thread. Sums then have the same order on every machine.
 
-    If torch is not imported, nothing is done, because the work does not use torch.
+    If torch is not imported, the work does not use torch. Then nothing is done, to save the import.
     """
     torch = sys.modules.get("torch")
     if torch is None:

@@ -149,7 +149,7 @@ def read_recordings(path: Path, made_by: str) -> dict[str, bytes]:
 
 
 def join(first: Recording, second: Recording) -> Recording | None:
-    """Return one recording with the channels of two; None if they are different recordings."""
+    """Join the channels of two recordings with the same id; return None if their audio differs."""
     for key in ("sampling_rate", "num_samples"):
         if first.get(key) != second.get(key):
             return None

@@ -125,7 +125,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def normalise(text: str) -> str:
-    """Return a text in NFC, with single spaces between words. The character ``▁`` is a space."""
+    """Return a text in NFC, with single spaces between words. ``▁`` counts as a space."""
     return " ".join(unicodedata.normalize("NFC", text).replace(WORD_START, " ").split())
 
 
@@ -141,9 +141,9 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text. What the training text did not hold becomes ``<unk>``.
+        """Return the ids of a text, without blanks.
 
-        No id is blank.
+        Characters that the training text did not hold become ``<unk>``.
         """
 
     def knows(self, character: str) -> bool:

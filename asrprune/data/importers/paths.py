@@ -16,9 +16,14 @@ def command_refused(command: str, where: str) -> UserError:
 
 
 def find_base(start: Path, example: str) -> Path:
-    """Return the first folder that has ``example``: the working directory, ``start`` or above it.
+    """Return the first folder in which a relative path exists.
 
-    If ``example`` is absolute, return the working directory.
+    The folders are the working directory, ``start``, and the folders above ``start``. If
+    ``example`` is absolute, the working directory is returned.
+
+    Args:
+        start: The folder of the imported files.
+        example: The path to search for.
 
     Raises:
         UserError: None of these folders has ``example``.

@@ -50,7 +50,7 @@ class Options:
     out_dir: Path
     bad_audio: str = "error"
     empty_text: str = "skip"
-    longest: float = 300.0  # seconds
+    longest: float = 300.0  # maximum seconds of an utterance
     invisible: str = "strip"  # a choice of invisible.CHOICES
     audio_dir: Path | None = None
     jobs: int = 1

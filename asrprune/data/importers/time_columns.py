@@ -122,7 +122,7 @@ def find_time_columns(names: tuple[str, ...]) -> tuple[TimeColumn, ...]:
 
 
 def _meaning(words: list[str]) -> tuple[str, str]:
-    """Return the core and the unit of a column's words; an empty core if there is no time in it."""
+    """Return the core and the unit in the words of a column name; an empty core if it has none."""
     if len(words) == 1 and words[0] not in _CORE_OF and (glued := _GLUED.fullmatch(words[0])):
         rest = words[0][glued.start("core") + len(glued["core"]) :]
         words = [word for word in (glued["before"], glued["core"], *_parts(rest)) if word]
