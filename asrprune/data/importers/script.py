@@ -30,8 +30,9 @@ def run(utterances: Utterances) -> None:
         utterances: Gets the folder of the corpus and the split. Yields a row for each utterance.
             Each row has ``path`` and ``text``. If known, a row also has ``id``, ``speaker``,
             ``language``, ``channel``, ``start``, and ``end`` or ``duration`` (seconds). Relative
-            paths are relative to the folder. A row may have a reason (one word) in ``left_out``.
-            Then the utterance is not written, but counted and listed with this reason.
+            paths are relative to the folder, or to ``--audio-dir`` if given. A row may have a
+            reason (one word) in ``left_out``. Then the utterance is not written, but counted and
+            listed with this reason.
     """
     name = Path(sys.argv[0]).name
     parser = Parser(description=sys.modules["__main__"].__doc__)
