@@ -1,8 +1,8 @@
 """Check whether the text of a cut is too long for its audio: more tokens than encoder frames.
 
 A transducer that learns from such a cut learns to emit several tokens at one frame. With the
-topology ``modified`` there is no path at all. Stage 3 has no tokenizer yet and counts the minimum
-that any tokenizer needs. Stage 4 and the training count tokens.
+topology ``modified`` there is no path at all. Stage 3 has no tokenizer yet and estimates the
+minimum number of tokens. Stage 4 and the training count tokens.
 """
 
 import logging
@@ -46,10 +46,10 @@ def encoder_frames(frames: int, subsampling: int) -> int:
 
 
 def least_tokens(text: str) -> int:
-    """Return the minimum number of tokens of a text, as long as there is no tokenizer.
+    """Estimate the minimum number of tokens of a text, as long as there is no tokenizer.
 
     A word has at least one token. In scripts without spaces between words, each character counts as
-    one token.
+    one token, although a piece of a BPE tokenizer may hold several characters.
     """
     if text.isascii():
         return len(text.split())
