@@ -1,1 +1,1 @@
-"""From a raw corpus to validated cuts with features and tokens, and to batches."""
+"""Turn a raw corpus into validated cuts with features and tokens, and into batches."""

@@ -1,4 +1,4 @@
-"""From utterances to stored filter banks: what one worker does with one part of a split."""
+"""Compute and store the filter banks of one part of a split; a worker does one part at a time."""
 
 import gzip
 import json
@@ -31,26 +31,26 @@ from asrprune.data.header import read_header
 from asrprune.data.manifests import to_line, write_lines
 from asrprune.data.names import file_in_other_form
 
-# as sherpa-onnx computes them, so that a trained model can be deployed
+# the feature settings of sherpa-onnx, so that sherpa-onnx can run a trained model
 FEATURES: dict[str, Any] = {
     "sampling_rate": 16000,
     "num_filters": 80,
     "dither": 0.0,
     "snip_edges": False,
 }
-WINDOW = 400  # samples that the first frame is made of
+WINDOW = 400  # samples of a frame's window: 25 ms
 CHANGED = (
     "If the file was changed, run stage 1 (manifests) again; else copy or download the file again"
 )
-LOSSLESS = (".flac", ".wav")  # here the header knows the number of samples exactly
+LOSSLESS = (".flac", ".wav")  # formats whose header gives the exact number of samples
 
 
 class BadAudio(Exception):
-    """The audio of an utterance cannot be used; the message says why.
+    """Raised when the audio of an utterance cannot be used. The message says why.
 
     Args:
         what: What was found.
-        mend: A sentence without its full stop: what the user can do.
+        mend: What the user can do, as a sentence without its full stop.
     """
 
     def __init__(self, what: str, mend: str):
@@ -60,7 +60,7 @@ class BadAudio(Exception):
 
 @dataclass(frozen=True)
 class PartResult:
-    """What came out of a part: cuts and seconds, and whether an earlier run had made it."""
+    """The number of cuts of a part, their seconds, and whether an earlier run made the part."""
 
     cuts: int
     seconds: float
@@ -75,16 +75,21 @@ def extract_part(
     speeds: tuple[float, ...],
     skip_bad_audio: bool,
 ) -> PartResult:
-    """Write ``<name>.lca`` (features) and then ``<name>.jsonl.gz`` (cuts) of a part, unless there.
+    """Compute the features of a part, and write the part's files.
+
+    First ``<name>.lca`` (features) is written, then ``<name>.jsonl.gz`` (cuts). A part that an
+    earlier run finished is kept. A finished part without its unreadable cuts is kept only with
+    ``skip_bad_audio``.
 
     Args:
-        part: its name, and (supervision line, recording line) of each utterance.
-        advance: called with the number of cuts dealt with.
-        speeds: of the copies that follow each cut.
-        skip_bad_audio: list unreadable cuts in ``<name>.unreadable.tsv`` instead of raising.
+        part: The name of the part, and (supervision line, recording line) of each utterance.
+        advance: Called with the number of cuts that are done, copies included.
+        folder: The folder to write to.
+        speeds: Speed factors of the copies that follow each cut.
+        skip_bad_audio: List unreadable cuts in ``<name>.unreadable.tsv`` instead of raising.
 
     Raises:
-        UserError: unreadable audio, or a full disk.
+        UserError: Audio is unreadable, or the disk is full.
     """
     name, utterances = part
     manifest, listed = folder / f"{name}.jsonl.gz", folder / f"{name}.unreadable.tsv"
@@ -128,15 +133,15 @@ def extract_part(
 
 
 def archive_of(manifest: Path) -> Path:
-    """The feature archive of a part's cuts."""
+    """Return the path of the feature archive that belongs to a part's cut manifest."""
     return manifest.with_name(manifest.name.replace(".jsonl.gz", ".lca"))
 
 
 def make_cut(supervision_line: bytes, recording_line: bytes) -> MonoCut:
-    """The cut of an utterance: the span of its supervision, as far as the recording reaches.
+    """Return the cut of an utterance.
 
-    A supervision that reaches beyond its recording keeps its own duration, so that the validation
-    can tell.
+    The cut spans the supervision, but ends with the recording. A supervision that reaches beyond
+    its recording keeps its own duration, so that the validation can detect the mistake.
     """
     recording = Recording.from_dict(json.loads(recording_line))
     supervision = SupervisionSegment.from_dict(json.loads(supervision_line))
@@ -154,12 +159,13 @@ def make_cut(supervision_line: bytes, recording_line: bytes) -> MonoCut:
 
 
 def load_copies(cut: MonoCut, speeds: Iterable[float]) -> list[tuple[MonoCut, np.ndarray]]:
-    """The cut and its copies at other speeds, each with samples (1, N) at the features' rate.
+    """Return a cut and its copies at other speeds, each with samples (1, N) at the features' rate.
 
-    Equal to ``cut.resample(rate).perturb_speed(speed).load_audio()``, but the file is decoded once.
+    The samples equal ``cut.resample(rate).perturb_speed(speed).load_audio()``, but the file is
+    decoded only once.
 
     Raises:
-        BadAudio: the file is missing, cannot be decoded, or holds less than its manifest says.
+        BadAudio: The file is missing, cannot be decoded, or does not hold what its manifest says.
     """
     if cut.duration <= 0:
         raise BadAudio(
@@ -200,7 +206,11 @@ def load_copies(cut: MonoCut, speeds: Iterable[float]) -> list[tuple[MonoCut, np
 
 
 def extract(cut: MonoCut, samples: np.ndarray, extractor: Fbank) -> np.ndarray:
-    """Log-mel energies (T, 80), T = duration / 10 ms rounded half up."""
+    """Return the log-mel energies (T, 80) of samples; T is duration / 10 ms, rounded half up.
+
+    Raises:
+        BadAudio: A feature is no finite number.
+    """
     features = extractor.extract(samples, cut.sampling_rate)
     if not np.isfinite(features).all():
         raise BadAudio("features that are no finite numbers", "Write the file anew")
@@ -208,7 +218,7 @@ def extract(cut: MonoCut, samples: np.ndarray, extractor: Fbank) -> np.ndarray:
 
 
 def stored(cut: MonoCut, features: np.ndarray, archive: Path, key: str) -> MonoCut:
-    """The cut with a reference to its features in the archive."""
+    """Return the cut with a reference to its features in the archive."""
     reference = Features(
         type=Fbank.name,
         num_frames=features.shape[0],
@@ -227,15 +237,20 @@ def stored(cut: MonoCut, features: np.ndarray, archive: Path, key: str) -> MonoC
 
 
 def audio_file(cut: MonoCut) -> str:
-    """The file, or whatever the audio comes from."""
+    """Return the file of a cut's audio, or another source of the audio, such as a command."""
     return str(cut.recording.sources[0].source)
 
 
 def _check_source(recording: Recording) -> None:
-    """lhotse pads what is half a second too short, or less; a lossless file that is, is damaged.
+    """Check that the files of a recording exist, and that lossless files match the manifest.
 
-    A FLAC header tells what was promised, but libsndfile decodes no FLAC file that is cut off; the
-    number in a WAV header is checked against the size by libsndfile.
+    lhotse pads a file that is at most half a second too short, but a lossless file that is too
+    short is damaged. A FLAC header gives the length before any cut-off, but libsndfile decodes no
+    FLAC file that is cut off. libsndfile itself checks the length in a WAV header against the size
+    of the file.
+
+    Raises:
+        BadAudio: A file is missing, or has another sampling rate or length.
     """
     for source in recording.sources:
         if source.type != "file":
@@ -254,7 +269,7 @@ def _check_source(recording: Recording) -> None:
 
 
 def _explain(recording: Recording, error: Exception) -> BadAudio:
-    """What is wrong with a file, as stage 1 says it; else what the decoder says."""
+    """Return what is wrong with a file, in the words of stage 1, or else of the decoder."""
     for source in recording.sources:
         if source.type == "file":
             try:
@@ -267,7 +282,11 @@ def _explain(recording: Recording, error: Exception) -> BadAudio:
 
 
 def _reason(error: Exception) -> str:
-    """The telling line of a decoder's error; lhotse lists one error a decoder, ours comes first."""
+    """Return the informative line of an error.
+
+    lhotse lists an error for each decoder. The first error is used, because lhotse tries the
+    preferred decoder first.
+    """
     if found := re.search(r"diff=(-?\d+), audio\.shape=\(\d+, (\d+)\)", str(error)):
         difference, there = map(int, found.groups())
         return f"{there} samples, not {there + difference}"

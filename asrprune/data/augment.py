@@ -1,6 +1,6 @@
-"""Augmentation of features, every draw keyed by (seed, epoch, cut id).
+"""Augment features, with random draws that are keyed by (seed, epoch, cut id).
 
-The draws do not depend on workers, ranks or where a training was resumed.
+The draws do not depend on workers, on ranks, or on where a training was resumed.
 """
 
 import torch
@@ -14,7 +14,7 @@ from asrprune.data.options import NoiseOptions, SpecAugmentOptions
 
 
 class KeyedSpecAugment:
-    """lhotse's SpecAugment on one utterance at a time."""
+    """Apply lhotse's SpecAugment to one utterance at a time."""
 
     def __init__(self, options: SpecAugmentOptions, seed: int):
         self.seed = seed
@@ -23,7 +23,8 @@ class KeyedSpecAugment:
             "frames_mask_size": options.frame_mask_size,
             "max_frames_mask_fraction": options.frame_mask_share,
         }
-        # lhotse draws sizes below the given one, and fails where no frame may be masked
+        # lhotse draws sizes below the given size, so size 1 masks nothing. lhotse fails if no frame
+        # may be masked.
         none = {"num_frame_masks": 1, "frames_mask_size": 1, "max_frames_mask_fraction": 1.0}
         some = options.frame_masks and options.frame_mask_share
         self.shortest = 1 / options.frame_mask_share if some else 0.0
@@ -39,7 +40,7 @@ class KeyedSpecAugment:
         )
 
     def __call__(self, features: torch.Tensor, epoch: int, cut_id: str) -> torch.Tensor:
-        """``(T, F)`` features of one cut to ``(T, F)``."""
+        """Apply SpecAugment to the features (T, F) of one cut. The shape stays the same."""
         short = len(features) < self.shortest
         transform = self.without_frame_masks if short else self.transform
         with keyed_global_generators("spec-augment", self.seed, epoch, cut_id):
@@ -64,6 +65,11 @@ class KeyedNoise:
             raise UserError(f"data.noise.cuts={options.cuts} holds no cuts")
 
     def __call__(self, cut: Cut, epoch: int) -> Cut:
+        """Return a cut, with or without noise in it.
+
+        Raises:
+            UserError: The noise has another sampling rate or number of mel bins than the cut.
+        """
         draw = keyed_random("noise", self.seed, epoch, cut.id)
         if draw.random() >= self.options.probability:
             return cut
@@ -75,9 +81,9 @@ class KeyedNoise:
         offset = draw.uniform(0, max(0.0, -spare))
         snr = draw.uniform(self.options.snr_low, self.options.snr_high)
         try:
-            # the mix keeps the cut's id: losses are reported under it
+            # the mix keeps the cut's id, because losses are reported under this id
             return cut.mix(noise, offset_other_by=offset, snr=snr, preserve_id="left")
-        except AssertionError as error:  # of another sampling rate or number of mel bins
+        except AssertionError as error:  # another sampling rate or number of mel bins
             raise UserError(
                 f"{noise.id} of data.noise.cuts={self.options.cuts} cannot be mixed into cut "
                 f"{cut.id}: {error} Make both with the features stage (2)"

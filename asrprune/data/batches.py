@@ -1,7 +1,7 @@
-"""Cuts to batches: sampler, dataset and loader, such that any batch can be made again.
+"""Make batches of cuts with a sampler, a dataset and a loader; any batch can be made again.
 
-A position in the training data is (epoch, batches consumed): the sampler is a pure function of the
-seed and the epoch, and every random draw of the dataset is keyed, so nothing else must be saved.
+A position in the training data is (epoch, batches consumed). The sampler is a pure function of the
+seed and the epoch, and every random draw of the dataset is keyed. So nothing else must be saved.
 """
 
 import logging
@@ -34,10 +34,10 @@ Batch = dict[str, Any]
 
 
 def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = False) -> CutSet:
-    """The validated cuts of a split.
+    """Return the validated cuts of a split.
 
     Raises:
-        UserError: the manifest is missing, or does not belong to a corpus.
+        UserError: The manifest is missing, or ``corpus`` is empty.
     """
     if not corpus:
         raise UserError(
@@ -51,10 +51,11 @@ def open_cuts(manifest_dir: str | Path, corpus: str, split: str, lazy: bool = Fa
 
 
 def part_of(cuts: CutSet, max_seconds: float | None) -> CutSet:
-    """Choose cuts of at most ``max_seconds`` in total, at least one, in the order of the set.
+    """Choose at least one cut, at most ``max_seconds`` in total, in the order of the set.
 
-    The choice is a pure function of the cuts' ids and durations, so it is the same for all models
-    and seeds. A larger part holds a smaller part as far as durations allow.
+    The choice is a pure function of the cuts' ids and durations, so the choice is the same for all
+    models and seeds. A larger part contains a smaller part as far as durations allow. With
+    ``max_seconds`` None, all cuts are chosen.
     """
     if max_seconds is None:
         return cuts
@@ -75,14 +76,14 @@ def alignable(
     Args:
         cuts: Cuts with features. Lazy cuts are read once.
         tokenizer: Makes the tokens.
-        output_lengths: The encoder's; feature frames (B,) to encoder frames (B,).
+        output_lengths: The encoder's function from feature frames (B,) to encoder frames (B,).
 
     Returns:
-        The other cuts, in their order. These are ``cuts`` if none is left out, so that a lazy
-        manifest stays one whose lines can be skipped.
+        The cuts that are not left out, in their order. If no cut is left out, ``cuts`` itself is
+        returned, so that the lines of a lazy manifest can still be skipped.
 
     Raises:
-        UserError: There are cuts, and none is left.
+        UserError: All cuts would be left out.
     """
     left_out: list[str] = []
     lengths: dict[int, int] = {}  # feature frames -> encoder frames
@@ -126,12 +127,16 @@ def alignable(
 
 
 class SpeechDataset(Dataset):
-    """Map-style dataset whose index is a :class:`CutSet`: a batch as the sampler made it.
+    """Map-style dataset that makes a batch of a :class:`CutSet` of the sampler.
 
-    A batch is a dict of ``features`` (B, T, F) float32 and ``feature_lens`` (B,), ``tokens``
-    (B, S) padded with 0 and ``token_lens`` (B,), ``cut_ids`` (B names), ``seconds`` (total, before
-    any time dropping), ``seconds_left`` (after it) and ``clamped`` (cuts too short for their share
-    of it). Padding frames are zero.
+    A batch is a dict with these keys:
+
+    - ``features`` (B, T, F) float32, padded with 0, and ``feature_lens`` (B,)
+    - ``tokens`` (B, S), padded with 0, and ``token_lens`` (B,)
+    - ``cut_ids``: B ids
+    - ``seconds``: seconds of all cuts before time dropping
+    - ``seconds_left``: seconds of all cuts after time dropping
+    - ``clamped``: number of cuts whose time dropping was limited, because tokens need frames
     """
 
     def __init__(
@@ -156,7 +161,7 @@ class SpeechDataset(Dataset):
     def _batch(self, cuts: CutSet) -> Batch:
         features, tokens, ids, clamped, seconds_left = [], [], [], 0, 0.0
         for cut in cuts:
-            # reading a cut may draw too: its augmentation, or an extractor with dither
+            # reading a cut may draw random numbers too: for its augmentation, or for dither
             seed_cpu_generators(key_to_seed("cut", self.seed, self.epoch, cut.id))
             symbols = self.tokenizer.encode(transcript(cut))
             source = self.noise(cut, self.epoch) if self.noise else cut
@@ -184,10 +189,10 @@ class SpeechDataset(Dataset):
         return [len(self.tokenizer.encode(text)) for text in texts]
 
     def _frames(self, cut: Cut, name: str, num_tokens: int) -> tuple[torch.Tensor, bool, float]:
-        """Return features (T, F) after time dropping, whether tokens held it back, and the share.
+        """Return features (T, F), whether the tokens limited time dropping, and the share left.
 
-        The share is that of the cut which is left. Encoder frames are dropped by the model; what
-        will be left of them is foretold here.
+        Samples and feature frames are dropped here. The model itself drops encoder frames: for
+        the level ``encoder`` this method only computes the share that will be left of the cut.
         """
         dropping = self.dropping
         if not (dropping and dropping.active):
@@ -212,7 +217,7 @@ class SpeechDataset(Dataset):
 
 
 def language_of(cut: Any) -> str | None:
-    """The one language of a cut's supervisions; None if they say none, or several."""
+    """Return the language of a cut's supervisions; None if they have none or several."""
     languages = {segment.language for segment in cut.supervisions}
     return languages.pop() or None if len(languages) == 1 else None
 
@@ -223,7 +228,7 @@ def training_dataset(
     seed: int,
     dropping: TimeDropping | None = None,
 ) -> SpeechDataset:
-    """The dataset with the augmentation that the options ask for."""
+    """Return the training dataset, with the augmentation that the options ask for."""
     augment = options.spec_augment.probability > 0
     return SpeechDataset(
         tokenizer,
@@ -235,7 +240,7 @@ def training_dataset(
 
 
 class _From(Sampler):
-    """The batches of one epoch from a given one on."""
+    """Sample the batches of one epoch, from batch ``skip`` (from 0) on."""
 
     def __init__(self, sampler: CutSampler, epoch: int, skip: int):
         self.sampler = sampler
@@ -244,8 +249,8 @@ class _From(Sampler):
 
     def __iter__(self) -> Iterator[CutSet]:
         self.sampler.set_epoch(self.epoch)
-        # Drawing and dropping costs what lhotse's own restore costs, and needs none of its state,
-        # which runs ahead of the consumed batches by what the workers have prefetched.
+        # Skipping batches costs as much as lhotse's own restore, and needs no sampler state. That
+        # state runs ahead of the consumed batches by the batches that the workers have prefetched.
         for index, cuts in enumerate(self.sampler):
             if index >= self.skip:
                 yield cuts
@@ -259,12 +264,13 @@ def epoch_loader(
     options: DataOptions,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Batches ``skip``, ``skip + 1``, … of an epoch (from 1).
+    """Return an iterator over the batches ``skip``, ``skip + 1``, … of an epoch.
 
-    Workers start with the first batch, and end with the iterator.
+    Batches are numbered from 0, epochs from 1. Workers start with the first batch, and end with the
+    iterator.
 
     Raises:
-        UserError: features cannot be read; raised by the iterator, when it comes to the batch.
+        UserError: Features cannot be read. The iterator raises the error at the batch concerned.
     """
     dataset.epoch = epoch
     batches = _From(sampler, epoch, skip)
@@ -274,7 +280,10 @@ def epoch_loader(
 def dev_loader(
     cuts: CutSet, tokenizer: Tokenizer, options: DataOptions, rank: int, world: int
 ) -> Iterator[Batch]:
-    """Every ``world``-th batch of a dev set, from the shortest cuts to the longest, as it is."""
+    """Return an iterator over every ``world``-th batch of a dev set, beginning with ``rank``.
+
+    Cuts are sorted from the shortest to the longest. There is no augmentation and no time dropping.
+    """
     sampler = SimpleCutSampler(
         cuts.sort_by_duration(ascending=True),
         max_duration=options.max_duration,
@@ -286,7 +295,7 @@ def dev_loader(
 
 
 class _Every(Sampler):
-    """Every ``world``-th batch, from the ``rank``-th (from 0) on."""
+    """Sample every ``world``-th batch, beginning with batch ``rank`` (from 0)."""
 
     def __init__(self, sampler: SimpleCutSampler, rank: int, world: int):
         self.sampler = sampler

@@ -1,4 +1,4 @@
-"""A cut set after its checks: the valid cuts, what was rejected and why, and its statistics."""
+"""Hold a cut set after its checks: valid cuts, rejected cuts with reasons, and statistics."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ class Rejection:
     id: str
     reason: str
     detail: str
-    given: bool = False  # its features came with the cuts: they are not ours to delete
+    given: bool = False  # the features came with the cuts, so they must not be deleted
 
 
 class CutFile:
-    """Lines of valid cuts, in a nameless file until the whole corpus is judged."""
+    """Lines of valid cuts, in a temporary file until the whole corpus is checked."""
 
     def __init__(self, file: IO[bytes]):
         self.ids: list[str] = []
@@ -35,37 +35,37 @@ class CutFile:
         self._ends.append(self._ends[-1] + self._file.write(line))
 
     def lines(self, order: list[int] | None = None) -> Iterator[bytes]:
-        """All lines, in the given order or as they came."""
+        """Yield all lines, in the given order or else in the order of arrival."""
         for index in range(len(self.ids)) if order is None else order:
             self._file.seek(self._ends[index])
             yield self._file.read(self._ends[index + 1] - self._ends[index])
 
     def shuffled_order(self, seed: int) -> list[int]:
-        """An order of the lines that depends on the seed and the ids, not on how they came."""
+        """Return a random order of the lines, which depends on the seed and the cut ids alone."""
         keys = [(key_to_seed(seed, "cut order", cut_id), cut_id) for cut_id in self.ids]
         return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 class CheckedSet:
-    """One cut set after its checks: the valid cuts, what was rejected, statistics, feature sums."""
+    """A cut set after its checks: valid cuts, rejections, statistics and feature sums."""
 
     def __init__(self, name: str, file: IO[bytes]):
         self.name = name
         self.valid = CutFile(file)
         self.rejections: list[Rejection] = []
-        self.doubts: list[str] = []  # what is strange about cuts that are kept
-        self.languages: Counter[str] = Counter()  # of all cuts that came in
-        self.left: set[str] = set()  # the languages of the valid ones
+        self.doubts: list[str] = []  # valid cuts that are strange, and in what way
+        self.languages: Counter[str] = Counter()  # languages of all checked cuts
+        self.left: set[str] = set()  # languages of the valid cuts
         self.statistics = CutStatistics()
         self.sums = FeatureSums()
 
     @property
     def total(self) -> int:
-        """Cuts that came in."""
+        """The number of checked cuts."""
         return len(self.valid.ids) + len(self.rejections)
 
     def take(self, checked: Checked) -> None:
-        """Sort a checked cut where it belongs."""
+        """Add a checked cut to the valid cuts or to the rejections."""
         self.languages[checked.language] += 1
         if checked.reason:
             given = checked.reason in OF_FEATURES and checked.given

@@ -1,4 +1,4 @@
-"""Find out from the first bytes of a file why the file is no audio, and what to do about that."""
+"""Find out from the first bytes of a file why it cannot be read as audio, and what to do."""
 
 import os
 import shlex
@@ -8,9 +8,9 @@ from pathlib import Path
 
 FFMPEG = "Convert it (this needs ffmpeg): ffmpeg -i {old} {new}"
 AGAIN = "Copy or download the file again"
-START = 4096  # bytes that are looked at
+START = 4096  # bytes that are examined
 
-# (position, bytes) -> the format, which only ffmpeg reads
+# (position, bytes there, format) of the formats that only ffmpeg reads
 CONVERTED = (
     (4, b"ftyp", "MP4 or M4A, such as AAC"),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA or ASF"),
@@ -31,7 +31,7 @@ CONVERTED = (
     (0, b"ajkg", "shorten"),
 )
 AAC = (b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9")  # ADTS
-# (position, bytes) -> what no decoder reads, and what to do
+# (position, bytes there, type of file, advice) of the files that no decoder reads
 NO_AUDIO = (
     (0, b"version https://git-lfs", "a pointer of Git LFS, not the file", "Get it: git lfs pull"),
     (0, b"\x1f\x8b", "compressed by gzip", "Unpack it (gunzip)"),
@@ -42,7 +42,7 @@ NO_AUDIO = (
     (0, b"%PDF", "a PDF document", "Name the file of the audio"),
     (0, b"\x89PNG", "a picture", "Name the file of the audio"),
 )
-CODECS = {  # of WAV, which libsndfile does not decode
+CODECS = {  # codecs in WAV files that libsndfile does not decode
     0x0050: "MPEG layer 2",
     0x0055: "MP3",
     0x0160: "WMA",
@@ -56,7 +56,7 @@ CODECS = {  # of WAV, which libsndfile does not decode
     0x2000: "AC-3",
 }
 
-UNUSABLE = {  # reason -> what it says
+UNUSABLE = {  # reason -> text of the message
     "no-file": "the path does not lead to a file",
     "empty-file": "the file holds nothing",
     "other-format": "audio of this format is not read here",
@@ -68,12 +68,12 @@ UNUSABLE = {  # reason -> what it says
 
 
 class Unusable(Exception):
-    """A file cannot be used as audio. The message says which file, and what was found.
+    """Raised when a file cannot be used as audio. The message names the file and the finding.
 
     Args:
         reason: A key of UNUSABLE.
-        detail: What was found.
-        mend: A sentence without its full stop: what the user can do.
+        detail: The file, and what was found.
+        mend: What the user can do, as a sentence without its full stop.
     """
 
     def __init__(self, reason: str, detail: str, mend: str):
@@ -82,11 +82,11 @@ class Unusable(Exception):
 
 
 def check_file(path: str | Path) -> None:
-    """See that a path leads to a file with something in it.
+    """Check that a path leads to a file that is not empty.
 
     Raises:
-        Unusable: It leads to a folder, a pipe or the like, or the file is empty.
-        OSError: There is nothing.
+        Unusable: The path leads to a folder, a pipe, a socket or a device, or the file is empty.
+        OSError: The path leads to nothing.
     """
     found = os.stat(path)
     for test, what, mend in (
@@ -103,11 +103,11 @@ def check_file(path: str | Path) -> None:
 
 
 def diagnose(path: str | Path, problem: str = "") -> Unusable:
-    """Return why libsndfile does not open a file.
+    """Return the error that says why libsndfile does not open a file.
 
     Args:
         path: The file.
-        problem: What libsndfile said.
+        problem: The error message of libsndfile.
     """
     with open(path, "rb") as file:
         start = file.read(START)
@@ -144,13 +144,13 @@ def other_format(path: str | Path, what: str) -> Unusable:
 
 
 def rewrite(path: str | Path) -> str:
-    """Return the advice to write a file anew, which ends a sentence."""
+    """Return the advice to write a file anew, as the end of a sentence."""
     old, new = _names(path, ".flac")
     return f"write it anew (this needs ffmpeg): ffmpeg -i {old} {new}"
 
 
 def _names(path: str | Path, suffix: str) -> tuple[str, str]:
-    """The file, and a new one beside it, as a shell takes them."""
+    """Return the path of a file and of a new file beside it, both quoted for a shell."""
     path = Path(path)
     new = path.with_suffix(suffix)
     if new == path:
@@ -163,7 +163,7 @@ def _codec_of_wav(start: bytes) -> str:
     if at < 0 or len(start) < at + 10:
         return ""
     (number,) = struct.unpack_from("<H", start, at + 8)
-    if number in (1, 3, 6, 7, 0xFFFE):  # PCM, float, A-law, mu-law: not the codec's fault
+    if number in (1, 3, 6, 7, 0xFFFE):  # PCM, float, A-law, mu-law, extensible: another cause
         return ""
     return CODECS.get(number, f"0x{number:04x}")
 

@@ -1,4 +1,4 @@
-"""Words that are left out of transcripts, such as ``<unk>`` or ``[noise]``."""
+"""Leave words such as ``<unk>`` or ``[noise]`` out of transcripts."""
 
 import logging
 import re
@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 class WordDropper:
-    """Leaves words out of the text of cuts, and counts them.
+    """Leave words out of the texts of cuts, and count these words.
 
-    A word that begins and ends with a sign, as in ``<unk>`` or ``[noise]``, is found anywhere.
-    Other words are left out where they stand between spaces.
+    A word that begins and ends with a sign, such as ``<unk>`` or ``[noise]``, is found anywhere in
+    a text. Any other word is found only between spaces.
 
     Args:
         words: The words to leave out.
@@ -31,7 +31,7 @@ class WordDropper:
         self._pattern = re.compile("|".join(patterns)) if patterns else None
 
     def __call__(self, text: str) -> str:
-        """Return a text without the words, and as it is if there is none of them."""
+        """Return a text without the words. A text that has none of the words stays as it is."""
         if self._pattern is None:
             return text
         text = unicodedata.normalize("NFC", text)
@@ -47,7 +47,7 @@ class WordDropper:
             cut: A manifest entry, which is changed in place.
 
         Returns:
-            Whether there was one of them.
+            Whether a word was left out.
         """
         changed = False
         for supervision in cut.get("supervisions") or []:
@@ -60,7 +60,7 @@ class WordDropper:
         return changed
 
     def report(self) -> None:
-        """Log how often each word was left out, and warn of those that no text had."""
+        """Log how often each word was left out, and warn of words that no text had."""
         for word in self.words:
             if count := self._found[word]:
                 log.info("--drop-words: %s was left out %d times", word, count)

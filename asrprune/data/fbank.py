@@ -1,9 +1,10 @@
-"""Filter-bank features of prepared manifests: one cut per supervision, archives in resumable parts.
+"""Compute filter-bank features of manifests: one cut per supervision, in parts that can resume.
 
-A split becomes ``<out>/<corpus>_cuts_<split>.jsonl.gz``, which appears only when it is complete,
-and a folder ``<corpus>_feats_<split>`` of archives. Each cut spans one supervision and carries its
-id; copies with changed speed end in ``_sp0.9`` and ``_sp1.1``. Where stage 1 was given cuts with
-features that fit, ``<manifests>/<corpus>_cuts_<split>.jsonl.gz``, these are taken as they are.
+A split becomes a cut manifest, ``<out>/<corpus>_cuts_<split>.jsonl.gz``, and a folder of feature
+archives, ``<corpus>_feats_<split>``. The cut manifest appears only when it is complete. Each cut
+spans one supervision and has the id of the supervision. Ids of copies at other speeds end in
+``_sp0.9`` and ``_sp1.1``. If stage 1 was given cuts with features that fit, then
+``<manifests>/<corpus>_cuts_<split>.jsonl.gz`` exists, and its cuts are used as they are.
 """
 
 import argparse
@@ -26,16 +27,16 @@ from asrprune.data.manifests import parse_line, read_lines
 from asrprune.data.parallel import progress_bar, run_parts
 from asrprune.data.sources import read_recordings
 
-SPEEDS = (0.9, 1.1)  # of the copies that --speed-perturb adds
-FORMAT = 1  # of the feature folders; another number makes them anew
-FEW, MANY, PARTS = 100, 2000, 64  # utterances in a part; parts in a middling corpus
+SPEEDS = (0.9, 1.1)  # speed factors of the copies that --speed-perturb adds
+FORMAT = 1  # version of the feature folders; folders of another version are computed again
+FEW, MANY, PARTS = 100, 2000, 64  # limits of utterances in a part; parts of a medium corpus
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FbankOptions:
-    """What :func:`compute_split` needs to know."""
+    """Options of :func:`compute_split`."""
 
     corpus: str
     manifest_dir: Path
@@ -46,7 +47,7 @@ class FbankOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``asrprune fbank``."""
+    """Add the options of ``asrprune fbank``."""
     parser.add_argument("--corpus", required=True, help="the first word of manifest names")
     parser.add_argument("--manifest-dir", type=Path, required=True, help="lhotse's manifests")
     parser.add_argument("--out-dir", type=Path, required=True, help="where cuts and features go")
@@ -78,25 +79,25 @@ def main(args: argparse.Namespace) -> None:
 
 
 def cuts_path(folder: Path, corpus: str, split: str) -> Path:
-    """Where the cuts of a split lie."""
+    """Return the path of the cut manifest of a split."""
     return folder / f"{corpus}_cuts_{split}.jsonl.gz"
 
 
 def archives_path(folder: Path, corpus: str, split: str) -> Path:
-    """The folder of the archives that this stage makes of a split."""
+    """Return the folder of the feature archives that this stage makes for a split."""
     return folder / f"{corpus}_feats_{split}"
 
 
 def unreadable_path(folder: Path, corpus: str, split: str) -> Path:
-    """Where the cuts are listed whose audio could not be read (columns: cut, file, reason)."""
+    """Return the path of the list of cuts with unreadable audio (columns: cut, file, reason)."""
     return folder / f"{corpus}_unreadable_{split}.tsv"
 
 
 def compute_split(options: FbankOptions, split: str) -> None:
-    """Compute the features of one split; finished parts of an earlier run are kept.
+    """Compute the features of one split. Finished parts of an earlier run are kept.
 
     Raises:
-        UserError: a manifest is missing or wrong, audio is unreadable, or the disk is full.
+        UserError: A manifest is missing or wrong, audio is unreadable, or the disk is full.
     """
     finished = cuts_path(options.out_dir, options.corpus, split)
     listed = unreadable_path(options.out_dir, options.corpus, split)
@@ -117,11 +118,11 @@ def compute_split(options: FbankOptions, split: str) -> None:
             return
     elif folder.exists():
         shutil.rmtree(folder)
-    # from here on the split is in the making: nothing may look finished
+    # from here on the split is incomplete, so no file may say that it is finished
     finished.unlink(missing_ok=True)
     listed.unlink(missing_ok=True)
     write_json(folder / "options.json", identity)
-    for stale in folder.glob(".tmp-*"):  # of a killed run
+    for stale in folder.glob(".tmp-*"):  # left by a killed run
         stale.unlink()
     began = time.monotonic()
     results = _compute_parts(options, split, folder, utterances)
@@ -136,13 +137,17 @@ def compute_split(options: FbankOptions, split: str) -> None:
 
 
 def _take(given: Path, options: FbankOptions, split: str, folder: Path) -> None:
-    """Cuts with features become those of the split; the archives stay where they are."""
+    """Use given cuts with features as the cuts of a split. Their archives stay where they are.
+
+    Raises:
+        UserError: Copies at other speeds are asked for, or the archives are in ``folder``.
+    """
     if options.speed_perturb:
         raise UserError(
             f"the cuts of {split} came with features, whose speed cannot be changed: "
             "--speed-perturb false, or --ignore-features true to compute them from the recordings"
         )
-    if folder.exists():  # of an earlier run, with other manifests
+    if folder.exists():  # an earlier run with other manifests made it
         for number, line in enumerate(read_lines(given, "stage 1 (manifests)"), 1):
             archive = parse_line(line, given, number)["features"]["storage_path"]
             if Path(archive).resolve().is_relative_to(folder.resolve()):
@@ -160,13 +165,14 @@ def _take(given: Path, options: FbankOptions, split: str, folder: Path) -> None:
 
 
 def read_utterances(manifest_dir: Path, corpus: str, split: str) -> list[tuple[bytes, bytes]]:
-    """``(supervision line, recording line)`` of a split, sorted by the supervision's id.
+    """Return (supervision line, recording line) of a split's utterances, sorted by supervision id.
 
-    Corpus walkers list files as the file system gives them; nothing later may depend on that.
+    The order in manifests often comes from the file system. Sorting makes all later results
+    independent of that order.
 
     Raises:
-        UserError: a manifest is missing, empty or damaged, a recording is not listed, or two
-            recordings have one id and other audio.
+        UserError: A manifest is missing, empty or damaged, a recording is not listed, or two
+            recordings have the same id and different audio.
     """
     made_by = "stage 1 (manifests)"
     of_recordings = manifest_dir / f"{corpus}_recordings_{split}.jsonl.gz"
@@ -189,7 +195,7 @@ def read_utterances(manifest_dir: Path, corpus: str, split: str) -> list[tuple[b
 
 
 def _identity(options: FbankOptions, utterances: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-    """What the features depend on, so that a finished split can be told from an outdated one."""
+    """Return everything that the features depend on, to recognise an outdated split."""
     digest = hashlib.blake2b(digest_size=16)
     for supervision, recording in utterances:
         digest.update(supervision)
@@ -241,7 +247,7 @@ def _hours(results: Iterable[PartResult]) -> float:
 
 
 def _gather(split: str, folder: Path, finished: Path, listed: Path) -> None:
-    """Join the parts: the list of what was left out first, the cuts last."""
+    """Join the parts: first the lists of unreadable cuts, then the cut manifests."""
     rows = [
         row
         for path in sorted(folder.glob("part-*.unreadable.tsv"))
@@ -253,6 +259,6 @@ def _gather(split: str, folder: Path, finished: Path, listed: Path) -> None:
         log.warning("%s: cuts left out as unreadable: %d; see %s", split, len(rows), listed)
     with atomic_path(finished) as temporary, open(temporary, "wb") as joined:
         for path in manifests:
-            # gzip files one after the other are one gzip file
+            # gzip files that are joined end to end are a valid gzip file
             with open(path, "rb") as part:
                 shutil.copyfileobj(part, joined)

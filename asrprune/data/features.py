@@ -1,4 +1,4 @@
-"""Features of a cut, stored or of its audio, or one clear message why there are none."""
+"""Load the features of a cut, or compute them from its audio, with clear errors if this fails."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +14,15 @@ from asrprune.base.errors import UserError
 from asrprune.data.audio import FEATURES
 from asrprune.data.spans import Span, misplaced, span_of
 
-LATE = 1e-4  # seconds; lhotse reads features that begin up to 1e-3 after their cut
+LATE = 1e-4  # seconds; lhotse itself reads features that begin up to 1e-3 s after their cut
 
 
 def load_features(cut: Cut) -> torch.Tensor:
-    """Features (T, F) of a cut or of a mixture of cuts, float32.
+    """Return the features (T, F) of a cut or of a mixture of cuts, float32.
 
     Raises:
-        UserError: they cannot be read; names the cut, of a mixture the one that is to blame, and
-            the archive.
+        UserError: The features cannot be read. The message names the cut and the archive. In a
+            mixture, the message names the cut that failed.
     """
     if not cut.has_features:
         raise UserError(f"cut {cut.id} has no features; the features stage (2) adds them")
@@ -36,7 +36,7 @@ def load_features(cut: Cut) -> torch.Tensor:
     except Exception as error:  # each storage type has errors of its own
         if isinstance(cut, MixedCut):
             for track in cut.tracks:
-                load_features(track.cut)  # the one that is to blame raises
+                load_features(track.cut)  # raises for the cut that failed
             raise
         reason = str(error).partition("\n")[0]  # lhotse appends the whole cut
         raise UserError(
@@ -48,10 +48,13 @@ def load_features(cut: Cut) -> torch.Tensor:
 
 
 def _whole(cut: Cut) -> Cut:
-    """Return the cut with as many frames as its duration has: the frames at its ends are repeated.
+    """Return the cut with as many frames as its duration has: frames at its ends are repeated.
 
-    Kaldi's features (snip_edges=true) end two frames early, and lhotse itself mends one. Features
-    that begin a few milliseconds after their cut are an error to lhotse.
+    Kaldi's features (snip_edges=true) end two frames early, and lhotse itself adds only one frame.
+    lhotse refuses features that begin a few milliseconds after their cut.
+
+    Raises:
+        ValueError: The features do not cover the cut.
     """
     if isinstance(cut, MixedCut):
         tracks = [fastcopy(track, cut=_whole(track.cut)) for track in cut.tracks]
@@ -79,19 +82,19 @@ def _whole(cut: Cut) -> Cut:
 
 
 def _entry(cut: MonoCut) -> dict[str, Any]:
-    """Return what :func:`span_of` asks of a manifest entry."""
+    """Return the fields of a manifest entry that :func:`span_of` needs."""
     return {"start": cut.start, "duration": cut.duration, "features": vars(cut.features)}
 
 
 def read_span(features: Features, span: Span) -> np.ndarray:
-    """Read the features of a cut and repeat the frames at its ends where some are missing.
+    """Read the features of a cut, and repeat the frames at its ends where frames are missing.
 
     Args:
         features: The stored features.
-        span: The frames that the cut reads; it has to fit.
+        span: The frames that the cut reads. The span must fit.
 
     Returns:
-        A matrix (span.count, features), if the archive holds what the manifest says.
+        A matrix (span.count, F), if the archive holds what the manifest says.
     """
     if span.whole:
         matrix = features.load()
@@ -105,10 +108,15 @@ def read_span(features: Features, span: Span) -> np.ndarray:
 def compute_features(
     cut: Cut, change: Callable[[torch.Tensor, int], torch.Tensor], hop: float = 0.01
 ) -> torch.Tensor:
-    """Features (T, F) of a cut's audio after ``change(samples (N,), samples a frame)``, float32.
+    """Return the features (T, F) of a cut's audio after a change of its samples, float32.
+
+    Args:
+        cut: A cut with a recording.
+        change: Gets the samples (N,) and the samples per frame shift. Returns the changed samples.
+        hop: Frame shift in seconds.
 
     Raises:
-        UserError: the audio cannot be read.
+        UserError: The audio cannot be read.
     """
     try:
         samples = torch.from_numpy(cut.load_audio()[0])

@@ -1,9 +1,9 @@
-"""How long a file of audio is, also where libsndfile but estimates it, or cannot know.
+"""Find out how long an audio file is, even if libsndfile estimates the length or cannot know it.
 
-An mp3 file says how many frames it has in a first frame of its own (Xing, Info or VBRI). Without it
-libsndfile divides the size by the first frame's bit rate. That is too long where tags or pictures
-are in front; decoding then ends earlier. It is too short where the bit rate varies; decoding stops
-there all the same, and what follows would be lost in silence.
+An mp3 file may give its number of frames in an extra first frame (Xing, Info or VBRI). Without this
+frame libsndfile divides the file size by the bit rate of the first frame. The estimate is too long
+if the file begins with tags or pictures. Decoding then ends early. The estimate is too short if the
+bit rate varies. Decoding then stops at the estimate, and the rest would be lost silently.
 """
 
 import os
@@ -25,24 +25,24 @@ from asrprune.data.diagnosis import (
 if TYPE_CHECKING:
     import soundfile
 
-UNKNOWN = 1 << 62  # libsndfile says 2^63 - 1 of FLAC that was streamed
+UNKNOWN = 1 << 62  # libsndfile reports 2^63 - 1 samples for streamed FLAC
 FIRST = 2048  # bytes, more than a frame
-CORRECTED = re.compile(r" : (\d+) \(should be (\d+)\)")  # what libsndfile says of lengths
-STREAMED = 0x7FFFF000  # more bytes than this: the writer did not know how many
+CORRECTED = re.compile(r" : (\d+) \(should be (\d+)\)")  # how libsndfile reports wrong lengths
+STREAMED = 0x7FFFF000  # a header with more bytes: the writer did not know the length
 # subtypes that need no decoder
 PLAIN = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 BLOCK = 1 << 16  # samples that are decoded at a time
-# kbit/s of layer III by the index of the bit rate, of MPEG 1 and of MPEG 2 and 2.5
+# kbit/s of layer III by the index of the bit rate: first MPEG 1, then MPEG 2 and 2.5
 BIT_RATES = (
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
     (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
 )
-SAMPLING_RATES = (44100, 48000, 32000, 0)  # of MPEG 1; halves in 2, quarters in 2.5
+SAMPLING_RATES = (44100, 48000, 32000, 0)  # Hz, MPEG 1; half in MPEG 2, a quarter in 2.5
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file holds."""
+    """The sampling rate, length and number of channels of an audio file."""
 
     rate: int  # Hz
     frames: int  # samples of each channel
@@ -52,14 +52,14 @@ class Header:
 def read_header(path: str | Path) -> Header:
     """Return the rate, length and channels of a file that libsndfile can decode.
 
-    Of a compressed file a few samples are decoded, at its start and, of FLAC, at its end: what
-    cannot be read is found here, not hours later.
+    Some samples of a compressed file are decoded: at its start, and for FLAC also at its end. So
+    unreadable audio is found here, not hours later.
 
     Raises:
-        Unusable: The file cannot be decoded, or part of it could not be read later.
+        Unusable: The file cannot be decoded, or a later stage could not read part of the file.
         OSError: There is no such file.
     """
-    import soundfile  # takes a while
+    import soundfile  # the import is slow
 
     check_file(path)
     try:
@@ -89,12 +89,12 @@ def _anew(path: str | Path) -> str:
 
 
 def _check_promise(path: str | Path, file: "soundfile.SoundFile") -> None:
-    """Refuse a file shorter than its header says; libsndfile corrects such lengths in silence.
+    """Refuse a file that is shorter than its header says. libsndfile corrects the length silently.
 
     Raises:
         Unusable: More than a tenth of a second is missing.
     """
-    promised = 0.0  # bytes for each that is there
+    promised = 0.0  # bytes in the header per byte in the file
     for said, there in CORRECTED.findall(file.extra_info):
         if int(said) < STREAMED and int(there):
             promised = max(promised, int(said) / int(there))
@@ -113,7 +113,7 @@ def _try_samples(path: str | Path, file: "soundfile.SoundFile") -> None:
     """Decode a few samples of a compressed file.
 
     Raises:
-        Unusable: That fails, or the decoder cannot go to a place in the file.
+        Unusable: The samples cannot be decoded, or the decoder cannot seek in the file.
     """
     import soundfile
 
@@ -126,7 +126,7 @@ def _try_samples(path: str | Path, file: "soundfile.SoundFile") -> None:
         file.read(1, dtype="float32")
     except soundfile.LibsndfileError as error:
         raise other_format(path, kind) from error
-    if file.format != "FLAC":  # others find their end when they are opened, or seek slowly
+    if file.format != "FLAC":  # other decoders find the end on opening, or seek slowly
         return
     try:
         file.seek(file.frames - 1)
@@ -137,10 +137,10 @@ def _try_samples(path: str | Path, file: "soundfile.SoundFile") -> None:
 
 
 def _says_length(path: str | Path) -> bool:
-    """Return whether the first frame of an mp3 file says how many frames there are.
+    """Return whether the first frame of an mp3 file gives the number of frames.
 
     Raises:
-        Unusable: It says how many bytes there are, and there are fewer.
+        Unusable: The first frame gives a number of bytes, and the file has fewer.
     """
     with open(path, "rb") as file:
         begin = 0
@@ -149,7 +149,7 @@ def _says_length(path: str | Path) -> bool:
             file.seek(begin)
         file.seek(begin)
         first = file.read(FIRST)
-    for name in (b"Xing", b"Info"):  # and flags: the last is of the number of frames, then bytes
+    for name in (b"Xing", b"Info"):  # then flags: bit 0 for a number of frames, bit 1 for bytes
         _, found, rest = first.partition(name)
         if found:
             flags = rest[3] if len(rest) >= 12 else 0
@@ -163,7 +163,7 @@ def _says_length(path: str | Path) -> bool:
 
 
 def _tag_bytes(start: bytes) -> int:
-    """The length of the ID3v2 tag that begins with these 10 bytes; 0: there is none."""
+    """Return the bytes of the ID3v2 tag that begins with these 10 bytes; 0 if there is none."""
     if len(start) < 10 or start[:3] != b"ID3":
         return 0
     size = sum(byte << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
@@ -171,7 +171,7 @@ def _tag_bytes(start: bytes) -> int:
 
 
 def _decoded(path: str | Path) -> int:
-    """Samples of each channel that come out."""
+    """Return the number of samples per channel that libsndfile decodes from a file."""
     import soundfile
 
     count = 0
@@ -182,7 +182,10 @@ def _decoded(path: str | Path) -> int:
 
 
 def _frames_of_mp3(data: bytes) -> int:
-    """Samples in the frames of layer III from the first one on, to the end or something else."""
+    """Return the number of samples in the frames of layer III in an mp3 file.
+
+    The count begins with the first frame and ends where no other frame follows.
+    """
     at = samples = 0
     while tag := _tag_bytes(data[at : at + 10]):
         at += tag
@@ -195,9 +198,9 @@ def _frames_of_mp3(data: bytes) -> int:
 
 
 def _frame(data: bytes, at: int) -> tuple[int, int]:
-    """(bytes, samples) of a frame; (0, 0): there is none."""
+    """Return (bytes, samples) of the frame at position ``at``; (0, 0) if there is none."""
     head = data[at : at + 4]
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # synchronised, layer III
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # no sync, or not layer III
         return 0, 0
     version = head[1] >> 3 & 3  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
     rate = SAMPLING_RATES[head[2] >> 2 & 3] >> {3: 0, 2: 1, 0: 2}.get(version, 0)

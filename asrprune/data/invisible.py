@@ -1,8 +1,9 @@
-"""Characters of a text that nobody sees: what they are called, and which of them can go.
+"""Name, count and remove the invisible characters of texts.
 
-A tokenizer takes each of them for a letter, and words that differ in nothing else count as errors.
-Most are left by editors and web pages. Some change how the letters beside them are read or joined,
-as in Persian and Hindi; these stay, unless the user asks otherwise.
+A tokenizer treats an invisible character as a letter. Words that differ only in invisible
+characters count as errors. Editors and web pages leave most invisible characters behind. Some
+invisible characters change how the letters beside them are read or joined, as in Persian and Hindi.
+These characters stay, unless the user asks otherwise.
 """
 
 import logging
@@ -12,22 +13,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 CHOICES = ("strip", "strip-all", "keep")
-SHOWN = 8  # characters in a message
+SHOWN = 8  # maximum number of characters in a message
 
-# what ends lines or fields; as white space, it becomes a space
+# characters that end lines or fields; they are white space and become spaces
 _BREAKS = "\x0b\x0c\x1c-\x1f\x85\u2028\u2029"
-# joiners, selectors of variants, fillers of Korean syllables, vowels of Khmer that nobody writes
+# joiners, variation selectors, fillers of Korean syllables, and Khmer vowels that nobody writes
 _MEANING = (
     "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
 )
-# controls, and what else Unicode calls ignorable by default
+# controls, and the other characters that Unicode calls ignorable by default
 _USELESS = (
     "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
 _BREAK = re.compile(f"[{_BREAKS}]")
-# Latin, Greek and Cyrillic letters do not join: a joiner behind one changes nothing
+# Latin, Greek and Cyrillic letters do not join: a joiner after such a letter changes nothing
 _JOINS = "\u0590-\u1dff\u2c00-\U0010ffff"
 _STRIPPED = {
     "strip": re.compile(f"[{_USELESS}]|(?<![{_JOINS}])[\u200c\u200d]"),
@@ -35,7 +36,7 @@ _STRIPPED = {
 }
 _INVISIBLE = re.compile(f"[{_BREAKS}{_USELESS}{_MEANING}]")
 
-# Unicode gives controls no names, but aliases
+# Unicode has no names for controls, only aliases
 _CONTROLS = {
     0x00: "NULL",
     0x01: "START OF HEADING",
@@ -72,12 +73,15 @@ _CONTROLS = {
 
 
 def strip(text: str, choice: str) -> str:
-    """Return a text without the invisible characters that a choice takes out.
+    """Return a text without the invisible characters that a choice removes.
+
+    Characters that end lines or fields stay in any case.
 
     Args:
         text: Any text.
-        choice: ``strip``: all but those that change how letters are read, which joiners do not
-            behind a letter that never joins; ``strip-all``; ``keep``.
+        choice: ``strip`` removes all characters except those that change how letters are read; a
+            joiner after a letter that never joins is removed. ``strip-all`` removes all.
+            ``keep`` removes none.
     """
     return _STRIPPED[choice].sub("", text) if choice in _STRIPPED else text
 
@@ -107,20 +111,21 @@ def invisible_in(text: str) -> list[str]:
 
 @dataclass
 class Tally:
-    """Counts in how many texts each invisible character is, with the first one as an example.
+    """Count the texts that have each invisible character, with the first text as an example.
 
     Args:
-        choice: What is done to the texts, as of :func:`strip`.
+        choice: How the texts are changed; see :func:`strip`.
+        found: (character, whether it stays) -> (number of texts, name of the first text).
     """
 
     choice: str = "keep"
-    found: dict[tuple[str, bool], tuple[int, str]] = field(default_factory=dict)  # (it, stays)
+    found: dict[tuple[str, bool], tuple[int, str]] = field(default_factory=dict)
 
     def add(self, text: str, where: str) -> None:
-        """Count the characters of a text.
+        """Count the invisible characters of a text.
 
         Args:
-            text: As it came in.
+            text: The text before any change.
             where: The utterance, for the message.
         """
         if _INVISIBLE.search(text):
@@ -138,10 +143,10 @@ class Tally:
         self.found[key] = (before + count, first)
 
     def described(self, fates: bool = False) -> str:
-        """Return a list for a message, the most frequent ones first; empty: there are none.
+        """Return a list of the characters for a message, the most frequent first; empty if none.
 
         Args:
-            fates: Whether to say what became of each.
+            fates: Whether to say what became of each character.
         """
         first = sorted(self.found.items(), key=lambda item: (-item[1][0], item[0]))
         listed = [
@@ -154,7 +159,7 @@ class Tally:
         return "; ".join(listed)
 
     def warn(self, log: logging.Logger, split: str) -> None:
-        """Warn of what is in a set, and say what was done."""
+        """Warn of the invisible characters of a split, and say what became of them."""
         if self.found:
             log.warning(
                 "%s: texts hold characters that nobody sees: %s. The option "
@@ -166,7 +171,7 @@ class Tally:
 
 
 def _fate(character: str, stays: bool) -> str:
-    """What became of a character."""
+    """Return what became of a character."""
     if _BREAK.match(character):
         return "now a space"
     return "kept" if stays else "taken out"

@@ -1,8 +1,8 @@
-"""Whether the text of a cut is too long for its audio: more tokens than encoder frames.
+"""Check whether the text of a cut is too long for its audio: more tokens than encoder frames.
 
-A transducer that learns such a cut learns to write several tokens at a frame, and with the topology
-``modified`` there is no path at all. Stage 3 has no tokenizer yet and counts what each tokenizer
-needs at least; stage 4 and the training count tokens.
+A transducer that learns from such a cut learns to emit several tokens at one frame. With the
+topology ``modified`` there is no path at all. Stage 3 has no tokenizer yet and estimates the
+minimum number of tokens. Stage 4 and the training count tokens.
 """
 
 import logging
@@ -15,7 +15,7 @@ from asrprune.base.errors import UserError
 if TYPE_CHECKING:
     from asrprune.data.tokenizer import Tokenizer
 
-TOO_LONG = 0.1  # share of the training utterances whose texts may always be too long
+TOO_LONG = 0.1  # share of the training utterances that may always have texts that are too long
 # Thai, Lao, Tibetan, Burmese, Khmer, kana, bopomofo, Han, Yi: no spaces between words
 _UNSPACED = re.compile(
     "[\u0e01-\u0e7f\u0e80-\u0eff\u0f40-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u31ff"
@@ -26,35 +26,30 @@ log = logging.getLogger(__name__)
 
 
 class Spoken(NamedTuple):
-    """An utterance: what is said in it, and how long its shortest copy is."""
+    """An utterance: its text, and the length of its shortest copy."""
 
     id: str
     language: str  # empty: unknown
     text: str  # normalised
-    frames: int | None  # of features; None: unknown
+    frames: int | None  # feature frames of the shortest copy; None: unknown
 
     def shorter(self, frames: int | None) -> "Spoken":
-        """Return the utterance with the length of a copy, if that is shorter."""
+        """Return the utterance with the length of a copy, if the copy is shorter."""
         if frames is None or (self.frames is not None and self.frames <= frames):
             return self
         return self._replace(frames=frames)
 
 
 def encoder_frames(frames: int, subsampling: int) -> int:
-    """Return the number of encoder frames of a number of feature frames; encoders round up."""
+    """Return the number of encoder frames for a number of feature frames; encoders round up."""
     return -(-frames // subsampling)
 
 
 def least_tokens(text: str) -> int:
-    """Return how many tokens a text has at least, where there is no tokenizer yet.
+    """Estimate the minimum number of tokens of a text, as long as there is no tokenizer.
 
-    A word is a token or more. In scripts without spaces between words a character counts as one.
-
-    Args:
-        text: A transcript.
-
-    Returns:
-        The number of its words, or of its characters.
+    A word has at least one token. In scripts without spaces between words, each character counts as
+    one token, although a piece of a BPE tokenizer may hold several characters.
     """
     if text.isascii():
         return len(text.split())
@@ -63,23 +58,20 @@ def least_tokens(text: str) -> int:
 
 
 def exceeds(tokenizer: "Tokenizer", text: str, frames: int) -> bool:
-    """Say whether a text has more tokens than there are encoder frames.
+    """Return whether a text has more tokens than encoder frames.
 
     Args:
         tokenizer: Makes the tokens.
         text: A transcript.
-        frames: Encoder frames of its audio.
-
-    Returns:
-        True if it has.
+        frames: Encoder frames of the transcript's audio.
     """
-    if text.isascii() and len(text) < frames:  # a character is a token at most; one is the first ▁
+    if text.isascii() and len(text) < frames:  # at most one token per character, and the first ▁
         return False
     return len(tokenizer.encode(text)) > frames
 
 
 def frames_of(cut: Mapping[str, Any]) -> int | None:
-    """Return the number of feature frames of a cut, given as its manifest entry, if it has any."""
+    """Return the number of feature frames of a manifest entry of a cut; None without features."""
     features = cut.get("features")
     if not features:
         return None
@@ -95,10 +87,11 @@ def check_lengths(
         tokenizer: Makes the tokens.
         utterances: The training set.
         subsampling: Feature frames per encoder frame.
-        allowed: The share of the utterances that may be too long, if more than ``TOO_LONG``.
+        allowed: The share of the utterances that may have texts that are too long. The limit is at
+            least ``TOO_LONG``.
 
     Raises:
-        UserError: More are too long; names one.
+        UserError: More texts are too long. The message names one utterance.
     """
     found = [
         utterance

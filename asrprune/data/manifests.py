@@ -1,7 +1,8 @@
-"""Manifests as compressed JSON lines: read as raw lines, written with the same bytes every time.
+"""Read and write manifests as compressed JSON lines.
 
-Whole corpora pass through here, so lines stay bytes and nothing becomes a lhotse object before it
-must. The files are the ones lhotse reads and writes.
+Whole corpora pass through this module, so lines stay bytes, and nothing becomes a lhotse object
+before it must. The files have the format that lhotse reads and writes. The same lines always give
+the same bytes.
 """
 
 import filecmp
@@ -20,13 +21,14 @@ from asrprune.base.files import atomic_path
 
 
 def read_lines(path: str | Path, made_by: str) -> Iterator[bytes]:
-    """The lines of a ``.jsonl.gz`` file, without empty ones.
+    """Yield the lines of a ``.jsonl.gz`` file, without empty lines.
 
     Args:
-        made_by: what makes this file, such as ``"stage 1 (manifests)"``, for the messages.
+        path: The file.
+        made_by: What makes this file, such as ``"stage 1 (manifests)"``, for the messages.
 
     Raises:
-        UserError: the file is missing, or is cut short or damaged.
+        UserError: The file is missing, cut short or damaged.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -42,13 +44,13 @@ def read_lines(path: str | Path, made_by: str) -> Iterator[bytes]:
 
 
 def parse_line(line: bytes, path: str | Path, number: int) -> dict[str, Any]:
-    """One line as a dictionary with an ``id``.
+    """Return a line as a dictionary with an ``id``.
 
     Raises:
-        UserError: it is none; the message names the file and the line.
+        UserError: The line is no such dictionary. The message names the file and the line.
     """
     try:
-        if b"\0" in line:  # json.loads would take two bytes a character
+        if b"\0" in line:  # json.loads would read the line as UTF-16 or UTF-32
             raise not_utf8(Path(path), number, line)
         entry = json.loads(line)
         entry["id"]
@@ -61,7 +63,10 @@ def parse_line(line: bytes, path: str | Path, number: int) -> dict[str, Any]:
 
 @contextmanager
 def write_lines(path: str | Path) -> Iterator[IO[bytes]]:
-    """A ``.jsonl.gz`` file that appears when it is complete. The header holds no name and time."""
+    """Open a ``.jsonl.gz`` file for writing. The file appears when it is complete.
+
+    The gzip header holds no name and no time, so the same lines give the same bytes.
+    """
     with (
         atomic_path(path) as temporary,
         open(temporary, "wb") as raw,
@@ -71,21 +76,21 @@ def write_lines(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def source_of(recording: dict[str, Any] | None) -> str:
-    """Where the samples of a recording are read from; empty: it does not say."""
+    """Return the sources of a recording's samples; empty if the recording names none."""
     sources = (recording or {}).get("sources") or []
     return ", ".join(str(source.get("source", "")) for source in sources)
 
 
 def same_audio(first: str, second: str) -> bool:
-    """Whether two sources are one: one name, one file, or files of the same bytes."""
+    """Return whether two sources are equal: the same name, the same file, or equal bytes."""
     if first == second:
         return True
     try:
         return os.path.samefile(first, second) or filecmp.cmp(first, second, shallow=False)
-    except (OSError, ValueError):  # no files, or not here: their names decide
+    except (OSError, ValueError):  # no files on this machine: only the names count
         return False
 
 
 def to_line(entry: dict[str, Any]) -> bytes:
-    """A manifest entry as a line."""
+    """Return a manifest entry as a line."""
     return json.dumps(entry, ensure_ascii=False).encode() + b"\n"

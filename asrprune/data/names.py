@@ -1,7 +1,7 @@
 """Find a file whose name has the same letters in another Unicode form.
 
-One letter can be written as one code point (NFC) or as a letter and its accent (NFD). Tables and
-file systems differ in that: macOS and some archives write NFD, and most editors write NFC.
+A letter with an accent can be one code point (NFC), or a letter and an accent (NFD). Tables and
+file systems use different forms: macOS and some archives write NFD, and most editors write NFC.
 """
 
 import os
@@ -11,9 +11,9 @@ FORMS = ("NFC", "NFD")
 
 
 def file_in_other_form(path: str | os.PathLike) -> str:
-    """Return the file that is there under the same letters in another form; empty if none is.
+    """Return the existing file with the same letters in another form; empty if there is none.
 
-    Folders in the path may be in another form as well. An existing path returns an empty string.
+    Folders in the path may also be in another form. For an existing path the result is empty.
     """
     name = os.fspath(path)
     if name.isascii() or os.path.exists(name):
@@ -32,7 +32,7 @@ def file_in_other_form(path: str | os.PathLike) -> str:
 
 
 def _other_form(folder: str, name: str) -> str:
-    for form in FORMS:  # without a look at the whole folder, which may hold millions of files
+    for form in FORMS:  # avoid listing the whole folder, which may hold millions of files
         other = unicodedata.normalize(form, name)
         if os.path.exists(os.path.join(folder, other)):
             return other
@@ -49,9 +49,9 @@ def _nfc(name: str) -> str:
 
 
 def explain_missing(path: str | os.PathLike) -> str:
-    """Return the path of a missing file for a message, and which file is there instead.
+    """Return the path of a missing file for a message, with the file that exists instead, if any.
 
-    The two look alike, so letters beyond ASCII are written as escapes.
+    The two names look alike, so the other name has escapes for letters beyond ASCII.
     """
     other = file_in_other_form(path)
     if not other:

@@ -1,7 +1,7 @@
 """Run a function over fixed parts of a corpus in several processes, with one progress bar.
 
-The parts, not the number of processes, decide what is computed together, so results never depend on
-``jobs``. Processes are spawned, never forked: torch may hold threads and locks.
+The parts, not the number of processes, decide what is computed together. So results never depend on
+``jobs``. Processes are spawned, never forked, because torch may have threads and hold locks.
 """
 
 import multiprocessing
@@ -26,7 +26,7 @@ Work = Callable[[Part, Callable[[int], None]], Result]
 
 
 class Stopped(Exception):
-    """The parent process asked its workers to leave off."""
+    """Raised in a worker when the parent process asks its workers to stop."""
 
 
 def run_parts(
@@ -35,13 +35,14 @@ def run_parts(
     """Yield ``(part, work(part, advance))`` in the order of ``parts``.
 
     Args:
-        work: a picklable function; it calls ``advance(n)`` after every n items, which moves the bar
-            and lets the worker stop early when the run is interrupted. It runs on one torch thread.
-        parts: any iterable; at most two parts a process are taken ahead.
-        jobs: processes; 1 works inside this one.
+        work: A picklable function, which runs on one torch thread. It calls ``advance(n)`` after
+            every n items. This call moves the bar, and stops the worker if the run is interrupted.
+        parts: Any iterable. At most two parts per process are taken ahead.
+        jobs: Number of processes; 1 works inside this process.
+        bar: The progress bar.
 
     Raises:
-        UserError: a worker process died.
+        UserError: A worker process died.
     """
     if jobs <= 1:
         for part in parts:
@@ -77,16 +78,16 @@ def run_parts(
 
 
 def progress_bar(total: int | None, what: str, unit: str = "cut") -> tqdm:
-    """A progress bar on stderr, which writes seldom when nobody looks at a terminal."""
+    """Return a progress bar on stderr, which writes only every 30 s if stderr is no terminal."""
     interval = 0.1 if sys.stderr.isatty() else 30.0
     return tqdm(total=total, desc=what, unit=f" {unit}", mininterval=interval)
 
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Compute on one thread: sums then have one order, whatever machine or number of processes.
+    """Compute on one torch thread. Sums then have the same order on every machine.
 
-    Work that has not imported torch computes nothing with it, and need not wait for its import.
+    If torch is not imported, the work does not use torch. Then nothing is done, to save the import.
     """
     torch = sys.modules.get("torch")
     if torch is None:
@@ -101,21 +102,21 @@ def one_torch_thread() -> Iterator[None]:
 
 
 _END: Any = object()
-_done: Any = None  # items done, shared by all workers of a pool
-_stop: Any = None  # set by the parent when the run ends early
+_done: Any = None  # number of items done, shared by all workers of a pool
+_stop: Any = None  # flag that the parent sets when the run ends
 
 
 def _start(done: Any, stop: Any) -> None:
     global _done, _stop
     _done, _stop = done, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and sets the stop flag
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and sets the stop flag
     leave_with_parent()
 
 
 def leave_with_parent() -> None:
-    """End this process when the one that asked for it has ended, even if that was killed.
+    """End this process when the process that asked for it has ended, even if by a kill.
 
-    One that waits for work would otherwise do so for ever.
+    Otherwise a process that waits for work would wait for ever.
     """
     parent = multiprocessing.parent_process()
 

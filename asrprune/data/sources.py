@@ -1,7 +1,7 @@
-"""Tell whether two manifest entries of one id have the same audio.
+"""Find out whether two manifest entries with the same id have the same audio.
 
-Ids of other people's manifests are often names of files, and two folders may hold one name each.
-Every place that joins entries by such an id compares their audio with these functions first.
+Ids of other people's manifests are often file names, and two folders may have files of the same
+name. All code that joins entries by such an id first compares their audio with these functions.
 """
 
 import hashlib
@@ -16,29 +16,30 @@ import numpy as np
 from asrprune.base.errors import UserError
 from asrprune.data.manifests import parse_line, read_lines, same_audio, source_of, to_line
 
-OVERLAP = 0.5  # share of the shorter of two spans that makes them the same utterance
-LENGTH_OFF = 0.1  # seconds that two lengths of one utterance may differ
+OVERLAP = 0.5  # two spans that overlap by this share of the shorter span are the same utterance
+LENGTH_OFF = 0.1  # seconds by which two lengths of the same utterance may differ
 
-Recording = dict[str, Any]  # a recording of a manifest
+Recording = dict[str, Any]  # manifest entry of a recording
 
 
 @dataclass(frozen=True)
 class AudioSpan:
-    """The audio of an utterance: its file or features, its part of them, and its channel."""
+    """The audio of an utterance: a file or features, with start, end and channel."""
 
-    audio: str = ""  # the files that samples are read from; empty: there are features alone
+    audio: str = ""  # the files of the samples; empty: there are only features
     start: float = 0.0  # seconds
     end: float = 0.0  # seconds
     channel: int = 0
-    features: bytes = b""  # their manifest entry, where there is no audio
-    changes: str = ""  # of speed and the like, which the recording says to make
+    features: bytes = b""  # manifest entry of the features, if there is no audio
+    changes: str = ""  # transforms of the recording, such as another speed, as JSON
 
     def differs(self, other: "AudioSpan", whole: bool = False) -> str:
-        """Return how the audio of another utterance differs, in words; empty if it does not.
+        """Return in words how the audio of another utterance differs; empty if it is the same.
 
         Args:
             other: The audio of the other utterance.
-            whole: Compare the files alone, since one of the two is a copy of changed speed.
+            whole: Compare only files and channels, because one utterance is a copy at another
+                speed.
         """
         if whole and not (self.audio and other.audio):
             return ""
@@ -72,7 +73,7 @@ class AudioSpan:
 
 
 def audio_span(cut: Mapping[str, Any]) -> AudioSpan:
-    """Return the audio of a cut, which is given as its manifest entry."""
+    """Return the audio of a cut, from the cut's manifest entry."""
     audio, features = source_of(cut.get("recording")), cut.get("features")
     channel = cut.get("channel") or 0
     start = cut.get("start") or 0.0
@@ -88,7 +89,7 @@ def audio_span(cut: Mapping[str, Any]) -> AudioSpan:
 
 def _load(features: bytes) -> np.ndarray | None:
     """Return the matrix of stored features; None if it cannot be read."""
-    from lhotse import Features  # takes seconds, and is seldom needed
+    from lhotse import Features  # the import takes seconds, and is seldom needed
 
     try:
         return Features.from_dict(json.loads(features)).load()
@@ -99,7 +100,7 @@ def _load(features: bytes) -> np.ndarray | None:
 
 
 def digest_of(recording: Recording) -> bytes:
-    """Return a digest of all that decides which samples a recording yields, without its id."""
+    """Return a digest of everything that decides the samples of a recording, without its id."""
     content = [recording.get(key) for key in ("sources", "sampling_rate", "num_samples")]
     content.append(recording.get("transforms") or None)
     text = json.dumps(content, sort_keys=True, default=str)
@@ -107,14 +108,14 @@ def digest_of(recording: Recording) -> bytes:
 
 
 def describe(recording: Recording) -> str:
-    """Return the source of a recording, its rate and its length, for a message."""
+    """Return the source, sampling rate and length of a recording, for a message."""
     rate, count = recording.get("sampling_rate"), recording.get("num_samples")
     changed = ", transformed" if recording.get("transforms") else ""
     return f"{source_of(recording) or 'no source'} ({rate} Hz, {count} samples{changed})"
 
 
 def read_recordings(path: Path, made_by: str) -> dict[str, bytes]:
-    """Return the lines of a manifest of recordings by their ids.
+    """Return the lines of a manifest of recordings, by recording id.
 
     Entries that list channels of the same file become one entry with all these channels.
 
@@ -123,7 +124,8 @@ def read_recordings(path: Path, made_by: str) -> dict[str, bytes]:
         made_by: What makes the manifest, for a message.
 
     Raises:
-        UserError: The manifest is missing or damaged, or two entries have one id and other audio.
+        UserError: The manifest is missing or damaged, or two entries have the same id and
+            different audio.
     """
     lines: dict[str, bytes] = {}
     for number, line in enumerate(read_lines(path, made_by), 1):
@@ -147,7 +149,7 @@ def read_recordings(path: Path, made_by: str) -> dict[str, bytes]:
 
 
 def join(first: Recording, second: Recording) -> Recording | None:
-    """Return the recording that holds the channels of two of one id; None if they are different."""
+    """Join the channels of two recordings with the same id; return None if their audio differs."""
     for key in ("sampling_rate", "num_samples"):
         if first.get(key) != second.get(key):
             return None
@@ -161,7 +163,7 @@ def join(first: Recording, second: Recording) -> Recording | None:
             continue
         one, other = list(mates[0].get("channels") or []), list(source.get("channels") or [])
         if one != other and (one != sorted(one) or other != sorted(other)):
-            return None  # the channels' order says which row of the file each one is
+            return None  # the order of channels says which row of the file each channel is
         mates[0]["channels"] = one if one == other else sorted({*one, *other})
     channels = [channel for source in sources for channel in source.get("channels") or []]
     if len(set(channels)) < len(channels):  # two files for one channel
@@ -178,21 +180,21 @@ def _same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 class OwnIds:
-    """Ids that stand for one thing each: the second thing of an id gets another id.
+    """Ids that stand for one thing each: a second thing with the same id gets another id.
 
-    The first thing keeps the id, the next ones get ``-2``, ``-3``, … behind it.
+    The first thing keeps the id. The ids of the next things end in ``-2``, ``-3``, ….
     """
 
     def __init__(self) -> None:
         self._things: dict[str, bytes] = {}  # id -> digest of the thing that has it
         self._others: dict[tuple[str, bytes], str] = {}  # (given id, digest) -> own id
-        self._counts: dict[str, int] = {}  # given id -> last number behind it
+        self._counts: dict[str, int] = {}  # given id -> last number that was appended
 
     def own(self, ident: str, thing: bytes) -> str:
-        """Return the id of a thing; always the same one for the same thing.
+        """Return the own id of a thing. The same thing always gets the same id.
 
         Args:
-            ident: The id that it was given.
+            ident: The id that the thing came with.
             thing: A digest of the thing.
         """
         if self._things.setdefault(ident, thing) == thing:

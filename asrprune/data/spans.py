@@ -1,7 +1,7 @@
-"""Which frames of stored features a cut reads, and whether all of them are there.
+"""Find out which frames of stored features a cut reads, and whether all these frames are stored.
 
-Features may begin before their cut and end after it, as those of a whole recording do. Where they
-begin a frame late, or end a few frames early, the frame at that end is repeated.
+Features may begin before their cut and end after it, as the features of a whole recording do. If
+features begin one frame late or end up to two frames early, the frame at that end is repeated.
 """
 
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from typing import Any
 from lhotse.utils import compute_num_frames
 
 START_OFF = 1  # frames that features may begin after their cut
-END_OFF = 2  # frames that they may end before it; Kaldi's (snip_edges=true) do
+END_OFF = 2  # frames that features may end before their cut, as Kaldi's (snip_edges=true) do
 
 
 @dataclass(frozen=True)
 class Span:
-    """The frames ``first`` to ``first + count - 1`` of ``stored`` ones, which begin with 0."""
+    """The frames ``first`` to ``first + count - 1`` that a cut reads, of stored frames from 0."""
 
     first: int  # negative: the features begin after the cut
-    count: int  # of the cut
-    stored: int
+    count: int  # frames of the cut
+    stored: int  # stored frames
 
     @property
     def before(self) -> int:
@@ -34,7 +34,7 @@ class Span:
 
     @property
     def fits(self) -> bool:
-        """Whether nothing is missing that cannot be mended by repeating a frame."""
+        """Whether repeated frames can replace all missing frames."""
         return self.before <= START_OFF and self.after <= END_OFF and self.present > 0
 
     @property
@@ -44,18 +44,15 @@ class Span:
 
     @property
     def whole(self) -> bool:
-        """Whether the cut reads all that is stored."""
+        """Whether the cut reads all stored frames."""
         return self.first <= 0 and self.first + self.count >= self.stored
 
 
 def span_of(cut: Mapping[str, Any]) -> Span:
-    """Return the span of a cut, which is given as its manifest entry.
+    """Return the frames that a cut reads.
 
     Args:
-        cut: An entry with ``start``, ``duration`` and ``features``.
-
-    Returns:
-        The frames that the cut reads.
+        cut: A manifest entry with ``start``, ``duration`` and ``features``.
     """
     features = cut["features"]
     shift, rate = features["frame_shift"], features["sampling_rate"]
@@ -67,13 +64,13 @@ def span_of(cut: Mapping[str, Any]) -> Span:
 
 
 def misplaced(cut: Mapping[str, Any]) -> str:
-    """Say why features cannot be read for their cut.
+    """Return why the features of a cut do not cover the cut.
 
     Args:
-        cut: As for :func:`span_of`.
+        cut: A manifest entry with ``start``, ``duration`` and ``features``.
 
     Returns:
-        Where the cut is and where its features are. Empty: the features cover the cut.
+        The times of the cut and of its features; empty if the features cover the cut.
     """
     features = cut["features"]
     shift, stored = features["frame_shift"], features["num_frames"]

@@ -1,8 +1,8 @@
-"""Texts by language: how much each weighs in a shared tokenizer, and whether it can be spelt.
+"""Weigh texts by language for a shared tokenizer, and check that a tokenizer can spell them.
 
-A word can be spelt if a tokenizer makes of it no ``<unk>`` and gives the same word back. Then a
-model that has learnt the word can write it. Letters that the tokenizer does not know are no such
-words, nor is ``<unk>`` itself where it is a symbol of the tokenizer.
+A tokenizer can spell a word if encoding gives no ``<unk>`` and decoding gives the same word back.
+Then a model that has learnt the word can write the word. A word with letters that the tokenizer
+does not know cannot be spelt. The word ``<unk>`` cannot be spelt where ``<unk>`` is a symbol.
 """
 
 import logging
@@ -19,25 +19,26 @@ from asrprune.base.errors import UserError
 if TYPE_CHECKING:
     from asrprune.data.tokenizer import Tokenizer
 
-SHOWN = 40  # characters in a message: some scripts have thousands
+SHOWN = 40  # maximum number of characters in a message; some scripts have thousands
 SHOWN_WORDS = 8
-TRIED = 1000  # whole texts of each language of a set that are spelt, beside all words
+TRIED = 1000  # whole texts per language and set that are spelt, in addition to all words
 EVALUATED = 0.02  # share of an evaluation set's characters that may always be unknown
-MARK = re.compile(r"<[^<>\s]+>|\[[^][\s]+\]|^#0$")  # how symbols that are no words are written
+MARK = re.compile(r"<[^<>\s]+>|\[[^][\s]+\]|^#0$")  # pattern of symbols that are no words
 
-Labelled = Sequence[tuple[str, str]]  # (language, text); "" where a cut does not say
+Labelled = Sequence[tuple[str, str]]  # (language, text); language "" if a cut has none
 
 log = logging.getLogger(__name__)
 
 
 def balanced(texts: Labelled, balance: float) -> list[str]:
-    """The texts, those of smaller languages several times.
+    """Return the texts, with the texts of smaller languages several times.
 
-    A language of n characters comes to weigh as n ** ``balance`` beside the others, as in the
-    sampling of XLM (Conneau and Lample 2019, section 3.1). The largest comes once.
+    A language of n characters gets a weight proportional to n ** ``balance``, as in the sampling of
+    XLM (Conneau and Lample 2019, section 3.1). The texts of the largest language come once.
 
     Args:
-        balance: 1: as they are; 0: all languages alike.
+        texts: Texts with their languages.
+        balance: 1 leaves the texts as they are; 0 gives all languages the same weight.
     """
     sizes: Counter[str] = Counter()
     for language, text in texts:
@@ -54,14 +55,14 @@ def balanced(texts: Labelled, balance: float) -> list[str]:
 
 @dataclass
 class Spelling:
-    """How a tokenizer spells the texts of one language of a set; counts are of characters."""
+    """How a tokenizer spells the texts of one language of a set."""
 
-    characters: int = 0
-    unspelt: int = 0
-    unknown: Counter[str] = field(default_factory=Counter)  # characters
-    changed: dict[str, str] = field(default_factory=dict)  # word -> what comes back
-    marks: Counter[str] = field(default_factory=Counter)  # such as <unk> -> times
-    learnt: Counter[str] = field(default_factory=Counter)  # those of them that are spelt by letters
+    characters: int = 0  # characters of all words
+    unspelt: int = 0  # characters that cannot be spelt
+    unknown: Counter[str] = field(default_factory=Counter)  # unknown character -> times
+    changed: dict[str, str] = field(default_factory=dict)  # word or text -> its decoded tokens
+    marks: Counter[str] = field(default_factory=Counter)  # symbol such as <unk> -> times
+    learnt: Counter[str] = field(default_factory=Counter)  # symbol spelt by letters -> times
 
     @property
     def share(self) -> float:
@@ -70,7 +71,7 @@ class Spelling:
 
 
 class Speller:
-    """Spells words with a tokenizer, each of them once.
+    """Spell words with a tokenizer, each word once.
 
     Args:
         tokenizer: The tokenizer.
@@ -78,7 +79,7 @@ class Speller:
 
     def __init__(self, tokenizer: "Tokenizer"):
         self._tokenizer = tokenizer
-        self._known: dict[str, bool] = {}  # of characters
+        self._known: dict[str, bool] = {}  # character -> whether the tokenizer knows it
 
     def spell(self, texts: Sequence[str]) -> Spelling:
         """Spell all words of normalised texts, and some whole texts.
@@ -125,7 +126,7 @@ class Speller:
         result.unspelt += times * len(word)
 
     def _back(self, text: str) -> str | None:
-        """Return what comes back of a text; None: it has unknown tokens."""
+        """Return the decoded tokens of a text; None if a token is unknown."""
         ids = self._tokenizer.encode(text)
         return None if self._tokenizer.unk_id in ids else self._tokenizer.decode(ids)
 
@@ -149,15 +150,16 @@ def check_spelling(
         tokenizer: The tokenizer.
         trained: The texts to train on.
         others: The texts of evaluation sets, by their names.
-        most: The share of the characters, 0 to 1, that the tokenizer may not know, of each language
-            that is trained on. In evaluation sets it is not less than ``EVALUATED``, since models
-            are compared by sets that are as they are; a language that no training text has is
-            judged by ``most``. Of what is admitted a warning tells.
-        folder: The tokenizer's, for the messages.
+        most: The maximum share of the characters of a language, 0 to 1, that the tokenizer may be
+            unable to spell. In evaluation sets the limit is at least ``EVALUATED``, because models
+            are compared on unchanged evaluation sets. A language that no training text has gets
+            the limit ``most``. A warning names the characters that are admitted.
+        folder: The folder of the tokenizer, for the messages.
         given: Whether the tokenizer was trained elsewhere.
 
     Raises:
-        UserError: More is unknown; names the set, the language, the characters and the ways out.
+        UserError: A share is above its limit. The message names the set, the language, the
+            characters and the remedies.
     """
     speller = Speller(tokenizer)
     languages = {language for language, _ in trained}
@@ -173,7 +175,7 @@ def check_spelling(
                 )
             if not found.unspelt:
                 continue
-            # "" where the training texts do not say
+            # language "": the training texts have no language
             missing = language not in languages and "" not in languages
             limit = most if not name or missing else max(most, EVALUATED)
             what = (
@@ -189,14 +191,14 @@ def check_spelling(
 
 
 def _whose(name: str, language: str) -> str:
-    """Return whose texts are meant."""
+    """Return the set and the language of texts, for a message."""
     if name:
         return f"the texts of {name}" + (f" in {language}" if language else "")
     return language or "the texts"
 
 
 def _what(found: Spelling, tokenizer: "Tokenizer") -> str:
-    """Return what cannot be spelt, in words."""
+    """Return what cannot be spelt, for a message."""
     parts = []
     if found.unknown:
         part = _some(found.unknown)
@@ -217,7 +219,7 @@ def _what(found: Spelling, tokenizer: "Tokenizer") -> str:
 
 
 def _other_case(character: str, tokenizer: "Tokenizer") -> str:
-    """Return a letter in the other case, if that is known; else nothing."""
+    """Return a letter in the other case, if the tokenizer knows that letter; else empty."""
     for other in (character.lower(), character.upper()):
         if other != character and tokenizer.knows(other):
             return other
@@ -225,7 +227,7 @@ def _other_case(character: str, tokenizer: "Tokenizer") -> str:
 
 
 def _ways_out(found: Spelling, name: str, missing: str | bool, given: bool) -> str:
-    """Return what can be done about texts that cannot be spelt."""
+    """Return what the user can do about texts that cannot be spelt, for a message."""
     ways = []
     if found.marks:
         ways.append(f"leave the symbols out with --drop-words '{' '.join(sorted(found.marks))}'")
@@ -242,12 +244,12 @@ def _ways_out(found: Spelling, name: str, missing: str | bool, given: bool) -> s
 
 
 def _times(counts: Counter[str]) -> str:
-    """Return words and how often they come."""
+    """Return the most frequent words with their counts, for a message."""
     first = [f"{word} ({count} times)" for word, count in counts.most_common(SHOWN_WORDS)]
     return ", ".join(first) + (" …" if len(counts) > SHOWN_WORDS else "")
 
 
 def _some(characters: Iterable[str]) -> str:
-    """Characters in Unicode's order, apart by spaces."""
+    """Return the first characters in Unicode's order, separated by spaces."""
     first = sorted(characters)
     return " ".join(first[:SHOWN]) + (f" … ({len(first)})" if len(first) > SHOWN else "")

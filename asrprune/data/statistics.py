@@ -1,4 +1,4 @@
-"""Statistics of a cut set: size, speakers, words, durations, duration bins, and its digest."""
+"""Compute statistics of a cut set: size, speakers, words, durations, duration bins and digest."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
 class CutStatistics:
-    """Gathers what is known of a cut set, cut by cut, in little memory (no text is kept)."""
+    """Collect the statistics of a cut set, cut by cut. No text is kept, to save memory."""
 
     def __init__(self) -> None:
         self.durations: list[float] = []  # seconds
@@ -21,7 +21,7 @@ class CutStatistics:
         self._keys: list[bytes] = []
 
     def add(self, cut_id: str, duration: float, text: str, speaker: str) -> None:
-        """Count a cut."""
+        """Add a cut to the statistics."""
         words = text.split()
         self.durations.append(duration)
         self.words += len(words)
@@ -31,18 +31,19 @@ class CutStatistics:
         self._keys.append(_key(cut_id, duration, text))
 
     def digest(self, order: Sequence[int] | None = None) -> str:
-        """A name of the sequence of (id, duration, text).
+        """Return a digest of the sequence of (id, duration, text).
 
-        The order counts: it decides which cuts a sampler puts together.
+        The digest depends on the order, because the order decides which cuts a sampler puts
+        together.
 
         Args:
-            order: indices of the cuts as they are written, if not as they came.
+            order: Indices of the cuts in the order of writing; None: the order of arrival.
         """
         keys = self._keys if order is None else [self._keys[index] for index in order]
         return hashlib.blake2b(b"".join(keys), digest_size=16).hexdigest()
 
     def to_dict(self, order: Sequence[int] | None = None) -> dict[str, Any]:
-        """Everything as plain values; ``order`` as for :meth:`digest`."""
+        """Return all statistics as plain values; ``order`` is that of :meth:`digest`."""
         durations = np.sort(np.array(self.durations, dtype=np.float64))
         return {
             "cuts": len(durations),
@@ -59,13 +60,13 @@ class CutStatistics:
 
 
 def duration_bins(durations: Sequence[float], num_bins: int) -> list[float]:
-    """Boundaries between at most ``num_bins`` bins of about equal total duration.
+    """Return the boundaries between at most ``num_bins`` bins of about equal total duration.
 
-    lhotse's rule, over *all* cuts (its samplers look at the first 10,000 only). Equal boundaries,
-    as in corpora of few durations, become one.
+    The rule is that of lhotse, but over *all* cuts. lhotse's samplers use only the first 10,000
+    cuts. Equal boundaries, as in corpora of few durations, become one boundary.
 
     Returns:
-        at most ``num_bins - 1`` seconds, strictly rising.
+        At most ``num_bins - 1`` boundaries in seconds, strictly increasing.
     """
     num_bins = min(num_bins, len(durations))
     if num_bins < 2:
@@ -75,7 +76,7 @@ def duration_bins(durations: Sequence[float], num_bins: int) -> list[float]:
 
 
 def table(statistics: dict[str, Any]) -> str:
-    """The statistics as a table to read, one column a set."""
+    """Return the statistics as a text table with one column per set."""
     sets = {"train": statistics["train"], **statistics["eval"]}
     rows = [("", list(sets))]
     for name, show in (
@@ -99,7 +100,7 @@ def table(statistics: dict[str, Any]) -> str:
 
 
 class _Seconds:
-    """What lhotse asks for the length of an item, where the items are lengths already."""
+    """Give lhotse the length of an item, where the items are durations already."""
 
     @staticmethod
     def measure_length(duration: float) -> float:

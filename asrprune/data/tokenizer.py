@@ -1,7 +1,8 @@
-"""Tokenizers: word pieces (BPE) or characters behind one interface, and the verb that trains them.
+"""Train and load tokenizers of word pieces (BPE) or characters.
 
-Both mark the start of a word with ``▁`` and keep ``tokens.txt`` (``symbol id`` a line), which is
-what sherpa-onnx reads. Ids: 0 ``<blk>``, 1 ``<sos/eos>``, 2 ``<unk>``.
+Both types have the same interface, and mark the start of a word with ``▁``. Both write the file
+``tokens.txt``, which sherpa-onnx reads: ``symbol id`` on each line. Ids: 0 ``<blk>``,
+1 ``<sos/eos>``, 2 ``<unk>``.
 """
 
 import argparse
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``asrprune tokenizer``."""
+    """Add the options of ``asrprune tokenizer``."""
     parser.add_argument("--manifest", type=Path, required=True, help="the training cuts")
     parser.add_argument("--type", choices=("bpe", "char"), default="bpe", help="kind of symbols")
     parser.add_argument("--vocab-size", type=int, default=500, help="symbols of a bpe tokenizer")
@@ -84,7 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train a tokenizer on the texts of a cut set, each utterance counted once; or take one."""
+    """Train a tokenizer on the texts of a cut set, or take an existing one; then check the texts.
+
+    Each utterance counts once.
+
+    Raises:
+        UserError: Options contradict each other, or the texts cannot be spelt or are too long.
+    """
     if args.bpe_model and args.type != "bpe":
         raise UserError(f"--bpe-model is of word pieces, and --type asks for {args.type}")
     if args.bpe_model and args.extend:
@@ -113,17 +120,17 @@ def main(args: argparse.Namespace) -> None:
         check_spelling(tokenizer, labelled, others, args.max_unknown, args.out_dir, given)
         check_lengths(tokenizer, utterances, args.subsampling, args.allow_rejected)
     except UserError:
-        (args.out_dir / "tokens.txt").unlink()  # nothing may train with it
+        (args.out_dir / "tokens.txt").unlink()  # no training may use this tokenizer
         raise
 
 
 def normalise(text: str) -> str:
-    """NFC, words apart by one space, none at the ends."""
+    """Return a text in NFC, with single spaces between words. ``▁`` counts as a space."""
     return " ".join(unicodedata.normalize("NFC", text).replace(WORD_START, " ").split())
 
 
 class Tokenizer(ABC):
-    """Symbols and their ids; :meth:`encode` is what the kinds differ in."""
+    """Base class of tokenizers: symbols and their ids. Each type has its own :meth:`encode`."""
 
     def __init__(self, symbols: list[str], digest: str):
         self.symbols = symbols
@@ -134,14 +141,17 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; what the training text did not hold becomes ``<unk>``. Never blank."""
+        """Return the ids of a text, without blanks.
+
+        Characters that the training text did not hold become ``<unk>``.
+        """
 
     def knows(self, character: str) -> bool:
-        """Whether a character can be spelt."""
+        """Return whether the tokenizer can spell a character."""
         return self.unk_id not in self.encode(character)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; blanks and sentence boundaries are left out.
+        """Return the text of ids. Blanks and sentence boundaries are left out.
 
         ``decode(encode(text)) == normalise(text)`` for texts of known characters.
         """
@@ -150,25 +160,27 @@ class Tokenizer(ABC):
 
 
 class CharacterTokenizer(Tokenizer):
-    """One symbol a character; ``▁`` stands for the space between words."""
+    """Tokenizer with one symbol per character; ``▁`` stands for the space between words."""
 
     def encode(self, text: str) -> list[int]:
+        """Return an id for each character of the normalised text."""
         spaced = normalise(text).replace(" ", WORD_START)
         return [self._ids.get(character, UNKNOWN_ID) for character in spaced]
 
 
 class BpeTokenizer(Tokenizer):
-    """Word pieces of a sentencepiece model."""
+    """Tokenizer of the word pieces of a sentencepiece model."""
 
     def __init__(self, symbols: list[str], digest: str, model: bytes):
         import sentencepiece
 
         super().__init__(symbols, digest)
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        # models of icefall find <blk> in texts, which must never be a label
+        # models of icefall encode <blk> in a text as blank, and blank must never be a label
         self._finds_silent = not all(map(self._processor.is_control, SILENT))
 
     def encode(self, text: str) -> list[int]:
+        """Return the ids of the word pieces of the normalised text."""
         ids = self._processor.encode(normalise(text))
         if self._finds_silent:
             return [UNKNOWN_ID if index in SILENT else index for index in ids]
@@ -176,10 +188,10 @@ class BpeTokenizer(Tokenizer):
 
 
 def load_tokenizer(lang_dir: str | Path) -> Tokenizer:
-    """The tokenizer of a folder such as ``data/lang_bpe_500`` or ``data/lang_char``.
+    """Load the tokenizer of a folder such as ``data/lang_bpe_500`` or ``data/lang_char``.
 
     Raises:
-        UserError: files are missing, damaged or do not belong together.
+        UserError: Files are missing or damaged, or do not belong together.
     """
     lang_dir = Path(lang_dir)
     tokens, model = lang_dir / "tokens.txt", lang_dir / "bpe.model"
@@ -208,10 +220,10 @@ def split_of(manifest: Path) -> str:
 
 
 def read_utterances(manifest: Path) -> list[Spoken]:
-    """Read the texts of a cut set; copies at other speeds count once.
+    """Read the texts of a cut set. Copies of an utterance at other speeds do not count.
 
     Args:
-        manifest: The cuts.
+        manifest: The cut manifest.
 
     Returns:
         The utterances that have a text, in the order of their first cuts.
@@ -249,18 +261,22 @@ def read_utterances(manifest: Path) -> list[Spoken]:
 def train_characters(texts: Iterable[str], out_dir: Path) -> None:
     """Write ``tokens.txt`` with each character of the normalised texts, in Unicode's order."""
     characters = set().union(*texts) - {" "}
-    (out_dir / "bpe.model").unlink(missing_ok=True)  # of another tokenizer that was here
+    (out_dir / "bpe.model").unlink(missing_ok=True)  # left by another tokenizer
     _write_symbols(out_dir, [*SPECIAL, WORD_START, *sorted(characters)])
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, out_dir: Path) -> None:
-    """Write ``bpe.model`` and then ``tokens.txt``; the same texts give the same bytes.
+    """Train a BPE model, and write ``bpe.model`` and then ``tokens.txt``.
+
+    The same texts give the same bytes.
 
     Args:
-        vocab_size: symbols, the three special ones included.
+        texts: Normalised texts.
+        vocab_size: Number of symbols, the three special symbols included.
+        out_dir: The folder to write to.
 
     Raises:
-        UserError: the texts cannot make so many symbols, or need more for their characters.
+        UserError: The texts cannot make so many symbols, or their characters alone need more.
     """
     _write_bpe(_bpe_model(texts, vocab_size), out_dir)
 
@@ -269,7 +285,8 @@ def adopt_bpe(path: Path, out_dir: Path) -> None:
     """Write ``bpe.model`` and ``tokens.txt`` of a model that was trained elsewhere, as in icefall.
 
     Raises:
-        UserError: it is missing, no sentencepiece model, or its first pieces are others.
+        UserError: The model is missing, is no sentencepiece model, or does not begin with the
+            pieces of ``SPECIAL``.
     """
     if not path.is_file():
         raise UserError(f"--bpe-model {path} does not exist")
@@ -287,19 +304,19 @@ def adopt_bpe(path: Path, out_dir: Path) -> None:
 
 
 def extend(lang_dir: Path, texts: Iterable[str], out_dir: Path, kind: str = "") -> None:
-    """Write a tokenizer that begins with the symbols of another, and spells some texts too.
+    """Write a tokenizer that has the symbols of another tokenizer, and can also spell new texts.
 
-    Each character of the texts that the other tokenizer cannot spell becomes a symbol of its own,
-    behind all others, in Unicode's order.
+    Each character of the texts that the other tokenizer cannot spell becomes a symbol. The new
+    symbols follow the symbols of the other tokenizer, in Unicode's order.
 
     Args:
-        lang_dir: the folder of the other tokenizer.
-        texts: normalised texts.
-        out_dir: the folder to write to.
-        kind: bpe or char, which the other tokenizer must be. Empty: it may be either.
+        lang_dir: The folder of the other tokenizer.
+        texts: Normalised texts.
+        out_dir: The folder to write to.
+        kind: The type of the other tokenizer, bpe or char. Empty: either type.
 
     Raises:
-        UserError: the other tokenizer is missing, damaged or of another kind; or the folders are
+        UserError: The other tokenizer is missing, damaged or of another type, or the folders are
             the same.
     """
     if lang_dir.resolve() == out_dir.resolve():
@@ -316,7 +333,7 @@ def extend(lang_dir: Path, texts: Iterable[str], out_dir: Path, kind: str = "") 
     if kind and kind != found:
         raise UserError(f"--extend {lang_dir} is of --type {found}, and --type asks for {kind}")
     if not model.exists():
-        (out_dir / "bpe.model").unlink(missing_ok=True)  # of another tokenizer that was here
+        (out_dir / "bpe.model").unlink(missing_ok=True)  # left by another tokenizer
         _write_symbols(out_dir, [*tokenizer.symbols, *new])
         return
     _write_bpe(model.read_bytes() + b"".join(map(_piece, new)), out_dir)
@@ -353,7 +370,7 @@ def _bpe_model(texts: Iterable[str], vocab_size: int) -> bytes:
             vocab_size=vocab_size,
             character_coverage=1.0,
             normalization_rule_name="identity",
-            control_symbols=[BLANK, BOUNDARY],  # never found in a text, whatever it holds
+            control_symbols=[BLANK, BOUNDARY],  # no text is encoded as these
             unk_id=UNKNOWN_ID,
             unk_piece=UNKNOWN,
             bos_id=-1,
@@ -369,7 +386,7 @@ def _bpe_model(texts: Iterable[str], vocab_size: int) -> bytes:
 
 
 def _explain(message: str, vocab_size: int) -> str:
-    """sentencepiece's words about the vocabulary size in ours."""
+    """Return a clear message for an error of sentencepiece about the vocabulary size."""
     if found := re.search(r"value <= (\d+)", message):
         return (
             f"--vocab-size {vocab_size} is more than these texts can make; "

@@ -1,5 +1,5 @@
-"""Importers: what other tools and people have of a corpus, as the manifests of recipes.
+"""Import corpora: turn tables, folders and manifests of other tools into manifests for recipes.
 
-Each importer is a module that reads one type of folder or file. It yields utterances, or entries of
-manifests that exist already. `asrprune.data.importers.split` checks and writes them.
+Each importer is a module that reads one type of folder or file. An importer yields utterances, or
+entries of existing manifests. `asrprune.data.importers.split` checks and writes these.
 """

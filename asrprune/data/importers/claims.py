@@ -8,7 +8,7 @@ from typing import NamedTuple
 from asrprune.base.errors import UserError
 from asrprune.data.sources import AudioSpan, OwnIds
 
-LOOKED_AT = 1 << 16  # bytes from the middle of a file that tell most files apart
+LOOKED_AT = 1 << 16  # bytes from the middle of a file, in which most files differ
 OWN = (
     "Give every utterance of the corpus an id of its own, such as one with the split's name in "
     "front; tables without the column 'id' get ids made of the paths"
@@ -16,7 +16,7 @@ OWN = (
 
 
 class Used(NamedTuple):
-    """Which utterance has an id."""
+    """The utterance that has an id: its split, its position in the corpus, and its audio."""
 
     split: str
     where: str
@@ -24,30 +24,30 @@ class Used(NamedTuple):
 
 
 class Claims:
-    """The ids of a corpus: those of utterances, and those of recordings.
+    """The ids of the utterances and of the recordings of a corpus.
 
-    Stage 3 holds out of the training what a test set has too, and knows it by its id. So one
-    utterance keeps its id in every split, and two utterances never share one.
+    Stage 3 removes a training utterance if an evaluation set has an utterance with the same id. So
+    an utterance has the same id in every split, and two utterances never share an id.
     """
 
     def __init__(self) -> None:
         self.recordings = OwnIds()
         self._used: dict[str, Used] = {}
-        self._numbers: dict[str, int] = {}  # name -> the next number behind it
-        # given id -> key of the audio -> ids; only of ids that were given to several utterances
+        self._numbers: dict[str, int] = {}  # name -> the next number to append
+        # given id -> key of the audio -> ids; only for given ids that several utterances share
         self._shared: dict[str, dict[tuple, list[str]]] = {}
 
     def utterance(self, ident: str, claim: Used, loose: bool) -> str:
-        """Return the id of an utterance.
+        """Return the id of an utterance: the given id, or a new id if other audio has that id.
 
         Args:
-            ident: The id that it was given.
-            claim: The split, the place in it and the audio of the utterance.
-            loose: The id may be changed where it is that of another utterance.
+            ident: The given id of the utterance.
+            claim: The split, the position and the audio of the utterance.
+            loose: Whether the id may be changed, if another utterance has the id.
 
         Raises:
-            UserError: The same utterance comes twice in a split, or the id is that of another one
-                and must not be changed.
+            UserError: The same utterance comes twice in a split; or another utterance has the id,
+                and the id must not be changed.
         """
         first = self._used.setdefault(ident, claim)
         if first is claim:
@@ -74,11 +74,11 @@ class Claims:
         return own
 
     def _candidates(self, ident: str, span: AudioSpan, key: tuple) -> Iterable[str]:
-        """Return the ids, made of one id, whose audio may be this."""
+        """Return the ids that were made from ``ident`` and whose audio may equal ``span``."""
         if ident not in self._shared:
             self._shared[ident] = {_key(self._used[ident].span): [ident]}
         shared = self._shared[ident]
-        if not span.audio:  # features alone, which may be those of any of them
+        if not span.audio:  # features alone may belong to any of the ids
             return [own for ids in shared.values() for own in ids]
         return [*shared.get(key, ()), *shared.get((), ())]
 
@@ -108,7 +108,7 @@ class Claims:
 
 
 def _key(span: AudioSpan) -> tuple:
-    """Return what equal audio has in common: the size of its file and some of its bytes."""
+    """Return a key that is the same for equal audio: file size, and a digest of some bytes."""
     return _key_of_file(span.audio) if span.audio else ()
 
 
@@ -118,5 +118,5 @@ def _key_of_file(path: str) -> tuple:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(size - LOOKED_AT, 0) // 2)
             return size, blake2b(file.read(LOOKED_AT), digest_size=16).digest()
-    except (OSError, ValueError):  # no file, or not here: the name decides
+    except (OSError, ValueError):  # no file on this machine: the name is the key
         return (path,)

@@ -1,4 +1,4 @@
-"""Cut manifests of lhotse: taken whole where their features fit, else for their recordings."""
+"""Import cut manifests of lhotse: with their features if these fit, else with recordings alone."""
 
 import gzip
 import logging
@@ -18,7 +18,7 @@ from asrprune.data.names import explain_missing
 from asrprune.data.spans import misplaced
 
 CUT = "lhotse cut trim-to-supervisions makes a cut of each"
-KINDS = ("kaldi-fbank", "kaldifeat-fbank", "fbank")  # of lhotse's extractors: the same features
+KINDS = ("kaldi-fbank", "kaldifeat-fbank", "fbank")  # lhotse's extractors of equal features
 
 Cut = dict[str, Any]
 
@@ -26,14 +26,17 @@ log = logging.getLogger(__name__)
 
 
 def write_cuts(options: Options, split: str, path: Path, ignore_features: bool) -> None:
-    """Write the manifests of a split; with its cuts, if the features of all of them fit.
+    """Write the manifests of a split. If the features of all cuts fit, also write the cuts.
 
     Args:
-        ignore_features: stage 2 is to compute them anew.
+        options: The options of all importers.
+        split: The name of the split.
+        path: The cut manifest.
+        ignore_features: Ignore the features, so that stage 2 computes them again.
 
     Raises:
-        UserError: cuts without exactly one supervision, with neither recordings nor features that
-            fit, or with features of another part of the recording; or see
+        UserError: A cut has not exactly one supervision, has neither a recording nor features that
+            fit, or has features of another part of the recording. See also
             :func:`~asrprune.data.importers.split.write_entries`.
     """
     problem = "they are to be computed anew" if ignore_features else problem_of(path)
@@ -52,17 +55,17 @@ def write_cuts(options: Options, split: str, path: Path, ignore_features: bool) 
 
 
 def problem_of(path: Path) -> str:
-    """Say why the features of a manifest cannot be taken as they are.
+    """Return why the features of a manifest cannot be used as they are.
 
     Args:
-        path: The manifest.
+        path: The cut manifest.
 
     Returns:
-        The first cut whose features are missing or of another kind, and what they are. Empty: all
-        features can be taken.
+        The first cut whose features are missing or of another type, and the difference. Empty: all
+        features can be used.
 
     Raises:
-        UserError: All features are of the right kind, and those of a cut do not cover it.
+        UserError: All features are of the right type, but the features of a cut do not cover it.
     """
     elsewhere = ""
     for where, cut in read(path):
@@ -84,10 +87,11 @@ def problem_of(path: Path) -> str:
 
 
 def read(path: Path) -> Iterator[tuple[str, Cut]]:
-    """(where, cut) of a manifest, each with one supervision.
+    """Yield (position, cut) of each cut of a manifest. Each cut has one supervision.
 
     Raises:
-        UserError: the file is missing or damaged, or a cut is of another kind; names the line.
+        UserError: The file is missing or damaged, or a cut is of another type. The message names
+            the line.
     """
     if not path.is_file():
         raise UserError(f"{explain_missing(path)} does not exist")
@@ -124,7 +128,7 @@ def _check(cut: Cut, where: str) -> None:
 
 
 def misfit(cut: Cut) -> str:
-    """Why a cut's features are of another kind than those of recipes; empty: they are not."""
+    """Return how a cut's features differ in type from the features of recipes; empty if not."""
     features = cut.get("features")
     if not features:
         return "has none"
@@ -141,13 +145,16 @@ def misfit(cut: Cut) -> str:
 
 
 def _archive(name: str, lead: Callable[[str, str], str], whose: str, recorded: bool) -> str:
-    """Where an archive of features is from here.
+    """Return the path of an archive of features from here.
 
     Args:
-        recorded: there is audio to compute them anew from.
+        name: The path of the archive in the manifest.
+        lead: Turns a type of file and a path in the manifest into a path from here.
+        whose: The cut with these features, for a message.
+        recorded: Whether there is audio to compute the features from.
 
     Raises:
-        UserError: it is not there.
+        UserError: The archive is not there.
     """
     try:
         path = lead("features", name)
@@ -161,18 +168,20 @@ def _archive(name: str, lead: Callable[[str, str], str], whose: str, recorded: b
 
 
 def wanted() -> str:
-    """The features that recipes use, in words."""
+    """Return a description of the features that recipes use, for a message."""
     return f"{FEATURES['num_filters']} mel bins, 10 ms apart, of {FEATURES['sampling_rate']} Hz"
 
 
 def read_entries(path: Path, base: Path | None, with_features: bool) -> Iterator[Entry]:
-    """The utterances of a manifest; relative paths become ones that lead there from here.
+    """Yield the entries of a manifest. Relative paths are changed to be valid from here.
 
     Args:
-        base: what they are relative to; None: it is looked for.
+        path: The cut manifest.
+        base: What relative paths are relative to. None: search for the folder.
+        with_features: Whether the entries include the cuts with their features.
     """
-    bases: dict[str, Path] = {}  # of audio and of features
-    archives: dict[str, str] = {}  # as the cuts name them -> as they are called from here
+    bases: dict[str, Path] = {}  # "audio" or "features" -> what relative paths are relative to
+    archives: dict[str, str] = {}  # path in the manifest -> path from here
 
     def lead(kind: str, name: str) -> str:
         if os.path.isabs(name):
@@ -194,7 +203,7 @@ def read_entries(path: Path, base: Path | None, with_features: bool) -> Iterator
         supervision = dict(cut["supervisions"][0])
         supervision["id"] = cut["id"]
         supervision["recording_id"] = recording.get("id", supervision.get("recording_id"))
-        # of the recording, as supervisions of their own have it
+        # relative to the recording, as in a manifest of supervisions
         supervision["start"] = round(cut["start"] + supervision.get("start", 0.0), 8)
         supervision["channel"] = cut.get("channel", 0)
         kept = cut if with_features else {}

@@ -1,7 +1,7 @@
-"""Kaldi's data directories: wav.scp, text, and where there are, segments, utt2spk and utt2lang.
+"""Read data directories of Kaldi: wav.scp, text, and optional segments, utt2spk and utt2lang.
 
-lhotse reads them too, but makes supervisions of segments alone, opens the audio one file at a time,
-leaves out in silence what it cannot read, and runs the commands of wav.scp.
+lhotse's own reader is not used. It makes supervisions only from segments, opens the audio one file
+at a time, silently leaves out what it cannot read, and runs the commands of wav.scp.
 """
 
 import math
@@ -21,18 +21,22 @@ SAME = {name: name for name in ("path", "text", "id", "speaker", "language", "ch
 TIMES = (TimeColumn("start of the segment", START), TimeColumn("end of the segment", END))
 MEND = "Segments are an utterance, a recording, its start and its end in seconds: write seconds"
 
-Lines = dict[str, tuple[int, str]]  # key -> number of its line, and what is behind the key
+Lines = dict[str, tuple[int, str]]  # first word -> (line number, rest of the line)
 
 
 def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]:
-    """The utterances of ``text``; then those without a line there, which are left out.
+    """Yield the utterances of ``text``, then the utterances without a line in ``text``.
+
+    The utterances without a line in ``text`` are marked as left out.
 
     Args:
-        base: what relative paths of wav.scp are relative to; None: the first of the folder that we
-            are in, the data directory, and the folders above it in which the first file is.
+        folder: The data directory.
+        base: What relative paths of wav.scp are relative to. None: the first folder that has the
+            first file of wav.scp, among the working directory, the data directory and the folders
+            above it.
 
     Raises:
-        UserError: a file is missing, or a line is wrong; names it.
+        UserError: A file is missing, or a line is wrong. The message names the file and the line.
     """
     if not folder.is_dir():
         raise UserError(f"{explain_missing(folder)} is no folder, such as Kaldi's data/train")
@@ -62,7 +66,7 @@ def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]
             )
         row["path"] = recordings[recording][1]
         yield utterance_of(row, SAME, base, where, times)
-    # a text that was cut off must not pass in silence
+    # a file text that was cut off must not go unnoticed
     told, name = (segments, "segments") if segments else (recordings, "wav.scp")
     for ident, (number, _) in told.items():
         if ident not in texts:
@@ -71,10 +75,16 @@ def read_data_dir(folder: Path, base: Path | None = None) -> Iterator[Utterance]
 
 
 def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
-    """The lines of a file by their first word.
+    """Return the lines of a file by their first word.
 
     Args:
-        values: whether there has to be something behind it.
+        path: The file.
+        needed: Whether a missing or empty file is an error.
+        values: Whether a line with nothing after its first word is an error.
+
+    Raises:
+        UserError: The file is missing or empty, or a line is wrong or has the first word of
+            another line.
     """
     if not path.is_file():
         if needed:
@@ -101,7 +111,11 @@ def _read(path: Path, needed: bool = True, values: bool = True) -> Lines:
 
 
 def _refuse_commands(path: str, where: str) -> None:
-    """Commands of somebody's files are not run, and archives are Kaldi's alone to read."""
+    """Refuse a path of wav.scp that is a command, which is not run, or an archive of Kaldi.
+
+    Raises:
+        UserError: The path is a command or an archive.
+    """
     if re.search(r"\.ark(:\d+)?$", path):
         raise UserError(
             f"{where}: {path!r} is an archive of Kaldi's, which is not read here. Write its audio "
@@ -112,7 +126,7 @@ def _refuse_commands(path: str, where: str) -> None:
 
 
 def _segment(rest: str, where: str) -> tuple[str, str, Times]:
-    """(recording, channel, times) of a line of segments, without its utterance."""
+    """Return (recording, channel, times) of a line of segments, given without its utterance id."""
     words = rest.split()
     try:
         recording, start, end = words[0], float(words[1]), float(words[2])
@@ -125,6 +139,6 @@ def _segment(rest: str, where: str) -> tuple[str, str, Times]:
             f"perhaps a channel, not {rest!r}"
         ) from error
     values = [(TIMES[0], start, "")]
-    if end != -1:  # Kaldi's word for the end of the recording
+    if end != -1:  # for Kaldi, -1 is the end of the recording
         values.append((TIMES[1], end, ""))
     return recording, channel, Times(where, tuple(values), mend=MEND)

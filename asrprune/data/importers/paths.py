@@ -1,4 +1,4 @@
-"""Paths in somebody else's files: where relative ones begin, and commands in their place."""
+"""Find what relative paths in imported files are relative to, and refuse commands as paths."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from asrprune.data.names import file_in_other_form
 
 
 def command_refused(command: str, where: str) -> UserError:
-    """The message about a command in the place of a file: somebody else's are not run."""
+    """Return the error about a command instead of a path. Imported commands are not run."""
     return UserError(
         f"{where}: {command!r} is a command, and commands in files are not run here. Run it once, "
         "with its output in a file (for Kaldi: utils/data/... or wav-copy), and name that file"
@@ -16,15 +16,22 @@ def command_refused(command: str, where: str) -> UserError:
 
 
 def find_base(start: Path, example: str) -> Path:
-    """The first folder in which ``example`` is: this one, ``start``, and those above it.
+    """Return the first folder in which a relative path exists.
+
+    The folders are the working directory, ``start``, and the folders above ``start``. If
+    ``example`` is absolute, the working directory is returned.
+
+    Args:
+        start: The folder of the imported files.
+        example: The path to search for.
 
     Raises:
-        UserError: it is in none of them.
+        UserError: None of these folders has ``example``.
     """
     if os.path.isabs(example):
         return Path()
     folders = (Path(), start, *Path(os.path.abspath(start)).parents)
-    for there in (os.path.exists, file_in_other_form):  # of the second, its utterance will say so
+    for there in (os.path.exists, file_in_other_form):  # a later error explains the other form
         for folder in folders:
             if there(folder / example):
                 return folder

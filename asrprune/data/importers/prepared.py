@@ -1,4 +1,4 @@
-"""What ``lhotse prepare`` makes of a corpus: recordings and supervisions of each of its parts."""
+"""Import the output of ``lhotse prepare``: recordings and supervisions of each part of a corpus."""
 
 import json
 import re
@@ -13,17 +13,17 @@ from asrprune.data.sources import read_recordings
 
 CUT = "its supervisions should"
 MADE_BY = "lhotse prepare"
-SHOWN = 30  # parts in a message
-# <corpus>_recordings_<part>, as most are called; <part>_recordings; recordings_<part>
+SHOWN = 30  # maximum number of parts in a message
+# most names are <corpus>_recordings_<part>; some are <part>_recordings or recordings_<part>
 _NAME = re.compile(r"(?P<before>.*?)_?recordings_?(?P<after>.*)\.jsonl\.gz", re.DOTALL)
 
 
 def read_prepared(folder: Path, part: str) -> Iterator[Entry]:
-    """The utterances of a part.
+    """Yield the entries of a part.
 
     Raises:
-        UserError: the part is missing, or several parts fit (the message lists all parts); two
-            recordings of different audio share an id.
+        UserError: The part is missing, or several parts fit (the message lists all parts); two
+            recordings of different audio share an id; or the recording of a supervision is missing.
     """
     of_recordings = choose(find_parts(folder), part, folder)
     of_supervisions = supervisions_of(of_recordings)
@@ -42,12 +42,12 @@ def read_prepared(folder: Path, part: str) -> Iterator[Entry]:
 
 
 def find_parts(folder: Path) -> list[tuple[str, str, Path]]:
-    """(full name, part, manifest of recordings) of all that has supervisions too, sorted.
+    """Return (full name, part, manifest of recordings) of each part with supervisions, sorted.
 
-    ``ami-ihm_recordings_train`` is the part ``train``, in full ``ami-ihm_train``.
+    ``ami-ihm_recordings_train`` is the part ``train``, and its full name is ``ami-ihm_train``.
 
     Raises:
-        UserError: there are none.
+        UserError: There are no parts.
     """
     found = []
     files = sorted(path for path in folder.rglob("[!.]*") if path.is_file())
@@ -67,15 +67,15 @@ def find_parts(folder: Path) -> list[tuple[str, str, Path]]:
 
 
 def supervisions_of(recordings: Path) -> Path:
-    """The manifest of supervisions beside one of recordings."""
+    """Return the path of the manifest of supervisions beside a manifest of recordings."""
     return recordings.with_name(recordings.name.replace("recordings", "supervisions"))
 
 
 def choose(parts: list[tuple[str, str, Path]], wanted: str, folder: Path) -> Path:
-    """The recordings of a part that is named in full or, where that is clear, by its own name.
+    """Return the recordings of a part, found by its full name or by an unambiguous short name.
 
     Raises:
-        UserError: no part or several parts have this name. The message lists all parts.
+        UserError: No part or several parts have this name. The message lists all parts.
     """
     matching = [path for full, part, path in parts if full == wanted]
     matching = matching or [path for full, part, path in parts if part == wanted]

@@ -1,6 +1,6 @@
-"""An importer of a recipe's own: a function that yields utterances becomes a script.
+"""Turn a recipe's own function that yields utterances into a script that imports a corpus.
 
-``local/prepare.py`` of a recipe is that function and :func:`run`.
+``local/prepare.py`` of a recipe consists of this function and a call of :func:`run`.
 """
 
 import argparse
@@ -27,11 +27,12 @@ def run(utterances: Utterances) -> None:
     """Write the manifests of splits as the command line says, and end the process.
 
     Args:
-        utterances: yields a row for each utterance of a split: ``path`` and ``text``, and where
-            they are known ``id``, ``speaker``, ``language``, ``start`` and ``end`` or ``duration``
-            (seconds) and ``channel``. Relative paths are relative to the folder. A row with a
-            reason, one word, in ``left_out`` is counted and listed with it, and nothing else is
-            made of it.
+        utterances: Gets the folder of the corpus and the split. Yields a row for each utterance.
+            Each row has ``path`` and ``text``. If known, a row also has ``id``, ``speaker``,
+            ``language``, ``channel``, ``start``, and ``end`` or ``duration`` (seconds). Relative
+            paths are relative to the folder, or to ``--audio-dir`` if given. A row may have a
+            reason (one word) in ``left_out``. Then the utterance is not written, but counted and
+            listed with this reason.
     """
     name = Path(sys.argv[0]).name
     parser = Parser(description=sys.modules["__main__"].__doc__)
@@ -50,7 +51,7 @@ def _write(utterances: Utterances, args: argparse.Namespace, name: str) -> None:
 
 
 def numbered(rows: Iterable[Row], base: Path, where: str) -> Iterator[Utterance]:
-    """The utterances of rows, which are numbered from 1."""
+    """Yield the utterances of rows. Messages number the rows from 1."""
     for number, row in enumerate(rows, 1):
         place = f"{where}, row {number}"
         utterance = utterance_of(row, find_columns(list(row), place), base, place)

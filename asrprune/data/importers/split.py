@@ -1,7 +1,8 @@
-"""Import one split: report or leave out what is wrong with it, and write the rest as manifests.
+"""Import one split: report or leave out bad utterances, and write the other utterances.
 
-Writes ``<corpus>_recordings_<split>.jsonl.gz``, ``<corpus>_supervisions_<split>.jsonl.gz`` and,
-where something was left out, ``<corpus>_left_out_<split>.tsv``, which says what and why.
+The outputs are ``<corpus>_recordings_<split>.jsonl.gz`` and
+``<corpus>_supervisions_<split>.jsonl.gz``. If utterances were left out,
+``<corpus>_left_out_<split>.tsv`` lists them with the reasons.
 """
 
 import logging
@@ -27,7 +28,7 @@ from asrprune.data.names import explain_missing
 from asrprune.data.parallel import progress_bar, run_parts
 from asrprune.data.sources import AudioSpan, audio_span, digest_of
 
-PART = 500  # files whose headers one worker reads at a time
+PART = 500  # number of files whose headers a worker reads at a time
 BAD_AUDIO = {
     "missing-audio": "the file does not exist",
     **UNUSABLE,
@@ -35,7 +36,7 @@ BAD_AUDIO = {
     "no-channel": "the file has no such channel",
     "too-short": "the utterance is shorter than the window of a feature frame, 25 ms",
 }
-SHORTEST = 0.025  # seconds
+SHORTEST = 0.025  # seconds of an utterance
 NO_SAMPLES = f"{AGAIN}, or delete its line"
 
 log = logging.getLogger(__name__)
@@ -49,54 +50,57 @@ class Options:
     out_dir: Path
     bad_audio: str = "error"
     empty_text: str = "skip"
-    longest: float = 300.0  # seconds
+    longest: float = 300.0  # maximum seconds of an utterance
     invisible: str = "strip"  # a choice of invisible.CHOICES
     audio_dir: Path | None = None
     jobs: int = 1
-    claims: Claims = field(default_factory=Claims)  # ids in the splits that were written
+    claims: Claims = field(default_factory=Claims)  # ids of the splits that were written
 
     def path(self, kind: str, split: str) -> Path:
-        """A manifest's place; ``kind`` is recordings, supervisions or cuts."""
+        """Return the path of a manifest; ``kind`` is recordings, supervisions or cuts."""
         return self.out_dir / f"{self.corpus}_{kind}_{split}.jsonl.gz"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A recording and a supervision of it, as manifests of lhotse have them; or why not."""
+    """The manifest entries of an utterance, as in lhotse; or the reason to leave it out."""
 
     where: str
     id: str
     recording: dict[str, Any] = field(default_factory=dict)
     supervision: dict[str, Any] = field(default_factory=dict)
-    cut: dict[str, Any] = field(default_factory=dict)  # where its features are to be taken as well
-    reason: str = ""  # empty: good
+    cut: dict[str, Any] = field(default_factory=dict)  # only if the cut's features are used
+    reason: str = ""  # why the utterance is left out; empty: it is used
     detail: str = ""
     loose: bool = False  # the id may be changed, if different audio has the same id
-    mend: str = ""  # what to do about it
+    mend: str = ""  # what the user can do
 
 
 @dataclass(frozen=True)
 class Audio:
-    """What the header of a file says, or why it says nothing."""
+    """The header of an audio file, or why the file cannot be used."""
 
-    rate: int = 0
-    frames: int = 0
+    rate: int = 0  # Hz
+    frames: int = 0  # samples of each channel
     channels: int = 0
-    reason: str = ""
+    reason: str = ""  # empty: the file can be used
     detail: str = ""
-    mend: str = ""
+    mend: str = ""  # what the user can do
 
 
 def write_utterances(
     options: Options, split: str, utterances: Iterable[Utterance], cut: str
 ) -> None:
-    """Write the manifests of a split whose audio has not been looked at yet.
+    """Write the manifests of a split whose audio files have not been read yet.
 
     Args:
-        cut: how such a corpus tells where utterances begin and end, for a message.
+        options: The options of all importers.
+        split: The name of the split.
+        utterances: The utterances of the split.
+        cut: How the user can give the start and end of utterances, for a message.
 
     Raises:
-        UserError: see :func:`write_entries`.
+        UserError: See :func:`write_entries`.
     """
     known = list(utterances)
     paths = list(dict.fromkeys(u.path for u in known if not u.left_out))
@@ -119,7 +123,7 @@ def write_utterances(
 
 
 def probe_all(paths: list[str], advance: Callable[[int], None]) -> list[Audio]:
-    """Look at files; the work of one process."""
+    """Read the headers of files. This function is the work of one process."""
     found = []
     for path in paths:
         found.append(probe(path))
@@ -128,7 +132,7 @@ def probe_all(paths: list[str], advance: Callable[[int], None]) -> list[Audio]:
 
 
 def probe(path: str) -> Audio:
-    """What a file's header says."""
+    """Return the header of a file, or why the file cannot be used."""
     if not os.path.exists(path):
         return Audio(reason="missing-audio", detail=explain_missing(path))
     try:
@@ -142,7 +146,7 @@ def probe(path: str) -> Audio:
 
         try:  # lhotse may decode more formats: m4a, for example, if ffmpeg is installed
             other = lhotse.Recording.from_file(path)
-            middle = other.duration / 2  # stage 2 may begin to read in the middle, too
+            middle = other.duration / 2  # stage 2 may also start to read in the middle
             other.load_audio(offset=middle, duration=min(0.1, middle))
             rate, frames, channels = other.sampling_rate, other.num_samples, other.num_channels
         except MemoryError:
@@ -155,7 +159,7 @@ def probe(path: str) -> Audio:
 
 
 def entry(utterance: Utterance, audio: Audio) -> Entry:
-    """What the manifests say of an utterance."""
+    """Return the manifest entries of an utterance, or the reason to leave it out."""
     where, name = utterance.where, utterance.id
     if utterance.left_out:
         return Entry(where, name, reason=utterance.left_out, detail=clean(utterance.text))
@@ -175,7 +179,7 @@ def entry(utterance: Utterance, audio: Audio) -> Entry:
     if duration < SHORTEST:
         detail = f"{duration:g} s, {utterance.path}"
         return Entry(where, name, reason="too-short", detail=detail, mend="Delete its line")
-    # what was rounded is the whole file all the same
+    # a duration that was rounded still means the whole file
     if not utterance.start and abs(duration - length) < 0.01:
         duration = length
     channels = list(range(audio.channels))
@@ -204,17 +208,20 @@ def entry(utterance: Utterance, audio: Audio) -> Entry:
 def write_entries(
     options: Options, split: str, entries: Iterable[Entry], cut: str, with_cuts: bool = False
 ) -> None:
-    """Write the manifests of a split, texts in NFC; what cannot be used is listed.
+    """Write the manifests of a split with texts in NFC, and list the entries that are left out.
 
     Args:
-        cut: how such a corpus tells where utterances begin and end, for a message.
-        with_cuts: write ``<corpus>_cuts_<split>.jsonl.gz`` too, which stage 2 takes as it is.
+        options: The options of all importers.
+        split: The name of the split.
+        entries: The entries of the split.
+        cut: How the user can give the start and end of utterances, for a message.
+        with_cuts: Also write ``<corpus>_cuts_<split>.jsonl.gz``, which stage 2 uses as it is.
 
     Raises:
-        UserError: an id comes twice and must not be changed, an utterance is too long, audio is bad
-            or a text is empty and that is not to be skipped, or nothing is left.
+        UserError: An id comes twice and must not be changed; an utterance is too long; audio is bad
+            or a text is empty, and the options do not skip it; or no utterance is left.
     """
-    options.path("cuts", split).unlink(missing_ok=True)  # of another importer
+    options.path("cuts", split).unlink(missing_ok=True)  # left by another importer
     counted = Counted(options, split, cut)
     recorded: set[str] = set()
     seconds = 0.0
@@ -239,14 +246,14 @@ def write_entries(
 
 
 class Renamed:
-    """Ids that were changed."""
+    """Ids that were changed, with the first change as an example."""
 
     def __init__(self) -> None:
-        self.ids: set[str] = set()  # the new ones
+        self.ids: set[str] = set()  # the new ids
         self.example: tuple[str, str, AudioSpan] = ("", "", AudioSpan())
 
     def note(self, old: str, new: str, span: AudioSpan) -> None:
-        """Remember an id, if it was changed."""
+        """Note a new id, if it differs from the old id."""
         if new != old:
             if not self.ids:
                 self.example = (old, new, span)
@@ -254,7 +261,7 @@ class Renamed:
 
 
 class Counted:
-    """Entries of a split as they go by: good ones pass, the others are remembered."""
+    """Filter of the entries of a split: good entries pass, and the others are collected."""
 
     def __init__(self, options: Options, split: str, cut: str):
         self.options, self.split, self.cut = options, split, cut
@@ -264,8 +271,13 @@ class Counted:
         self.invisible = Tally(options.invisible)
 
     def good(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """The entries to be written."""
-        places: dict[str, str] = {}  # of what is left out
+        """Yield the entries to write.
+
+        Raises:
+            UserError: An id comes twice and must not be changed, an utterance is too long, or an
+                entry is invalid.
+        """
+        places: dict[str, str] = {}  # id of an entry that is left out -> its position
         for item in entries:
             item = self._judged(item)
             if item.reason:
@@ -308,7 +320,7 @@ class Counted:
         return item
 
     def _with_own_ids(self, item: Entry) -> Entry:
-        """Return an entry whose ids, of the utterance and of the recording, no other audio has."""
+        """Return the entry with ids of the utterance and recording that no other audio has."""
         claims, recording, supervision = self.options.claims, item.recording, item.supervision
         span = audio_span({**supervision, "recording": recording, **item.cut})
         claim = Used(self.split, item.where, span)
@@ -326,7 +338,7 @@ class Counted:
         return replace(item, id=ident)
 
     def say_renamed(self) -> None:
-        """Say which ids were changed, since they were those of other audio."""
+        """Log which ids were changed, because other audio has the same ids."""
         for what, renamed in self.renamed.items():
             if renamed.ids:
                 old, new, span = renamed.example
@@ -345,7 +357,7 @@ class Counted:
         """Check, after the last entry, that the split can be used.
 
         Raises:
-            UserError: utterances with bad audio or without text were left out, and the options
+            UserError: Utterances with bad audio or without text were left out, and the options
                 make that an error; or no utterance is left.
         """
         total = self.kept + len(self.left_out)
@@ -368,10 +380,10 @@ class Counted:
             raise UserError(f"{self.split}: no utterance is left{why}")
 
     def list_left_out(self) -> None:
-        """Write down what was left out, and say how much it is."""
+        """Write the list of the utterances that were left out, and log their number."""
         path = self.options.out_dir / f"{self.options.corpus}_left_out_{self.split}.tsv"
         if not self.left_out:
-            path.unlink(missing_ok=True)  # of an earlier run
+            path.unlink(missing_ok=True)  # left by an earlier run
             return
         rows = ["utterance\twhere\treason\tdetail"]
         fields = ((i.id, i.where, i.reason, i.detail) for i in self.left_out)
@@ -390,6 +402,6 @@ class Counted:
 
 
 def reasons(left_out: Iterable[Entry]) -> str:
-    """How many for each reason, the most frequent first."""
+    """Return the number of entries for each reason, the most frequent first, for a message."""
     counts = Counter(item.reason for item in left_out)
     return ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())

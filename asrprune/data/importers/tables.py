@@ -1,4 +1,4 @@
-"""Tables of utterances: TSV, CSV, or a JSON object a line, with columns such as path and text."""
+"""Read tables of utterances: TSV, CSV or JSON lines, with columns such as path and text."""
 
 import csv
 import json
@@ -18,13 +18,14 @@ Row = dict[str, Any]
 
 
 def read_table(path: Path, base: Path | None = None) -> Iterator[Utterance]:
-    """The utterances of a table.
+    """Yield the utterances of a table.
 
     Args:
-        base: what relative paths are relative to; None: the table's folder.
+        path: The table.
+        base: What relative paths are relative to. None: the table's folder.
 
     Raises:
-        UserError: the table is missing or damaged; names the line.
+        UserError: The table is missing or damaged. The message names the line.
     """
     base = path.parent if base is None else base
     names: list[str] = []
@@ -37,17 +38,21 @@ def read_table(path: Path, base: Path | None = None) -> Iterator[Utterance]:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a table, columns by their names.
+    """Yield the rows of a table as dictionaries, by column name.
 
     Raises:
-        UserError: the table is missing or damaged; names the line.
+        UserError: The table is missing or damaged. The message names the line.
     """
     for _, row in numbered_rows(path):
         yield row
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line, row) of a table, without empty lines."""
+    """Yield (line number, row) of a table, without empty lines.
+
+    Raises:
+        UserError: The table is missing or damaged. The message names the line.
+    """
     if path.suffix not in KINDS:
         raise UserError(f"{path} is no table: its name should end in {', '.join(KINDS)}")
     if not path.is_file():
@@ -63,7 +68,7 @@ def _is_json(path: Path) -> bool:
 
 
 def _separated(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line, row). Every line is read by itself: a quotation mark opens no second line."""
+    """Yield (line number, row) of a TSV or CSV file. No field continues in the next line."""
     split = _tabs if path.suffix == ".tsv" else _commas
     names: list[str] = []
     for number, line in enumerate(text_lines(path), 1):
@@ -87,7 +92,7 @@ def _separated(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _tabs(line: str, _: str) -> list[str]:
-    """Return the fields of a line of a TSV file; quotation marks are characters like others."""
+    """Return the fields of a line of a TSV file. Quotation marks have no special meaning."""
     return line.split("\t")
 
 
@@ -95,13 +100,13 @@ def _commas(line: str, where: str) -> list[str]:
     """Return the fields of a line of a CSV file.
 
     Raises:
-        UserError: A quotation mark opens a field that does not end in this line, or has something
-            else than a comma behind it.
+        UserError: A quotation mark opens a field that does not end in this line, or ends a field
+            that no comma follows.
     """
     try:
         return next(csv.reader((line,), strict=True), [])
     except csv.Error as error:
-        # Python's words for a field that goes on in the next line, and those for other mistakes
+        # Python says "unexpected end" for a field that continues in the next line
         what = (
             "a quotation mark opens a field that does not end in this line"
             if "unexpected end" in str(error)

@@ -1,8 +1,8 @@
-"""Find the columns that say where an utterance begins and ends, and read their values.
+"""Find the columns that give the start and end of an utterance, and read their values.
 
-People call such columns start, begin, startTime, offset_ms, Start (s), end_time, stop, or dur. A
-column that is passed over would change the meaning of the others, so every usual name is known
-here; what its values mean is decided in :mod:`.times`.
+Usual names of these columns are start, begin, startTime, offset_ms, Start (s), end_time, stop and
+dur. If a column of time is overlooked, the other columns are misunderstood. So this module knows
+all usual names. The module :mod:`.times` decides what the values mean.
 """
 
 import math
@@ -22,7 +22,7 @@ FACTORS = {  # unit -> seconds
     "nanoseconds": 1e-9,
     "minutes": 60.0,
 }
-FRAMES = "frames"  # of samples or of features: nobody knows
+FRAMES = "frames"  # may mean sample frames or feature frames, so values are refused
 _CORES = {
     START: "start begin beginning begins beg bgn onset",
     END: "end ending stop finish",
@@ -46,11 +46,11 @@ _FILLERS = {
     *("value", "pos", "position", "point", "segment", "seg", "utterance", "utt", "speech"),
     *("chunk", "turn", "interval", "region", "sentence", "phrase", "caption", "subtitle"),
 }
-_WHOLE = {  # these have a duration of their own
+_WHOLE = {  # words for a whole file, whose duration is not that of the utterance
     *("audio", "wav", "file", "clip", "recording", "rec", "sound", "media", "video"),
 }
 _COUNTS = {"num", "n", "nb", "number", "count"}
-# words that mean a start and an end only where both are there
+# pairs of words that mean a start and an end only if both are there
 _PAIRS = (("from", "to"), ("t0", "t1"), ("t1", "t2"), ("tmin", "tmax"), ("xmin", "xmax"))
 _GLUED = re.compile(
     rf"(?P<before>t|time|seg|segment|utt)?(?P<core>{'|'.join(sorted(_CORE_OF, key=len)[::-1])})"
@@ -67,61 +67,62 @@ MEND = (
 
 @dataclass(frozen=True)
 class TimeColumn:
-    """A column that says where an utterance begins or ends, or how long it is."""
+    """A column that gives the start, the end or the duration of an utterance."""
 
     name: str
     what: str  # START, END or DURATION
-    unit: str = ""  # a key of FACTORS, SAMPLES or FRAMES; empty: the name does not say
+    unit: str = ""  # a key of FACTORS, SAMPLES or FRAMES; empty: the name has no unit
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """What a row says of the time of its utterance.
+    """The times of an utterance as its row gives them.
 
-    ``values`` are (column, value, unit); the unit is that of the value where it says one.
+    ``values`` are (column, value, unit). The unit comes from the value, or else from the name of
+    the column.
     """
 
     where: str = ""
     values: tuple[tuple[TimeColumn, float, str], ...] = ()
-    rate: float = 0.0  # Hz, of values in samples; 0: that of the file
-    mend: str = MEND  # what to do where they are wrong
+    rate: float = 0.0  # Hz, for values in samples; 0: the sampling rate of the file
+    mend: str = MEND  # what the user can do if the times are wrong
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a name in small letters: start, time and ms of ``startTime(ms)``."""
+    """Return the words of a name in lower case: start, time and ms for ``startTime(ms)``."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", name.strip())
     return re.findall(r"[^\W_]+", parted.lower())
 
 
 @lru_cache(1024)
 def find_time_columns(names: tuple[str, ...]) -> tuple[TimeColumn, ...]:
-    """Return the columns of time among all columns, those that count most first."""
+    """Return the columns of time among all columns, the most reliable columns first."""
     known = [(name, *_meaning(words_of(name))) for name in names]
     found = [TimeColumn(name, core, unit) for name, core, unit in known if core in (START, END)]
     if not found:
         found += _pair(names)
     starts = [column for column in found if column.what == START]
     ends = [column for column in found if column.what == END]
-    # an offset is a start, as in NeMo's manifests; behind an onset it is the end
+    # an offset is a start, as in NeMo's manifests; but with an onset the offset is the end
     onset = any("onset" in "".join(words_of(column.name)) for column in starts)
     offset = END if onset and not ends else START
     found += [TimeColumn(name, offset, unit) for name, core, unit in known if core == "offset"]
     whats = {column.what for column in found}
     durations = [TimeColumn(name, DURATION, unit) for name, core, unit in known if core == DURATION]
-    if not durations and START in whats and END not in whats:  # else they may count letters
+    if not durations and START in whats and END not in whats:  # otherwise a length may be of text
         durations = [
             TimeColumn(name, DURATION, unit) for name, core, unit in known if core == "length"
         ]
     found += durations
     sure = {column.what for column in found if column.unit != FRAMES}
     found = [column for column in found if column.unit != FRAMES or column.what not in sure]
-    # the order of what is sure: a unit that is said in the name, one that is not, one of samples
+    # the order: first names with a unit of time, then names without a unit, then samples or frames
     found.sort(key=lambda column: (column.unit not in FACTORS, bool(column.unit)))
     return tuple(found)
 
 
 def _meaning(words: list[str]) -> tuple[str, str]:
-    """Return the core and the unit that the words of a name have; an empty core: another column."""
+    """Return the core and the unit in the words of a column name; an empty core if it has none."""
     if len(words) == 1 and words[0] not in _CORE_OF and (glued := _GLUED.fullmatch(words[0])):
         rest = words[0][glued.start("core") + len(glued["core"]) :]
         words = [word for word in (glued["before"], glued["core"], *_parts(rest)) if word]
@@ -144,13 +145,13 @@ def _meaning(words: list[str]) -> tuple[str, str]:
 
 
 def _parts(rest: str) -> list[str]:
-    """Return the words that are glued together behind a core: ``timems`` is time and ms."""
+    """Return the words that are glued together after a core: time and ms for ``timems``."""
     words = sorted({*_UNIT_OF, *_FILLERS}, key=len)[::-1]
     return re.findall("|".join(words), rest)
 
 
 def _pair(names: tuple[str, ...]) -> list[TimeColumn]:
-    """Return the columns of a pair of words that mean a start and an end only together."""
+    """Return the two columns whose names mean a start and an end only together; else none."""
     words = {name: words_of(name) for name in names}
     for first, last in _PAIRS:
         found = []
@@ -168,10 +169,11 @@ def _pair(names: tuple[str, ...]) -> list[TimeColumn]:
 
 
 def read_times(row: dict[str, Any], where: str) -> Times:
-    """Return what a row says of the time of its utterance.
+    """Return the times of an utterance from its row.
 
     Raises:
-        UserError: A value is no number, or of a unit that nobody knows; names the column.
+        UserError: A value is no number, counts frames, or holds a start and an end together. The
+            message names the column.
     """
     names = tuple(row)
     for name in _lists(names):
@@ -205,7 +207,7 @@ def _rate_column(names: tuple[str, ...]) -> str:
 
 @lru_cache(1024)
 def _lists(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the columns whose value may hold a start and an end."""
+    """Return the columns whose values may hold both a start and an end."""
     found = []
     times = {column.name for column in find_time_columns(names)}
     for name in names:
@@ -218,20 +220,20 @@ def _lists(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_span(value: Any) -> bool:
-    """Whether a value holds a start and an end, as a list, an object or a text like ``1.2-3.4``."""
+    """Return whether a value holds a start and an end: a list, an object or ``1.2-3.4``."""
     if isinstance(value, dict):
         return not {START, END}.isdisjoint(_meaning(words_of(str(key)))[0] for key in value)
     if isinstance(value, str):
         number = r"\d+(?:\.\d+)?"
         span = rf"[\[(]?\s*{number}(?:\s*(?:[-–,;]|to)\s*|\s+){number}\s*[\])]?"
-        return "." in value and bool(re.fullmatch(span, value.strip()))  # else it may be an id
+        return "." in value and bool(re.fullmatch(span, value.strip()))  # no point: maybe an id
     if not isinstance(value, list) or len(value) != 2:
         return False
     return all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
 
 
 def _number(value: Any, column: TimeColumn, where: str) -> tuple[float, str]:
-    """Return a number and its unit; values such as ``1.5 s`` and ``0:01:02.5`` say theirs."""
+    """Return a number and its unit. Values such as ``1.5 s`` and ``0:01:02.5`` have a unit."""
     unit = column.unit
     number = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):

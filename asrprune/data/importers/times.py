@@ -1,7 +1,8 @@
-"""Decide in which unit a split's times are, and where its utterances begin and end.
+"""Decide the unit of a split's times, and where its utterances begin and end.
 
-Where no name and no value says a unit, times are seconds, unless these lie far beyond the files and
-one other unit fits them all and gives a usual rate of speech.
+If neither the name of a column nor a value gives a unit, times are in seconds. Another unit is used
+if seconds lie far beyond the files or two columns disagree, and if one other unit alone fits all
+times and gives whole files or a usual rate of speech.
 """
 
 import logging
@@ -24,12 +25,12 @@ from asrprune.data.importers.time_columns import (
 )
 from asrprune.data.importers.utterance import Utterance
 
-BEYOND = 0.5  # seconds that an utterance may end after its file, or be shorter than it
-DISAGREE = 0.05  # seconds that two columns of one time may differ
-FAR = 50  # times the length of a file: then times are hardly seconds
-SHORTEST = 0.02  # seconds of an utterance: shorter ones say that a unit is wrong
-RATE = (1.0, 30.0)  # usual letters a second, spaces included: the median of a split
-# (unit of starts and ends, unit of durations) where no name says one
+BEYOND = 0.5  # seconds that an utterance may end after its file
+DISAGREE = 0.05  # seconds by which two columns of the same time may differ
+FAR = 50  # a time that exceeds this many lengths of its file is hardly in seconds
+SHORTEST = 0.02  # seconds of an utterance; if one is shorter, the unit is wrong
+RATE = (1.0, 30.0)  # usual median of a split, in characters per second, spaces included
+# candidates for (unit of starts and ends, unit of durations), if no name gives a unit
 UNITS = (
     (SECONDS, SECONDS),
     (MILLISECONDS, MILLISECONDS),
@@ -38,14 +39,14 @@ UNITS = (
     (SAMPLES, SECONDS),
 )
 
-# what the guide says itself, and Kaldi's segments
+# column names of the guide, and of Kaldi's segments
 USUAL = ("start", "offset", "duration", "start of the segment", "end of the segment")
 
 log = logging.getLogger(__name__)
 
 
 class Header(Protocol):
-    """What is known of a file; ``rate`` 0: nothing."""
+    """The header of a file. ``rate`` is 0 if the header is unknown."""
 
     rate: int
     frames: int
@@ -53,21 +54,21 @@ class Header(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The part of a file that an utterance is, in seconds, and what is wrong with it."""
+    """The part of a file that holds an utterance, in seconds, and what is wrong with the times."""
 
     start: float
     duration: float | None  # None: to the end of the file
-    length: float  # of the file; 0: nobody knows
-    disagreement: str = ""  # of two columns
+    length: float  # of the file; 0: unknown
+    disagreement: str = ""  # of two columns; empty: they agree
 
     @property
     def end(self) -> float:
-        """Seconds; where it is not said, that of the file."""
+        """The end in seconds; the end of the file if there is no duration."""
         return self.length if self.duration is None else self.start + self.duration
 
     @property
     def beyond(self) -> bool:
-        """Whether it is not in the file."""
+        """Whether the part begins or ends beyond the end of the file."""
         return self.length > 0 and (self.start >= self.length or self.end > self.length + BEYOND)
 
 
@@ -77,13 +78,13 @@ def resolve(
     """Return the utterances with their starts and durations in seconds.
 
     Args:
-        utterances: Those of a split, as its table says them.
-        audio: Path -> what the header of the file says (``rate``, ``frames``).
+        utterances: The utterances of a split, with the times of its table.
+        audio: Path -> header of the file (``rate``, ``frames``).
         split: The name of the split, for the log.
 
     Raises:
-        UserError: Columns disagree, a time is negative, or nobody can tell the unit; names the
-            column, the row and the value.
+        UserError: Columns disagree, a time is negative, or the unit is unclear. The message names
+            the column, the row and the value.
     """
     columns = {column for u in utterances for column, _, _ in u.times.values}
     if not columns:
@@ -113,7 +114,10 @@ Units = tuple[str, str]
 def _choose(
     utterances: Sequence[Utterance], headers: Sequence[Header | None]
 ) -> tuple[Units, list[Part]]:
-    """Return the units of what has none, and the parts that come of them."""
+    """Return the units for times without a unit, and the parts that follow from these units.
+
+    If several units fit, a unit that makes all parts whole files is preferred.
+    """
     parts = _parts(utterances, headers, UNITS[0])
     unsaid = [not all(unit for _, _, unit in u.times.values) for u in utterances]
     judged = [
@@ -160,7 +164,7 @@ def _part(times: Times, header: Header | None, units: Units) -> Part:
         unit = said or units[column.what == DURATION]
         per_second = times.rate or rate
         if unit == SAMPLES and not per_second:
-            continue  # a file that is missing, which is said by itself
+            continue  # the file is missing, which another check reports
         seconds = value / per_second if unit == SAMPLES else value * FACTORS[unit]
         first = found.setdefault(column.what, (seconds, column))
         if abs(first[0] - seconds) > DISAGREE and not disagreement:
@@ -174,7 +178,7 @@ def _part(times: Times, header: Header | None, units: Units) -> Part:
     duration = found[END][0] - start
     if DURATION in found and not disagreement:
         said, column = found[DURATION]
-        # else it is that of the whole file
+        # the duration may also be that of the whole file
         if abs(said - duration) > DISAGREE and abs(said - length) > DISAGREE:
             disagreement = (
                 f"the column {found[END][1].name!r} says that {duration:g} s are spoken, and the "
@@ -184,7 +188,7 @@ def _part(times: Times, header: Header | None, units: Units) -> Part:
 
 
 def _fit(parts: list[Part], utterances: list[Utterance], units: Units) -> str:
-    """Return how well a unit fits: "whole" if parts are whole files, "usual", or not at all: ""."""
+    """Return how well units fit: "whole" (parts are whole files), "usual" (speech rate) or ""."""
     if any(part.beyond or part.disagreement for part in parts):
         return ""
     if any(part.start < 0 or part.end - part.start < SHORTEST for part in parts):
@@ -207,7 +211,7 @@ def _whole_numbers(times: Times) -> bool:
 
 
 def _unknown_unit(utterance: Utterance, part: Part, found: list[Units]) -> UserError:
-    """Return the message about times that are no seconds."""
+    """Return the error about times that are not in seconds."""
     column, value = max(
         ((c, v) for c, v, unit in utterance.times.values if not unit), key=lambda pair: pair[1]
     )
@@ -223,7 +227,11 @@ def _unknown_unit(utterance: Utterance, part: Part, found: list[Units]) -> UserE
 
 
 def _check(utterance: Utterance, part: Part) -> None:
-    """Refuse what is no part of any file."""
+    """Check that the times of an utterance make a part of a file.
+
+    Raises:
+        UserError: Columns disagree, the start is negative, or the duration is not positive.
+    """
     times = utterance.times
     if part.disagreement:
         problem = part.disagreement
@@ -240,7 +248,7 @@ def _check(utterance: Utterance, part: Part) -> None:
 
 
 def _say(split: str, columns: set[TimeColumn], units: Units) -> None:
-    """Say what was read as what, unless it is as the guide has it."""
+    """Log how columns of time were read, unless their names and unit are those of the guide."""
     read = []
     for column in sorted(columns, key=lambda column: (column.what == DURATION, column.name)):
         unit = column.unit or units[column.what == DURATION]

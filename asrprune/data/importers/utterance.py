@@ -1,4 +1,4 @@
-"""An utterance as a corpus tells of it, and what its columns may be called."""
+"""Make an utterance of a row of a corpus, whose columns may have various names."""
 
 import math
 import unicodedata
@@ -10,9 +10,9 @@ from typing import Any
 from asrprune.base.errors import UserError, nearest
 from asrprune.data.importers.time_columns import Times, read_times
 
-# Column -> the names that it may have, ours first: others are those of NeMo's manifests, of
-# Hugging Face's audio folders and of tables that crowds have read. Columns of time have a module of
-# their own, time_columns.
+# Column -> the names that it may have, our own name first. The other names come from NeMo's
+# manifests, from Hugging Face's audio folders and from tables of crowd-sourced corpora. The module
+# time_columns has the names of the columns of time.
 COLUMNS = {
     "path": ("path", "audio", "audio_filepath", "file_name"),
     "text": ("text", "sentence", "transcription", "transcript"),
@@ -27,30 +27,30 @@ EMPTY = "empty-text"  # a reason to leave an utterance out
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is said in a file, or in a part of it."""
+    """An utterance: what is said in a file, or in a part of a file."""
 
-    where: str  # it is told of, for messages: "train.tsv, line 7"
+    where: str  # position in the corpus, for messages: "train.tsv, line 7"
     id: str
-    path: str  # of the audio
-    text: str  # as it came in
+    path: str  # of the audio file
+    text: str  # before any change
     speaker: str = ""
     language: str = ""
-    times: Times = Times()  # as the row says them
-    start: float = 0.0  # seconds; after times.resolve()
+    times: Times = Times()  # as the row gives them
+    start: float = 0.0  # seconds; set by times.resolve()
     duration: float | None = None  # seconds; None: to the end of the file
-    channel: int | None = None  # None: the first
-    named: bool = True  # the corpus gave the id; else it was made of the path
-    left_out: str = ""  # why it is not to be used, a word; empty: it is
+    channel: int | None = None  # None: the first channel
+    named: bool = True  # the corpus gave the id; otherwise it was made from the path
+    left_out: str = ""  # why the utterance is left out, one word; empty: it is used
 
 
 def find_columns(names: list[str], where: str) -> dict[str, str]:
-    """Our name of each column that is known -> the name that it has.
+    """Return a dictionary from our name of each known column to its name in the corpus.
 
     Raises:
-        UserError: there is none of the path, or of the text.
+        UserError: There is no column of the path, or no column of the text.
     """
     small = {name.strip().lower(): name for name in reversed(names)}
-    small |= {name: name for name in names}  # what is written as it should be comes first
+    small |= {name: name for name in names}  # an exact name has priority
     found = {
         column: next(small[name] for name in known if name in small)
         for column, known in COLUMNS.items()
@@ -73,15 +73,17 @@ def utterance_of(
     where: str,
     times: Times | None = None,
 ) -> Utterance:
-    """The :class:`Utterance` of a row, whose times are not resolved yet.
+    """Return the :class:`Utterance` of a row. Its times are not resolved yet.
 
     Args:
-        columns: as :func:`find_columns` has them.
-        base: what relative paths are relative to.
-        times: start and end of the utterance in its file; None: the row has them.
+        row: Values by the column names of the corpus.
+        columns: The result of :func:`find_columns`.
+        base: What relative paths are relative to.
+        where: The position of the row, for messages.
+        times: Start and end of the utterance in its file. None: read them from the row.
 
     Raises:
-        UserError: a value is missing or none of its column.
+        UserError: A value is missing, or is invalid in its column.
     """
     values = {column: row.get(name) for column, name in columns.items()}
     text = "" if values["text"] is None else values["text"]
@@ -111,10 +113,10 @@ def utterance_of(
 
 
 def id_of(value: Any, where: str) -> str:
-    """An id of a manifest as a string: lhotse's are strings, other tools write numbers.
+    """Return an id of a manifest as a string. lhotse writes strings, other tools write numbers.
 
     Raises:
-        UserError: it is none.
+        UserError: The value is no id.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise UserError(f"{where}: {value!r} is no id; ids are strings")
@@ -122,9 +124,9 @@ def id_of(value: Any, where: str) -> str:
 
 
 def clean(text: str) -> str:
-    """A text in Unicode's NFC, words apart by one space. Its letters stay as they are.
+    """Return a text in NFC, with single spaces between words. Its letters stay as they are.
 
-    No-break and ideographic spaces, and what ends lines, are spaces like others.
+    No-break spaces, ideographic spaces and line ends also count as spaces.
     """
     return " ".join(unicodedata.normalize("NFC", text).split())
 
@@ -146,6 +148,9 @@ def _number(value: Any, column: str, where: str) -> float | None:
 
 
 def _name(path: str) -> str:
-    """An id for an utterance without: the path without its suffix. Its start comes behind it."""
+    """Return an id for an utterance without an id: the path without its suffix.
+
+    :mod:`.times` appends the start of the utterance.
+    """
     name = "-".join(part for part in Path(path).with_suffix("").parts if part not in ("/", "."))
     return "_".join(name.split())

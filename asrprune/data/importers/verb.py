@@ -1,7 +1,8 @@
-"""Manifests of a corpus that tables, Kaldi's data directories, cuts or lhotse's recipes describe.
+"""Write manifests of a corpus from tables, Kaldi's data directories, cuts or lhotse's recipes.
 
-Each SPLIT=PATH makes <corpus>_recordings_<split>.jsonl.gz and its supervisions in --out-dir. Texts
-become NFC. What is left out is counted, and listed in <corpus>_left_out_<split>.tsv.
+Each SPLIT=PATH makes <corpus>_recordings_<split>.jsonl.gz and the manifest of its supervisions in
+--out-dir. Texts are converted to NFC. Utterances that are left out are counted, and listed in
+<corpus>_left_out_<split>.tsv.
 """
 
 import argparse
@@ -25,7 +26,7 @@ WAYS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``asrprune manifests``."""
+    """Add the options of ``asrprune manifests``."""
     described = "; ".join(f"{way}: {text}" for way, text in WAYS.items())
     parser.add_argument("--from", dest="way", choices=WAYS, required=True, help=described)
     parser.add_argument(
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that a recipe's own script has as well."""
+    """Add the options that a recipe's own script also has."""
     parser.add_argument("splits", nargs="+", metavar="SPLIT=PATH", help="such as train=train.tsv")
     parser.add_argument("--corpus", required=True, help="the first word of the manifests' names")
     parser.add_argument("--out-dir", type=Path, required=True, help="gets the manifests")
@@ -97,10 +98,10 @@ def options_of(args: argparse.Namespace) -> Options:
 
 
 def paths_of(words: list[str]) -> dict[str, Path]:
-    """The paths of splits, from words such as ``train=train.tsv``.
+    """Return the path of each split, from arguments such as ``train=train.tsv``.
 
     Raises:
-        UserError: a word is none, or a split comes twice.
+        UserError: An argument has another form, or a split comes twice.
     """
     paths: dict[str, Path] = {}
     for word in words:
@@ -124,7 +125,8 @@ def _kaldi(options: Options, split: str, path: Path, _: argparse.Namespace) -> N
 
 
 def _cuts(options: Options, split: str, path: Path, args: argparse.Namespace) -> None:
-    from asrprune.data.importers.cuts import write_cuts  # alone needs lhotse, which takes seconds
+    # only this importer needs lhotse, whose import takes seconds
+    from asrprune.data.importers.cuts import write_cuts
 
     write_cuts(options, split, path, args.ignore_features)
 
