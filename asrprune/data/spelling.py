@@ -102,7 +102,7 @@ class Speller:
             for text in texts[:TRIED]:
                 if (back := self._back(text)) != text:
                     result.changed[text] = back or ""
-                    result.unspelt += len(text)
+                    result.unspelt += len(text.replace(" ", ""))  # as characters are counted
         return result
 
     def _add(self, result: Spelling, word: str, times: int) -> None:

@@ -13,7 +13,7 @@ from asrprune.base.arguments import Parser
 from asrprune.base.errors import UserError
 from asrprune.data import tokenizer
 from asrprune.data.manifests import to_line, write_lines
-from asrprune.data.spelling import balanced
+from asrprune.data.spelling import Speller, balanced
 from asrprune.data.tokenizer import load_tokenizer, train_bpe
 
 LARGE = [("en", f"WORD{'ABCDE'[k % 5]} AND MORE OF IT") for k in range(800)]
@@ -249,6 +249,25 @@ def test_texts_of_more_tokens_than_frames_are_said_in_stage_4(tmp_path, monkeypa
         run_verb(*words, write_lengths(texts, [36, 28, 36, 28, *enough[4:]]))
     assert not Path("lang/tokens.txt").exists()
     run_verb(*words, "c_cuts_train.jsonl.gz", "--allow-rejected", "0.134")
+
+
+class WholeTextsInCapitals:
+    """A tokenizer that gives words back as they are, and texts of several words in capitals."""
+
+    symbols, unk_id = ("x",), -1
+
+    def encode(self, text):
+        return [ord(character) for character in text]
+
+    def decode(self, ids):
+        text = "".join(map(chr, ids))
+        return text.upper() if " " in text else text
+
+
+def test_changed_texts_are_a_share_of_all_characters():
+    found = Speller(WholeTextsInCapitals()).spell(["a b c", "de"])
+    assert found.changed == {"a b c": "A B C"}
+    assert found.share == 3 / 5
 
 
 def test_shares_are_shares(capsys):
