@@ -13,6 +13,7 @@ trained from scratch on an hour of speech such encoders ended up saying the same
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +116,7 @@ def channels_of(num_layers: int) -> list[Channels]:
     ]
 
 
-def heads_of(layers: nn.ModuleList) -> Heads:
+def heads_of(layers: Sequence["Layer"]) -> Heads:
     """The heads of attention of a Conformer's layers."""
     paths = [f"layers.{place}.self_attn" for place in range(len(layers))]
     return Heads(
@@ -129,11 +130,12 @@ class Conformer(nn.Module):
     """See `conformer`; an `asrprune.transducer.encoder.Encoder`."""
 
     streaming = False
+    layers: Sequence["Layer"]  # an nn.ModuleList, which has no type of its items in torch
 
     def __init__(self, subsampling: ConvSubsampling, layers: nn.ModuleList):
         super().__init__()
         self.embed = subsampling
-        self.layers = layers
+        self.layers = cast(Sequence[Layer], layers)
         self.norm = nn.LayerNorm(subsampling.out.out_features)
         self.output_dim = subsampling.out.out_features
         self.subsampling = subsampling.factor

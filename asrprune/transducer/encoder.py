@@ -6,7 +6,7 @@ somebody else's encoder fits after adding three attributes.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -126,7 +126,7 @@ def feed_forward_channels(name: str, path: str) -> Channels:
 
 def set_width(feed_forward: nn.Sequential, width: int) -> None:
     """Give torchaudio's feed-forward module another number of inner channels, with new weights."""
-    first, second = feed_forward[1], feed_forward[4]
+    first, second = cast(nn.Linear, feed_forward[1]), cast(nn.Linear, feed_forward[4])
     if first.out_features != width:
         feed_forward[1] = nn.Linear(first.in_features, width)
         feed_forward[4] = nn.Linear(width, second.out_features)

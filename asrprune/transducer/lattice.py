@@ -9,7 +9,7 @@ frames ``t`` for "modified". So one recursion over steps serves both topologies,
 with no running sums to lose precision. It runs in float64.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -175,7 +175,7 @@ class _LatticeLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, px, py, t_lens, y_lens, modified):
         solution = solve(px, py, t_lens, y_lens, modified)
-        occupied_px, occupied_py = solution.occupations
+        occupied_px, occupied_py = cast(Occupations, solution.occupations)  # asked for
         ctx.save_for_backward(occupied_px, occupied_py)
         ctx.mark_non_differentiable(occupied_px, occupied_py)
         ctx.dtype = px.dtype
