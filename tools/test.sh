@@ -12,6 +12,7 @@ export PATH=$PWD/.venv/bin:$PATH
 ruff check .
 ruff format --check .
 shellcheck .ci/run tools/*.sh egs/*/ASR/*.sh egs/*/ASR/local/*.sh tests/recipes/fakes/*
+mypy
 # On two cores three processes, for some tests wait, each with one thread. What a process compiles
 # serves the next ones.
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE

@@ -115,7 +115,7 @@ def not_utf8(path: Path, number: int, line: bytes) -> UserError:
 
 
 def _open(path: Path) -> io.BufferedIOBase:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
 
 
 def _convert(path: Path, encoding: str) -> str:

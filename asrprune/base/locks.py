@@ -82,7 +82,8 @@ def take(descriptor: int, operation: int, folder: Path) -> bool:
         # some network file systems give EACCES for a lock in use, others for every lock
         if error.errno == errno.EACCES and _has_locks(folder):
             return False
-        raise NoLocks(os.strerror(error.errno)) from error
+        reason = str(error) if error.errno is None else os.strerror(error.errno)
+        raise NoLocks(reason) from error
     return True
 
 

@@ -107,13 +107,13 @@ def kept_global_generators() -> Iterator[None]:
     """
     import torch
 
-    cuda, states = torch.cuda.is_initialized(), _cpu_states()
-    cuda_state = torch.cuda.get_rng_state() if cuda else None
+    states = _cpu_states()
+    cuda_state = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
     try:
         yield
     finally:
         _set_cpu_states(states)
-        if cuda:
+        if cuda_state is not None:
             torch.cuda.set_rng_state(cuda_state)
 
 

@@ -59,12 +59,13 @@ class Drawing:
 
     def batches(self, plan: Plan, epoch: int) -> Iterator[CutSet]:
         """Return the batches of an epoch, from the first batch on."""
-        shorter = plan.drops_time and self._seconds_left is not None
-        self._kept.seconds_left = self._seconds_left() if shorter else None
+        seconds_left = self._seconds_left if plan.drops_time else None
+        self._kept.seconds_left = None if seconds_left is None else seconds_left()
         self._kept.epoch = epoch
-        bins = [edge * (self._share_left if shorter else 1.0) for edge in self._bins]
+        share = 1.0 if seconds_left is None else self._share_left
+        bins = [edge * share for edge in self._bins]
         if self.turns:
-            return self._by_language(plan, epoch, bins)
+            return self._by_language(self.turns, plan, epoch, bins)
         keep = None if plan.keep.all() else plan.keep
         return self._bucketed(self._kept.part(keep), bins, epoch)
 
@@ -82,7 +83,9 @@ class Drawing:
         sampler.set_epoch(epoch)
         return iter(sampler)
 
-    def _by_language(self, plan: Plan, epoch: int, bins: list[float]) -> Iterator[CutSet]:
+    def _by_language(
+        self, turns: LanguageSchedule, plan: Plan, epoch: int, bins: list[float]
+    ) -> Iterator[CutSet]:
         codes, _ = self.index.groups["language"]
 
         def draw(language: int, number: int) -> Iterator[CutSet]:
@@ -93,4 +96,4 @@ class Drawing:
 
         seconds = float(self.index.duration[plan.keep].sum(dtype=np.float64))
         ranks = self._how["rank"], self._how["world_size"]
-        return monolingual_batches(self.turns, epoch, seconds, draw, *ranks)
+        return monolingual_batches(turns, epoch, seconds, draw, *ranks)

@@ -104,7 +104,7 @@ def find_ids(
     lines = np.full(len(ids), -1, dtype=np.int64)
     left = np.arange(len(ids))
     for reading in readings:
-        wanted = np.array([hash_id(reading(ids[at])) for at in left], dtype=np.uint64)
+        wanted = np.array([hash_id(reading(ids[at])) for at in left.tolist()], dtype=np.uint64)
         position = np.searchsorted(hashes, wanted, sorter=order)
         found = order[np.minimum(position, len(order) - 1)]
         there = hashes[found] == wanted

@@ -317,7 +317,8 @@ class CutIndex:
             return []
         seconds = np.sort(self.duration)
         before = np.cumsum(seconds, dtype=np.float64) - seconds  # exact: multiples of 1/1024
-        whole, start, edges = before[-1] + float(seconds[-1]), 0, []
+        whole, start = before[-1] + float(seconds[-1]), 0
+        edges: list[float] = []
         while True:
             # a bucket is full as soon as its cuts hold more than its share of the seconds
             start = int(np.searchsorted(before, before[start] + whole / count, side="right"))

@@ -8,7 +8,7 @@ and the report says so. With an emergent policy they are kept on top of what its
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -294,7 +294,8 @@ class _Planner:
             self.report["floored"] = int(np.count_nonzero(must))
             if self.forced is not None:
                 must |= self.forced
-            tier = np.where(must, np.uint16(_MUST), ranking.tier)
+            # where there are floors, `_urgent_first` gives tiers
+            tier = np.where(must, np.uint16(_MUST), cast(np.ndarray, ranking.tier))
             keep = self._within_budget(Ranking(ranking.priority, tier), must)
         self._note_excess(keep)
         return keep

@@ -45,7 +45,8 @@ def duration_matched(context: Context, like: str = "easy", bins: int = 20) -> Ra
     if isinstance(answer, Selection):
         model = answer.keep
     else:
-        model = context.first(answer.priority, context.keep, answer.tier)
+        ranking = answer if isinstance(answer, Ranking) else Ranking(answer)
+        model = context.first(ranking.priority, context.keep, ranking.tier)
     codes = context.index.strata(bins)
     draws = context.uniform()
     budgets = totals(context.cost, codes, bins, model)

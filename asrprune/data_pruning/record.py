@@ -147,7 +147,8 @@ def cycle_files(folder: Path) -> dict[int, Path]:
 
 def _write(path: Path, **arrays: np.ndarray) -> None:
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        # no array is named allow_pickle, as a type checker has to fear
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _read(path: Path, way_out: str) -> dict[str, np.ndarray]:

@@ -53,6 +53,8 @@ class PruningSampler(CutSampler):
       and makes a resume exact on all of them.
     """
 
+    _agreed: bool  # whether the ranks are known to draw the same batches of the current plan
+
     def __init__(
         self,
         cuts: CutSet,
@@ -280,6 +282,11 @@ class PruningSampler(CutSampler):
         return weights.astype(np.float32)
 
     def __iter__(self) -> "PruningSampler":
+        self._begin()
+        return self
+
+    def _begin(self) -> Iterator[CutSet]:
+        """Begin an iteration; return its batches, with those that are to be skipped."""
         if torch.utils.data.get_worker_info() is not None:
             raise UserError(
                 "a PruningSampler in a loader's worker (IterableDatasetWrapper) would not "
@@ -289,21 +296,20 @@ class PruningSampler(CutSampler):
         if self._lost:
             log.warning("%s", self._lost)
             self._lost = ""
-        self._inner = self._drawing.batches(self.plan, self.epoch)
+        inner = self._inner = self._drawing.batches(self.plan, self.epoch)
         self._skip = self._restored or 0
         if self._restored is not None:
             self.batches = self._restored
         self._order.begin_iteration()
-        return self
+        return inner
 
     def __next__(self) -> CutSet:
-        if self._inner is None:
-            iter(self)
+        inner = self._begin() if self._inner is None else self._inner
         # skipped here and not in __iter__, because a DataLoader with workers calls __iter__ twice
         skip, self._skip = self._skip, 0
         for _ in range(skip):
-            self._order.draw(next(self._inner))
-        batch = next(self._inner)
+            self._order.draw(next(inner))
+        batch = next(inner)
         self._order.draw(batch)
         self._drawn |= self._begun
         return full_cuts(batch)

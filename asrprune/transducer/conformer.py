@@ -16,6 +16,7 @@ size, in five runs of five.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,7 @@ def channels_of(num_layers: int) -> list[Channels]:
     ]
 
 
-def heads_of(layers: nn.ModuleList) -> Heads:
+def heads_of(layers: Sequence["Layer"]) -> Heads:
     """Return the attention heads of a Conformer's layers."""
     paths = [f"layers.{place}.self_attn" for place in range(len(layers))]
     return Heads(
@@ -135,11 +136,12 @@ class Conformer(nn.Module):
     """Encode whole utterances, see `conformer`; an `asrprune.transducer.encoder.Encoder`."""
 
     streaming = False
+    layers: Sequence["Layer"]  # an nn.ModuleList, which has no type of its items in torch
 
     def __init__(self, subsampling: ConvSubsampling, layers: nn.ModuleList):
         super().__init__()
         self.embed = subsampling
-        self.layers = layers
+        self.layers = cast(Sequence[Layer], layers)
         self.norm = nn.LayerNorm(subsampling.out.out_features)
         self.output_dim = subsampling.out.out_features
         self.subsampling = subsampling.factor

@@ -6,32 +6,41 @@ LayerNorm over channels replaces BatchNorm: padding does not affect it, and sub-
 common batch statistics either.
 """
 
+from typing import Any, Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.models.conformer import ConformerLayer
 
 
-def convolution_module(dim: int, kernel_size: int, dropout: float) -> nn.Module:
+class ConvolutionModule(Protocol):
+    """Name what is used of torchaudio's module."""
+
+    layer_norm: nn.LayerNorm
+    sequential: Any  # nn.Sequential, whose modules have no types of their own in torch
+
+
+def convolution_module(dim: int, kernel_size: int, dropout: float) -> ConvolutionModule:
     """Return a new module with torchaudio's parameters. ``kernel_size`` is odd."""
     # torchaudio's class of this module is private, but the public ConformerLayer has a module
     return with_layer_norm(ConformerLayer(dim, 1, 1, kernel_size, dropout).conv_module)
 
 
-def with_layer_norm(module: nn.Module) -> nn.Module:
+def with_layer_norm(module: ConvolutionModule) -> ConvolutionModule:
     """Replace the BatchNorm of a module by LayerNorm over channels, and return the module."""
     module.sequential[3] = nn.LayerNorm(module.sequential[2].in_channels)
     return module
 
 
-def expand(module: nn.Module, x: Tensor) -> Tensor:
+def expand(module: ConvolutionModule, x: Tensor) -> Tensor:
     """Compute the first half: norm, pointwise convolution and gate; (B, T, D) -> (B, T, D)."""
-    pointwise = module.sequential[0]
+    pointwise: nn.Conv1d = module.sequential[0]
     x = F.linear(module.layer_norm(x), pointwise.weight[:, :, 0], pointwise.bias)
     return F.glu(x, dim=-1)
 
 
-def convolve(module: nn.Module, x: Tensor, padding: int) -> Tensor:
+def convolve(module: ConvolutionModule, x: Tensor, padding: int) -> Tensor:
     """Compute the depthwise convolution over the frames of ``x`` (B, T, D).
 
     ``padding`` zeros are added at each end. The frames are treated as an image of height 1,
@@ -42,7 +51,7 @@ def convolve(module: nn.Module, x: Tensor, padding: int) -> Tensor:
     which builds a plan for every new shape (half a second for the batches of a step). The
     contiguous order selects a kernel that fits all shapes.
     """
-    depthwise = module.sequential[2]
+    depthwise: nn.Conv1d = module.sequential[2]
     image = x.transpose(1, 2).unsqueeze(2)
     if image.is_cuda:
         image = image.contiguous()
@@ -52,13 +61,13 @@ def convolve(module: nn.Module, x: Tensor, padding: int) -> Tensor:
     return image.squeeze(2).transpose(1, 2)
 
 
-def project(module: nn.Module, x: Tensor) -> Tensor:
+def project(module: ConvolutionModule, x: Tensor) -> Tensor:
     """Compute the second half: norm, activation, pointwise convolution; (B, T, D) -> (B, T, D)."""
     _, _, _, norm, activation, pointwise, dropout = module.sequential
     return dropout(F.linear(activation(norm(x)), pointwise.weight[:, :, 0], pointwise.bias))
 
 
-def continued(module: nn.Module, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+def continued(module: ConvolutionModule, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
     """Add the causal convolution over ``x`` to ``x``. The frames of ``history`` precede ``x``.
 
     Args:

@@ -19,6 +19,7 @@ of 8 frames and 1.71 with 30.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +49,24 @@ from asrprune.transducer.streaming import (
     no_past,
     visible_past,
 )
+
+
+class EmformerAttention(Protocol):
+    """What is used of torchaudio's attention."""
+
+    emb_to_query: nn.Linear
+    emb_to_key_value: nn.Linear
+    out_proj: nn.Linear
+
+
+class EmformerLayer(Protocol):
+    """What is used of torchaudio's layer."""
+
+    layer_norm_input: nn.LayerNorm
+    attention: EmformerAttention
+    dropout: nn.Dropout
+    pos_ff: nn.Sequential
+    conv_module: convolution.ConvolutionModule  # of `emformer`, where there are convolutions
 
 
 def emformer(
@@ -296,7 +315,7 @@ class Emformer(nn.Module):
         return torch.cat((copies == row, (frames >= first) & (frames < last)), dim=1)
 
     def _project(
-        self, layer: nn.Module, x: Tensor, rotation: tuple[Tensor, Tensor]
+        self, layer: EmformerLayer, x: Tensor, rotation: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, (B, N, H head_dim). Queries and keys are rotated."""
         x = layer.layer_norm_input(x)
@@ -307,7 +326,7 @@ class Emformer(nn.Module):
             q, k = rotate(turned, *rotation).flatten(-2).unbind(2)
         return q, k, v
 
-    def _heads(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def _heads(self, layer: EmformerLayer, x: Tensor) -> Tensor:
         """Return queries, keys and values of ``x`` (B, T, D) as heads (B, 3 H, T, head_dim)."""
         x = layer.layer_norm_input(x)
         maps = layer.attention.emb_to_query, layer.attention.emb_to_key_value
@@ -320,16 +339,15 @@ class Emformer(nn.Module):
         return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def _attend(
-        self, layer: nn.Module, x: Tensor, q: Tensor, k: Tensor, v: Tensor, visible: Tensor
+        self, layer: EmformerLayer, x: Tensor, q: Tensor, k: Tensor, v: Tensor, visible: Tensor
     ) -> Tensor:
         """Add attention to ``x`` (B, N, D). Keys and values have (B, M, H head_dim)."""
-        heads = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
-        attended = F.scaled_dot_product_attention(
-            *heads, attn_mask=visible, dropout_p=self.attention_dropout if self.training else 0.0
-        )
+        q, k, v = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
+        p = self.attention_dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=p)
         return x + layer.dropout(layer.attention.out_proj(attended.transpose(1, 2).flatten(2)))
 
-    def _convolve(self, layer: nn.Module, x: Tensor, num_segments: int) -> Tensor:
+    def _convolve(self, layer: EmformerLayer, x: Tensor, num_segments: int) -> Tensor:
         """Add the causal convolution over ``x``: copies of right contexts, then the segments.
 
         The right context of a segment sees the segment.
@@ -348,7 +366,7 @@ class Emformer(nn.Module):
         return x + convolution.project(module, convolved)
 
 
-def narrow_attention(attention: nn.Module, width: int) -> None:
+def narrow_attention(attention: EmformerAttention, width: int) -> None:
     """Reduce the width of queries, keys and values to their first rows."""
     for linear, times in ((attention.emb_to_query, 1), (attention.emb_to_key_value, 2)):
         for name, value in list(linear.named_parameters()):

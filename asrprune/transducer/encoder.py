@@ -6,7 +6,7 @@ this package. So an encoder of another project fits after three attributes are a
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +147,7 @@ def feed_forward_channels(name: str, path: str) -> Channels:
 
 def set_width(feed_forward: nn.Sequential, width: int) -> None:
     """Change the number of inner channels of torchaudio's feed-forward module, with new weights."""
-    first, second = feed_forward[1], feed_forward[4]
+    first, second = cast(nn.Linear, feed_forward[1]), cast(nn.Linear, feed_forward[4])
     if first.out_features != width:
         feed_forward[1] = nn.Linear(first.in_features, width)
         feed_forward[4] = nn.Linear(width, second.out_features)

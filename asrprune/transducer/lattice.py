@@ -10,7 +10,7 @@ in the "regular" topology and frames ``t`` in the "modified" topology. So one re
 topologies on every device, and no running sums lose precision. The recursion uses float64.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -190,7 +190,7 @@ class _LatticeLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, px, py, t_lens, y_lens, modified):
         solution = solve(px, py, t_lens, y_lens, modified)
-        occupied_px, occupied_py = solution.occupations
+        occupied_px, occupied_py = cast(Occupations, solution.occupations)  # asked for
         ctx.save_for_backward(occupied_px, occupied_py)
         ctx.mark_non_differentiable(occupied_px, occupied_py)
         ctx.dtype = px.dtype

@@ -52,6 +52,11 @@ class Transducer(nn.Module):
     also of an exported model, feeds plain log-mel energies.
     """
 
+    encoder: Any  # an nn.Module and an `Encoder`: no type says both
+    predictor: Any  # an nn.Module with the members that `build_model` asks for
+    feature_mean: Tensor
+    feature_std: Tensor
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -65,8 +70,8 @@ class Transducer(nn.Module):
         self.encoder = encoder
         self.predictor = predictor
         self.joiner = joiner
-        self.simple_am = nn.Linear(encoder.output_dim, vocab_size)
-        self.simple_lm = nn.Linear(predictor.output_dim, vocab_size)
+        self.simple_am = nn.Linear(self.encoder.output_dim, vocab_size)
+        self.simple_lm = nn.Linear(self.predictor.output_dim, vocab_size)
         with torch.no_grad():
             for head in (self.simple_am, self.simple_lm):
                 head.weight.mul_(SIMPLE_HEAD_SCALE)

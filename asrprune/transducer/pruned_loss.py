@@ -105,7 +105,7 @@ class _PrunedLoss(torch.autograd.Function):
             options.topology == "modified",
             with_occupations=ctx.needs_input_grad[0],
         )
-        if ctx.needs_input_grad[0]:
+        if solution.occupations is not None:
             ctx.save_for_backward(
                 logits,
                 targets,

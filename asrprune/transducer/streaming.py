@@ -73,11 +73,14 @@ class ChunkEncoder(Protocol):
 
     output_dim: int  # D
     head_dim: int
-    attention_width: int  # H head_dim, without the heads that are cut out
     subsampling: int
     chunk_frames: int
     left_context: int  # L
     history: int  # kernel_size - 1; 0 without convolutions
+
+    @property
+    def attention_width(self) -> int:
+        """Return H head_dim, of the heads that are not cut out."""
 
     def chunk(self, x: Tensor, past: Past, done: Tensor) -> tuple[Tensor, Past]:
         """Encode a chunk.
@@ -104,11 +107,11 @@ def newest(encoder: ChunkEncoder, frames: Tensor, kept: int) -> Tensor:
 def forward_chunk(encoder: ChunkEncoder, x: Tensor, state: State) -> tuple[Tensor, State]:
     """Encode a chunk with the past in a state, see `asrprune.transducer.encoder`."""
     keys, values, history, done = state
-    heads = [
+    past_keys, past_values = [
         part.unflatten(-1, (-1, encoder.head_dim)).transpose(2, 3).unbind(1)
         for part in (keys, values)
     ]
-    h, past = encoder.chunk(x, Past(*heads, history.unbind(1)), done)
+    h, past = encoder.chunk(x, Past(past_keys, past_values, history.unbind(1)), done)
     keys, values = (
         newest(encoder, torch.stack(tuple(part), 1), encoder.left_context)
         .transpose(2, 3)

@@ -7,6 +7,7 @@ utterance.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +94,7 @@ class StreamingConformer(nn.Module):
     """
 
     streaming = True
+    layers: Sequence["StreamingLayer"]  # an nn.ModuleList
 
     def __init__(
         self,
@@ -104,10 +106,10 @@ class StreamingConformer(nn.Module):
     ):
         super().__init__()
         self.embed = subsampling
-        self.layers = layers
+        self.layers = cast(Sequence[StreamingLayer], layers)
         self.norm = nn.LayerNorm(subsampling.out.out_features)
         self.output_dim = subsampling.out.out_features
-        self.head_dim = layers[0].head_dim
+        self.head_dim = self.layers[0].head_dim
         self.subsampling = subsampling.factor
         self.history = history  # past frames that a convolution sees
         self.chunk_length = chunk_length
@@ -189,8 +191,8 @@ class StreamingConformer(nn.Module):
         rotation = rotary_heads(positions, self.layers[0].head_dim)
         bias = score_bias(visible_past(done, self.left_context, self.chunk_length))
         kept = []
-        for layer, *one in zip(self.layers, *past, strict=True):
-            x, *frames = layer.chunk(x, *one, bias, rotation)
+        for layer, keys, values, history in zip(self.layers, *past, strict=True):
+            x, *frames = layer.chunk(x, keys, values, history, bias, rotation)
             kept.append(frames)
         return self.norm(x), Past(*zip(*kept, strict=True))
 
@@ -198,7 +200,9 @@ class StreamingConformer(nn.Module):
 class StreamingLayer(Layer):
     """Compute a Conformer layer with a causal convolution, for whole utterances or chunks."""
 
-    def forward(self, x: Tensor, visible: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(  # type: ignore[override]  # sees past and chunk, where `Layer` sees all
+        self, x: Tensor, visible: Tensor, rotation: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Compute the layer for whole utterances.
 
         Args:

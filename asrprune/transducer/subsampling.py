@@ -65,7 +65,7 @@ class StreamSubsampling(ConvSubsampling):
         super().__init__(num_features, dim, channels, dropout)
         self.conv1.padding = self.conv2.padding = (0, 1)  # of (time, mel)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # no lengths in a stream
         """Subsample a piece: ``x`` (B, 4 n + 3, num_features) -> (B, n, dim)."""
         x = F.silu(self.conv1(x.unsqueeze(1)))
         x = F.silu(self.conv2(x))

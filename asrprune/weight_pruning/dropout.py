@@ -50,7 +50,7 @@ def with_tensor_dropout(module: nn.Module) -> nn.Module:
     Returns:
         The module; a new one if it is an ``nn.Dropout`` itself.
     """
-    new = {
+    new: dict[nn.Module, nn.Module] = {
         part: TensorDropout(part.p).train(part.training)
         for part in module.modules()
         if type(part) is nn.Dropout
@@ -70,7 +70,7 @@ def scaled_dropout(module: nn.Module, factor: float) -> Iterator[None]:
     ``attention_dropout``, as in ``nn.MultiheadAttention`` and ``nn.LSTM``. The probability of a
     `TensorDropout` is another tensor inside, so backward may run later.
     """
-    found = []
+    found: list[tuple[nn.Module, str, Tensor | float]] = []
     for part in module.modules():
         if isinstance(part, TensorDropout):
             found.append((part, "p", part.p))

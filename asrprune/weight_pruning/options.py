@@ -320,10 +320,11 @@ class WeightPruningOptions:
                 f"{prefix}pathways.unclaimed={self.pathways.unclaimed:g}: would break the pattern "
                 f"of {prefix}block={self.block}. Set {prefix}pathways.unclaimed=0"
             )
-        if block.group and self.method != "none" and self.schedule.final > block.sparsity + 1e-6:
+        most = block.sparsity
+        if most is not None and self.method != "none" and self.schedule.final > most + 1e-6:
             raise UserError(
                 f"{prefix}schedule.final={self.schedule.final:g}: {prefix}block={self.block} keeps "
-                f"{block.kept_of_group} of each {block.group} inputs: at most {block.sparsity:g}"
+                f"{block.kept_of_group} of each {block.group} inputs: at most {most:g}"
             )
         if self.method == "pathways" and self.pathways.adapt:
             self._check_adapting(prefix)

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -162,10 +162,10 @@ def _step_sgd(slabs: Sequence[Slab], group: Group, oldest: int) -> None:
 
 
 def _gradients(
-    slabs: Sequence[Slab], maximize: bool, decay: float, bits: Sequence[Tensor]
+    slabs: Sequence[Slab], maximize: bool, decay: float, bits: list[Tensor]
 ) -> list[Tensor]:
     """Return a step's gradients, 0 in inactive blocks: new tensors, of float32 at least."""
-    gradients = [slab.gradient for slab in slabs]
+    gradients: list[Tensor] | tuple[Tensor, ...] = [slab.gradient for slab in slabs]
     if maximize:
         gradients = torch._foreach_neg(gradients)
     if decay:
@@ -283,7 +283,7 @@ class BlockUpdate:
         state = self._state(parameter, update.group)
         counter = state.get("step")
         matrices = {name: moment for name, moment in state.items() if name != "step"}
-        matrices |= {"weights": parameter.detach(), "gradient": parameter.grad}
+        matrices |= {"weights": parameter.detach(), "gradient": cast(Tensor, parameter.grad)}
         for views, blocks, spread in slabs(matrices, update.layer):
             weights, gradient = views.pop("weights"), views.pop("gradient")
             active, counts = update.active[blocks], update.counts[blocks]
@@ -299,7 +299,9 @@ class BlockUpdate:
         opened = torch.cat([slab.active for slab in slabs])
         opened = opened.to(INTEGERS[slabs[0].weights.element_size()])
         sizes = [len(slab.active) for slab in slabs]
-        tensors, active, inactive = [], [], []
+        tensors: list[Tensor] = []
+        active: list[Tensor] = []
+        inactive: list[Tensor] = []
         for slab, *parts in zip(slabs, opened.split(sizes), (1 - opened).split(sizes), strict=True):
             found = [as_bits(tensor) for tensor in (slab.weights, *slab.moments.values())]
             tensors += found
@@ -331,7 +333,7 @@ class BlockUpdate:
         if state:
             return state
         nothing = parameter.detach()[:0]
-        nothing.grad = parameter.grad[:0]
+        nothing.grad = cast(Tensor, parameter.grad)[:0]
         self.twin.param_groups = [{**group, "params": [nothing]}]
         self._twin_step(self.twin)
         layout = self.twin.state.pop(nothing, {})
@@ -387,7 +389,7 @@ def slabs(
         if block.columns == 1 and (stop - start) % block.rows == 0:
             bands = (stop - start) // block.rows
             shape = (bands, block.rows, layer.columns)
-            spread = partial(_as_bands, bands)
+            spread: Callable[[Tensor], Tensor] = partial(_as_bands, bands)
         elif block.rows == 1 and block.columns == layer.columns:
             spread = _as_column
         else:
@@ -403,7 +405,8 @@ def slabs(
 
 def _some(slabs: Sequence[Slab]) -> Iterator[list[Slab]]:
     """Divide slabs into parts with so few elements and blocks that temporaries stay in cache."""
-    part, elements, blocks = [], 0, 0
+    part: list[Slab] = []
+    elements = blocks = 0
     for slab in slabs:
         elements += slab.weights.numel()
         blocks += slab.active.numel()

@@ -7,7 +7,7 @@ smaller module of the same class.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ def cut(module: nn.Module, groups: Sequence[Group], units: Mapping[str, Tensor])
 
 @contextmanager
 def _without_layers(module: nn.Module, group: Group, units: Tensor) -> Iterator[None]:
-    stack = module.get_submodule(group.name)
+    stack = cast(nn.ModuleList, module.get_submodule(group.name))
     kept = kept_layers(group, units, len(stack))
     if not kept:
         raise UserError(f"{group.name} would keep no layer at all: ask for a lower sparsity")
@@ -80,7 +80,8 @@ def _in_matrices(
     ]
     try:
         for part, key, parameter in places:
-            part._parameters[key] = by_id[id(parameter)]
+            # plain tensors, which torch's types do not allow here and its modules do
+            part._parameters[key] = by_id[id(parameter)]  # type: ignore[assignment]
         yield
     finally:
         for part, key, parameter in places:

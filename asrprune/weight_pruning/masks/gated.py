@@ -7,7 +7,7 @@ that is first active late begins with zero moments, and without a jump.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -100,17 +100,17 @@ class GatedOptimizer(Optimizer):
         super().__setstate__({})
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]  # the wrapped one's
         """The groups of the wrapped optimiser; changes count from the next step on."""
         return self.optimizer.param_groups
 
     @property
-    def state(self) -> dict[Tensor, Any]:
+    def state(self) -> dict[Tensor, Any]:  # type: ignore[override]  # the wrapped one's
         """The wrapped optimiser's state; a layer's ``step`` is the greatest count of its blocks."""
         return self.optimizer.state
 
     @property
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]  # the wrapped one's
         """The defaults of the wrapped optimiser."""
         return self.optimizer.defaults
 
@@ -152,7 +152,7 @@ class GatedOptimizer(Optimizer):
                 bits.mul_(spread(active[blocks].to(bits.dtype)))
 
     @torch.no_grad()
-    def step(
+    def step(  # type: ignore[override]  # torch's, with gates before the closure
         self,
         gates: Gates | Callable[[], Any] | None = None,
         closure: Callable[[], Any] | None = None,
@@ -175,7 +175,7 @@ class GatedOptimizer(Optimizer):
         """
         if closure is None and callable(gates):
             gates, closure = None, gates
-        checked = self._checked(gates)
+        checked = self._checked(cast("Gates | None", gates))
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -185,13 +185,10 @@ class GatedOptimizer(Optimizer):
             for name, active in checked.items()
             if self.layers[name][0].grad is not None
         }
-        for value, names in (
-            (1, [name for name, active in moving.items() if active is None]),
-            (None, [name for name, active in moving.items() if active is not None]),
-        ):
-            counts = [self.counts[name] for name in names]
-            if counts:
-                torch._foreach_add_(counts, value or [moving[name] for name in names])
+        if whole := [self.counts[name] for name, active in moving.items() if active is None]:
+            torch._foreach_add_(whole, 1)
+        if partly := {name: active for name, active in moving.items() if active is not None}:
+            torch._foreach_add_([self.counts[name] for name in partly], list(partly.values()))
         ages = self._ages(moving)
         groups = {id(p): group for group in self.param_groups for p in group["params"]}
         # the optimiser's own step does all other layers

@@ -14,6 +14,7 @@ The class `Layer` stands for one parameter, whichever unit it belongs to.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -153,8 +154,9 @@ def find_stack(
     """
     verdicts = _checked_verdicts(module, include, exclude)
     first_names = {id(parameter): name for name, parameter in module.named_parameters()}
-    positions, layers = [], []
-    for position, part in enumerate(module.get_submodule(path)):
+    positions: list[int] = []
+    layers: list[Layer] = []
+    for position, part in enumerate(cast(nn.ModuleList, module.get_submodule(path))):
         known = [first_names[id(parameter)] for parameter in part.parameters()]
         if include and not all(matches(name, include) for name in known):
             continue

@@ -25,16 +25,15 @@ def masked_state(state: Mapping[str, Any], bank: MaskBank, choice: Choice) -> di
     """
     values = {}
     for name, mask in bank.masks(choice).items():
-        weight = state.get(name)
-        _check(name, weight, mask)
+        weight = _checked(name, state.get(name), mask)
         values[name] = weight.masked_fill(~mask.to(weight.device), 0)
     # one tensor for all names of a tied parameter, as in the module
     values |= {name: values[first] for name, first in bank.tied().items()}
     return {name: values.get(name, value) for name, value in state.items()}
 
 
-def _check(name: str, weight: Tensor | None, mask: Tensor) -> None:
-    """Refuse a state of another model."""
+def _checked(name: str, weight: Tensor | None, mask: Tensor) -> Tensor:
+    """Return a weight of a state; refuse a state of another model."""
     if weight is None:
         raise UserError(f"the masks are of another model: the weights given have no {name}")
     if weight.shape != mask.shape:
@@ -42,3 +41,4 @@ def _check(name: str, weight: Tensor | None, mask: Tensor) -> None:
             f"the masks are of another model: {name} is {tuple(mask.shape)} there and "
             f"{tuple(weight.shape)} in the weights given"
         )
+    return weight

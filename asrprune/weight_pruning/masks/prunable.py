@@ -10,6 +10,7 @@ name, and only if all its uses allow pruning.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -130,9 +131,10 @@ def find_layers(
 def parameter_of(module: nn.Module, name: str) -> nn.Parameter:
     """Return a parameter by its name in ``named_parameters``, faster than ``get_parameter``."""
     *path, key = name.split(".")
+    found: Any = module  # torch's tables may hold None, but not under a parameter's name
     for part in path:
-        module = module._modules[part]
-    return module._parameters[key]
+        found = found._modules[part]
+    return found._parameters[key]
 
 
 def as_matrix(parameter: Tensor) -> Tensor:

@@ -123,10 +123,11 @@ def intersection(bank: MaskBank, names: Sequence[str]) -> dict[str, Tensor]:
     Raises:
         UserError: a name has no mask.
     """
-    return dict(reduce(_both, map(bank.blocks, names)))
+    common = reduce(_both, map(bank.blocks, names))
+    return dict(common)
 
 
-def _both(one: Blocks, other: Blocks) -> Blocks:
+def _both(one: Blocks, other: Blocks) -> dict[str, Tensor]:
     return {name: kept & other[name] for name, kept in one.items()}
 
 

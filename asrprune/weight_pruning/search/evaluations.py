@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from asrprune.base.errors import UserError
 from asrprune.base.files import explain_failed_write, flush_to_disk
@@ -52,26 +52,26 @@ class EvaluationLog:
         self.layers = list(layers)
         self._fitness = fitness
         self._known: dict[tuple[float, ...], tuple[float, float]] = {}
-        self._path = None if path is None else Path(path)
-        self._file: BinaryIO | None = None
-        if self._path is not None:
+        self._log: _LogFile | None = None
+        if path is not None:
             header = {"format": _FORMAT, "layers": self.layers, "identity": dict(identity or {})}
-            self._file = open_locked(
+            file = open_locked(
                 path,
                 f"{path} is in use by another search: wait for it, or name another file",
             )
+            self._log = _LogFile(Path(path), file)
             try:
-                self._read_file(json.loads(json.dumps(header)))
+                self._read_file(self._log, json.loads(json.dumps(header)))
             except BaseException:
-                self._file.close()
+                file.close()
                 raise
 
     def __enter__(self) -> "EvaluationLog":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._log is not None:
+            self._log.file.close()
 
     def evaluate(self, sparsities: Sequence[float]) -> tuple[float, float]:
         """Return the fitness of sparsities, in the order of the layers, and the seconds it took.
@@ -87,28 +87,29 @@ class EvaluationLog:
             if not math.isfinite(value):
                 log.warning("a sub-network has fitness %s and counts as the worst", value)
                 value = math.inf
-            if self._file is not None:
+            if self._log is not None:
                 known = value if math.isfinite(value) else None  # JSON has no infinity
-                self._append(_line({"fitness": known, "seconds": seconds, "sparsity": key}))
+                self._log.append(_line({"fitness": known, "seconds": seconds, "sparsity": key}))
             self._known[key] = value, seconds
         return self._known[key]
 
-    def _read_file(self, header: dict[str, Any]) -> None:
+    def _read_file(self, log_file: "_LogFile", header: dict[str, Any]) -> None:
         """Remember what the file holds. Cut off a last line without its end, from a killed run."""
         first = _line(header)
-        self._file.seek(0)
-        content = self._file.read()
+        path, file = log_file
+        file.seek(0)
+        content = file.read()
         whole, newline, rest = content.rpartition(b"\n")
         if not newline:
             # never cut a file that may be something else
             if not first.startswith(rest):
-                raise UserError(f"{self._path} is no log of evaluations; name another file")
-            self._file.truncate(0)
-            self._append(first)
-            flush_to_disk(self._path.parent)
+                raise UserError(f"{path} is no log of evaluations; name another file")
+            file.truncate(0)
+            log_file.append(first)
+            flush_to_disk(path.parent)
             return
         lines = whole.split(b"\n")
-        self._check_header(lines[0], header)
+        self._check_header(path, lines[0], header)
         for number, line in enumerate(lines[1:], 2):
             try:
                 entry = json.loads(line)
@@ -119,19 +120,19 @@ class EvaluationLog:
                 self._known[key] = value, float(entry["seconds"])
             except (ValueError, TypeError, KeyError) as error:
                 raise UserError(
-                    f"{self._path}:{number} is damaged ({error}); delete this line, it is then "
+                    f"{path}:{number} is damaged ({error}); delete this line, it is then "
                     "evaluated again"
                 ) from error
-        self._file.truncate(len(content) - len(rest))
+        file.truncate(len(content) - len(rest))
 
-    def _check_header(self, line: bytes, header: dict[str, Any]) -> None:
+    def _check_header(self, path: Path, line: bytes, header: dict[str, Any]) -> None:
         try:
             found = json.loads(line)
             if found["format"] != _FORMAT:
                 raise ValueError
             theirs = {"layers": found["layers"], **found["identity"]}
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{self._path} is no log of evaluations; name another file") from error
+            raise UserError(f"{path} is no log of evaluations; name another file") from error
         ours = {"layers": header["layers"], **header["identity"]}
         for name in [*ours, *theirs]:
             if ours.get(name) != theirs.get(name):
@@ -139,20 +140,27 @@ class EvaluationLog:
                 if name == "layers":
                     what = f"{len(found['layers'])} layers that are not these {len(self.layers)}"
                 raise UserError(
-                    f"{self._path} holds evaluations of {what}: name another file, or delete this"
+                    f"{path} holds evaluations of {what}: name another file, or delete this"
                 )
 
-    def _append(self, line: bytes) -> None:
+
+class _LogFile(NamedTuple):
+    """The open file of a log."""
+
+    path: Path
+    file: BinaryIO
+
+    def append(self, line: bytes) -> None:
         """Write a whole line to the disk, or nothing of it."""
-        end = os.fstat(self._file.fileno()).st_size
-        with explain_failed_write(self._path):
+        end = os.fstat(self.file.fileno()).st_size
+        with explain_failed_write(self.path):
             try:
                 written = 0
                 while written < len(line):
-                    written += self._file.write(line[written:])
-                os.fsync(self._file.fileno())
+                    written += self.file.write(line[written:])
+                os.fsync(self.file.fileno())
             except OSError:
-                self._file.truncate(end)
+                self.file.truncate(end)
                 raise
 
 

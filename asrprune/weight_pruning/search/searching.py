@@ -158,7 +158,8 @@ class _Search:
         for place in range(0 if generation else len(self.rows), options.population * count):
             key = key_to_seed("sub-network search", options.seed, generation, place)
             rng, number = np.random.default_rng(key), place % count
-            child = self._child(self.budgets[number], parents and parents[number], rng)
+            own = None if parents is None else parents[number]
+            child = self._child(self.budgets[number], own, rng)
             if child is not None:
                 self._add(child)
 

@@ -132,7 +132,7 @@ class SearchSpace:
             row = path[int(np.argmax(self.fits(self.costs(path), budget)))]
         if fill:
             path = self._path(row, self.uniform[0], rng)
-            over = ~self.fits(self.costs(path), budget)
+            over = np.logical_not(self.fits(self.costs(path), budget))
             row = path[int(np.argmax(over)) - 1] if over.any() else path[-1]
         return row
 
