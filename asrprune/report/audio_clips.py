@@ -57,8 +57,8 @@ def _clip(hard: HardCut, level: float) -> Clip:
         cut = lhotse_cut(hard)
         samples, rate = _samples(cut)
         note = ""
-        if len(samples) > LONGEST * rate:
-            samples, note = samples[: LONGEST * rate], f"The first {LONGEST} seconds of the cut."
+        if len(samples) > (most := int(LONGEST * rate)):
+            samples, note = samples[:most], f"The first {LONGEST} seconds of the cut."
         return Clip(encode(samples, rate, level), note)
     except MemoryError:
         raise

@@ -21,6 +21,7 @@ from asrprune.report.data import (
 from asrprune.report.svg import inline_svg
 
 Axes = Any
+INSIDE = {"fontsize": "x-small"}  # of a legend
 OUTSIDE = {  # of a legend: beside the axes
     "loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": "small", "handlelength": 1.2,
 }  # fmt: skip
@@ -73,7 +74,7 @@ def pictures(record: Record) -> dict[str, str]:
             if len(names) > 1:
                 panels[name] = partial(_by_group, only=name)
     if len(scored(record)) > 1:
-        panels["scores"] = _scores
+        panels["scores"] = partial(_scores, legend=OUTSIDE)
     return {
         name: inline_svg(partial(_untitled, panel, record), f"picture-{number}", (5.6, 3.4))
         for number, (name, panel) in enumerate(panels.items())
@@ -118,7 +119,7 @@ def _by_group(axes: Axes, record: Record, only: str = "") -> None:
     title = f"Share kept, by {only or 'group'}"
     axes.set(xlabel="cycle", ylabel="share of cuts kept", title=title)
     axes.set_ylim(0, 1.02)
-    axes.legend(**(OUTSIDE if only else {"fontsize": "x-small"}))
+    axes.legend(**(OUTSIDE if only else INSIDE))
 
 
 def _visits(axes: Axes, record: Record) -> None:
@@ -127,7 +128,7 @@ def _visits(axes: Axes, record: Record) -> None:
     axes.set(xlabel="cycles that kept a cut", ylabel="number of cuts", title="Visits")
 
 
-def _scores(axes: Axes, record: Record) -> None:
+def _scores(axes: Axes, record: Record, legend: dict[str, Any] = INSIDE) -> None:
     cycles = scored(record)
     values = np.array([np.nanquantile(cycle.typical, SCORE_QUANTILES) for cycle in cycles])
     for share, line in zip(SCORE_QUANTILES, values.T, strict=True):
@@ -137,4 +138,4 @@ def _scores(axes: Axes, record: Record) -> None:
         ylabel="score (as data_pruning.score)",
         title="Quantiles of the typical scores, over the utterances",
     )
-    axes.legend(fontsize="x-small")
+    axes.legend(**legend)
