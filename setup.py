@@ -22,7 +22,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["asrprune", "asrprune.*"]),
-    package_data={"asrprune": ["py.typed"]},
+    package_data={"asrprune": ["py.typed"], "asrprune.report": ["templates/*"]},
     install_requires=[
         "torch",
         "torchaudio",
@@ -30,13 +30,14 @@ setup(
         "urllib3",  # lhotse imports it and does not require it
         "lilcom",
         "scipy",
-        "soundfile",
+        "soundfile>=0.13",  # the first one with a compression level
         "numpy",
         "sentencepiece",
         "kaldialign",
         "omegaconf",
         "tensorboard",
         "matplotlib",
+        "jinja2",
         "tqdm",
     ],
     extras_require={

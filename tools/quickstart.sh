@@ -38,3 +38,6 @@ printf '%s\n' '' 'Synthetic speech: error rates of real speech are higher.' \
   "Who was kept, in each epoch: $folder/compare-kept.png" \
   "The networks of each size:   $folder/supernet/onnx, and more about them in $folder/sizes.md" \
   "The commands behind it:      $folder/exp/*/run.sh"
+if asrprune report data "$folder/exp/recommended-0.7-seed0" >/dev/null; then
+  printf '%s\n' "The hardest cuts, to hear:   $folder/exp/recommended-0.7-seed0/pruning/report.html"
+fi

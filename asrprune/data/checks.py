@@ -1,7 +1,7 @@
 """What makes a cut unfit: one reason each, found in its manifest line or in its features.
 
-*Filters* are wanted selections, such as limits on the duration; what is *held out* is for testing.
-*Defects* are mistakes of the corpus, or of the disk.
+*Filters* are wanted selections, such as limits on the duration. *Left out* is what a file of the
+user names. What is *held out* is for testing. *Defects* are mistakes of the corpus, or of the disk.
 """
 
 import math
@@ -27,6 +27,7 @@ FILTERS = {
     "dropped-text": "transcripts of nothing but --drop-words",
     "unreadable-audio": "left out by stage 2 (--bad-audio skip)",
 }
+LEFT_OUT = {"left-out": "named by --leave-out"}
 HELD_OUT = {"held-out": "a cut of an evaluation set too"}
 DEFECTS = {
     "duplicate-id": "the id of an earlier cut",

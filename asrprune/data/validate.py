@@ -40,6 +40,7 @@ from asrprune.data.checks import (
 )
 from asrprune.data.drop_words import WordDropper
 from asrprune.data.fbank import archives_path, cuts_path, unreadable_path
+from asrprune.data.leave_out import LeaveOut
 from asrprune.data.manifests import parse_line, read_lines, to_line, write_lines
 from asrprune.data.parallel import progress_bar, run_parts
 from asrprune.data.sources import AudioSpan, audio_span
@@ -83,6 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         help="words to leave out of the texts of all sets, such as '<unk>' '[noise]'",
     )
+    parser.add_argument(
+        "--leave-out",
+        type=Path,
+        metavar="FILE",
+        help="file with one cut id on each line, as the page of asrprune report data saves it: the "
+        "training set leaves out these cuts and their copies",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the training cuts")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
 
@@ -95,6 +103,7 @@ def main(args: argparse.Namespace) -> None:
             "the split (stage 1)"
         )
     drop = WordDropper(args.drop_words)
+    leave_out = LeaveOut(args.leave_out)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     with explain_failed_write(args.out_dir), contextlib.ExitStack() as files:
 
@@ -122,10 +131,13 @@ def main(args: argparse.Namespace) -> None:
                 for cut in map(json.loads, checked.valid.lines()):
                     entry = (checked.name, audio_span(cut))
                     held_out.setdefault(utterance_id(cut["id"]), []).append(entry)
+            for cut_id in (*checked.valid.ids, *(one.id for one in checked.rejections)):
+                leave_out.see(cut_id)  # it is known, and stays in its set of evaluation
         train = check_set(
-            args, empty_set("train"), args.train, training_limits(args), drop, held_out
+            args, empty_set("train"), args.train, training_limits(args), drop, held_out, leave_out
         )
         drop.report()
+        leave_out.check()
         listed = args.out_dir / f"{args.corpus}_rejected.tsv"
         write_rejections(listed, [train, *evaluation])
         for checked in (train, *evaluation):
@@ -149,24 +161,32 @@ def check_set(
     limits: Limits,
     drop: WordDropper,
     held_out: HeldOut | None = None,
+    leave_out: LeaveOut | None = None,
 ) -> CheckedSet:
     """Check the cuts of some splits as one set; returns ``result``, filled.
 
     Args:
         drop: leaves words out of their texts.
         held_out: the utterances that must not be in it, nor copies of them.
+        leave_out: the cuts that the user leaves out, and their copies.
 
     Raises:
         UserError: a manifest or an archive is missing or damaged.
     """
+    leave_out = leave_out or LeaveOut(None)
     for split in splits:
         result.rejections += _unreadable(args, split)
+    for rejection in result.rejections:
+        leave_out.see(rejection.id)
     paths = {split: cuts_path(args.manifest_dir, args.corpus, split) for split in splits}
     count = sum(1 for path in paths.values() for _ in read_lines(path, MADE_BY))
     jobs = min(args.jobs, -(-count // (10 * PART)))  # starting a process takes seconds
     with progress_bar(count, f"checking {result.name}") as bar:
         for part, found in run_parts(
-            check_features, _parts(args.corpus, paths, limits, drop, held_out or {}), jobs, bar
+            check_features,
+            _parts(args.corpus, paths, limits, drop, held_out or {}, leave_out),
+            jobs,
+            bar,
         ):
             for index, reason, detail in found.verdicts:
                 part[index].reject(reason, detail)
@@ -186,7 +206,12 @@ def _unreadable(args: argparse.Namespace, split: str) -> Iterator[Rejection]:
 
 
 def _parts(
-    corpus: str, paths: dict[str, Path], limits: Limits, drop: WordDropper, held_out: HeldOut
+    corpus: str,
+    paths: dict[str, Path],
+    limits: Limits,
+    drop: WordDropper,
+    held_out: HeldOut,
+    leave_out: LeaveOut,
 ) -> Iterator[list[Checked]]:
     """The cuts in fixed parts, with what their manifest lines tell checked."""
     seen: set[str] = set()
@@ -199,6 +224,8 @@ def _parts(
             if dropped:
                 line = to_line(cut)
             checked = Checked(split, line, cut["id"], archives=archives, dropped=dropped)
+            if named := leave_out.see(checked.id):
+                checked.reject("left-out", named)
             if checked.id in seen:
                 checked.reject("duplicate-id", f"{path}, line {number}")
             seen.add(checked.id)

@@ -1,6 +1,8 @@
 """Load a model for decoding from a model file."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,7 +66,15 @@ def load_pathways(path: str | Path, model: Transducer, config: Config) -> Pathwa
     Raises:
         UserError: the pathways belong to another model.
     """
-    content = load_checkpoint(Path(path))
+    return pathways_of(load_checkpoint(Path(path)), model, config)
+
+
+def pathways_of(content: Mapping[str, Any], model: Transducer, config: Config) -> Pathways | None:
+    """Return the pathways of the model of a file's content; None if the model has no pathways.
+
+    Raises:
+        UserError: the pathways belong to another model.
+    """
     masks = masks_of(content)
     if not masks or config.weight_pruning.method != "pathways":
         return None

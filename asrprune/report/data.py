@@ -2,23 +2,28 @@
 
 The report is ``report.md``, with the picture ``report.png``, in the run's folder ``pruning/``. The
 hardest cuts have the highest typical scores. They often have a wrong transcript.
+
+``report.html`` is a page for a browser. It has the same tables, and lets you hear the hardest cuts
+and read what the model recognises in them. Choose the cuts with a wrong transcript there, and save
+their ids as a file for ``asrprune validate --leave-out``.
 """
 
 import argparse
 import itertools
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse.serialization import open_best
 
+from asrprune.base.arguments import true_or_false
 from asrprune.base.errors import UserError
 from asrprune.base.files import write_text
-from asrprune.data_pruning.ids import hash_id
+from asrprune.data_pruning.phases import PRUNED
 from asrprune.data_pruning.record import Cycle, Record, read_record
+from asrprune.report.hardest import HardCut, hardest_cuts, hardest_rows
 
 DURATION = "duration"
 DURATIONS = 10  # duration classes, of about equally many cuts
@@ -30,30 +35,53 @@ QUANTILES = (0, 0.25, 0.5, 0.75, 1)  # over the groups, in a picture of more tha
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``asrprune report data``."""
     parser.add_argument("exp_dir", type=Path, help="folder of a training, such as exp/conformer")
-    parser.add_argument("--hardest", type=int, default=20, help="number of hardest cuts to list")
+    parser.add_argument("--hardest", type=int, default=30, help="number of hardest cuts to list")
     parser.add_argument("--plots", type=int, default=1, choices=(0, 1), help="1: draw pictures")
+    parser.add_argument("--html", type=true_or_false, default=True, help="write report.html too")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="model that recognises the hardest cuts for report.html; default: "
+        "EXP_DIR/averaged.pt, or without it the newest epoch-N.pt",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the report, and write it with its picture."""
+    """Print the report, and write it with its picture and its page.
+
+    Raises:
+        UserError: the run has recorded no cycle; the manifest of the training is missing or is
+            another one; or --model is no model.
+    """
     from asrprune.report.data_plots import draw
 
+    if args.hardest < 0:
+        raise UserError(f"--hardest {args.hardest} is below 0. Give a number of cuts")
     folder = args.exp_dir / "pruning"
     record = read_record(folder)
     if not record.cycles:
         raise UserError(
             f"{folder} holds no cycle yet. Run the report after the first step of the training."
         )
-    text = "\n\n".join([f"# Data pruning of {args.exp_dir}", *_parts(record, args.hardest)])
+    cuts = hardest_cuts(record, args.hardest)
+    title = f"Data pruning of {args.exp_dir}"
+    text = "\n\n".join([f"# {title}", *_parts(record, cuts)])
     write_text(folder / "report.md", text + "\n")
     sys.stdout.write(text + "\n")
     written = [folder / "report.md"]
     if args.plots and draw(record, folder / "report.png"):
         written.append(folder / "report.png")
+    if args.html:
+        from asrprune.report.data_page import data_page
+        from asrprune.report.hypotheses import recognise_cuts
+
+        recognised = recognise_cuts(cuts, args.exp_dir, args.model)
+        write_text(folder / "report.html", data_page(record, cuts, recognised, title))
+        written.append(folder / "report.html")
     sys.stdout.write(f"\n{', '.join(map(str, written))}\n")
 
 
-def _parts(record: Record, hardest: int) -> Iterator[str]:
+def _parts(record: Record, cuts: list[HardCut]) -> Iterator[str]:
     """Yield the parts of the report below its heading."""
     if prunes(record):
         yield _table(cycle_rows(record))
@@ -61,12 +89,17 @@ def _parts(record: Record, hardest: int) -> Iterator[str]:
             yield f"## Kept by {name}\n\n{_table(rows)}"
         yield f"## Visits\n\n{_table(visit_rows(record))}"
     else:
-        yield (
-            f"This training pruned no data: all {len(record.duration)} cuts were trained on in "
-            f"each of the {len(record.planned)} cycles so far."
-        )
+        yield no_pruning(record)
     yield f"## Scores at the start of each cycle\n\n{_table(score_rows(record))}"
-    yield f"## The {hardest} hardest cuts\n\n{_table(hardest_rows(record, hardest))}"
+    yield f"## The {len(cuts)} hardest cuts\n\n{_table(hardest_rows(cuts))}"
+
+
+def no_pruning(record: Record) -> str:
+    """Return a sentence about a training that pruned no data."""
+    return (
+        f"This training pruned no data: all {len(record.duration)} cuts were trained on in "
+        f"each of the {len(record.planned)} cycles so far."
+    )
 
 
 def prunes(record: Record) -> bool:
@@ -90,6 +123,32 @@ def cycle_rows(record: Record) -> Iterator[dict[str, Any]]:
             "without score": report["unknown"],
             "notes": "; ".join(report["notes"]),
         }
+
+
+@dataclass(frozen=True)
+class Savings:
+    """Shares of the audio that a run trained on, before time is dropped inside of cuts."""
+
+    trained: list[float]  # the share of the audio of each planned cycle
+    asked: list[float]  # the keep ratio of each planned cycle; 1 in warm-up and anneal cycles
+    share: float  # the share of the audio of all planned cycles
+    ceiling: float  # that share if every cycle were pruned to its keep ratio and to no more
+
+
+def savings(record: Record) -> Savings:
+    """Return the shares of the audio that the planned cycles train on.
+
+    Without a pruned cycle, the ceiling is 1.
+    """
+    trained = [cycle.report["seconds"] for cycle in record.planned]
+    asked = [cycle.report["asked"] for cycle in record.planned]
+    pruned = [cycle.report["asked"] for cycle in record.planned if cycle.phase == PRUNED]
+    return Savings(
+        trained,
+        asked,
+        float(np.mean(trained)) if trained else 1.0,
+        float(np.mean(pruned)) if pruned else 1.0,
+    )
 
 
 def scored(record: Record) -> list[Cycle]:
@@ -116,7 +175,7 @@ def kept_by_group(record: Record) -> dict[str, list[dict[str, Any]]]:
     The share is the mean over the pruned cycles. The classes are those of duration, and the groups
     of each grouping in the manifest (speaker, language, corpus).
     """
-    pruned = [cycle for cycle in record.cycles if cycle.phase == "pruned"]
+    pruned = [cycle for cycle in record.cycles if cycle.phase == PRUNED]
     if not pruned:
         return {}
     kept = sum(cycle.keep.astype(np.float32) for cycle in pruned) / len(pruned)
@@ -147,27 +206,6 @@ def visit_rows(record: Record) -> Iterator[dict[str, Any]]:
     for number, count in enumerate(np.bincount(visits)):
         if count:
             yield {"cycles": number, "cuts": int(count), "share": _percent(count / len(visits))}
-
-
-def hardest_rows(record: Record, count: int) -> Iterator[dict[str, Any]]:
-    """Yield a row for each of the utterances with the highest typical score."""
-    last = record.cycles[-1]
-    known = np.flatnonzero(np.isfinite(last.typical))
-    hardest = known[np.argsort(-last.typical[known], kind="stable")[:count]]
-    cuts = {int(n): np.flatnonzero(record.utterance == n).tolist() for n in hardest}
-    entries = _entries(record, [cut for copies in cuts.values() for cut in copies])
-    visits = record.visits
-    for number, copies in cuts.items():
-        cut = min(copies, key=lambda copy: len(entries[copy]["id"]))  # the original of the copies
-        entry = entries[cut]
-        text = " ".join(s.get("text") or "" for s in entry.get("supervisions") or [])
-        yield {
-            "score": _number(last.typical[number]),
-            "cut": entry["id"],
-            "seconds": f"{record.duration[cut]:.2f}",
-            "visits": int(visits[cut]),
-            "transcript": text,
-        }
 
 
 def duration_edges(record: Record) -> np.ndarray:
@@ -213,42 +251,7 @@ def _shares(kept: np.ndarray, codes: np.ndarray) -> list[tuple[int, int, float]]
     return [(int(c), int(counts[c]), float(sums[c] / counts[c])) for c in np.flatnonzero(counts)]
 
 
-def _entries(record: Record, cuts: list[int]) -> dict[int, dict[str, Any]]:
-    """Return the manifest's entries of some cuts, found by their ids.
-
-    Positions would not do: the training may have left out cuts of the manifest.
-
-    Raises:
-        UserError: the manifest does not exist, or lacks one of the cuts.
-    """
-    if not cuts:
-        return {}
-    manifest = record.manifest
-    if not Path(manifest).is_file():
-        raise UserError(
-            f"{manifest}, the manifest of the training, does not exist in this folder. The report "
-            "needs its transcripts. Run the report in the folder that the training ran in."
-        )
-    wanted = {int(record.cut_hash[cut]): cut for cut in cuts}
-    found: dict[int, dict[str, Any]] = {}
-    with open_best(manifest, "r") as file:
-        for line in file:
-            if len(found) == len(wanted):
-                break
-            if line.strip():
-                entry = json.loads(line)
-                cut = wanted.get(hash_id(entry["id"]))
-                if cut is not None:
-                    found[cut] = entry
-    if missing := len(wanted) - len(found):
-        raise UserError(
-            f"{manifest} is not the manifest that the training read: it lacks {missing} of the "
-            f"{len(wanted)} hardest cuts. Restore it, or list no cuts with --hardest 0."
-        )
-    return found
-
-
-def _table(rows: Any) -> str:
+def _table(rows: Iterable[dict[str, Any]]) -> str:
     """Return a Markdown table of dicts with the same keys; "none" without rows."""
     rows = list(rows)
     if not rows:

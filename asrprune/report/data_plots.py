@@ -1,6 +1,7 @@
 """Draw what data pruning did in a run: which cuts it kept, how often, and how scores changed."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,16 @@ from asrprune.report.data import (
     duration_edges,
     kept_over_time,
     prunes,
+    savings,
     scored,
 )
+from asrprune.report.svg import inline_svg
 
 Axes = Any
+INSIDE = {"fontsize": "x-small"}  # of a legend
+OUTSIDE = {  # of a legend: beside the axes
+    "loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": "small", "handlelength": 1.2,
+}  # fmt: skip
 
 
 def draw(record: Record, path: Path) -> bool:
@@ -53,6 +60,43 @@ def draw(record: Record, path: Path) -> bool:
     return True
 
 
+def pictures(record: Record) -> dict[str, str]:
+    """Return the pictures of a run for a page, as far as there is anything to draw.
+
+    Returns:
+        Name -> text of an ``<svg>`` element. The names are ``savings``, ``visits``, ``scores``, and
+        those of `kept_over_time`: the durations and each grouping that has several groups.
+    """
+    panels: dict[str, Callable[[Axes, Record], None]] = {}
+    if prunes(record):
+        panels = {"savings": _savings, "visits": _visits, DURATION: _by_duration}
+        for name, (_, names) in record.groups.items():
+            if len(names) > 1:
+                panels[name] = partial(_by_group, only=name)
+    if len(scored(record)) > 1:
+        panels["scores"] = partial(_scores, legend=OUTSIDE)
+    return {
+        name: inline_svg(partial(_untitled, panel, record), f"picture-{number}", (5.6, 3.4))
+        for number, (name, panel) in enumerate(panels.items())
+    }
+
+
+def _untitled(panel: Callable[[Axes, Record], None], record: Record, axes: Axes) -> None:
+    """Draw a panel without its title, which the page has as a caption."""
+    panel(axes, record)
+    axes.set_title("")
+
+
+def _savings(axes: Axes, record: Record) -> None:
+    saved = savings(record)
+    cycles = [cycle.cycle for cycle in record.planned]
+    axes.bar(cycles, saved.trained, label="audio trained on")
+    axes.plot(cycles, saved.asked, "_", color="C1", ms=14, mew=3, label="keep ratio")
+    axes.set(xlabel="cycle", ylabel="share of the audio", title="Share of the audio trained on")
+    axes.set_ylim(0, 1.02)
+    axes.legend(**OUTSIDE)
+
+
 def _by_duration(axes: Axes, record: Record) -> None:
     labels, shares = kept_over_time(record)[DURATION]
     image = axes.imshow(
@@ -64,16 +108,18 @@ def _by_duration(axes: Axes, record: Record) -> None:
     axes.figure.colorbar(image, ax=axes, label="share of cuts kept")
 
 
-def _by_group(axes: Axes, record: Record) -> None:
+def _by_group(axes: Axes, record: Record, only: str = "") -> None:
+    """Draw the share kept of each group: of one grouping, or of all that have several groups."""
     by_class = kept_over_time(record)
     del by_class[DURATION]
     for name, (labels, shares) in by_class.items():
-        if len(labels) > 1:
+        if name == only or (not only and len(labels) > 1):
             for label, values in zip(labels, shares.T, strict=True):
-                axes.plot(values, label=f"{name} {label}")
-    axes.set(xlabel="cycle", ylabel="share of cuts kept", title="Share kept, by group")
+                axes.plot(values, label=label if only else f"{name} {label}")
+    title = f"Share kept, by {only or 'group'}"
+    axes.set(xlabel="cycle", ylabel="share of cuts kept", title=title)
     axes.set_ylim(0, 1.02)
-    axes.legend(fontsize="x-small")
+    axes.legend(**(OUTSIDE if only else INSIDE))
 
 
 def _visits(axes: Axes, record: Record) -> None:
@@ -82,7 +128,7 @@ def _visits(axes: Axes, record: Record) -> None:
     axes.set(xlabel="cycles that kept a cut", ylabel="number of cuts", title="Visits")
 
 
-def _scores(axes: Axes, record: Record) -> None:
+def _scores(axes: Axes, record: Record, legend: dict[str, Any] = INSIDE) -> None:
     cycles = scored(record)
     values = np.array([np.nanquantile(cycle.typical, SCORE_QUANTILES) for cycle in cycles])
     for share, line in zip(SCORE_QUANTILES, values.T, strict=True):
@@ -92,4 +138,4 @@ def _scores(axes: Axes, record: Record) -> None:
         ylabel="score (as data_pruning.score)",
         title="Quantiles of the typical scores, over the utterances",
     )
-    axes.legend(fontsize="x-small")
+    axes.legend(**legend)
