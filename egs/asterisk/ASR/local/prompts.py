@@ -18,10 +18,10 @@ import soundfile
 from texts import REASONS as TEXT_REASONS
 from texts import normalise, unreadable
 
-from asrprune.data.names import explain_missing
-from asrprune.data.importers.tables import numbered_rows
 from asrprune.base.encodings import text_lines
 from asrprune.base.errors import UserError, nearest
+from asrprune.data.importers.tables import numbered_rows
+from asrprune.data.names import explain_missing
 
 MANIFEST = "manifest.jsonl"
 FIELDS = ("id", "audio", "split", "speaker", "lang")

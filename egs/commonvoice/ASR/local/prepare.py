@@ -24,16 +24,16 @@ from normalise import PROBLEMS, normalise, problem
 from tables import Utterance, check_table, read_table
 
 from asrprune.base.arguments import Parser, share
+from asrprune.base.environment import usable_cores
+from asrprune.base.errors import UserError
+from asrprune.base.files import write_text
+from asrprune.base.scripts import run_script
 from asrprune.data.diagnosis import UNUSABLE, Unusable
 from asrprune.data.header import Header, read_header
 from asrprune.data.invisible import Tally
 from asrprune.data.manifests import to_line, write_lines
 from asrprune.data.names import explain_missing
 from asrprune.data.parallel import progress_bar, run_parts
-from asrprune.base.environment import usable_cores
-from asrprune.base.errors import UserError
-from asrprune.base.files import write_text
-from asrprune.base.scripts import run_script
 
 CORPUS = "commonvoice"  # the first word of the manifests' names
 PART = 500  # utterances that one worker deals with at a time

@@ -26,14 +26,14 @@ import soundfile
 from takes import RATE, SPLITS, WORDS, Take, find_takes, read_take
 
 from asrprune.base.arguments import Parser
-from asrprune.data.manifests import to_line, write_lines
-from asrprune.data.parallel import one_torch_thread, progress_bar
-from asrprune.rehearsal.units import acoustics_of
-from asrprune.rehearsal.room_acoustics import Acoustics, record
 from asrprune.base.errors import UserError
 from asrprune.base.files import atomic_path, read_json, write_json
 from asrprune.base.randomness import key_to_seed, keyed_random
 from asrprune.base.scripts import run_script
+from asrprune.data.manifests import to_line, write_lines
+from asrprune.data.parallel import one_torch_thread, progress_bar
+from asrprune.rehearsal.room_acoustics import Acoustics, record
+from asrprune.rehearsal.units import acoustics_of
 
 VERSION = 2  # of what is joined and how: raise it when equal options would give other files
 LEAST, MOST = 3, 8  # digits of an utterance
