@@ -48,17 +48,30 @@ trap 'rm -rf "$copy"' EXIT
 mkdir -p "$copy/conf" "$copy/local"
 (
   cd "$root/egs/TEMPLATE/ASR"
-  for file in run.sh path.sh README.md conf/*.yaml local/*.py; do
+  for file in run.sh README.md conf/*.yaml local/*.py; do
     sed "s/mycorpus/$name/g" "$file" >"$copy/$file"
   done
 )
-chmod +x "$copy/run.sh"
-if [[ $folder != "$root"/* ]]; then # path.sh cannot find the project above
-  quoted=${root@Q}
-  for sign in \\ '&' '|'; do quoted=${quoted//"$sign"/"\\$sign"}; done # as sed needs it
-  sed "s|^asrprune_root=.*|asrprune_root=\${ASRPRUNE_ROOT:-$quoted}|" \
-    "$root/egs/TEMPLATE/ASR/path.sh" >"$copy/path.sh"
+# shellcheck disable=SC2016 # as it stands in run.sh of the template, which finds the project so
+above='${PWD%/*/*/*}'
+if [[ $folder != "$root"/* ]]; then
+  place="ASRPRUNE_ROOT=\${ASRPRUNE_ROOT:-${root@Q}}"
+  while IFS= read -r line; do
+    [[ $line != *"$above"* ]] || printf '%s # where asrprune is\n' "$place"
+    printf '%s\n' "$line"
+  done <"$copy/run.sh" >"$copy/run.sh.there"
+else # as many folders above as there are below the root
+  inside=/${folder#"$root"/}
+  pattern=
+  while [[ -n $inside ]]; do
+    inside=${inside%/*} pattern+='/*'
+  done
+  while IFS= read -r line; do
+    printf '%s\n' "${line//"$above"/"\${PWD%$pattern}"}"
+  done <"$copy/run.sh" >"$copy/run.sh.there"
 fi
+mv "$copy/run.sh.there" "$copy/run.sh"
+chmod +x "$copy/run.sh"
 mv "$copy" "$folder"
 trap - EXIT
 

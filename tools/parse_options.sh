@@ -1,12 +1,17 @@
 # shellcheck shell=bash
 # Options of a recipe. run.sh sources this file after its option block: . parse_options.sh "$@"
 #
-# The option block stands between the head of run.sh and its first ". file" line. Each option is a
-# shell variable with a default, at the start of a line, and a comment, which may go on in lines
-# that are indented:
+# The option block stands before that line. Each option is a shell variable with a default, at the
+# start of a line, and a comment, which may go on in lines that are indented:
 #
-#   jobs=4               # processes for data preparation
+#   . options.sh
+#   tables=4             # how many tables there are
 #   epochs=              # (integer) how long to train; empty: as the configuration says
+#   avg=1
+#
+# A line ". options.sh", or of another file of tools/ whose name begins with "options", adds the options
+# of that file. These are shared by recipes: a recipe that sets one of them below that line gives it
+# another default. The option keeps its comment and its type, where the recipe does not say others.
 #
 # A default that is true, false or an integer fixes the option's type. Other types stand in
 # parentheses before the comment: (integer) and (number) may be empty, (a|b) is one of these words,
@@ -14,8 +19,14 @@
 #
 # Command lines: "--a-b value" or "--a-b=value", "-" and "_" alike. Words of the form key=value are
 # gathered in the array "overrides". Values are assigned, never evaluated.
+#
+# These variables hold what was read; other files may read them:
+#
+#   option_names     all options, as variables are named; those of the recipe alone come first
+#   option_comments  of each option its comment
+#   option_given     of each option that the command line gives: yes
 
-declare -a option_names=() overrides=()
+declare -a option_names=() own_names=() shared_names=() shared_files=() overrides=()
 declare -A option_comments=() option_types=() option_given=()
 
 fail() { # fail MESSAGE...: one clear error, and the end
@@ -50,20 +61,31 @@ default() {
   [[ -n ${option_given[$1]-} ]] || printf -v "$1" '%s' "$2"
 }
 
-read_option_block() { # read_option_block FILE
+# read_options FILE own|shared: the options of a run.sh, or of a file of options that it sources
+read_options() {
   local line name='' comment type
-  while IFS= read -r line && [[ $line != '. '* ]]; do
-    if [[ $line =~ ^([a-z][a-z0-9_]*)=[^#]*(#\ *(.*))?$ ]]; then
+  while IFS= read -r line && [[ $line != '. parse_options.sh'* ]]; do
+    if [[ $line =~ ^\.\ (options[a-z_]*\.sh)(\ |$) ]]; then
+      name=
+      shared_files+=("${BASH_SOURCE[0]%/*}/${BASH_REMATCH[1]}")
+      read_options "${shared_files[-1]}" shared
+    elif [[ $line =~ ^([a-z][a-z0-9_]*)=[^#]*(#\ *(.*))?$ ]]; then
       name=${BASH_REMATCH[1]} comment=${BASH_REMATCH[3]} type=
       if [[ $comment =~ ^\(([^\)]+)\)\ *(.*)$ ]]; then
         type=${BASH_REMATCH[1]} comment=${BASH_REMATCH[2]}
+      elif [[ -n ${option_comments[$name]+declared} ]]; then
+        type=${option_types[$name]}
       elif [[ ${!name} =~ ^(true|false)$ ]]; then
         type='true|false'
       elif [[ ${!name} =~ ^-?[0-9]+$ ]]; then
         type=integer
       fi
-      option_names+=("$name")
-      option_comments[$name]=$comment
+      if [[ -z ${option_comments[$name]+declared} ]]; then
+        if [[ $2 == own ]]; then own_names+=("$name"); else shared_names+=("$name"); fi
+        option_comments[$name]=$comment
+      elif [[ -n $comment ]]; then
+        option_comments[$name]=$comment
+      fi
       option_types[$name]=$type
     elif [[ -n $name && $line =~ ^[[:space:]]+#\ *(.*)$ ]]; then
       option_comments[$name]+=" ${BASH_REMATCH[1]}"
@@ -73,17 +95,30 @@ read_option_block() { # read_option_block FILE
   done <"$1"
 }
 
-show_help() { # show_help FILE: the head of the script, then every option
-  local line name
+show_head() { # show_head FILE: the comment that it begins with
+  local line
   while IFS= read -r line && [[ $line == '#'* ]]; do
-    [[ $line == '#!'* ]] || printf '%s\n' "${line#\#}" | sed 's/^ //'
+    [[ $line == '#!'* || $line == '# shellcheck '* ]] || printf '%s\n' "${line#\#}" | sed 's/^ //'
   done <"$1"
-  printf '\nOptions, with their defaults:\n'
-  for name in "${option_names[@]}"; do
+}
+
+show_options() { # show_options NAME...: each with its default, type and comment
+  local name
+  for name in "$@"; do
     printf '  --%s %s\n' "${name//_/-}" "${!name:-\"\"}"
     printf '%s\n' "${option_types[$name]:+(${option_types[$name]}) }${option_comments[$name]}" |
       fold -s -w 88 | sed 's/^/        /'
   done
+}
+
+show_help() { # show_help FILE: the heads of the script and of the files of options, then every option
+  local file
+  for file in "$1" "${shared_files[@]}"; do show_head "$file"; done
+  printf '\nOptions, with their defaults:\n'
+  show_options "${own_names[@]}"
+  [[ ${#shared_names[@]} -gt 0 ]] || return 0
+  printf '\nOptions that recipes share, with the defaults of this one:\n'
+  show_options "${shared_names[@]}"
 }
 
 check_option() { # check_option NAME VALUE
@@ -134,7 +169,8 @@ set_option() { # set_option NAME VALUE
 parse_options() { # parse_options FILE WORD...
   local file=$1 name
   shift
-  read_option_block "$file"
+  read_options "$file" own
+  option_names=("${own_names[@]}" "${shared_names[@]}")
   while [[ $# -gt 0 ]]; do
     case $1 in
       -h | --help)

@@ -1,278 +1,336 @@
-# shellcheck shell=bash disable=SC2154 # the options of run.sh
-# What the recipes for transducers share: the names of what their stages make, and stages 2 to 10.
-# Stages 0 and 1 are in run.sh. A run.sh sources this file after stages.sh, and then calls in order:
+# shellcheck shell=bash disable=SC2154,SC2178 # the options of run.sh, and references to arrays
+# Stages 2 to 10 of recipes for transducers, as functions: sourcing this file runs nothing. A run.sh
+# calls in this order, its stages 0 and 1 between the second and the third:
 #
-#   features SPLIT             for each of the splits
-#   data_stages, model_stages
-#   second_stages PART         if a second training goes on from the model of the first training
-#   chosen_stages PART FOLDER  if the second training has pathways; needs the option language_steps
-#   pathways_report FOLDER     if the second training has pathways
-#   finish "${scores[@]}"
+#   begin_stages ...                        of stages.sh
+#   check_model DATA WORD...
+#   feature_stages DATA
+#   data_stages DATA [BALANCE]
+#   model_stages NETWORKS DATA WORD...
+#   finish                                  of stages.sh
 #
-# Beside its options, run.sh sets these variables before it sources this file:
+# DATA are four words: CORPUS TRAIN DEV TEST, the first word of the manifests' names, and the splits to
+# train on, to choose by and to test on, in one word each. WORDs are key=value words. All else that the
+# functions read are the options of options.sh.
 #
-#   corpus         the first word of the manifests' names
-#   train_splits, dev_splits, test_splits, where they are no options
-#   added_words    an array: key=value words that come before those of the command line
-#   second_config  the configuration of a second training, if there may be one; empty: none. It alone
-#                  gets the words weight_pruning.*, and decoding.language* when it is decoded
-#   second_dir     what stages 5 to 10 of the second training make
-#
-# Recipes of several languages have the option bpe_balance as well, and those with a second training
-# pathways_epochs.
+# A function whose comment begins with RESULT sets the variable of its caller that its first argument
+# names, and no other.
 
-[[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
-# nproc answers with OMP_NUM_THREADS where that is set
-[[ $jobs -gt 0 ]] || jobs=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+. stages.sh
 
-read -ra train <<<"$train_splits"
-read -ra dev <<<"$dev_splits"
-read -ra test <<<"$test_splits"
-read -ra dropped <<<"$drop_words"
-splits=() evaluation=() manifests=() cut_manifests=()
-valid=("$data_dir/valid/${corpus}_cuts_train.jsonl.gz")
-for split in "${dev[@]}" "${test[@]}"; do
-  [[ " ${evaluation[*]} " != *" $split "* ]] || continue # a set may be for both
-  evaluation+=("$split")
-  valid+=("$data_dir/valid/${corpus}_cuts_$split.jsonl.gz")
-done
-for split in "${train[@]}" "${evaluation[@]}"; do
-  [[ " ${splits[*]} " != *" $split "* ]] || continue
-  splits+=("$split")
-  manifests+=("$data_dir/manifests/${corpus}_supervisions_$split.jsonl.gz")
-  cut_manifests+=("$data_dir/fbank/${corpus}_cuts_$split.jsonl.gz")
-done
+# --- names ----------------------------------------------------------------------------------------
 
-if [[ -n $search_budgets ]]; then
-  [[ ${#dev[@]} -gt 0 ]] || fail "--search-budgets: --dev-splits must name a set to search on"
-elif [[ $first_stage -eq 7 || $stop_stage =~ ^(7|search)$ ]]; then
-  fail "there is no stage 7 (search) without --search-budgets, such as '0.5 0.8' or '5MB 10MB'"
-fi
+stem_of() { # stem_of CONFIG: its name without folder and suffix
+  local name=${1##*/}
+  printf '%s' "${name%.*}"
+}
 
-[[ $export_int8_loss =~ ^(0|0?\.[0-9]+|1(\.0*)?)?$ ]] ||
-  fail "--export-int8-loss $export_int8_loss: must be a share, 0 to 1, such as 0.01"
+# rehearsal_folders STEM: what is made is below rehearsal/, in the options download_dir, data_dir and
+# exp_dir, where the command line does not say otherwise. STEM: the experiment's name without --tag.
+rehearsal_folders() {
+  default download_dir rehearsal/download
+  default data_dir rehearsal/data
+  default exp_dir "rehearsal/exp/${tag:-$1}"
+}
 
-lang_dir=$data_dir/lang_$token_type
-[[ $token_type != bpe ]] || lang_dir+=_$([[ -n $bpe_model ]] && echo given || echo "$vocab_size")
-[[ -z $extend_lang ]] || lang_dir=$data_dir/lang_extended
-training_words=("data.dev=[$(IFS=, && echo "${dev[*]}")]" "${added_words[@]}") decoding_words=()
-masking_words=() language_words=() # which are of the second training, where there is one
-epochs_word=                       # and what training.epochs= says, of both
-for word in "${overrides[@]}"; do
-  case $word in
-    decoding.language*) language_words+=("$word") ;;
-    decoding.*) decoding_words+=("$word") ;;
-    weight_pruning.*) masking_words+=("$word") ;;
-    *) training_words+=("$word") ;;
+unique() { # unique RESULT TEXT...: the words of these texts, each once
+  local -n into=$1
+  local word
+  local -a parted
+  read -ra parted <<<"${*:2}"
+  into=()
+  for word in "${parted[@]}"; do
+    [[ " ${into[*]} " == *" $word "* ]] || into+=("$word")
+  done
+}
+
+wrap() { # wrap RESULT BEFORE AFTER WORD...: each word between these two
+  local -n into=$1
+  local word
+  into=()
+  for word in "${@:4}"; do into+=("$2$word$3"); done
+}
+
+# manifest_files RESULT CORPUS SPLITS...: of the supervisions, which stage 1 makes
+manifest_files() {
+  local -a every_split
+  unique every_split "${@:3}"
+  wrap "$1" "$data_dir/manifests/$2_supervisions_" .jsonl.gz "${every_split[@]}"
+}
+
+# valid_files RESULT CORPUS DEV TEST: of the cuts that stage 3 makes, those to train on first
+valid_files() {
+  local -a judged
+  unique judged "$3" "$4"
+  wrap "$1" "$data_dir/valid/$2_cuts_" .jsonl.gz train "${judged[@]}"
+}
+
+lang_folder() { # what stage 4 makes
+  local name=lang_$token_type
+  if [[ $token_type == bpe ]]; then
+    name+=_$vocab_size
+    [[ -z $bpe_model ]] || name=lang_bpe_given
+  fi
+  [[ -z $extend_lang ]] || name=lang_extended
+  printf '%s' "$data_dir/$name"
+}
+
+# --- words of commands ----------------------------------------------------------------------------
+
+kind_of() { # kind_of WORD: what a key=value word is about
+  case $1 in
+    decoding.language*) echo language ;; # how languages are chosen
+    decoding.*) echo decoding ;;
+    weight_pruning.*) echo masks ;;
+    *) echo training ;;
   esac
-  [[ $word != training.epochs=* ]] || epochs_word=${word#*=}
-done
-if [[ -n ${second_config-} ]]; then
-  second_words=("${training_words[@]}" "training.init_from=$exp_dir/averaged.pt" "${masking_words[@]}")
-  second_decoding=("${decoding_words[@]}" "${language_words[@]}")
-else
-  training_words+=("${masking_words[@]}") decoding_words+=("${language_words[@]}")
-fi
+}
 
-# averaged_of OPTION: how many epochs are averaged, in "averaged", of a training whose option says how
+# pick_words RESULT "KIND..." WORD...: the words of these kinds, one kind after the other
+pick_words() {
+  local -n into=$1
+  local kind word
+  into=()
+  for kind in $2; do
+    for word in "${@:3}"; do
+      [[ $(kind_of "$word") != "$kind" ]] || into+=("$word")
+    done
+  done
+}
+
+dev_word() { # dev_word DEV: the key=value word of the development sets
+  local -a sets
+  read -ra sets <<<"$1"
+  local IFS=,
+  printf '%s' "data.dev=[${sets[*]}]"
+}
+
+# training_words RESULT CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM WORD...: of "asrprune train"
+training_words() {
+  local -n into=$1
+  into=(--config "$2" --exp-dir "$3" --manifest-dir "$data_dir/valid"
+    --lang-dir "$(lang_folder)" --world-size "$world_size" --nodes "$nodes"
+    ${max_duration:+--max-duration "$max_duration"} ${4:+--epochs "$4"} --start-epoch "$5"
+    ${6:+--init-from "$6"} "${@:7}")
+}
+
+search_words() { # search_words RESULT FOLDER DEV: of "asrprune search"
+  local -n into=$1
+  local -a budgets judged
+  read -ra budgets <<<"$search_budgets"
+  read -ra judged <<<"$3"
+  into=(--exp-dir "$2" --manifest-dir "$data_dir/valid" --lang-dir "$(lang_folder)"
+    --dev-set "${judged[0]}" --budgets "${budgets[@]}" --rerank "$search_rerank")
+}
+
+# average_count RESULT OPTION WORD...: how many epochs are averaged of a training whose OPTION says how
 # many it has. As many as --avg says; its default is lowered where they are fewer.
-averaged_of() {
-  local value=${!1} name=--${1//_/-}
-  [[ -n $value ]] || value=$epochs_word name=training.epochs
-  averaged=$avg
+average_count() {
+  local -n into=$1
+  local value=${!2} name=--${2//_/-} word
+  if [[ -z $value ]]; then
+    name=training.epochs
+    for word in "${@:3}"; do
+      [[ $word != training.epochs=* ]] || value=${word#*=}
+    done
+  fi
+  into=$avg
   if [[ $value =~ ^[0-9]+$ && $value -lt $avg ]]; then
     [[ -z ${option_given[avg]-} ]] ||
       fail "--avg $avg: more epochs than $name=$value trains; lower --avg or raise $name"
-    averaged=$value
+    into=$value
   fi
 }
-averaged_of epochs
-first_avg=$averaged
 
-# training_of CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM WORD...: the words of a training
-training_of() {
-  training=(--config "$1" --exp-dir "$2" --manifest-dir "$data_dir/valid"
-    --lang-dir "$lang_dir" --world-size "$world_size" --nodes "$nodes"
-    ${max_duration:+--max-duration "$max_duration"} ${3:+--epochs "$3"} --start-epoch "$4"
-    ${5:+--init-from "$5"} "${@:6}")
-}
-# a training that has begun needs it no more
-[[ -z $init_from || -f $init_from ]] || compgen -G "$exp_dir/*.pt" >/dev/null ||
-  fail "--init-from: $init_from does not exist"
-training=() scores=() # and what the last stage makes
-if [[ -n $search_budgets ]]; then
-  read -ra budgets <<<"$search_budgets"
-  searching=(--exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" --lang-dir "$lang_dir"
-    --dev-set "${dev[0]}" --budgets "${budgets[@]}" --rerank "$search_rerank")
-  search_check=(--config "$config" "${searching[@]}" "${training_words[@]}")
-fi
-training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" "${training_words[@]}"
-first_check=("${training[@]}" "${decoding_words[@]}") second_check=()
-if [[ -n ${second_config-} ]]; then
-  averaged_of pathways_epochs
-  second_avg=$averaged
-  training_of "$second_config" "$second_dir" "$pathways_epochs" 0 '' "${second_words[@]}"
-  second_check=("${training[@]}" "${second_decoding[@]}")
-fi
-preflight() {
-  if [[ -n ${second_config-} ]]; then
-    [[ -f $second_config ]] || fail "$second_config does not exist; there are: $(echo conf/*.yaml)"
-    run asrprune train --dry-run true "${second_check[@]}"
+# --- checks ---------------------------------------------------------------------------------------
+
+# check_options DEV WORD...: what no command would find in time. Sets the option jobs, where it is 0.
+check_options() {
+  local averaged
+  [[ -f $config ]] || fail "--config: $config does not exist; there are: $(echo conf/*.yaml)"
+  # nproc answers with OMP_NUM_THREADS where that is set
+  [[ $jobs -gt 0 ]] || jobs=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+  if [[ -n $search_budgets ]]; then
+    [[ -n ${1// /} ]] || fail "--search-budgets: --dev-splits must name a set to search on"
+  elif [[ $stage =~ ^(7|search)$ || $stop_stage =~ ^(7|search)$ ]]; then
+    fail "there is no stage 7 (search) without --search-budgets, such as '0.5 0.8' or '5MB 10MB'"
   fi
-  run asrprune train --dry-run true "${first_check[@]}"
+  [[ $export_int8_loss =~ ^(0|0?\.[0-9]+|1(\.0*)?)?$ ]] ||
+    fail "--export-int8-loss $export_int8_loss: must be a share, 0 to 1, such as 0.01"
+  average_count averaged epochs "${@:2}"
+  # a training that has begun needs it no more
+  [[ -z $init_from || -f $init_from ]] || compgen -G "$exp_dir/*.pt" >/dev/null ||
+    fail "--init-from: $init_from does not exist"
+}
+
+check_model() { # check_model CORPUS TRAIN DEV TEST WORD...: of model_stages
+  local -a words training decoding searching
+  check_options "$3" "${@:5}"
+  pick_words words "training masks" "${@:5}"
+  words=("$(dev_word "$3")" "${words[@]}")
+  pick_words decoding "decoding language" "${@:5}"
+  training_words training "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" \
+    "${words[@]}" "${decoding[@]}"
+  check run asrprune train --dry-run true "${training[@]}"
   [[ -n $search_budgets ]] || return 0
-  run asrprune search --dry-run true "${search_check[@]}"
+  search_words searching "$exp_dir" "$3"
+  check run asrprune search --dry-run true --config "$config" "${searching[@]}" "${words[@]}"
 }
 
-features() { # features SPLIT; the speed of development and test sets is never changed
-  local split=$1 speed_perturb=$speed_perturb
-  [[ " $train_splits " == *" $split "* ]] || speed_perturb=false
-  stage features "$data_dir" --part "$split" --options speed_perturb bad_audio \
-    --needs "$data_dir/manifests/${corpus}_supervisions_$split.jsonl.gz" \
-    --makes "$data_dir/fbank/${corpus}_cuts_$split.jsonl.gz" \
-    "$data_dir/fbank/${corpus}_feats_$split" -- \
-    run asrprune fbank --corpus "$corpus" --splits "$split" \
+# --- stages 2 to 4 --------------------------------------------------------------------------------
+
+feature_stages() { # feature_stages CORPUS TRAIN DEV TEST
+  local split
+  local -a splits
+  unique splits "${@:2}"
+  for split in "${splits[@]}"; do
+    if [[ " $2 " == *" $split "* ]]; then
+      feature_stage "$1" "$split" "$speed_perturb"
+    else # the speed of development and test sets is never changed
+      feature_stage "$1" "$split" false
+    fi
+  done
+}
+
+feature_stage() { # feature_stage CORPUS SPLIT SPEED_PERTURB
+  stage features "$data_dir" --part "$2" --options "speed_perturb=$3" bad_audio \
+    --needs "$data_dir/manifests/$1_supervisions_$2.jsonl.gz" \
+    --makes "$data_dir/fbank/$1_cuts_$2.jsonl.gz" "$data_dir/fbank/$1_feats_$2" -- \
+    run asrprune fbank --corpus "$1" --splits "$2" \
     --manifest-dir "$data_dir/manifests" --out-dir "$data_dir/fbank" \
-    --speed-perturb "$speed_perturb" --bad-audio "$bad_audio" --jobs "$jobs"
+    --speed-perturb "$3" --bad-audio "$bad_audio" --jobs "$jobs"
 }
 
-data_stages() { # stages 3 and 4
-  stage validate "$data_dir" --options train_splits dev_splits test_splits allow_rejected \
-    min_seconds max_seconds drop_words --needs "${cut_manifests[@]}" \
+# data_stages CORPUS TRAIN DEV TEST [BALANCE]: stages 3 and 4. BALANCE is how the tokenizer weighs
+# languages.
+data_stages() {
+  local corpus=$1 balance=${5-} folder
+  local -a trained sets splits cuts valid dropped
+  folder=$(lang_folder)
+  read -ra trained <<<"$2"
+  unique sets "$3" "$4"
+  unique splits "${@:2:3}"
+  wrap cuts "$data_dir/fbank/${corpus}_cuts_" .jsonl.gz "${splits[@]}"
+  valid_files valid "$corpus" "$3" "$4"
+  read -ra dropped <<<"$drop_words"
+  stage validate "$data_dir" \
+    --options "train_splits=$2" "dev_splits=$3" "test_splits=$4" allow_rejected \
+    min_seconds max_seconds drop_words --needs "${cuts[@]}" \
     --makes "${valid[@]}" "$data_dir/valid/${corpus}_statistics.json" -- \
     run asrprune validate --corpus "$corpus" --manifest-dir "$data_dir/fbank" \
-    --out-dir "$data_dir/valid" --train "${train[@]}" --eval "${evaluation[@]}" \
+    --out-dir "$data_dir/valid" --train "${trained[@]}" --eval "${sets[@]}" \
     --allow-rejected "$allow_rejected" ${min_seconds:+--min-seconds "$min_seconds"} \
     ${max_seconds:+--max-seconds "$max_seconds"} \
     ${dropped[0]+--drop-words "${dropped[@]}"} --jobs "$jobs"
 
-  stage tokenizer "$lang_dir" --options token_type vocab_size bpe_model extend_lang bpe_balance \
-    max_unknown \
-    --needs "${valid[@]}" --makes "$lang_dir/tokens.txt" -- \
+  stage tokenizer "$folder" --options token_type vocab_size bpe_model extend_lang \
+    "bpe_balance=$balance" max_unknown \
+    --needs "${valid[@]}" --makes "$folder/tokens.txt" -- \
     run asrprune tokenizer --manifest "${valid[0]}" --type "$token_type" \
     --vocab-size "$vocab_size" ${bpe_model:+--bpe-model "$bpe_model"} \
     ${extend_lang:+--extend "$extend_lang"} \
-    ${bpe_balance:+--balance "$bpe_balance"} --max-unknown "$max_unknown" \
-    --allow-rejected "$allow_rejected" --others "${valid[@]:1}" --out-dir "$lang_dir"
+    ${balance:+--balance "$balance"} --max-unknown "$max_unknown" \
+    --allow-rejected "$allow_rejected" --others "${valid[@]:1}" --out-dir "$folder"
 }
 
-search_networks() { # stage 7; what decodes the whole model does not depend on it
-  stage search "$exp_dir" --aside --options search_budgets search_seconds search_generations \
-    search_rerank search_sample_wer dev_splits \
-    --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
-    --makes "$exp_dir/pareto.json" -- \
-    run asrprune search "${searching[@]}" ${search_seconds:+--max-seconds "$search_seconds"} \
-    --generations "$search_generations" \
-    --sample-wer "$search_sample_wer" --wer true
+# --- stages 5 to 10 -------------------------------------------------------------------------------
+# PART is the part that the stages of a second training have; the first one has none.
+
+# model_stages NETWORKS CORPUS TRAIN DEV TEST WORD...: the first training, whose stage 10 exports these
+# networks; none: the whole
+model_stages() {
+  local networks=$1 averaged
+  local -a data=("${@:2:4}") words decoding
+  average_count averaged epochs "${@:6}"
+  pick_words words "training masks" "${@:6}"
+  pick_words decoding "decoding language" "${@:6}"
+  train_stage '' features:musan "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" \
+    "${data[@]}" "${words[@]}"
+  average_stage '' "$exp_dir" "$epoch" "$averaged"
+  [[ -z $search_budgets ]] || search_stage "$exp_dir" "${data[@]}"
+  decode_stages '' "$exp_dir" "${data[@]}" "${decoding[@]}"
+  export_stage '' "$exp_dir" "$networks" "${data[@]}"
 }
 
-# training_stages PART CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM LAST_EPOCH AVG: stages 5 to 10 of a
-# training of "training_words", decoded with "decoding_words"; the first one has no PART. The names are
-# those of the options, for the sentinels. Features of noise, if any, are of stage 2 musan.
-training_stages() {
-  local part=$1 config=$2 exp_dir=$3 epochs=$4 start_epoch=$5 init_from=$6 epoch=$7 avg=$8
-  local after method name results
-  local -a training recogs
-  training_of "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" "${training_words[@]}"
-  [[ -n $part ]] && after="6 " || after="2 musan"
-  stage train "$exp_dir" ${part:+--part "$part"} --after "$after" \
-    --options config max_duration epochs start_epoch init_from training_words \
-    --texts "$config" --needs "${valid[@]}" "$lang_dir/tokens.txt" \
-    --makes "$exp_dir/epoch-${epochs:-*}.pt" -- \
+# train_stage PART AFTER CONFIG FOLDER EPOCHS START_EPOCH INIT_FROM CORPUS TRAIN DEV TEST WORD...: AFTER
+# is a stage that not every recipe has: features of noise, or the first training
+train_stage() {
+  local part=$1 config=$3 folder=$4 epochs=$5
+  local -a words training valid
+  words=("$(dev_word "${10}")" "${@:12}")
+  training_words training "${@:3:5}" "${words[@]}"
+  valid_files valid "$8" "${10}" "${11}"
+  stage train "$folder" ${part:+--part "$part"} --after "$2" \
+    --options "config=$config" max_duration "epochs=$epochs" "start_epoch=$6" "init_from=$7" \
+    "training_words=${words[*]}" \
+    --texts "$config" --needs "${valid[@]}" "$(lang_folder)/tokens.txt" \
+    --makes "$folder/epoch-${epochs:-*}.pt" -- \
     run asrprune train "${training[@]}"
+}
 
-  stage average "$exp_dir" ${part:+--part "$part"} --options epoch avg use_averaged_model \
-    --needs "$exp_dir/epoch-*.pt" --makes "$exp_dir/averaged.pt" -- \
-    run asrprune average --exp-dir "$exp_dir" --epoch "$epoch" --avg "$avg" \
+average_stage() { # average_stage PART FOLDER EPOCH AVG
+  stage average "$2" ${1:+--part "$1"} --options "epoch=$3" "avg=$4" use_averaged_model \
+    --needs "$2/epoch-*.pt" --makes "$2/averaged.pt" -- \
+    run asrprune average --exp-dir "$2" --epoch "$3" --avg "$4" \
     --use-averaged-model "$use_averaged_model"
+}
 
-  [[ -z $search_budgets || -n $part ]] || search_networks
+# search_stage FOLDER CORPUS TRAIN DEV TEST: what decodes the whole model does not depend on it
+search_stage() {
+  local -a searching valid
+  search_words searching "$1" "$4"
+  valid_files valid "$2" "$4" "$5"
+  stage search "$1" --aside --options search_budgets search_seconds search_generations \
+    search_rerank search_sample_wer "dev_splits=$4" \
+    --needs "$1/averaged.pt" "$(lang_folder)/tokens.txt" "${valid[@]}" \
+    --makes "$1/pareto.json" -- \
+    run asrprune search "${searching[@]}" ${search_seconds:+--max-seconds "$search_seconds"} \
+    --generations "$search_generations" --sample-wer "$search_sample_wer" --wer true
+}
 
+# decode_stages PART FOLDER CORPUS TRAIN DEV TEST WORD...: stages 8 and 9
+decode_stages() {
+  local part=$1 folder=$2 method name results lang_dir
+  local -a test recogs valid
+  lang_dir=$(lang_folder)
+  read -ra test <<<"$6"
+  valid_files valid "$3" "$5" "$6"
   for method in $decoding_method; do
     name=$method${part:+-$part} # ends in the part of the stages before
-    results=$exp_dir/$method && scores+=("$results/score.txt")
-    recogs=("${test[@]/%/-*.txt}") && recogs=("${recogs[@]/#/$results/recogs-}")
-    stage decode "$results" --part "$name" --options test_splits streaming decoding_words \
-      --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
+    results=$folder/$method
+    wrap recogs "$results/recogs-" '-*.txt' "${test[@]}"
+    stage decode "$results" --part "$name" \
+      --options "test_splits=$6" streaming "decoding_words=${*:7}" \
+      --needs "$folder/averaged.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
       --makes "${recogs[@]}" -- \
-      run asrprune decode --exp-dir "$exp_dir" --manifest-dir "$data_dir/valid" \
+      run asrprune decode --exp-dir "$folder" --manifest-dir "$data_dir/valid" \
       --lang-dir "$lang_dir" --test-sets "${test[@]}" --decoding-method "$method" \
-      ${streaming:+--streaming "$streaming"} "${decoding_words[@]}"
-    stage score "$results" --part "$name" --options test_splits --needs "${recogs[@]}" \
-      --makes "$results/score.txt" -- run_to "$results/score.txt" \
-      asrprune score --exp-dir "$exp_dir" --decoding-method "$method" --test-sets "${test[@]}"
+      ${streaming:+--streaming "$streaming"} "${@:7}"
+    stage score "$results" --part "$name" --options "test_splits=$6" --needs "${recogs[@]}" \
+      --makes "$results/score.txt" --shows "$results/score.txt" -- run_to "$results/score.txt" \
+      asrprune score --exp-dir "$folder" --decoding-method "$method" --test-sets "${test[@]}"
   done
-  export_stage "$part"
 }
 
-export_stage() { # stage 10; what networks are named is for the second training, if there is one
-  local part=$1 pareto=''
-  local -a networks dev_cuts=() comparing=() # of int8 with float32
-  read -ra networks <<<"$export_networks"
-  [[ -z ${second_config-} || -n $part ]] || networks=(whole)
+export_stage() { # export_stage PART FOLDER NETWORKS CORPUS TRAIN DEV TEST
+  local part=$1 folder=$2 pareto='' lang_dir
+  local -a networks dev cuts=() comparing=() # of int8 with float32
+  lang_dir=$(lang_folder)
+  read -ra networks <<<"$3"
+  read -ra dev <<<"$6"
   # sizes are those that the search has found, where there is one
   [[ -z $search_budgets || -n $part || " ${networks[*]}" != *' '[0-9]* ]] ||
-    pareto=$exp_dir/pareto.json
+    pareto=$folder/pareto.json
   if [[ ! $export_int8_loss =~ ^1 && ${#dev[@]} -gt 0 ]]; then
-    dev_cuts=("${dev[@]/#/$data_dir/valid/${corpus}_cuts_}") && dev_cuts=("${dev_cuts[@]/%/.jsonl.gz}")
+    wrap cuts "$data_dir/valid/$4_cuts_" .jsonl.gz "${dev[@]}"
     comparing=(--manifest-dir "$data_dir/valid" --dev-sets "${dev[@]}"
       ${export_int8_loss:+--int8-loss "$export_int8_loss"})
   fi
-  stage export "$exp_dir" ${part:+--part "$part"} --of "6 $part" ${pareto:+--after "7 "} \
-    --options networks pareto comparing \
-    --needs "$exp_dir/averaged.pt" "$lang_dir/tokens.txt" "${dev_cuts[@]}" ${pareto:+"$pareto"} \
-    --makes "$exp_dir/onnx/export.json" -- \
-    run asrprune export --model "$exp_dir/averaged.pt" --lang-dir "$lang_dir" "${comparing[@]}" \
-    --out-dir "$exp_dir/onnx" ${networks[0]+--networks "${networks[@]}"} ${pareto:+--search "$pareto"}
-}
-
-model_stages() { # the first training
-  training_stages '' "$config" "$exp_dir" "$epochs" "$start_epoch" "$init_from" "$epoch" \
-    "$first_avg"
-}
-
-# second_stages PART: the one that goes on from the averaged model. It goes on from its last checkpoint
-# and its newest epochs are averaged: --start-epoch and --epoch are of the first training, which has
-# epochs of its own.
-second_stages() {
-  local -a training_words=("${second_words[@]}") decoding_words=("${second_decoding[@]}")
-  training_stages "$1" "$second_config" "$second_dir" "$pathways_epochs" 0 '' 0 "$second_avg"
-}
-
-# chosen_stages PART EXP_DIR: train a classifier of languages, and decode the test sets once more with
-# the languages that the classifier chooses. Do nothing if an option decoding.language or
-# decoding.language_classifier already says how languages are chosen.
-chosen_stages() {
-  local part=$1 exp_dir=$2 method folder results given chosen
-  local -a chosen_words recogs
-  [[ ! " ${language_words[*]}" =~ \ decoding\.language(_classifier)?= ]] || return 0
-  stage train "$exp_dir" --part languages --aside --of "3 " --options language_steps dev_splits \
-    --needs "${valid[@]}" --makes "$exp_dir/languages.pt" -- \
-    run asrprune learn-languages --corpus "$corpus" --manifest-dir "$data_dir/valid" \
-    --dev-sets "${dev[@]}" --steps "$language_steps" --output "$exp_dir/languages.pt"
-  chosen_words=("${decoding_words[@]}" "${language_words[@]}" decoding.language=auto
-    "decoding.language_classifier=$exp_dir/languages.pt")
-  folder=$exp_dir/language_chosen
-  for method in $decoding_method; do
-    given=$method-$part chosen=$method-chosen-$part
-    results=$folder/$method && scores+=("$results/score.txt")
-    recogs=("${test[@]/%/-*.txt}") && recogs=("${recogs[@]/#/$results/recogs-}")
-    stage decode "$results" --part "$chosen" --aside --of "6 $part" --after "5 languages" \
-      --options test_splits streaming chosen_words \
-      --needs "$exp_dir/averaged.pt" "$exp_dir/languages.pt" "$lang_dir/tokens.txt" "${valid[@]}" \
-      --makes "${recogs[@]}" -- \
-      run asrprune decode --exp-dir "$folder" --model "$exp_dir/averaged.pt" \
-      --manifest-dir "$data_dir/valid" --lang-dir "$lang_dir" --test-sets "${test[@]}" \
-      --decoding-method "$method" ${streaming:+--streaming "$streaming"} "${chosen_words[@]}"
-    stage score "$results" --part "$chosen" --aside --of "8 $chosen" --after "8 $given" \
-      --options test_splits --needs "${recogs[@]}" "${recogs[@]/#$folder/$exp_dir}" \
-      --makes "$results/score.txt" -- run_to "$results/score.txt" \
-      asrprune score --exp-dir "$folder" --decoding-method "$method" --test-sets "${test[@]}" \
-      --against "$exp_dir"
-  done
-}
-
-pathways_report() { # pathways_report EXP_DIR: what the languages' masks have and share, beside scores
-  stage score "$1" --part report --aside --needs "$1/averaged.pt" --makes "$1/pathways.md" -- \
-    run asrprune report pathways "$1" --manifest-dir "$data_dir/valid"
+  stage export "$folder" ${part:+--part "$part"} --of "average${part:+:$part}" \
+    ${pareto:+--after search} \
+    --options "networks=${networks[*]}" "pareto=$pareto" "comparing=${comparing[*]}" \
+    --needs "$folder/averaged.pt" "$lang_dir/tokens.txt" "${cuts[@]}" ${pareto:+"$pareto"} \
+    --makes "$folder/onnx/export.json" -- \
+    run asrprune export --model "$folder/averaged.pt" --lang-dir "$lang_dir" "${comparing[@]}" \
+    --out-dir "$folder/onnx" ${networks[0]+--networks "${networks[@]}"} ${pareto:+--search "$pareto"}
 }

@@ -75,8 +75,7 @@ def copy_recipe(tmp_path: Path, source: Path, *configs: str) -> Recipe:
     """A recipe's scripts with stand-ins for asrprune, lhotse and its configurations."""
     recipe = Recipe(tmp_path)
     recipe.folder.mkdir(parents=True)
-    for name in ("run.sh", "path.sh"):
-        shutil.copy(source / name, recipe.folder)
+    shutil.copy(source / "run.sh", recipe.folder)
     shutil.copytree(
         source / "local", recipe.folder / "local", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -117,12 +116,12 @@ def make_recipe(tmp_path: Path) -> Callable[[str, str], Recipe]:
     def make(options: str, body: str) -> Recipe:
         recipe = Recipe(tmp_path)
         recipe.folder.mkdir(parents=True)
-        shutil.copy(LIBRISPEECH / "path.sh", recipe.folder)
         script = recipe.folder / "run.sh"
         script.write_text(
             "#!/usr/bin/env bash\n# A recipe for a test.\nset -euo pipefail\n"
-            f'cd "$(dirname "${{BASH_SOURCE[0]}}")"\n\n{options}\n'
-            f'. ./path.sh\n. parse_options.sh "$@"\n{body}'
+            'cd "$(dirname "${BASH_SOURCE[0]}")"\n'
+            '. "${ASRPRUNE_ROOT:-${PWD%/*/*/*}}/tools/path.sh"\n'
+            f'{options}\n. parse_options.sh "$@"\n{body}'
         )
         script.chmod(0o755)
         return recipe

@@ -316,8 +316,7 @@ def real(*words: str, code: int = 0) -> subprocess.CompletedProcess:
     return done
 
 
-def test_run_sh_is_short_and_a_dry_run_loads_the_configuration():
-    assert len((RECIPE / "run.sh").read_text().splitlines()) <= 120
+def test_a_dry_run_loads_the_configuration():
     out = real("--dry-run", "true", "--langs", "sv-SE de", "--epochs", "3").stdout
     assert "--train train-sv-SE train-de" in out
     assert "conf/emformer_streaming.yaml: ok, " in out.splitlines()[-1]

@@ -296,11 +296,6 @@ def test_a_dry_run_loads_the_configuration(config):
     assert f"{config}: ok, " in out.splitlines()[-1]
 
 
-def test_run_sh_is_short_and_its_path_sh_that_of_the_others():
-    assert len((RECIPE / "run.sh").read_text().splitlines()) <= 120
-    assert len({path.read_bytes() for path in ROOT.glob("egs/*/ASR/path.sh")}) == 1
-
-
 def test_a_missing_copy_is_named_by_stage_0(tmp_path):
     errors = run("--download-dir", tmp_path, "--data-dir", tmp_path / "data", code=1).stderr
     assert f"{tmp_path}/fsdd does not exist" in errors and "git clone" in errors

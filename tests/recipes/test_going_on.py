@@ -120,11 +120,6 @@ def test_the_second_training_starts_from_the_first_one(commonvoice):
     assert ["--init-from start.pt" in line for line in checked] == [False, True]
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "egs").glob("*/ASR/run.sh")), ids=str)
-def test_every_recipe_can_start_from_a_model(recipe):
-    assert re.search(r"^init_from= +# ", recipe.read_text(), re.MULTILINE)
-
-
 def test_fine_tuning_at_tiny_size(tiny_corpus, tmp_path):
     """Train, then adapt to other symbols with a frozen part; the stages are the recipe's own."""
     recipe = copy_recipe(tmp_path, LIBRISPEECH)

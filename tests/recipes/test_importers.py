@@ -48,7 +48,7 @@ def test_a_rehearsal_runs_every_stage_and_a_rerun_none(template):
     assert time.monotonic() - began < 2
     assert template.commands() == []
     made = {path.name for path in template.folder.iterdir()}
-    assert made == {"run.sh", "path.sh", "local", "conf", "rehearsal"}
+    assert made == {"run.sh", "local", "conf", "rehearsal"}
 
 
 @pytest.mark.parametrize("way, suffix", [("tables", ".tsv"), ("kaldi", ""), ("cuts", ".jsonl.gz")])
@@ -240,13 +240,3 @@ def test_a_missing_table_is_named(template, corpus):
     (corpus / "dev.tsv").unlink()
     errors = template.run("--tables", words(corpus), code=2).stderr
     assert f"stage 1 (manifests) needs {corpus / 'dev.tsv'}, which does not exist" in errors
-
-
-def test_run_sh_is_short_and_helps(template):
-    script = (template.folder / "run.sh").read_text()
-    assert len(script.splitlines()) <= 120
-    text = template.run("--help").stdout
-    for line in script.split("\n. ./path.sh")[0].splitlines():
-        name, equals, _ = line.partition("=")
-        if equals and name.isidentifier():
-            assert f"  --{name.replace('_', '-')} " in text

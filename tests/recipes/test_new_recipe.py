@@ -60,14 +60,18 @@ def test_a_new_recipe_bears_its_name_and_rehearses_at_once(project):
     assert [path.name for path in project.folder.parent.iterdir()] == ["ASR"]
 
 
-@pytest.mark.parametrize("place", ["inside", "outside"])
+@pytest.mark.parametrize(
+    "place", ["else where/recipe", "egs/a/b/c d/ASR", "recipe", "../out/a recipe"]
+)
 def test_a_recipe_anywhere(place, project, tmp_path):
-    folder = (project.root if place == "inside" else tmp_path) / "else where" / "recipe"
+    folder = Path(os.path.normpath(project.root / place))
     new_recipe(project, "digits", "--dir", str(folder))
     project.folder = folder
     project.run("--rehearsal", "true")
     assert "asrprune decode" in project.commands()
     assert (folder / "rehearsal" / "exp" / "conformer_tiny" / "averaged.pt").exists()
+    if project.root in folder.parents:  # the project may be moved
+        assert str(tmp_path) not in (folder / "run.sh").read_text()
 
 
 @pytest.mark.parametrize("end", ["/", "//", "/.", "/x/.."])

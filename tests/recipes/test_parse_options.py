@@ -99,3 +99,34 @@ def test_help_lists_every_option_with_default_and_comment(recipe):
 def test_default_yields_to_the_command_line(make_recipe):
     recipe = make_recipe("a=1 # x\nb=2 # y\n", 'default a 8\ndefault b 9\necho "$a $b"\n')
     assert recipe.run("--a", "1").stdout == "1 9\n"
+
+
+SHARED = """\
+. options.sh
+avg=5
+min_seconds=1
+epochs=      # how long to train
+             # in this recipe
+streaming=   # (one|two) another type
+mine=3       # of this recipe alone
+"""
+
+
+def test_shared_options_have_defaults_and_comments_of_the_recipe(make_recipe):
+    recipe = make_recipe(SHARED, 'echo "$avg $min_seconds $epochs $streaming $mine $max_seconds"\n')
+    given = ("--avg", "2", "--min-seconds=.5", "--streaming", "two", "--max-seconds", "9")
+    assert recipe.run().stdout == "5 1   3 \n"
+    assert recipe.run(*given).stdout == "2 .5  two 3 9\n"
+    for words, message in (
+        (("--epochs", "x"), "--epochs: 'x' is no integer"),
+        (("--streaming", "true"), "'true' is not one of: one two"),
+        (("--max-secodns", "3"), "unknown option --max-secodns (did you mean '--max-seconds'?)"),
+    ):
+        assert message in recipe.run(*words, code=2).stderr
+    text = recipe.run("--help").stdout
+    own, shared = text.split("\nOptions that recipes share, with the defaults of this one:\n")
+    assert "\n  --mine 3\n" in own and "\n  --avg" not in own
+    assert "  --avg 5\n        (integer) how many epochs to average\n" in shared
+    assert "  --min-seconds 1\n        (number) shorter utterances" in shared
+    assert '  --epochs ""\n        (integer) how long to train in this recipe\n' in shared
+    assert text.startswith("A recipe for a test.\nStages: 0 download")

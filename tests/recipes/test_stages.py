@@ -14,9 +14,11 @@ size=3            # of the manifests
 speed=false       # of the first part
 rate=2            # of the training
 """
+BEGIN = '. stages.sh\nbegin_stages "$stage" "$stop_stage" "$dry_run"\n'
 BODY = """
 . stages.sh
-preflight() { run make_file checked; }
+begin_stages "$stage" "$stop_stage" "$dry_run" manifests features validate train
+check run make_file checked
 stage manifests data --options size --makes data/list -- run make_file data/list
 stage features data --part a --options speed --needs data/list --makes "data/a.*" -- \\
   run make_file data/a.feats
@@ -165,7 +167,7 @@ def test_a_failed_stage_stops_the_run_which_goes_on_later(recipe):
 def test_a_command_that_makes_nothing_is_not_done(make_recipe):
     recipe = make_recipe(
         "stage=1 # x\nstop_stage=1 # x\ndry_run=false # x\n",
-        ". stages.sh\nstage manifests data --makes data/list -- run true\n",
+        f"{BEGIN}stage manifests data --makes data/list -- run true\n",
     )
     result = recipe.run(code=2)
     assert "stage 1 (manifests) ended and did not make data/list" in result.stderr
@@ -307,7 +309,7 @@ def test_a_stage_may_come_after_one_that_is_not_right_before_it(make_recipe):
     """As a training after noise that no other stage sees."""
     late = "stage features data --part noise --options noise --makes data/noise -- "
     late += "run make_file data/noise\n"
-    body = BODY.replace("stage train exp", f'{late}stage train exp --after "2 noise"')
+    body = BODY.replace("stage train exp", f"{late}stage train exp --after features:noise")
     recipe = make_recipe(f"{OPTIONS}noise=1 # its level\n", body)
     (recipe.folder / "conf").write_text("lr: 1\n")
     recipe.run()
@@ -336,7 +338,7 @@ def test_no_stage_comes_after_one_that_is_aside(make_recipe):
 
 def test_parts_of_parts_depend_on_theirs_alone(make_recipe):
     """As the splits of a language do: train-fr on fr."""
-    body = ". stages.sh\n"
+    body = BEGIN
     for name in ("en", "fr"):
         body += (
             f"stage manifests data --part {name} --options {name} --makes data/{name} -- "
@@ -355,8 +357,8 @@ def test_parts_of_parts_depend_on_theirs_alone(make_recipe):
 
 def test_a_part_whose_name_ends_in_another_one(make_recipe):
     """It depends on what its whole name ends in: a further part changes nothing for it."""
-    body = """
-. stages.sh
+    body = f"""
+{BEGIN}
 for name in $names; do
   stage manifests data --part "$name" --makes "data/$name" -- run make_file "data/$name"
 done
@@ -378,7 +380,7 @@ finish
 
 def test_a_command_that_makes_nothing(make_recipe):
     """It ended well, and left its folder empty: that is said, and not by mv."""
-    body = ". stages.sh\nstage manifests data --makes data/list -- run_into data true\nfinish\n"
+    body = f"{BEGIN}stage manifests data --makes data/list -- run_into data true\nfinish\n"
     recipe = make_recipe(
         "stage=manifests # first\nstop_stage=manifests # last\ndry_run=false # -\n", body
     )

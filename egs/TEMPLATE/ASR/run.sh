@@ -1,95 +1,35 @@
 #!/usr/bin/env bash
 # mycorpus, from the corpus to word error rates:  ./run.sh [--option value ...] [key=value ...]
-#
-# Stages: 0 download (you put it there), 1 manifests, 2 features, 3 validate, 4 tokenizer, 5 train,
-# 6 average, 7 search (where --search-budgets ask for it), 8 decode, 9 score, and with --stop-stage
-# export: 10 export. A stage that is done is skipped; one whose options changed runs again, as do
-# those after it. Whatever stopped a run, the same command goes on from there. Words of the form
-# key=value, such as training.epochs=3, change the configuration.
-#
-# Where utterances come from: local/prepare.py reads download/, or one of --tables, --kaldi, --cuts
-# and --lhotse says what there is. Names that begin with train are trained on, with dev or val chosen
-# by, all others tested on.
+# Stage 0 makes nothing but a rehearsal: you put the corpus there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+. "${ASRPRUNE_ROOT:-${PWD%/*/*/*}}/tools/path.sh" # finds asrprune
+. options.sh
+. options_rehearsal.sh
+. options_importers.sh
 
-stage=download        # first stage to run, a name or a number
-stop_stage=score      # last stage to run
-dry_run=false         # print the commands and load the configuration, run nothing
-rehearsal=false       # the same stages on a little synthetic speech, all below rehearsal/
-rehearsal_hours=0.4   # (number) how much of it to train on
-rehearsal_text=numbers # (sentences|numbers) what is said in it; numbers need less speech
-tables=               # TSV, CSV or JSONL with the columns path and text, and if you have them id,
-                      # speaker, language, start, duration: "train=a.tsv dev=b.tsv test=c.tsv"
-kaldi=                # Kaldi's data directories: "train=data/train dev=data/dev test=data/test"
-cuts=                 # lhotse's cuts, with features or without: "train=a_cuts.jsonl.gz test=..."
-lhotse=               # what follows "lhotse prepare", but for the last folder: "yesno /my/yesno"
-audio_dir=            # what relative paths of audio begin at; empty: where tables are, or is found
-ignore_features=false # compute features anew, though --cuts have some
+rehearsal_hours=0.4
 download_dir=download # holds what local/prepare.py reads: the corpus, or a link to it
-data_dir=data         # what stages 1 to 4 make
-train_splits="train"  # what to train on
-dev_splits="dev"      # sets whose loss is watched during the training; may be empty
-test_splits="test"    # sets to decode and score
-config=conf/conformer.yaml # model and training
-tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
-speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
-bad_audio=error       # (error|skip) stop at audio that is missing or cannot be read, or leave it out
-                      # and list it
-empty_text=skip       # (error|skip) the same for utterances without a text
-invisible_characters='strip' # (strip|strip-all|keep) zero-width spaces, marks and controls in texts:
-                      # take out those that change no reading, all, or none; they are named anyway
-allow_rejected=0      # (number) share of a set's cuts, 0 to 1, that may be defective and left out
 min_seconds=0.5       # (number) shorter utterances are not trained on
 max_seconds=30        # (number) nor are longer ones
-drop_words=           # words to leave out of the texts of all sets: "<unk> [noise]"; empty: none
-longest=300           # (number) an utterance of more seconds, in any set, is an error
-token_type=bpe        # (bpe|char) what the model predicts; char where a word is a character or two
-vocab_size=500        # symbols of the bpe tokenizer
-bpe_model=            # take this sentencepiece model instead of training one
-extend_lang=          # take the tokenizer of this folder, and add symbols for letters that it lacks
-max_unknown=0.02      # (number) share of a set's characters, 0 to 1, that the tokenizer may not know
-world_size=1          # training processes on each machine, one a GPU
-nodes=1               # machines, of a Slurm job (tools/slurm.sh)
-max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
-epochs=               # (integer) how long to train; empty: as in the configuration
-init_from=            # start the training with the weights of this model, such as averaged.pt of
-                      # another one; empty: anew
-start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
-epoch=0               # last epoch to average; 0: the newest
-avg=2                 # how many epochs to average
-use_averaged_model=true # average over all steps of these epochs, not only over their last ones
-search_budgets=       # sizes, MMACs, ms or sparsities to search sub-networks of: "0.7 0.9"; empty: none
-search_seconds=       # (number) of speech of the first development set to search on; empty: all
-search_generations=30 # of 16 evaluations for each of the search's budgets
-search_rerank=5       # decode so many of the lowest losses, and take the lowest WER; 0: none
-search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
-decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
-streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
-export_networks=      # what stage 10 exports: whole, sparsities and sizes, as "whole 0.7 5MB"; empty:
-                      # the whole
-export_int8_loss=     # (number) share of float32's errors on the development sets that int8 may add in
-                      # stage 10 (more by chance), else matrices stay float32; empty: 0.01; 1: do not compare
-jobs=0                # processes for data preparation; 0: one a core
 
-. ./path.sh
 . parse_options.sh "$@"
+. transducer.sh
+. importers.sh
 if [[ $rehearsal == true ]]; then
-  default download_dir rehearsal/download && default data_dir rehearsal/data
-  default config conf/conformer_tiny.yaml && default vocab_size 60
+  default config conf/conformer_tiny.yaml
+  default vocab_size 60
+  rehearsal_folders "$(stem_of "$config")"
 fi
-stem=${config##*/} && stem=${stem%.*}
-[[ $rehearsal != true ]] || default exp_dir "rehearsal/exp/${tag:-$stem}"
-exp_dir=${exp_dir:-exp/${tag:-$stem}}
-corpus=mycorpus added_words=()
-. stages.sh
-. importers.sh    # stages 0 and 1, and which splits there are
-. transducer.sh # stages 2 to 10, and the names of what all stages make of the splits
+exp_dir=${exp_dir:-exp/${tag:-$(stem_of "$config")}}
+begin_stages "$stage" "$stop_stage" "$dry_run"
+find_sources
+data=(mycorpus "$train_splits" "$dev_splits" "$test_splits")
+check_model "${data[@]}" "${overrides[@]}"
 
 download_stage
-manifests_stage
-for split in "${splits[@]}"; do features "$split"; done
-data_stages
-model_stages
-finish "${scores[@]}"
+manifests_stage "${data[@]}"
+feature_stages "${data[@]}"
+data_stages "${data[@]}"
+model_stages "$export_networks" "${data[@]}" "${overrides[@]}"
+finish

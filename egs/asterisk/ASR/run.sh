@@ -1,80 +1,41 @@
 #!/usr/bin/env bash
 # Asterisk's telephone prompts in five languages, one model: ./run.sh [--option value ...]
-#
-# Stages: 0 download (Debian's packages), 1 manifests, 2 features, 3 validate, 4 tokenizer, 5 train,
-# 6 average, 7 search (where --search-budgets ask for it), 8 decode, 9 score, and with --stop-stage
-# export: 10 export. A stage that is done is skipped; one whose options changed runs again, as do
-# those after it. Whatever stopped a run, the same command goes on from there. Words of the form
-# key=value, such as training.epochs=3, change the configuration.
+# Stage 0 gets Debian's packages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+. "${ASRPRUNE_ROOT:-${PWD%/*/*/*}}/tools/path.sh" # finds asrprune
+. options.sh
 
-stage=download        # first stage to run, a name or a number
-stop_stage=score      # last stage to run
-dry_run=false         # print the commands and load the configuration, run nothing
 langs="en es fr it ru" # languages, as the packages name them
 download_dir=download # where the packages are unpacked, by stage 0 or by you; / if they are
                       # installed; or a folder with a manifest.jsonl (README)
-data_dir=data         # what stages 1 to 4 make
-config=conf/conformer_tiny.yaml # model and training
-tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
-speed_perturb=true    # train on copies at 0.9 and 1.1 times the speed as well
-bad_audio=error       # (error|skip) stop at audio that is missing or cannot be read, or leave it out
-                      # and list it
-allow_rejected=0      # (number) share of a set's cuts, 0 to 1, that may be defective and left out
+config=conf/conformer_tiny.yaml
+speed_perturb=true
 min_seconds=0.3       # (number) shorter utterances are not trained on
 max_seconds=30        # (number) nor are longer ones
-drop_words=           # words to leave out of the texts of all sets: "<unk> [noise]"; empty: none
-token_type=char       # (bpe|char) what the model predicts
+token_type=char
 vocab_size=200        # symbols of the bpe tokenizer, which all languages share
-bpe_model=            # take this sentencepiece model instead of training one
-extend_lang=          # take the tokenizer of this folder, and add symbols for letters that it lacks
-max_unknown=0.02      # (number) share of a set's characters, 0 to 1, that the tokenizer may not know
-world_size=1          # training processes on each machine, one a GPU
-nodes=1               # machines, of a Slurm job (tools/slurm.sh)
-max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
-epochs=               # (integer) how long to train; empty: as in the configuration
-init_from=            # start the training with the weights of this model, such as averaged.pt of
-                      # another one; empty: anew
-start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
-epoch=0               # last epoch to average; 0: the newest
-avg=2                 # how many epochs to average
-use_averaged_model=true # average over all steps of these epochs, not only over their last ones
-search_budgets=       # sizes, MMACs, ms or sparsities to search sub-networks of: "0.7 0.9"; empty: none
-search_seconds=       # (number) of speech of the first development set to search on; empty: all
-search_generations=30 # of 16 evaluations for each of the search's budgets
-search_rerank=5       # decode so many of the lowest losses, and take the lowest WER; 0: none
-search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
-decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
-streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
-export_networks=      # what stage 10 exports: whole, sparsities and sizes, as "whole 0.7 5MB"; empty:
-                      # the whole
-export_int8_loss=     # (number) share of float32's errors on the development sets that int8 may add in
-                      # stage 10 (more by chance), else matrices stay float32; empty: 0.01; 1: do not compare
-jobs=0                # processes for data preparation; 0: one a core
 
-. ./path.sh
 . parse_options.sh "$@"
-stem=${config##*/} && stem=${stem%.*}
-exp_dir=${exp_dir:-exp/${tag:-$stem}}
+. transducer.sh
+exp_dir=${exp_dir:-exp/${tag:-$(stem_of "$config")}}
 read -ra languages <<<"$langs"
 [[ ${#languages[@]} -gt 0 ]] || fail "--langs names no language, such as 'en fr'"
-train_splits=${languages[*]/#/train-}
-dev_splits=${languages[*]/#/dev-}
-test_splits=${languages[*]/#/test-}
-corpus=asterisk added_words=()
-. stages.sh
-. transducer.sh # stages 2 to 10, and the names of what all stages make of the splits
+data=(asterisk "${languages[*]/#/train-}" "${languages[*]/#/dev-}" "${languages[*]/#/test-}")
+splits=() manifests=()
+unique splits "${data[@]:1}"
+manifest_files manifests "${data[@]}"
+begin_stages "$stage" "$stop_stage" "$dry_run"
+check_model "${data[@]}" "${overrides[@]}"
 
 stage download "$data_dir" --options download_dir langs --makes "$download_dir" -- \
   run python3 local/get_packages.py "$download_dir" "${languages[@]}"
 stage manifests "$data_dir" --options download_dir langs bad_audio \
   --texts local/prepare.py local/prompts.py local/texts.py "$download_dir/manifest.jsonl" \
   --needs "$download_dir" --makes "${manifests[@]}" -- \
-  run python3 local/prepare.py --corpus "$corpus" --out-dir "$data_dir/manifests" \
+  run python3 local/prepare.py --corpus asterisk --out-dir "$data_dir/manifests" \
   --bad-audio "$bad_audio" --jobs "$jobs" "${splits[@]/%/=$download_dir}"
-for split in "${splits[@]}"; do features "$split"; done
-data_stages
-model_stages
-finish "${scores[@]}"
+feature_stages "${data[@]}"
+data_stages "${data[@]}"
+model_stages "$export_networks" "${data[@]}" "${overrides[@]}"
+finish

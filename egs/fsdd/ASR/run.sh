@@ -1,17 +1,11 @@
 #!/usr/bin/env bash
 # Connected digits, real speech of six speakers: ./run.sh [--option value ...] [key=value ...]
-#
-# Stages: 0 download (you link your copy), 1 manifests, 2 features, 3 validate, 4 tokenizer,
-# 5 train, 6 average, 7 search (where --search-budgets ask for it), 8 decode, 9 score, and with
-# --stop-stage export: 10 export. A stage that is done is skipped; one whose options changed runs
-# again, as do those after it. Whatever stopped a run, the same command goes on from there. Words of
-# the form key=value, such as training.epochs=3, change the configuration.
+# You link your copy of the corpus for stage 0.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+. "${ASRPRUNE_ROOT:-${PWD%/*/*/*}}/tools/path.sh" # finds asrprune
+. options.sh
 
-stage=download        # first stage to run, a name or a number
-stop_stage=score      # last stage to run
-dry_run=false         # print the commands and load the configuration, run nothing
 train_hours=1.0       # (number) how much to train on; one use of each take makes 0.4 h
 train_takes=          # (integer) takes of each digit and speaker to train on; the others join the
                       # development and test sets. Empty: all takes that are in neither
@@ -19,51 +13,17 @@ dev_uses=2            # how often each development take is used, each time in an
 test_uses=10          # how often each test take is used, likewise
 snr_db=               # add noise at signal-to-noise ratios between these two: "0 20"; empty: none
 download_dir=download # holds fsdd/, the corpus or a link to your copy
-data_dir=data         # what stages 1 to 4 make
-config=conf/digits.yaml # model and training
-tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
-speed_perturb=false   # train on copies at 0.9 and 1.1 times the speed as well
-bad_audio=error       # (error|skip) stop at audio that cannot be read, or leave it out and list it
-allow_rejected=0      # (number) share of a set's cuts, 0 to 1, that may be defective and left out
-min_seconds=          # (number) shorter utterances are not trained on; empty: 0.5
-max_seconds=          # (number) nor are longer ones; empty: 30
-drop_words=           # words to leave out of the texts of all sets: "<unk> [noise]"; empty: none
-token_type=char       # (bpe|char) what the model predicts
-vocab_size=40         # symbols of the bpe tokenizer
-bpe_model=            # take this sentencepiece model instead of training one
-extend_lang=          # take the tokenizer of this folder, and add symbols for letters that it lacks
-max_unknown=0.02      # (number) share of a set's characters, 0 to 1, that the tokenizer may not know
-world_size=1          # training processes on each machine, one a GPU
-nodes=1               # machines, of a Slurm job (tools/slurm.sh)
-max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
-epochs=               # (integer) how long to train; empty: as in the configuration
-init_from=            # start the training with the weights of this model, such as averaged.pt of
-                      # another one; empty: anew
-start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
-epoch=0               # last epoch to average; 0: the newest
-avg=2                 # how many epochs to average
-use_averaged_model=true # average over all steps of these epochs, not only over their last ones
-search_budgets=       # sizes, MMACs, ms or sparsities to search sub-networks of: "0.5 0.8"; empty: none
-search_seconds=       # (number) of speech of the first development set to search on; empty: all
-search_generations=30 # of 16 evaluations for each of the search's budgets
-search_rerank=5       # decode so many of the lowest losses, and take the lowest WER; 0: none
-search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
-decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
-streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
-export_networks=      # what stage 10 exports: whole, sparsities and sizes, as "whole 0.7 5MB"; empty:
-                      # the whole
-export_int8_loss=     # (number) share of float32's errors on the development sets that int8 may add in
-                      # stage 10 (more by chance), else matrices stay float32; empty: 0.01; 1: do not compare
-jobs=0                # processes for data preparation; 0: one a core
+config=conf/digits.yaml
+token_type=char
+vocab_size=40
 
-. ./path.sh
 . parse_options.sh "$@"
-stem=${config##*/} && stem=${stem%.*}
-exp_dir=${exp_dir:-exp/${tag:-$stem}}
-corpus=fsdd train_splits=train dev_splits=dev test_splits=test added_words=()
-. stages.sh
-. transducer.sh # stages 2 to 10, and the names of what all stages make
+. transducer.sh
+exp_dir=${exp_dir:-exp/${tag:-$(stem_of "$config")}}
+data=(fsdd train dev test) manifests=()
+manifest_files manifests "${data[@]}"
+begin_stages "$stage" "$stop_stage" "$dry_run"
+check_model "${data[@]}" "${overrides[@]}"
 
 stage download "$data_dir" --options download_dir --makes "$download_dir/fsdd" -- \
   run python3 local/takes.py "$download_dir/fsdd"
@@ -72,7 +32,7 @@ stage manifests "$data_dir" --options download_dir train_hours train_takes dev_u
   run_into "$data_dir/manifests" python3 local/connect.py --audio-dir "$data_dir/audio" \
   --train-hours "$train_hours" ${train_takes:+--train-takes "$train_takes"} \
   --dev-uses "$dev_uses" --test-uses "$test_uses" ${snr_db:+--snr-db $snr_db} "$download_dir/fsdd"
-for split in "${splits[@]}"; do features "$split"; done
-data_stages
-model_stages
-finish "${scores[@]}"
+feature_stages "${data[@]}"
+data_stages "${data[@]}"
+model_stages "$export_networks" "${data[@]}" "${overrides[@]}"
+finish

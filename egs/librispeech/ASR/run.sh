@@ -1,99 +1,39 @@
 #!/usr/bin/env bash
 # LibriSpeech, from the corpus to word error rates:  ./run.sh [--option value ...] [key=value ...]
-#
-# Stages: 0 download, 1 manifests, 2 features, 3 validate, 4 tokenizer, 5 train, 6 average, 7 search
-# (where --search-budgets ask for it), 8 decode, 9 score, and with --stop-stage export: 10 export. A
-# stage that is done is skipped; one whose options changed runs again, as do those after it. Whatever
-# stopped a run, the same command goes on from there. Words of the form key=value, such as
-# training.epochs=3, change the configuration.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+. "${ASRPRUNE_ROOT:-${PWD%/*/*/*}}/tools/path.sh" # finds asrprune
+. options.sh
+. options_rehearsal.sh
 
-stage=download        # first stage to run, a name or a number
-stop_stage=score      # last stage to run
-dry_run=false         # print the commands and load the configuration, run nothing
-rehearsal=false       # the same stages on a little synthetic speech, all below rehearsal/
-rehearsal_hours=1.0   # (number) how much of it to train on
+rehearsal_hours=1.0
 rehearsal_text=sentences # (sentences|numbers|digits) what is said in it; numbers need less speech
 rehearsal_snr_db=     # lowest and highest signal-to-noise ratio in it, such as "5 25"; empty: 15 to 35
 rehearsal_utterances_per_speaker= # (number) few give many voices; empty: 8, or more in large sets
 rehearsal_dev_hours=  # (number) how much of it to choose by; empty: 0.1 for an hour of training
 rehearsal_test_hours= # (number) how much of it to test on; empty: 0.3 for an hour of training
 mini=false            # mini LibriSpeech: train on train-clean-5, test on dev-clean-2
+musan=false           # mix noise from musan into the training data
 train_splits="train-clean-100 train-clean-360 train-other-500" # what to train on
 dev_splits="dev-clean dev-other"     # sets whose loss is watched during the training
 test_splits="test-clean test-other"  # sets to decode and score
 download_dir=download # holds LibriSpeech/, the corpus or a link to your copy, and musan/
-data_dir=data         # what stages 1 to 4 make
-config=conf/conformer.yaml # model and training
-tag=                  # name of the experiment; empty: the stem of --config
-exp_dir=              # what stages 5 to 10 make; empty: exp/<tag>
-speed_perturb=true    # train on copies at 0.9 and 1.1 times the speed as well
-musan=false           # mix noise from musan into the training data
-bad_audio=error       # (error|skip) stop at audio that cannot be read, or leave it out and list it
-allow_rejected=0      # (number) share of a set's cuts, 0 to 1, that may be defective and left out
-min_seconds=          # (number) shorter utterances are not trained on; empty: 0.5
-max_seconds=          # (number) nor are longer ones; empty: 30
-drop_words=           # words to leave out of the texts of all sets: "<unk> [noise]"; empty: none
-token_type=bpe        # (bpe|char) what the model predicts
-vocab_size=500        # symbols of the bpe tokenizer
-bpe_model=            # take this sentencepiece model instead of training one
-extend_lang=          # take the tokenizer of this folder, and add symbols for letters that it lacks
-max_unknown=0.02      # (number) share of a set's characters, 0 to 1, that the tokenizer may not know
-world_size=1          # training processes on each machine, one a GPU
-nodes=1               # machines, of a Slurm job (tools/slurm.sh)
-max_duration=         # (number) seconds of speech in a batch; empty: as in the configuration
-epochs=               # (integer) how long to train; empty: as in the configuration
-init_from=            # start the training with the weights of this model, such as averaged.pt of
-                      # another one; empty: anew
-start_epoch=0         # go back to where this epoch starts; 0: go on from the last checkpoint
-epoch=0               # last epoch to average; 0: the newest
-avg=1                 # how many epochs to average
-use_averaged_model=true # average over all steps of these epochs, not only over their last ones
-search_budgets=       # sizes, MMACs, ms or sparsities to search sub-networks of: "0.7 0.9"; empty: none
-search_seconds=       # (number) of speech of the first development set to search on; empty: all
-search_generations=30 # of 16 evaluations for each of the search's budgets
-search_rerank=5       # decode so many of the lowest losses, and take the lowest WER; 0: none
-search_sample_wer=0   # decode so many of each size too: does a lower loss mean a lower WER?
-decoding_method=greedy_search # (greedy_search|modified_beam_search|fast_beam_search ...) searches
-streaming=            # (true|false) decode chunk by chunk; empty: as in the configuration
-export_networks=      # what stage 10 exports: whole, sparsities and sizes, as "whole 0.7 5MB"; empty:
-                      # the whole
-export_int8_loss=     # (number) share of float32's errors on the development sets that int8 may add in
-                      # stage 10 (more by chance), else matrices stay float32; empty: 0.01; 1: do not compare
-jobs=0                # processes for data preparation; 0: one a core
+speed_perturb=true
+avg=1
 
-. ./path.sh
 . parse_options.sh "$@"
-if [[ $rehearsal == true ]]; then
-  default train_splits train-clean-100
-  default dev_splits dev-clean && default test_splits test-clean
-  default download_dir rehearsal/download
-  default data_dir rehearsal/data
-  default config conf/rehearsal.yaml
-  default vocab_size 100 && default avg 2
-elif [[ $mini == true ]]; then
-  default train_splits train-clean-5
-  default dev_splits dev-clean-2 && default test_splits dev-clean-2
-  default data_dir data/mini
-fi
-stem=${config##*/} && stem=${stem%.*}
-[[ $mini != true ]] || stem=mini-$stem
-[[ $rehearsal != true || $stem == rehearsal* ]] || stem=rehearsal-$stem
-[[ $rehearsal != true ]] || default exp_dir "rehearsal/exp/${tag:-$stem}"
-exp_dir=${exp_dir:-exp/${tag:-$stem}}
-corpus=librispeech added_words=()
-[[ $musan != true ]] || added_words+=("data.noise.cuts=$data_dir/fbank/musan_cuts.jsonl.gz")
-. stages.sh
-. transducer.sh   # stages 2 to 10, and the names of what all stages make of the splits
-. local/corpus.sh # stages 0 and 1, and musan
+. transducer.sh
+. local/corpus.sh
+other_defaults
+data=(librispeech "$train_splits" "$dev_splits" "$test_splits") noise=()
+[[ $musan != true ]] || noise=("data.noise.cuts=$data_dir/fbank/musan_cuts.jsonl.gz")
+begin_stages "$stage" "$stop_stage" "$dry_run"
+check_model "${data[@]}" "${noise[@]}" "${overrides[@]}"
 
-stage download "$data_dir" --options rehearsal_hours rehearsal_text rehearsal_snr_db \
-  rehearsal_utterances_per_speaker rehearsal_dev_hours rehearsal_test_hours download_dir \
-  --makes "${splits[@]/#/$download_dir/LibriSpeech/}" -- download
-stage manifests "$data_dir" --options download_dir --makes "${manifests[@]}" -- prepare
-for split in "${splits[@]}"; do features "$split"; done
-data_stages
-[[ $musan != true ]] || noise_features # stage 2 musan; only the training depends on it
-model_stages
-finish "${scores[@]}"
+download_stage "${data[@]}"
+manifests_stage "${data[@]}"
+feature_stages "${data[@]}"
+data_stages "${data[@]}"
+[[ $musan != true ]] || noise_stage # of the stages after it only the training depends on it
+model_stages "$export_networks" "${data[@]}" "${noise[@]}" "${overrides[@]}"
+finish
