@@ -26,7 +26,7 @@ EXHAUSTIVE = frozenset(
         "recipes/test_commonvoice.py::test_a_dry_run_of_a_rehearsal_shows_every_command",
         "recipes/test_commonvoice.py::test_a_rehearsal_becomes_cuts_and_a_tokenizer",
         "recipes/test_commonvoice.py::test_pathways_go_on_from_the_dense_model",
-        "recipes/test_commonvoice.py::test_run_sh_is_short_and_a_dry_run_loads_the_configuration",
+        "recipes/test_commonvoice.py::test_a_dry_run_loads_the_configuration",
         "recipes/test_fsdd.py::test_genuine_files_become_cuts",
         "recipes/test_genuine_librispeech.py::test_genuine_files_train",
         "recipes/test_going_on.py::test_fine_tuning_at_tiny_size",
