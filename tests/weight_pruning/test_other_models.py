@@ -220,18 +220,18 @@ import sys, types
 import asrprune.weight_pruning as package
 if "{first}" == "options":
     assert "torch" not in sys.modules
-assert {{"masked_state", "search", "MaskBank", "GatedOptimizer"}} <= set(dir(package))
+assert {{"masked_state", "search_sparsities", "MaskBank", "GatedOptimizer"}} <= set(dir(package))
 for name in package.__all__:
     public = getattr(package, name)
     assert not isinstance(public, types.ModuleType) and public.__name__ == name, name
 from asrprune.weight_pruning import *
-assert callable(masked_state) and callable(search)
+assert callable(masked_state) and callable(search_sparsities)
 try:
-    package.serach
+    package.serach_sparsities
 except AttributeError as error:
-    assert "has no attribute 'serach'" in str(error)
+    assert "has no attribute 'serach_sparsities'" in str(error)
 """
-    for first in ("options", "masked_weights", "searching"):
+    for first in ("options", "masks.masked_weights", "search.searching"):
         words = [sys.executable, "-c", code.format(first=first)]
         done = subprocess.run(words, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
