@@ -42,7 +42,7 @@ RANKED_BY_WEIGHTS = [name for name in METHODS if METHODS[name].get("criterion") 
 @pytest.mark.parametrize("method", ["none", *RANKED_BY_WEIGHTS])
 def test_frozen_bits_do_not_move(method, make_masked_trainer):
     """Of layers that are pruned too; with weight decay, and a rate at which all else moves."""
-    options = {**DECAY, "training__accumulate": 2 if method == "supernet" else 1}
+    options = {**DECAY, "training__grad_accumulation": 2 if method == "supernet" else 1}
     trainer = make_masked_trainer("exp", METHODS.get(method, {}), **options)
     with torch.no_grad():  # no branch is silent, so that all that may move does
         for value in trainer.model.parameters():

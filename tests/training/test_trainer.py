@@ -186,7 +186,7 @@ def test_ranks_share_the_dev_set(make_trainer):
 def test_resume_with_accumulation_from_every_step(make_trainer, tmp_path):
     options = {
         "data__max_duration": 14.0,
-        "training__accumulate": 4,  # does not divide the batches of an epoch
+        "training__grad_accumulation": 4,  # does not divide the batches of an epoch
         "training__checkpoint_interval": 1,
         "training__keep_checkpoints": 100,
     }
