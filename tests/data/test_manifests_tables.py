@@ -260,7 +260,7 @@ def test_utterances_too_long_to_train_on_say_the_option(importer):
     importer("tables", objects(row, {"path": "wav/a.wav", "text": "one"}))
     compute_split(FbankOptions("c", Path("out"), Path("fbank")), "train")
     words = ("--corpus", "c", "--manifest-dir", "fbank", "--out-dir", "valid", "--train", "train")
-    with pytest.raises(UserError, match=r"too-long: 1.*--max-duration \(run.sh: --max-seconds\)"):
+    with pytest.raises(UserError, match="too-long: 1.*--max-seconds"):
         call_verb(validate, *words, "--jobs", "1", "--max-seconds", "4")
 
 

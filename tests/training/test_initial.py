@@ -150,7 +150,7 @@ def test_symbols_stay_with_the_weights(models, tiny_corpus, tmp_path):
     for verb in ("extract", "masks"):
         assert cli.main([verb, *words, "--output", str(tmp_path / f"{verb}.pt")]) == 0
     checkpoint = numbered(models["none"].parent, "checkpoint")[-1]
-    for path in (checkpoint, models["none"], tmp_path / "extract.pt", tmp_path / "prune.pt"):
+    for path in (checkpoint, models["none"], tmp_path / "extract.pt", tmp_path / "masks.pt"):
         assert load_checkpoint(path)["symbols"] == symbols_of(tiny_corpus)
 
 

@@ -328,9 +328,9 @@ def test_weights_multiply_losses_and_not_scores(policy, options, make_trainer):
     simple, pruned = trainer.forward(batch)
     scale = trainer.config.loss.simple_scale
     expected = (weights * (scale * simple + pruned)).sum()
-    loss, scores, _ = trainer.passes.loss(batch, 0.5, Meter(ALONE))
+    loss, outputs = one_step.weighted_loss(trainer, batch, 0.5, Meter(ALONE))
     torch.testing.assert_close(loss, expected)
-    assert torch.equal(scores, pruned.detach())
+    assert torch.equal(outputs.pruned, pruned)
     trainer.step([batch], Meter(ALONE), False)
     at = pruning.index.utterances_of(batch["cut_ids"])
     found = UNIT * pruning.scores.pending()["sum"][at].double()

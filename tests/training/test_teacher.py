@@ -8,6 +8,7 @@ import torch
 from asrprune import cli
 from asrprune.base.errors import UserError
 from asrprune.config import override
+from asrprune.training import step as one_step
 from asrprune.training.checkpoint import load_checkpoint, numbered, save_checkpoint
 from asrprune.training.metrics import Meter
 from asrprune.training.resume import resume
@@ -65,7 +66,8 @@ def make(tiny_corpus, tmp_path):
 def gradients(trainer, batch):
     trainer.optimizer.zero_grad(set_to_none=True)
     tokens = int((batch["token_lens"] + 1).sum())
-    trainer.passes.backward(batch, 100, 0, 0.5, tokens, trainer.scaler, Meter(ALONE))
+    trainer.position.step = 100
+    one_step.backward(trainer, batch, 0, 0.5, tokens, Meter(ALONE))
     return {name: value.grad.clone() for name, value in trainer.model.named_parameters()}
 
 
@@ -73,7 +75,7 @@ def test_gradients_by_hand(make, teacher):
     trainer = make("exp", teacher)
     [batch, *_] = trainer.batches()
     found = gradients(trainer, batch)
-    model, other = trainer.model, trainer.passes.teacher
+    model, other = trainer.model, trainer.teacher
     assert other.encoder.output_dim == 24 and not other.training
     with torch.no_grad():
         wanted = other.simple_am(other.encode(*(batch[name] for name in NAMES[:2]))[0]).softmax(-1)
@@ -113,7 +115,7 @@ def test_exact_resume_and_a_teacher_that_stays_as_it_is(method, make, teacher):
     whole = make("whole", teacher, masking)
     resume(whole)
     assert whole.run() == 0
-    for name, value in whole.passes.teacher.state_dict().items():
+    for name, value in whole.teacher.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert whole.seen.teacher_passes == whole.position.step  # one batch a step
     last, *earlier = reversed(numbered(whole.folder, "checkpoint"))
@@ -149,7 +151,7 @@ def test_an_extracted_pathway_may_teach(make, teacher, tmp_path):
     options = {**content["config"]["weight_pruning"], "method": "pathways"}
     content["config"] = {**content["config"], "weight_pruning": options}
     save_checkpoint(content, tmp_path / "language.pt")
-    assert make("exp", tmp_path / "language.pt").passes.teacher is not None
+    assert make("exp", tmp_path / "language.pt").teacher is not None
     save_checkpoint({**content, "masks": {"bank": {}}}, tmp_path / "all.pt")
     with pytest.raises(UserError, match="has a network for each language"):
         make("exp", tmp_path / "all.pt")
@@ -198,5 +200,5 @@ def test_memory_is_scanned_with_the_teacher(make, teacher):
     trainer = make("exp", teacher)
     meter = Meter(ALONE)
     [batch, *_] = trainer.batches()
-    trainer.passes.scan(batch, meter)
+    one_step.scan(trainer, batch, meter)
     assert meter.read()["divergence"] > 0

@@ -1,10 +1,12 @@
 """A finished run that trains longer keeps its masks and its losses' weights."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from asrprune.training import step as one_step
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.resume import resume
 from tests.languages import LANGUAGES, in_languages
@@ -47,7 +49,7 @@ def make(corpus, tiny_corpus, tmp_path):
 def watched(trainer, steps: int) -> list[dict]:
     """Train on for some steps; the density, the losses' weights and the rate of each."""
     seen, masking = [], trainer.masking
-    start_step, loss, take = masking.start_step, trainer.passes.loss, trainer.step
+    start_step, loss, take = masking.start_step, one_step.weighted_loss, trainer.step
 
     def starting(step, progress, language=None):
         start_step(step, progress, language)
@@ -66,15 +68,18 @@ def watched(trainer, steps: int) -> list[dict]:
             [applied] = masking.networks(step, 0)
             seen[-1]["density"] = masking.bank.density(applied)
 
-    def losing(batch, progress, *words):
+    def losing(caller, batch, progress, *words):
         seen[-1]["progress"] = progress
-        return loss(batch, progress, *words)
+        return loss(caller, batch, progress, *words)
 
     def stepping(*words):
-        return take(*words)[0], len(seen) == steps  # as if it was interrupted: it saves
+        # as if it was interrupted: it saves
+        return replace(take(*words), stopped=len(seen) == steps)
 
-    masking.start_step, trainer.passes.loss, trainer.step = starting, losing, stepping
-    trainer.run()
+    masking.start_step, trainer.step = starting, stepping
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one_step, "weighted_loss", losing)
+        trainer.run()
     return seen
 
 

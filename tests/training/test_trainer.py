@@ -12,6 +12,7 @@ from lhotse import CutSet
 from asrprune.base.errors import UserError
 from asrprune.data import batches
 from asrprune.data.batches import SpeechDataset
+from asrprune.training import step as one_step
 from asrprune.training.checkpoint import load_checkpoint, numbered
 from asrprune.training.distributed import Ranks
 from asrprune.training.metrics import Meter
@@ -352,17 +353,17 @@ def test_an_epoch_is_as_long_as_what_is_trained_on(make_trainer, monkeypatch, to
 def test_a_scan_of_memory_changes_nothing(make_trainer, tiny_corpus, monkeypatch):
     one, other = make_trainer(training__epochs=1), make_trainer(training__epochs=1)
     scanned = []
-    forward = other.passes.forward
+    forward = one_step.forward
 
-    def watched(batch, *words):
+    def watched(caller, batch, *words):
         scanned.append(batch)
-        return forward(batch, *words)
+        return forward(caller, batch, *words)
 
-    monkeypatch.setattr(other.passes, "forward", watched)
+    monkeypatch.setattr(one_step, "forward", watched)
     scan_memory(other)
     epoch = [sorted(cut.id for cut in cuts) for cuts in iter_epoch(other)]
     assert scanned and all(sorted(batch["cut_ids"]) in epoch for batch in scanned)
-    monkeypatch.setattr(other.passes, "forward", forward)
+    monkeypatch.setattr(one_step, "forward", forward)
     one.run()
     state = load_checkpoint(numbered(one.folder, "epoch")[-1])
     other.run()
@@ -375,7 +376,7 @@ def test_no_memory_in_a_scan_names_the_way_out(make_trainer, tiny_corpus, monkey
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
-    monkeypatch.setattr(trainer.passes, "forward", full)
+    monkeypatch.setattr(one_step, "forward", full)
     with pytest.raises(UserError, match="out of memory on a batch of .* Lower --max-duration"):
         scan_memory(trainer)
 
