@@ -33,7 +33,7 @@ OPTIONS_OF = {
     "data_pruning.policy": "data_pruning.policy_options",
 }
 
-# values such as 2:4, which YAML 1.1 reads as base-60 numbers
+# YAML 1.1 reads 2:4 as a number of base 60; these find such values, to quote them
 _PAIR_LINE = re.compile(r"^(\s*[\w.]+:\s+)(\d+:\d+)(\s*(?:#.*)?)$", re.MULTILINE)
 _PAIR_WORD = re.compile(r"^([\w.]+=)(\d+:\d+)$")
 
@@ -106,7 +106,7 @@ def override(config: Config, words: Sequence[str]) -> Config:
     """Return a config with overrides ``key=value``, which apply as in `load_config`.
 
     Args:
-        config: the config, which stays as it is.
+        config: the config. It does not change.
         words: the overrides.
 
     Raises:

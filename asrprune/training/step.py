@@ -120,10 +120,10 @@ def training_step(trainer: "Trainer", batches: list[Batch], meter: Meter, stop: 
     # gradients of all sub-networks; losses go to data pruning
     for number, batch in enumerate(batches):
         with explain_no_memory(batch):
-            told = backward(trainer, batch, number, progress, tokens, meter)
-        losses = told.losses.cpu()  # waits for a GPU, whose time is not that of the feedback
+            fed_back = backward(trainer, batch, number, progress, tokens, meter)
+        losses = fed_back.losses.cpu()  # waits for a GPU, whose time is not that of the feedback
         started = time.perf_counter()
-        trainer.feedback(batch, losses, told.scale, told.loss_class)
+        trainer.feedback(batch, losses, fed_back.scale, fed_back.loss_class)
         meter.add(pruning=time.perf_counter() - started)
     ranks.reduce_gradients(p for p in trainer.model.parameters() if p.requires_grad)
     trainer.scaler.unscale_(trainer.optimizer)
@@ -186,7 +186,7 @@ def backward(
     networks = masking.networks(trainer.position.step, number) if masking else [None]
     # the losses of this network go to data pruning; a sandwich has the dense network last
     reported = networks[-1]
-    learners = [one for one in networks if one and masking.learns(one)]
+    learners = [network for network in networks if network and masking.learns(network)]
     dense = None
     if learners and len(networks) == 1:
         dense = dense_outputs(trainer, batch)

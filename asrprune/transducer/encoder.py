@@ -220,7 +220,7 @@ def windows(
     Yields:
         ``(window, lens)``: (B, chunk_frames + lookahead_frames, num_features) with zeros past the
         end, and the number of frames (B,) of the window that belong to each utterance, 0 after its
-        end. There are as many windows as T needs.
+        end. The number of windows is T / ``chunk_frames``, rounded up.
     """
     count = -(-x.size(1) // chunk_frames)
     size = chunk_frames + lookahead_frames

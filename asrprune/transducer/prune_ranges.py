@@ -55,8 +55,8 @@ def range_widths(t_lens: Tensor, y_lens: Tensor, prune_range: int) -> Tensor:
     """Return the number of positions kept at each frame, (B,).
 
     The number is ``prune_range``. It is smaller for short transcripts. It is larger if the band
-    would not reach the end in time (``(R - 1) * T_b + 1 >= S_b + 1`` must hold). Each utterance has
-    its own width, so that its loss does not depend on its batch.
+    would not reach the end in time (``(R - 1) * T_b + 1 >= S_b + 1`` must hold). The number
+    of an utterance, and so its loss, does not depend on the batch.
     """
     frames = t_lens.clamp(min=1)
     least = (y_lens + frames - 1) // frames + 1

@@ -179,9 +179,9 @@ def test_differences_of_any_texts(ref, hyp):
     assert kinds.count(SUBSTITUTION) + kinds.count(DELETION) + kinds.count(INSERTION) == (
         counts.errors
     )
-    for kind, one, other in found:
+    for kind, word, heard in found:
         assert kind == (
-            EQUAL if one == other else INSERTION if not one else DELETION if not other
+            EQUAL if word == heard else INSERTION if not word else DELETION if not heard
             else SUBSTITUTION
         )  # fmt: skip
 

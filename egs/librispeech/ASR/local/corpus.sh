@@ -41,7 +41,7 @@ manifests_stage() { # manifests_stage CORPUS TRAIN DEV TEST
     prepare "${splits[@]}"
 }
 
-download() { # download SPLIT...: what is there, such as a link to your copy, is left as it is
+download() { # download SPLIT...; splits that are in the folder, or in a linked copy, do not change
   if [[ $rehearsal == true ]]; then
     run asrprune rehearse --layout librispeech --out-dir "$download_dir" \
       --train-hours "$rehearsal_hours" --text "$rehearsal_text" \
