@@ -21,6 +21,7 @@ import numpy as np
 from asrprune.base.arguments import true_or_false
 from asrprune.base.errors import UserError
 from asrprune.base.files import write_text
+from asrprune.base.markdown import table
 from asrprune.data_pruning.phases import PRUNED
 from asrprune.data_pruning.record import Cycle, Record, read_record
 from asrprune.report.hardest import HardCut, hardest_cuts, hardest_rows
@@ -256,11 +257,7 @@ def _table(rows: Iterable[dict[str, Any]]) -> str:
     rows = list(rows)
     if not rows:
         return "none"
-    lines = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
-    for row in rows:
-        cells = " | ".join(str(value).replace("|", "/") for value in row.values())
-        lines.append(f"| {cells} |")
-    return "\n".join(lines)
+    return table(list(rows[0]), (row.values() for row in rows))
 
 
 def _percent(share: float | None) -> str:

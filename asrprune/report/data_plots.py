@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from asrprune.base.files import atomic_path
+from asrprune.base.figures import save_figure
 from asrprune.data_pruning.record import Record
 from asrprune.report.data import (
     DURATION,
@@ -55,8 +55,7 @@ def draw(record: Record, path: Path) -> bool:
         panel(axes, record)
     for axes in list(grid)[len(panels) :]:
         axes.remove()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    save_figure(figure, path)
     return True
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.base.errors import UserError
-from asrprune.base.files import atomic_path
+from asrprune.base.figures import save_figure
 from asrprune.export.budget import BYTES, MILLISECONDS, MULTIPLY_ADDS, WEIGHTS, Measure
 from asrprune.transducer.model import Transducer
 from asrprune.weight_pruning.masks.bank import MaskBank
@@ -173,8 +173,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 class _Describing:
